@@ -1,0 +1,48 @@
+# Two commands: `make train` and `make test`. PY=/path/to/python chooses the interpreter.
+PY ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: train test test-all lint types bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make train      install, train a CNN on handwritten digits, print the result and its report"
+	@echo "make test       install, run every test not marked slow (make test-all: the slow ones too)"
+	@echo "make lint types bench clean        PY=/path/to/python chooses the interpreter"
+
+$(VENV)/.made:
+	@$(PY) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "jdl needs Python 3.11 or newer; this is %d.%d. Say: make ... PY=/path/to/python3.11" % v[:2])'
+	$(PY) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	touch $@
+
+$(VENV)/.train: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[report,tensorboard]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+train: $(VENV)/.train
+	$(BIN)/python experiments/mnist_cnn.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(JOBS) --timeout 1800
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,106 @@
+"""jdl: deep learning on JAX, where a training run is a few pure functions.
+
+Names are loaded when they are first used, so `import jdl` loads no jax and sets no flag.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from jdl import data as data
+    from jdl import metrics as metrics
+    from jdl import models as models
+    from jdl import optim as optim
+    from jdl import tasks as tasks
+    from jdl.cli import main as main
+    from jdl.core.check import Diverged as Diverged
+    from jdl.core.check import InputError as InputError
+    from jdl.core.types import Count as Count
+    from jdl.core.types import Learner as Learner
+    from jdl.core.types import Mean as Mean
+    from jdl.core.types import Metric as Metric
+    from jdl.core.types import Model as Model
+    from jdl.core.types import Task as Task
+    from jdl.core.types import TrainState as TrainState
+    from jdl.data.feed import Feed as Feed
+    from jdl.data.records import Data as Data
+    from jdl.learn.ensemble import ensemble as ensemble
+    from jdl.learn.game import Player as Player
+    from jdl.learn.game import game as game
+    from jdl.learn.gradient import accumulate as accumulate
+    from jdl.learn.gradient import clipped as clipped
+    from jdl.learn.gradient import plain as plain
+    from jdl.learn.gradient import sharpness_aware as sharpness_aware
+    from jdl.learn.guard import guard as guard
+    from jdl.learn.learner import learner as learner
+    from jdl.learn.sweep import sweep as sweep
+    from jdl.learn.transforms import ema as ema
+    from jdl.learn.transforms import jit as jit
+    from jdl.learn.transforms import loop as loop
+    from jdl.learn.transforms import resident as resident
+    from jdl.learn.transforms import window as window
+    from jdl.models.bridge import from_functions as from_functions
+    from jdl.models.bridge import from_linen as from_linen
+    from jdl.models.bridge import from_nnx as from_nnx
+    from jdl.parallel import rules as rules
+    from jdl.parallel.mesh import mesh as mesh
+    from jdl.parallel.pmap import pmap as pmap
+    from jdl.parallel.shard import shard as shard
+    from jdl.run.experiment import Experiment as Experiment
+    from jdl.run.loop import Options as Options
+    from jdl.run.loop import Result as Result
+    from jdl.run.loop import evaluate as evaluate
+    from jdl.run.loop import fit as fit
+    from jdl.run.loop import load as load
+    from jdl.run.loop import predict as predict
+    from jdl.run.loop import steps as steps
+    from jdl.run.summary import summary as summary
+    from jdl.tasks.penalties import augment as augment
+    from jdl.tasks.penalties import l1 as l1
+    from jdl.tasks.penalties import l2 as l2
+    from jdl.tasks.supervised import classification as classification
+    from jdl.tasks.supervised import regression as regression
+
+_PACKAGES = ("data", "metrics", "models", "optim", "tasks")
+_HOME = {
+    "jdl.cli": ("main",),
+    "jdl.core.check": ("Diverged", "InputError"),
+    "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
+    "jdl.data.feed": ("Feed",),
+    "jdl.data.records": ("Data",),
+    "jdl.learn.ensemble": ("ensemble",),
+    "jdl.learn.game": ("Player", "game"),
+    "jdl.learn.gradient": ("accumulate", "clipped", "plain", "sharpness_aware"),
+    "jdl.learn.guard": ("guard",),
+    "jdl.learn.learner": ("learner",),
+    "jdl.learn.sweep": ("sweep",),
+    "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
+    "jdl.models.bridge": ("from_functions", "from_linen", "from_nnx"),
+    "jdl.parallel.mesh": ("mesh",),
+    "jdl.parallel.pmap": ("pmap",),
+    "jdl.parallel.shard": ("shard",),
+    "jdl.run.experiment": ("Experiment",),
+    "jdl.run.loop": ("Options", "Result", "evaluate", "fit", "load", "predict", "steps"),
+    "jdl.run.summary": ("summary",),
+    "jdl.tasks.penalties": ("augment", "l1", "l2"),
+    "jdl.tasks.supervised": ("classification", "regression"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_PACKAGES, "rules", *_MODULE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"jdl.{name}")
+    if name == "rules":
+        return import_module("jdl.parallel.rules")
+    if name in _MODULE:
+        return getattr(import_module(_MODULE[name]), name)
+    raise AttributeError(f"module 'jdl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

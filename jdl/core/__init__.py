@@ -1,0 +1,1 @@
+"""The protocol: nouns, errors, trees."""

@@ -1,0 +1,65 @@
+"""Small functions over pytrees."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdl.core.types import PyTree
+
+
+def path(keys: tuple[Any, ...]) -> str:
+    """The path of a leaf as words with slashes.
+
+    >>> path(jax.tree.leaves_with_path({"a": {"b": 1}})[0][0])
+    'a/b'
+    """
+    return "/".join(jax.tree_util.keystr((key,), simple=True) for key in keys)
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves by their path.
+
+    >>> flatten({"dense": {"bias": 1, "kernel": 2}})
+    {'dense/bias': 1, 'dense/kernel': 2}
+    """
+    return {path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def add(one: PyTree, other: PyTree) -> PyTree:
+    """Leaf by leaf sum: how metrics merge."""
+    return jax.tree.map(jnp.add, one, other)
+
+
+def count(tree: PyTree) -> int:
+    """Number of scalars in all leaves (works on shapes too).
+
+    >>> count({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
+    8
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf holds floating-point numbers (typed keys and integers do not)."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed random key."""
+    return jnp.issubdtype(getattr(leaf, "dtype", jnp.float32), jax.dtypes.prng_key)
+
+
+def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """Select leaf by leaf; `mask` covers the leading axes of every leaf."""
+
+    def pick(a: Any, b: Any) -> Any:
+        shape = mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)
+        return jnp.where(mask.reshape(shape), a, b)
+
+    return jax.tree.map(pick, yes, no)
+
+
+def leading(batch: PyTree) -> int:
+    """Number of examples in a batch: the size of the leading axis."""
+    return jax.tree.leaves(batch)[0].shape[0]

@@ -1,0 +1,127 @@
+"""The nouns of jdl: small tuples of pure functions, and the state they pass along.
+
+Everything else in the package either makes one of these tuples or maps one to another.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+PyTree = Any
+Key = jax.Array
+Batch = Mapping[str, Any]
+Metrics = dict[str, Any]
+
+
+class Model(NamedTuple):
+    """A network: two pure functions.
+
+    `init(key, inputs) -> (params, state)` and
+    `apply(params, state, inputs, *, key=None, train=False) -> (outputs, state)`,
+    where `state` holds whatever is not trained by gradient (batch statistics, ...).
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]]
+
+
+class Task(NamedTuple):
+    """What a model is trained for: three pure functions.
+
+    `init(key, batch) -> (params, state)`,
+    `loss(params, state, batch, key, *, train) -> (Mean, (state, metrics))` and
+    `predict(params, state, batch) -> outputs`. The `Mean` is what is minimised;
+    `metrics["loss"]` is the data's loss alone, with the weight that the gradient is divided by.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]]
+    predict: Callable[..., PyTree]
+
+
+class Learner(NamedTuple):
+    """A way to train: four pure functions over a `TrainState`.
+
+    `init(key, batch) -> TrainState`, `step(train, batch, *, axis=None) -> (train, metrics)`,
+    `evaluate(train, batch) -> metrics` and `predict(train, batch) -> outputs`. `axis` names the
+    mapped device axis to sum over inside `pmap` and `shard_map`.
+    """
+
+    init: Callable[..., "TrainState"]
+    step: Callable[..., tuple["TrainState", Metrics]]
+    evaluate: Callable[..., Metrics]
+    predict: Callable[..., PyTree]
+
+
+class Gradient(Protocol):
+    """`gradient(loss) -> ((params, state, batch, key, *, axis=None) -> (grads, (state, metrics)))`."""
+
+    def __call__(
+        self, loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]], /
+    ) -> Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]]: ...
+
+
+@struct.dataclass
+class TrainState:
+    """All that a run carries from one step to the next; a checkpoint is exactly this."""
+
+    step: jax.Array
+    """int32 scalar: steps taken, refused ones included."""
+    key: Key
+    """Typed key; the randomness of a step is `fold_in(key, step)`."""
+    params: PyTree
+    state: PyTree
+    opt_state: PyTree
+    extra: dict[str, PyTree] = struct.field(default_factory=dict)
+    """One entry for each learner transform that needs to remember something."""
+
+
+class Metric(NamedTuple):
+    """A measurement that merges by addition.
+
+    `count(outputs, batch) -> pytree` runs in the compiled step, `show(sum) -> numbers` on the host.
+    """
+
+    count: Callable[[PyTree, Batch], PyTree]
+    show: Callable[[PyTree], Any]
+
+
+@struct.dataclass
+class Mean:
+    r"""A weighted mean kept as its two sums, $\sum_i w_i v_i$ and $\sum_i w_i$.
+
+    Two means merge by adding the sums, so no split of the data changes the result.
+
+    >>> jax.tree.map(jnp.add, Mean(6.0, 2.0), Mean(1.0, 2.0)).value
+    Array(1.75, dtype=float32, weak_type=True)
+    """
+
+    total: Any
+    weight: Any
+
+    @property
+    def value(self) -> Any:
+        """`total / weight`; nan where nothing was counted."""
+        return jnp.true_divide(self.total, self.weight)
+
+    def show(self) -> Any:
+        """The mean as numpy float64, for the host."""
+        import numpy as np
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.float64(1) * np.asarray(self.total, np.float64) / np.asarray(self.weight)
+
+
+@struct.dataclass
+class Count:
+    """The sum of a `Metric`, together with the function that turns it into numbers."""
+
+    sum: PyTree
+    shown_by: Callable[[PyTree], Any] = struct.field(pytree_node=False)
+
+    def show(self) -> Any:
+        """The numbers of the metric, computed on the host."""
+        return self.shown_by(self.sum)

@@ -1,0 +1,1 @@
+"""The heart: gradients, learners and their transforms."""

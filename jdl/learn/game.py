@@ -1,0 +1,128 @@
+"""Several players, each with its own loss and optimizer, as one learner."""
+
+from functools import reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdl.core.check import error
+from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
+from jdl.learn.gradient import plain
+from jdl.learn.learner import evaluation_key, one, step_key
+
+
+class Player(NamedTuple):
+    """A task, its optimizer, and how often it moves (every `every`-th step, from step 0 on).
+
+    The task's `init` makes this player's own `(params, state)`. Its `loss` and `predict` are given
+    those of all players, as dictionaries by name; `loss` returns the dictionary of states, of which
+    the player's own entry is kept.
+    """
+
+    task: Task
+    tx: optax.GradientTransformation
+    every: int = 1
+    gradient: Gradient = plain
+
+
+def game(**players: Player) -> Learner:
+    """Train players against or beside each other (Goodfellow et al. 2014).
+
+    In a step they move in keyword order, each seeing the earlier ones' updates. A player's loss is
+    differentiated in its own parameters only; in its turn all the others stay as they are, bit
+    for bit. Metrics are named `player/metric`; `loss` is the sum of the players' losses.
+    `predict` is the first player's.
+    """
+    for name, player in players.items():
+        if player.every < 1:
+            raise error(
+                f"{name}: every", expected="1 or more", got=str(player.every), fix="set every=1"
+            )
+
+    def init(key: Key, batch: Batch) -> TrainState:
+        key, *keys = jax.random.split(key, 1 + len(players))
+        made = {n: p.task.init(k, batch) for (n, p), k in zip(players.items(), keys, strict=True)}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            params={name: params for name, (params, _) in made.items()},
+            state={name: state for name, (_, state) in made.items()},
+            opt_state={name: p.tx.init(made[name][0]) for name, p in players.items()},
+        )
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        key = step_key(train, axis)
+        metrics: Metrics = {}
+        for index, (name, player) in enumerate(players.items()):
+            own = jax.random.fold_in(key, index)
+
+            def move(train: TrainState, name=name, player=player, own=own) -> Any:
+                return _move(name, player, train, batch, own, axis)
+
+            if player.every == 1:
+                train, moved = move(train)
+            else:
+                turn = train.step % player.every == 0
+                train, moved = jax.lax.cond(turn, move, _skip(move), train)
+            metrics |= {f"{name}/{metric}": value for metric, value in moved.items()}
+        metrics |= {"loss": _total(metrics, "loss"), "gradient_norm": _total(metrics, "gradient_norm")}
+        return train.replace(step=train.step + 1), metrics
+
+    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+        metrics: Metrics = {}
+        for index, (name, player) in enumerate(players.items()):
+            key = jax.random.fold_in(evaluation_key(train), index)
+            _, (_, counted) = player.task.loss(train.params, train.state, batch, key, train=False)
+            metrics |= {f"{name}/{metric}": value for metric, value in counted.items()}
+        return metrics | {"loss": _total(metrics, "loss")}
+
+    def predict(train: TrainState, batch: Batch) -> PyTree:
+        first = next(iter(players.values()))
+        return first.task.predict(train.params, train.state, batch)
+
+    return Learner(init, step, evaluate, predict)
+
+
+def _move(name: str, player: Player, train: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
+    """One player's update; everything of the others is passed through untouched."""
+
+    def loss(params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
+        mean, (state, metrics) = player.task.loss(
+            everyone.params | {name: params}, everyone.state | {name: state}, batch, key, train=train
+        )
+        return mean, (state[name], metrics)
+
+    everyone = train
+    grads, (state, metrics) = player.gradient(loss)(
+        train.params[name], train.state[name], batch, key, axis=axis
+    )
+    tx = optax.with_extra_args_support(player.tx)
+    updates, moments = tx.update(
+        grads, train.opt_state[name], train.params[name], value=metrics["loss"].value
+    )
+    after = train.replace(
+        params=train.params | {name: optax.apply_updates(train.params[name], updates)},
+        state=train.state | {name: state},
+        opt_state=train.opt_state | {name: moments},
+    )
+    return after, metrics | {"gradient_norm": one(optax.tree.norm(grads))}
+
+
+def _skip(move: Any) -> Any:
+    """A turn that is not this player's: nothing changes and nothing is counted."""
+
+    def stay(train: TrainState) -> Any:
+        shapes = jax.eval_shape(lambda t: move(t)[1], train)
+        return train, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
+
+    return stay
+
+
+def _total(metrics: Metrics, name: str) -> Mean:
+    """Sum over the players of their means; players who did not move add nothing."""
+    means = [value for key, value in metrics.items() if key.endswith(f"/{name}")]
+    weight = reduce(jnp.maximum, (mean.weight for mean in means))
+    values = (jnp.where(m.weight == 0, 0, m.total / jnp.maximum(m.weight, 1e-30)) for m in means)
+    return Mean(reduce(jnp.add, values) * weight, weight)

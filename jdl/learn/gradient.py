@@ -1,0 +1,186 @@
+"""Gradient operators: `gradient(loss) -> (grads, (state, metrics))` at a batch. They nest.
+
+A loss is a `Mean`. The gradient is taken of its total; gradient and weight are summed over
+micro-batches and devices, and divided once. So neither a mask, nor an uneven part, nor the number
+of devices changes the result.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdl.core import tree
+from jdl.core.check import error
+from jdl.core.types import Batch, Gradient, PyTree
+
+
+def plain(loss: Any) -> Any:
+    r"""The gradient of the mean loss, $\nabla \sum_i \ell_i / \sum_i w_i$.
+
+    With `axis` given (inside `pmap` or `shard_map`) sums run over that device axis too, floating
+    state is averaged over it, and metrics are added.
+
+    >>> from jdl.core.types import Mean
+    >>> def loss(w, state, batch, key, *, train):
+    ...     mean = Mean(jnp.sum((w * batch["x"] - batch["y"]) ** 2), 2.0)
+    ...     return mean, (state, {"loss": mean})
+    >>> batch = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([1.0, 2.0])}
+    >>> grads, (_, metrics) = plain(loss)(jnp.float32(0), {}, batch, None)
+    >>> float(grads), float(metrics["loss"].value)
+    (-5.0, 2.5)
+    """
+
+    def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+        def total(params: PyTree) -> Any:
+            mean, aux = loss(params, state, batch, key, train=True)
+            return mean.total, (mean.weight, aux)
+
+        if axis is not None:
+            # Without this, shard_map has already summed the gradient of replicated parameters
+            # over the devices, while pmap has not.
+            params = _varying(params, axis)
+        grads, (weight, (new_state, metrics)) = jax.grad(total, has_aux=True)(params)
+        grads, weight, new_state, metrics = reduce(grads, weight, new_state, metrics, axis)
+        return divide(grads, weight), (new_state, metrics)
+
+    return gradient
+
+
+def clipped(norm: float, inner: Gradient = plain) -> Gradient:
+    r"""Scale the gradient down to a global norm of at most `norm`.
+
+    $g \min(1, c / \lVert g \rVert)$ (Pascanu et al. 2013). `optax.clip_by_global_norm` in the
+    optimizer does the same; here it can stand inside `accumulate` or `sharpness_aware`.
+    """
+
+    def operator(loss: Any) -> Any:
+        def gradient(*args: Any, axis: Any = None) -> Any:
+            grads, aux = inner(loss)(*args, axis=axis)
+            scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
+            return _scale(grads, scale), aux
+
+        return gradient
+
+    return operator
+
+
+def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
+    """The same gradient from `parts` equal micro-batches, one after the other, in one step.
+
+    One optimizer step, one `step`. Equal to the large batch's gradient up to rounding, masks
+    included, while the activations of only one part are alive. Part i holds examples i,
+    i + parts, i + 2 parts, ...: strided, so that a sharded batch stays where it is.
+
+    What depends on the batch as a whole sees the parts instead: batch normalisation uses the
+    statistics of each part and updates its running averages `parts` times; dropout draws a mask
+    for each part; an `inner` that is not linear, such as `clipped`, acts on each part.
+    """
+
+    def operator(loss: Any) -> Any:
+        def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+            pieces = _split(batch, parts)
+            keys = None if key is None else jax.random.split(key, parts)
+            # A linear inner gradient is summed over the devices once, at the end.
+            within = None if inner is plain else axis
+            at = params if axis is None or within is not None else _varying(params, axis)
+
+            def part(i: Any, state: PyTree) -> Any:
+                piece = jax.tree.map(lambda x: x[i], pieces)
+                own = None if keys is None else keys[i]
+                grads, (state, metrics) = inner(loss)(at, state, piece, own, axis=within)
+                return _scale(grads, metrics["loss"].weight), state, metrics
+
+            grads, state, metrics = _sum(part, state, parts)
+            weight = metrics["loss"].weight
+            if within is None:
+                grads, weight, state, metrics = reduce(grads, weight, state, metrics, axis)
+            return divide(grads, weight), (state, metrics)
+
+        return gradient
+
+    return operator
+
+
+def sharpness_aware(rho: float, inner: Gradient = plain) -> Gradient:
+    r"""The gradient at the worst nearby point, $\nabla L(w + \rho\, g / \lVert g \rVert)$.
+
+    Two gradients a step, on the same batch with the same key. Metrics and state are those of the
+    first, at $w$ itself (Foret et al. 2021, "Sharpness-Aware Minimization").
+    """
+
+    def operator(loss: Any) -> Any:
+        def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+            first, aux = inner(loss)(params, state, batch, key, axis=axis)
+            scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
+            nearby = tree.add(params, _scale(first, scale))
+            grads, _ = inner(loss)(nearby, state, batch, key, axis=axis)
+            return grads, aux
+
+        return gradient
+
+    return operator
+
+
+def reduce(grads: PyTree, weight: Any, state: PyTree, metrics: PyTree, axis: Any) -> Any:
+    """Sum over a mapped device axis; floating state is averaged. Nothing to do without an axis."""
+    if axis is None:
+        return grads, weight, state, metrics
+    grads, weight, metrics = jax.lax.psum((grads, weight, metrics), axis)
+    state = jax.tree.map(
+        lambda x: jax.lax.pmean(x, axis) if tree.is_float(x) else jax.lax.pmax(x, axis), state
+    )
+    return grads, weight, state, metrics
+
+
+def divide(grads: PyTree, weight: Any) -> PyTree:
+    """Gradient of the total to gradient of the mean; zero where a batch has no weight at all."""
+    empty = weight == 0
+    return _scale(grads, jnp.where(empty, 0.0, 1.0 / jnp.where(empty, 1.0, weight)))
+
+
+def _scale(grads: PyTree, factor: Any) -> PyTree:
+    return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads)
+
+
+def _varying(params: PyTree, axis: str) -> PyTree:
+    return jax.tree.map(lambda x: jax.lax.pcast(x, axis, to="varying"), params)
+
+
+def _split(batch: Batch, parts: int) -> PyTree:
+    examples = tree.leading(batch)
+    if parts < 1 or examples % parts:
+        raise error(
+            f"accumulate({parts})",
+            expected=f"a batch that {parts} divides",
+            got=f"{examples} examples",
+            fix="change the batch size or the number of parts",
+        )
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(jnp.reshape(x, (examples // parts, parts, *x.shape[1:])), 1, 0), batch
+    )
+
+
+def _sum(part: Any, state: PyTree, parts: int) -> Any:
+    """Sum of `part(i, state)` over i, with `state` passed along.
+
+    On CPU a convolution's gradient is many times slower inside a while loop, so there the parts are
+    laid out one after the other; the barrier keeps XLA from computing them all at once.
+    """
+    grads, state, metrics = part(0, state)
+    if jax.default_backend() != "cpu":
+
+        def body(i: Any, carry: Any) -> Any:
+            grads, state, metrics = carry
+            more, state, counted = part(i, state)
+            return tree.add(grads, more), state, tree.add(metrics, counted)
+
+        return jax.lax.fori_loop(1, parts, body, (grads, state, metrics))
+    for i in range(1, parts):
+        grads, state, metrics = jax.lax.optimization_barrier((grads, state, metrics))
+        more, state, counted = part(i, state)
+        grads, metrics = tree.add(grads, more), tree.add(metrics, counted)
+    return grads, state, metrics
+
+

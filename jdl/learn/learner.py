@@ -1,0 +1,77 @@
+"""A task and an optimizer become a `Learner`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
+from jdl.learn.gradient import plain
+
+
+def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = plain) -> Learner:
+    r"""Train `task` with the optimizer `tx`: $w \leftarrow w + \mathrm{tx}(\nabla L(w))$.
+
+    `step` reports the task's metrics and `gradient_norm`, the norm before the optimizer touches
+    the gradient. An optimizer that wants the loss (`optax.contrib.reduce_on_plateau`) is given it
+    as `value`.
+
+    >>> import jdl
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = learner(jdl.regression(model), optax.sgd(0.1))
+    >>> batch = {"x": jnp.array([[0.0], [1.0]]), "y": jnp.array([[1.0], [3.0]])}
+    >>> train = line.init(jax.random.key(0), batch)
+    >>> for _ in range(300):
+    ...     train, metrics = line.step(train, batch)
+    >>> print(line.predict(train, {"x": jnp.array([[2.0]])}).round(2))
+    [[5.]]
+    """
+    grads_of = gradient(task.loss)
+    optimizer = optax.with_extra_args_support(tx)
+
+    def init(key: Key, batch: Batch) -> TrainState:
+        # Two new keys: a run donates its own state, and must not delete the caller's key.
+        key, init_key = jax.random.split(key)
+        params, state = task.init(init_key, batch)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32), key=key, params=params, state=state, opt_state=tx.init(params)
+        )
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        key = step_key(train, axis)
+        grads, (state, metrics) = grads_of(train.params, train.state, batch, key, axis=axis)
+        updates, opt_state = optimizer.update(
+            grads, train.opt_state, train.params, value=metrics["loss"].value
+        )
+        params = optax.apply_updates(train.params, updates)
+        metrics = metrics | {"gradient_norm": one(optax.tree.norm(grads))}
+        train = train.replace(step=train.step + 1, params=params, state=state, opt_state=opt_state)
+        return train, metrics
+
+    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+        _, (_, metrics) = task.loss(
+            train.params, train.state, batch, evaluation_key(train), train=False
+        )
+        return metrics
+
+    def predict(train: TrainState, batch: Batch) -> PyTree:
+        return task.predict(train.params, train.state, batch)
+
+    return Learner(init, step, evaluate, predict)
+
+
+def step_key(train: TrainState, axis: Any = None) -> Key:
+    """The key of this step: `fold_in(key, step)`, and of this device where there is an `axis`."""
+    key = jax.random.fold_in(train.key, train.step)
+    return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+
+def evaluation_key(train: TrainState) -> Key:
+    """One key for every evaluation of a run, so that two of them differ by the weights alone."""
+    return jax.random.fold_in(train.key, 2**32 - 1)
+
+
+def one(value: Any) -> Mean:
+    """A number of this step as a metric: averaged over steps, each counting once."""
+    return Mean(value, jnp.ones_like(value))

@@ -1,0 +1,197 @@
+"""Every combination of hyper-parameters, trained as one learner."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl.core.check import error
+from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.learn.ensemble import MEMBERS
+from jdl.learn.guard import guard
+
+Point = dict[str, Any]
+log = logging.getLogger("jdl")
+
+
+class Sweep(Learner):
+    """A learner whose members are `points`: one dictionary of values (and `seed`) for each."""
+
+    points: list[Point]
+
+    def __new__(cls, four: Learner, points: list[Point]) -> "Sweep":
+        self = super().__new__(cls, *four)
+        self.points = points
+        return self
+
+    def table(self, values: Any) -> list[dict[str, Any]]:
+        """Mean, standard deviation and 95 % interval (Student's t) over seeds, for each point.
+
+        `values` holds one number per member, as in `evaluate(...)["accuracy"]`.
+        """
+        rows: dict[tuple[Any, ...], list[float]] = {}
+        for point, value in zip(self.points, np.asarray(values, np.float64), strict=True):
+            rows.setdefault(tuple((k, v) for k, v in point.items() if k != "seed"), []).append(value)
+        return [dict(point) | interval(numbers) for point, numbers in rows.items()]
+
+
+def sweep(
+    build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], seeds: int = 1
+) -> Sweep:
+    """Train `build(**point)` for every point of the grid and `seeds` keys each, in one program.
+
+    Floats become traced numbers, one for each member; integers, strings and booleans change the
+    program, so each of their combinations is a group compiled for itself, and so is a float that a
+    library insists on knowing (a dropout rate, the peak of a warm-up): the log says which. Members
+    are guarded one by one and see the same batches; the member of seed s is the lone run with key
+    `fold_in(key, s)`.
+
+    >>> import jdl, optax
+    >>> def build(learning_rate):
+    ...     model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    ...     return jdl.learner(jdl.regression(model), optax.sgd(learning_rate))
+    >>> many = sweep(build, {"learning_rate": [0.1, 0.01]}, seeds=3)
+    >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
+    >>> train, metrics = many.step(many.init(jax.random.key(0), batch), batch)
+    >>> metrics["loss"].value.shape, many.points[-1]
+    ((6,), {'learning_rate': 0.01, 'seed': 2})
+    """
+    names = list(grid)
+    for name, values in grid.items():
+        if not len(values):
+            raise error(f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value")
+    points: list[Point] = [
+        dict(zip(names, values, strict=True)) | {"seed": seed}
+        for values in product(*grid.values())
+        for seed in range(seeds)
+    ]
+    floats = [n for n in names if all(isinstance(v, float | np.floating) for v in grid[n])]
+
+    def member(static: Point, traced: Point) -> Learner:
+        return guard(build(**static, **traced))
+
+    def init(key: Key, batch: Batch) -> TrainState:
+        programs = [points[rows[0]] for _, rows in _groups(points, floats).values()]
+        traced = [
+            name for name in floats if all(_traceable(member, p, name, key, batch) for p in programs)
+        ]
+        if refused := [name for name in floats if name not in traced]:
+            log.warning("sweep: %s cannot be traced; one program for each value", ", ".join(refused))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.array([p["seed"] for p in points]))
+        trains, given = {}, {}
+        for label, (static, rows) in _groups(points, traced).items():
+
+            def one(key: Key, values: Point, static: Point = static) -> TrainState:
+                return member(static, values).init(key, batch)
+
+            given[label] = {name: jnp.array([points[i][name] for i in rows]) for name in traced}
+            trains[label] = jax.vmap(one, (0, 0), MEMBERS)(keys[np.array(rows)], given[label])
+        return _join(trains, given, points)
+
+    def each(train: TrainState, call: Any, out_axes: Any) -> Any:
+        """`call(learner, state)` for every member of every group."""
+        given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
+        traced = list(next(iter(given.values())))
+        results = {}
+        for label, (static, rows) in _groups(points, traced).items():
+
+            def one(train: TrainState, values: Point, static: Point = static) -> Any:
+                return call(member(static, values), train)
+
+            part = _part(train, label, rows)
+            results[label] = jax.vmap(one, (MEMBERS, 0), out_axes)(part, given[label])
+        return results, _positions(points, traced)
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        results, where = each(train, lambda learner, t: learner.step(t, batch, axis=axis), (MEMBERS, 0))
+        given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
+        after = _join({label: t for label, (t, _) in results.items()}, given, points)
+        return after, _ordered([metrics for _, metrics in results.values()], where)
+
+    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+        results, where = each(train, lambda learner, t: learner.evaluate(t, batch), 0)
+        return _ordered(list(results.values()), where)
+
+    def predict(train: TrainState, batch: Batch) -> PyTree:
+        results, where = each(train, lambda learner, t: learner.predict(t, batch), 0)
+        return _ordered(list(results.values()), where)
+
+    return Sweep(Learner(init, step, evaluate, predict), points)
+
+
+def interval(numbers: Sequence[float]) -> dict[str, float]:
+    """n, mean, standard deviation and the 95 % interval of the mean (Student's t).
+
+    >>> {k: round(v, 3) for k, v in interval([1.0, 2.0, 3.0]).items()}
+    {'n': 3, 'mean': 2.0, 'std': 1.0, 'low': -0.484, 'high': 4.484}
+    """
+    from scipy.special import stdtrit
+
+    n, mean = len(numbers), float(np.mean(numbers))
+    if n < 2:
+        return {"n": n, "mean": mean, "std": float("nan"), "low": float("nan"), "high": float("nan")}
+    std = float(np.std(numbers, ddof=1))
+    half = float(stdtrit(n - 1, 0.975)) * std / n**0.5
+    return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
+
+
+def _traceable(member: Any, point: Point, name: str, key: Key, batch: Batch) -> bool:
+    """Whether the learner can be built and stepped with `name` unknown until it runs."""
+    static = {k: v for k, v in point.items() if k not in (name, "seed")}
+
+    def run(value: Any) -> Any:
+        learner = member(static, {name: value})
+        return learner.step(learner.init(key, batch), batch)
+
+    try:
+        jax.eval_shape(run, jnp.asarray(point[name]))
+    except TypeError:  # what jax raises when Python asks a traced number for its value
+        return False
+    return True
+
+
+def _groups(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[Point, list[int]]]:
+    """Label -> (the values that make a program, the members that share it)."""
+    groups: dict[str, tuple[Point, list[int]]] = {}
+    for index, point in enumerate(points):
+        static = {k: v for k, v in point.items() if k not in traced and k != "seed"}
+        label = " ".join(f"{k}={v}" for k, v in static.items()) or "all"
+        groups.setdefault(label, (static, []))[1].append(index)
+    return groups
+
+
+def _positions(points: list[Point], traced: Sequence[str]) -> np.ndarray:
+    """Where each member's result stands when the groups' results are laid end to end."""
+    return np.argsort([i for _, rows in _groups(points, traced).values() for i in rows])
+
+
+def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[where], *parts)
+
+
+def _join(trains: dict[str, TrainState], given: dict[str, Point], points: list[Point]) -> TrainState:
+    first = next(iter(trains.values()))
+    where = _positions(points, list(next(iter(given.values()))))
+    return TrainState(
+        step=first.step,
+        key=_ordered([t.key for t in trains.values()], where),
+        params={label: t.params for label, t in trains.items()},
+        state={label: t.state for label, t in trains.items()},
+        opt_state={label: t.opt_state for label, t in trains.items()},
+        extra={"sweep": {k: {"given": given[k], "extra": t.extra} for k, t in trains.items()}},
+    )
+
+
+def _part(train: TrainState, label: str, rows: list[int]) -> TrainState:
+    return TrainState(
+        step=train.step,
+        key=train.key[np.array(rows)],
+        params=train.params[label],
+        state=train.state[label],
+        opt_state=train.opt_state[label],
+        extra=train.extra["sweep"][label]["extra"],
+    )

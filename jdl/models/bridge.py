@@ -1,0 +1,334 @@
+"""Ways into `Model`: from a Linen module, from an NNX module, from plain functions."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.errors
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+
+from jdl.core import tree
+from jdl.core.check import InputError, error
+from jdl.core.types import Key, Model, PyTree
+
+# What libraries call the flag, and its value in training.
+_TRAIN_FLAGS = {
+    "train": True,
+    "training": True,
+    "deterministic": False,
+    "use_running_average": False,
+}
+_STREAMS = ("params", "dropout", "noise")
+_TOO_SMALL = (
+    'the image is too small for the network: use larger inputs, padding="SAME", or fewer layers'
+)
+
+
+def from_linen(module: nn.Module) -> Model:
+    """A `Model` of a Linen module that is called with one argument, the inputs.
+
+    `params` is the collection of that name, `state` a dict of all others (`batch_stats`, ...),
+    which only a call in training changes. If `__call__` takes `train` (or `training`,
+    `deterministic`, `use_running_average`) it is told. A key feeds every random stream that the
+    module asks for.
+
+    `init` runs compiled. Raises `InputError` at `init` if a layer receives or produces an
+    array of size zero, naming the layer; Flax itself would train such a network.
+
+    >>> model = from_linen(nn.Dense(3, name="dense"))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> outputs, state = model.apply(params, state, jnp.ones((5, 2)))
+    >>> outputs.shape
+    (5, 3)
+    """
+    flags = _flags(type(module).__call__)
+
+    @jax.jit
+    def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        with nn.intercept_methods(_refuse_empty_layers):
+            variables = module.init(_rngs(key), inputs, **flags(False))
+        state = {name: values for name, values in variables.items() if name != "params"}
+        return variables.get("params", {}), state
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        inputs: PyTree,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        variables = {"params": params, **state}
+        settings: dict[str, Any] = {"rngs": _rngs(key), **flags(train)}
+        try:
+            if not (train and state):
+                return module.apply(variables, inputs, **settings), state
+            outputs, changed = module.apply(variables, inputs, mutable=list(state), **settings)
+            return outputs, {**state, **changed}  # pyright: ignore[reportGeneralTypeIssues]
+        except flax.errors.InvalidRngError as cause:
+            raise _needs_key() from cause
+        except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as cause:
+            raise error(
+                "inputs",
+                expected="the shapes that the parameters were made for",
+                got=_shapes(inputs),
+                fix="reshape the inputs as those given to init, or initialise the model anew",
+            ) from cause
+
+    return Model(init, apply)
+
+
+def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+    """A `Model` of an NNX module, given as a function that builds it.
+
+    `build(rngs) -> module` is called inside compiled functions and must depend on nothing but
+    `rngs`; the module is called with one argument, the inputs. `params` is a dict of its
+    `nnx.Param`, `state` one of its other variables, first by kind (`batch_stats`, ...) and then
+    by path. Random streams are not part of `state`: each call sets them from its key. In
+    training the module is switched with `train()`, otherwise with `eval()`.
+
+    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> {name: leaf.shape for name, leaf in tree.flatten(params).items()}
+    {'bias': (3,), 'kernel': (2, 3)}
+    """
+
+    @functools.cache
+    def plan() -> _Plan:
+        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        graph, *parts = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        return _Plan(graph, *(list(nnx.to_flat_state(part)) for part in parts))
+
+    @jax.jit
+    def create(key: Key) -> tuple[PyTree, PyTree]:
+        return _read(build(nnx.Rngs(key)), plan())
+
+    def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        params, state = create(key)
+        _refuse_empty_operations(functools.partial(apply, params, state), inputs)
+        return params, state
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        inputs: PyTree,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        if train and key is None and plan().random:
+            raise _needs_key()
+        module = _build_again(plan(), params, state, key)
+        if train:
+            module.train()
+        else:
+            module.eval()
+        flags = _flags(type(module).__call__)
+        outputs = module(inputs, **flags(train))  # pyright: ignore[reportCallIssue]
+        return outputs, (_read(module, plan())[1] if train else state)
+
+    return Model(init, apply)
+
+
+def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) -> Model:
+    """A `Model` of two plain functions, in one of two forms.
+
+    - short: `init(key, inputs) -> params` and `apply(params, inputs) -> outputs`, which may
+      also take `key=` and `train=`;
+    - full: `init(key, inputs) -> (params, state)` and
+      `apply(params, state, inputs, *, key=None, train=False) -> (outputs, state)`.
+
+    The form is full where `apply` has an argument called `state`.
+
+    >>> model = from_functions(
+    ...     lambda key, inputs: {"scale": jnp.ones(inputs.shape[-1])},
+    ...     lambda params, inputs: inputs @ params["scale"],
+    ... )
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> model.apply(params, state, jnp.ones((5, 2)))[0].shape
+    (5,)
+    """
+    names = _parameters(apply)
+    full = "state" in names
+    start = jax.jit(init)
+
+    def init_both(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        made = start(key, inputs)
+        if full and not (isinstance(made, tuple) and len(made) == 2):
+            raise error(
+                "from_functions init",
+                expected="(params, state), because apply takes state",
+                got=type(made).__name__,
+                fix="return both, or leave state out of apply",
+            )
+        params, state = made if full else (made, {})
+        _refuse_empty_operations(functools.partial(apply_both, params, state), inputs)
+        return params, state
+
+    def apply_both(
+        params: PyTree,
+        state: PyTree,
+        inputs: PyTree,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        options = {"key": key, "train": train}
+        options = {name: value for name, value in options.items() if name in names}
+        if full:
+            return apply(params, state, inputs, **options)
+        return apply(params, inputs, **options), state
+
+    return Model(init_both, apply_both)
+
+
+class _Plan(NamedTuple):
+    """An NNX module without its numbers: the graph, and (path, variable) of each kind."""
+
+    graph: Any
+    params: list[tuple[Any, Any]]
+    random: list[tuple[Any, Any]]
+    rest: list[tuple[Any, Any]]
+
+
+def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:
+    """The params and state of a module, leaving out what its call has added to it."""
+    _, params, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    return _nested(params, plan.params, _param_path), _nested(rest, plan.rest, _state_path)
+
+
+def _nested(values: Any, wanted: list[tuple[Any, Any]], place: Callable[..., Any]) -> PyTree:
+    found = dict(nnx.to_flat_state(values))
+    result: dict[str, Any] = {}
+    for path, variable in wanted:
+        *folders, name = place(path, variable)
+        folder = result
+        for step in folders:
+            folder = folder.setdefault(step, {})
+        folder[name] = found[path].get_value()
+    return result
+
+
+def _build_again(plan: _Plan, params: PyTree, state: PyTree, key: Key | None) -> nnx.Module:
+    key = jax.random.key(0) if key is None else key
+    pairs = [(path, _filled(v, params, _param_path(path, v))) for path, v in plan.params]
+    pairs += [(path, _filled(v, state, _state_path(path, v))) for path, v in plan.rest]
+    for index, (path, variable) in enumerate(plan.random):
+        shape = variable.get_value().shape
+        if isinstance(variable, nnx.RngKey):
+            own = jax.random.fold_in(key, index)
+            value = jax.random.split(own, shape) if shape else own
+        else:
+            value = jnp.zeros(shape, variable.get_value().dtype)
+        pairs.append((path, variable.replace(value)))
+    return nnx.merge(plan.graph, nnx.from_flat_state(pairs))
+
+
+def _filled(variable: Any, values: PyTree, path: tuple[str, ...]) -> Any:
+    return variable.replace(functools.reduce(lambda folder, step: folder[step], path, values))
+
+
+def _param_path(path: Any, variable: Any) -> tuple[str, ...]:
+    return tuple(str(step) for step in path)
+
+
+def _state_path(path: Any, variable: Any) -> tuple[str, ...]:
+    kind = type(variable)
+    # Linen's name for it, by which a task recognises batch statistics.
+    name = "batch_stats" if issubclass(kind, nnx.BatchStat) else kind.__name__.lower()
+    return (name, *_param_path(path, variable))
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    found = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
+        return {parameter.name for parameter in found} | {"key", "train"}
+    return {parameter.name for parameter in found}
+
+
+def _flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, bool]]:
+    """How to tell a module's call whether this is training, in the words it uses."""
+    taken = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
+    return lambda train: {name: train == _TRAIN_FLAGS[name] for name in taken}
+
+
+def _rngs(key: Key | None) -> dict[str, Key]:
+    """A key for each random stream; one that is not named here is fed from `params`."""
+    if key is None:
+        return {}
+    return dict(zip(_STREAMS, jax.random.split(key, len(_STREAMS)), strict=True))
+
+
+def _needs_key() -> InputError:
+    return error(
+        "key",
+        expected="a random key, because the model draws random numbers here (dropout, noise)",
+        got="none",
+        fix="pass key=jax.random.key(0) to apply",
+    )
+
+
+def _shapes(values: PyTree) -> str:
+    found = [str(tuple(leaf.shape)) for leaf in jax.tree.leaves(values) if hasattr(leaf, "shape")]
+    return f"shape {', '.join(found)}" if found else "no arrays"
+
+
+def _is_empty(values: PyTree) -> bool:
+    return any(getattr(leaf, "size", 1) == 0 for leaf in jax.tree.leaves(values))
+
+
+def _refuse_empty_layers(
+    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    if context.method_name != "__call__":
+        return call(*args, **kwargs)
+    path = context.module.path
+    if _is_empty(args):
+        raise _empty_layer(path, f"inputs of {_shapes(args)}") if path else _no_inputs(args)
+    outputs = call(*args, **kwargs)
+    if _is_empty(outputs):
+        raise _empty_layer(path, f"inputs of {_shapes(args)}, outputs of {_shapes(outputs)}")
+    return outputs
+
+
+def _empty_layer(path: tuple[str, ...], got: str) -> InputError:
+    return error(
+        f"layer {'/'.join(path) or 'output'}",
+        expected="arrays with at least one number",
+        got=got,
+        fix=_TOO_SMALL,
+    )
+
+
+def _no_inputs(inputs: PyTree) -> InputError:
+    return error(
+        "inputs",
+        expected="at least one example of at least one number",
+        got=_shapes(inputs),
+        fix="give the model a batch that is not empty",
+    )
+
+
+def _refuse_empty_operations(call: Callable[..., Any], inputs: PyTree) -> None:
+    """The check of Linen layers for other models, which have operations and no layer names."""
+    if _is_empty(inputs):
+        raise _no_inputs(inputs)
+    for name, before, after in _operations(jax.make_jaxpr(call)(inputs).jaxpr):
+        if 0 in after:
+            raise _empty_layer((name,), f"inputs of shape {before}, outputs of shape {after}")
+
+
+def _operations(jaxpr: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        # Only these: other operations, random bits among them, may well use empty arrays.
+        if name in ("conv_general_dilated", "dot_general") or name.startswith("reduce_window"):
+            yield name, equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _operations(inner)

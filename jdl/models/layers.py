@@ -1,0 +1,240 @@
+"""The primitives that all families share: activations and their initial weights, layers, pooling."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.core.check import error, nearest
+
+Initializer = Callable[..., jax.Array]
+Padding = str | int | Sequence[tuple[int, int]]
+
+
+class Activation(NamedTuple):
+    """A non-linearity and the name of the initialisation that keeps its signal's size."""
+
+    function: Callable[[jax.Array], jax.Array]
+    initializer: str
+
+
+ACTIVATIONS = {
+    "elu": Activation(nn.elu, "he"),
+    "gelu": Activation(nn.gelu, "he"),
+    "identity": Activation(lambda x: x, "lecun"),
+    "leaky_relu": Activation(nn.leaky_relu, "he"),
+    "relu": Activation(nn.relu, "he"),
+    "selu": Activation(nn.selu, "lecun"),
+    "sigmoid": Activation(nn.sigmoid, "glorot"),
+    "silu": Activation(nn.silu, "he"),
+    "softplus": Activation(nn.softplus, "he"),
+    "tanh": Activation(jnp.tanh, "glorot"),
+}
+
+INITIALIZERS: dict[str, Initializer] = {
+    "glorot": nn.initializers.glorot_uniform(),
+    "he": nn.initializers.he_normal(),
+    "lecun": nn.initializers.lecun_normal(),
+    "orthogonal": nn.initializers.orthogonal(),
+    "zeros": nn.initializers.zeros_init(),
+}
+
+
+def activation(name: str) -> Activation:
+    """The activation of that name: its function and the initialisation matched to it.
+
+    >>> activation("relu").initializer
+    'he'
+    """
+    if name not in ACTIVATIONS:
+        raise error(
+            "activation",
+            expected=f"one of {', '.join(ACTIVATIONS)}",
+            got=repr(name),
+            fix=nearest(str(name), ACTIVATIONS),
+        )
+    return ACTIVATIONS[name]
+
+
+def initializer(name: str, activation_name: str) -> Initializer:
+    r"""The function that draws a layer's first weights.
+
+    `"matched"` takes the one that keeps the variance of the signal through the activation
+    which follows the layer; n is the number of inputs of a unit, m of its outputs:
+
+    - `"he"`, normal with variance $2/n$, for ReLU and its relatives (He et al. 2015);
+    - `"glorot"`, uniform with variance $2/(n+m)$, for tanh and sigmoid (Glorot & Bengio 2010);
+    - `"lecun"`, normal with variance $1/n$, for linear and SELU layers (LeCun et al. 1998);
+    - `"orthogonal"` (Saxe et al. 2014) and `"zeros"` on request.
+    """
+    valid = {"matched": None, **INITIALIZERS}
+    if name not in valid:
+        raise error(
+            "initializer",
+            expected=f"one of {', '.join(valid)}",
+            got=repr(name),
+            fix=nearest(str(name), valid),
+        )
+    return INITIALIZERS[activation(activation_name).initializer if name == "matched" else name]
+
+
+class Dense(nn.Dense):
+    """A dense layer on the last axis, computed as one product of two matrices.
+
+    Inputs (..., n), outputs (..., features). All leading axes are flattened around the product:
+    on CPU products of two matrices are markedly faster than those of higher rank.
+    """
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        leading = inputs.shape[:-1]
+        flat = inputs.reshape(math.prod(leading), inputs.shape[-1])
+        return super().__call__(flat).reshape(*leading, self.features)
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
+
+    In training it uses the batch's own mean and (biased) variance and moves its running ones
+    towards them; otherwise it uses the running ones. With `axis_name` the batch is that of all
+    devices mapped under this name. It cannot see a mask: padded rows would count as data.
+    """
+
+    def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        try:
+            return super().__call__(x, *args, **kwargs)
+        except NameError as cause:
+            if self.axis_name is None or str(self.axis_name) not in str(cause):
+                raise
+            raise error(
+                f"BatchNorm axis_name {self.axis_name!r}",
+                expected="a step that is mapped over devices under this name, as by jdl.pmap",
+                got="a step that is not",
+                fix="leave axis_name out: under jit and shard the statistics are those of the "
+                "whole batch already",
+            ) from cause
+
+
+class MaxPool(nn.Module):
+    """`max_pool` as a named layer, so that summaries and messages can point at it."""
+
+    window: int = 2
+    stride: int | None = None
+    padding: str = "VALID"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return max_pool(x, self.window, self.stride, self.padding)
+
+
+def conv(
+    features: int,
+    window: int = 3,
+    *,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
+    name: str | None = None,
+) -> nn.Conv:
+    r"""A two-dimensional convolution layer; as everywhere in the field, a cross-correlation.
+
+    $y_{n,i,j,f} = b_f + \sum_{u,v,c} x_{n,\,i+u,\,j+v,\,c}\,W_{u,v,c,f}$ for images
+    (batch, height, width, channels) and kernels (height, width, channels, features). `"VALID"`
+    keeps the positions where the window lies inside the image, `"SAME"` pads with zeros.
+    """
+    if isinstance(padding, str) and padding not in ("VALID", "SAME"):
+        raise error(
+            "padding",
+            expected='"VALID" or "SAME"',
+            got=repr(padding),
+            fix=nearest(padding.upper(), ["VALID", "SAME"]),
+        )
+    return nn.Conv(
+        features,
+        (window, window),
+        strides=stride,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_init=kernel_init or INITIALIZERS["he"],
+        name=name,
+    )
+
+
+def max_pool(
+    x: jax.Array, window: int = 2, stride: int | None = None, padding: str = "VALID"
+) -> jax.Array:
+    """The largest value of each window of an image (batch, height, width, channels).
+
+    With `stride` equal to `window` (the default) and `"VALID"` padding, rows and columns that do
+    not fill a window are dropped. This case is computed by a reshape, whose gradient takes half
+    the time of a general window's on CPU. Where several values of a window tie, it shares the
+    gradient evenly among them; the general case (and PyTorch) gives it to the first. After ReLU
+    both agree, because a tie at zero passes no gradient on.
+
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    Array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
+    """
+    if stride in (None, window) and padding == "VALID":
+        return _windows(x, window).max(axis=(2, 4))
+    stride = stride or window
+    return nn.max_pool(x, (window, window), (stride, stride), padding)
+
+
+def avg_pool(
+    x: jax.Array, window: int = 2, stride: int | None = None, padding: str = "VALID"
+) -> jax.Array:
+    """The mean of each window of an image (batch, height, width, channels).
+
+    Shapes are those of `max_pool`. With `"SAME"` padding the zeros outside the image count.
+
+    >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    Array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
+    """
+    if stride in (None, window) and padding == "VALID":
+        return _windows(x, window).mean(axis=(2, 4))
+    stride = stride or window
+    return nn.avg_pool(x, (window, window), (stride, stride), padding)
+
+
+def _windows(x: jax.Array, window: int) -> jax.Array:
+    batch, height, width, channels = x.shape
+    down, across = height // window, width // window
+    x = x[:, : down * window, : across * window]
+    return x.reshape(batch, down, window, across, window, channels)
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """All axes after the first as one, the last varying fastest: (batch, ...) to (batch, n)."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def check_rate(rate: float) -> None:
+    """Raise unless `rate`, the share of units that dropout removes, is in [0, 1)."""
+    if not 0 <= rate < 1:
+        raise error(
+            "dropout",
+            expected="a share of units to remove, at least 0 and below 1",
+            got=repr(rate),
+            fix="0.1 to 0.5 is usual",
+        )
+
+
+def check_images(inputs: Any) -> None:
+    """Raise unless `inputs` is one array (batch, height, width, channels)."""
+    shape = getattr(inputs, "shape", None)
+    if shape is not None and len(shape) == 4:
+        return
+    grey = shape is not None and len(shape) == 3
+    raise error(
+        "images",
+        expected="an array of shape (batch, height, width, channels)",
+        got=f"shape {shape}" if shape is not None else type(inputs).__name__,
+        fix="give grey images a channel axis: x[..., None]"
+        if grey
+        else "reshape the images to four axes",
+    )

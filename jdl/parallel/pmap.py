@@ -1,0 +1,49 @@
+"""The step with its collectives in plain sight: one program per device, sums over a named axis."""
+
+from typing import Any
+
+import jax
+
+from jdl.core import tree
+from jdl.core.check import error
+from jdl.core.types import Batch, Learner, Metrics, TrainState
+
+
+def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Learner:
+    """Run `step` on each device with its part of the batch, summing gradients over `axis`.
+
+    Equal to `shard` with a replicated state, except that each device draws its own dropout mask,
+    and that batch statistics are those of its part unless BatchNorm is built with
+    `axis_name=axis`. `shard` is the main road (jax keeps `pmap` for those who know it); this is
+    where to read what happens between devices. Evaluation and prediction run undivided.
+    """
+    count = devices or jax.local_device_count()
+
+    def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        examples = tree.leading(batch)
+        if examples % count:
+            raise error(
+                "batch_size",
+                expected=f"a multiple of the {count} devices",
+                got=str(examples),
+                fix=f"use {max(count, examples - examples % count)}",
+            )
+        parts = jax.tree.map(lambda x: x.reshape(count, examples // count, *x.shape[1:]), batch)
+        return mapped(train, parts)
+
+    def on_device(train: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
+        return inner.step(train, part, axis=axis)
+
+    mapped = jax.pmap(
+        on_device, axis, in_axes=(None, 0), out_axes=None, devices=jax.local_devices()[:count]
+    )
+
+    def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+        if axis is not None:
+            raise error(
+                "pmap", expected="to be the outermost transform", got=f"axis={axis!r}",
+                fix="use pmap once",
+            )
+        return step(train, batch)
+
+    return inner._replace(step=checked)

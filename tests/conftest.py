@@ -1,0 +1,35 @@
+"""Strict settings for every test: eight devices, no silent rank promotion, no flags left behind."""
+
+import os
+
+# Before jax starts its backend. Setting it here, not in a fixture, also covers the doctests.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.pop("JDL_DATA_DIR", None)
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """Folder of the real MNIST files, given by the user of the tests; skipped where absent."""
+    folder = Path(os.environ.get("JDL_TEST_DATA", ROOT.parent / "shared" / "data")) / "mnist"
+    if not folder.is_dir():
+        pytest.skip("no MNIST files: set JDL_TEST_DATA to a folder that holds mnist/")
+    return folder
