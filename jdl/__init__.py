@@ -49,12 +49,12 @@ if TYPE_CHECKING:
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
     from jdl.run.experiment import Experiment as Experiment
-    from jdl.run.loop import Options as Options
-    from jdl.run.loop import Result as Result
-    from jdl.run.loop import evaluate as evaluate
+    from jdl.run.plan import Options as Options
+    from jdl.run.apply import Result as Result
+    from jdl.run.apply import evaluate as evaluate
     from jdl.run.loop import fit as fit
-    from jdl.run.loop import load as load
-    from jdl.run.loop import predict as predict
+    from jdl.run.experiment import load as load
+    from jdl.run.apply import predict as predict
     from jdl.run.loop import steps as steps
     from jdl.run.summary import summary as summary
     from jdl.tasks.penalties import augment as augment
@@ -81,8 +81,10 @@ _HOME = {
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),
-    "jdl.run.experiment": ("Experiment",),
-    "jdl.run.loop": ("Options", "Result", "evaluate", "fit", "load", "predict", "steps"),
+    "jdl.run.experiment": ("Experiment", "load"),
+    "jdl.run.apply": ("Result", "evaluate", "predict"),
+    "jdl.run.loop": ("fit", "steps"),
+    "jdl.run.plan": ("Options",),
     "jdl.run.summary": ("summary",),
     "jdl.tasks.penalties": ("augment", "l1", "l2"),
     "jdl.tasks.supervised": ("classification", "regression"),

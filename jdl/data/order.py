@@ -32,8 +32,9 @@ class Order:
 
     With $m = sB + j$, example j of step s is $\pi_{\lfloor m / n \rfloor}(m \bmod n)$, where
     $\pi_e$ is a permutation keyed by the seed, n and the epoch e: a Feistel network over the
-    smallest power of two, from 64, that holds n, walked until the value lies below n. Batches are always
-    full, and one may cross the end of an epoch. numpy and jax.numpy give the same integers.
+    smallest power of two, from 64, that holds n, walked until the value lies below n. Batches
+    are always full, and one may cross the end of an epoch. numpy and jax.numpy give the same
+    integers.
 
     Raises `InputError` unless 1 <= n < 2**31, 0 <= seed < 2**32 and n * batch_size < 2**32.
 
@@ -92,9 +93,7 @@ class Order:
         return permute(np.arange(self.n, dtype=np.uint32), key, self.n, self.seed, np)
 
 
-def permute(
-    index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: int = ROUNDS
-) -> Any:
+def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: int = ROUNDS) -> Any:
     """Where the epoch's permutation of 0 ... n - 1 sends `index`: int32, elementwise."""
     bits = max(SMALLEST_BITS, (n - 1).bit_length())
     if n == 1:

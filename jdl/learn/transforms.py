@@ -48,6 +48,22 @@ def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -
     return inner._replace(init=init, step=step)
 
 
+def stacked(inner: Learner) -> Learner:
+    """Give `step` several batches, `{"first": step of the first one, "stack": [k, B, ...]}`.
+
+    It takes the one whose turn it is by `train.step`. Evaluation and prediction take batches.
+    """
+
+    def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        batch = jax.tree.map(lambda x: x[train.step - data["first"]], data["stack"])
+        return inner.step(train, jax.lax.optimization_barrier(batch), axis=axis)
+
+    def init(key: Key, data: Batch) -> TrainState:
+        return inner.init(key, jax.tree.map(lambda x: x[0], data["stack"]))
+
+    return inner._replace(init=init, step=step)
+
+
 def window(inner: Learner, every: int) -> Learner:
     """Add metrics up on the device; the sum starts anew after each multiple of `every` steps.
 

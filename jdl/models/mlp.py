@@ -17,9 +17,9 @@ class MLP(nn.Module):
     `MLP((), 1)` on two inputs, which is linear regression, has 3.
 
     Layers are `dense_1`, ..., `dense_k` and `output`. `initializer="matched"` draws hidden
-    weights by the activation (see `jdl.models.layers.initializer`) and those of the output, which is linear, by
-    LeCun's rule; any other name is used for all. Biases start at zero. `dropout` is the
-    share of hidden units removed in training (Srivastava et al. 2014).
+    weights by the activation (see `jdl.models.layers.initializer`) and those of the output,
+    which is linear, by LeCun's rule; any other name is used for all. Biases start at zero.
+    `dropout` is the share of hidden units removed in training (Srivastava et al. 2014).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen

@@ -1,9 +1,9 @@
 """Checkpoints of a `TrainState`: written in the background, checked to the last bit when read.
 
-Orbax writes and reads the tensors, and `orbax.checkpoint.v1.load` opens every `checkpoints/<step>/`.
-What it leaves open is closed here: a checkpoint exists only when it is complete and on the disk, every
-file and every leaf has a SHA-256, and a leaf of another type is an error instead of a silent cast.
-Nothing that is read can run code: the formats are JSON and zarr.
+Orbax writes and reads the tensors, and `orbax.checkpoint.v1.load` opens every `<step>/`. What it
+leaves open is closed here: a checkpoint exists only when all of it is on the disk, every file and
+every leaf has a SHA-256, and a leaf of another type is an error instead of a silent cast. Nothing
+that is read can run code: the formats are JSON and zarr.
 """
 
 import errno
@@ -22,6 +22,7 @@ import numpy as np
 from jdl.core import tree
 from jdl.core.check import InputError, error
 from jdl.core.types import PyTree, TrainState
+from jdl.run import leaves
 from jdl.run.folder import sync_directory, write_json
 
 log = logging.getLogger("jdl")
@@ -59,9 +60,9 @@ class Checkpoints:
         self.wait()
         _check_names(step, train)
         for leaf in jax.tree.leaves(train):
-            if isinstance(leaf, jax.Array):
+            if isinstance(leaf, jax.Array) and not leaves.is_spread(leaf):
                 leaf.copy_to_host_async()
-        copy = jax.tree.map(_copy, train)
+        copy = jax.tree.map(leaves.copied, train)
         self._worker = self._worker or ThreadPoolExecutor(1, "jdl-checkpoint")
         self._pending = self._worker.submit(self._write, int(step), copy, best)
         if wait:
@@ -125,28 +126,32 @@ class Checkpoints:
     def _write(self, step: int, train: TrainState, best: bool) -> None:
         new = self.folder / f".new-{step}"
         try:
-            leaves = {name: _describe(leaf) for name, leaf in tree.flatten(train).items()}
-            if not self._has(step, leaves):
-                self._tidy()
+            described = {name: leaves.describe(leaf) for name, leaf in tree.flatten(train).items()}
+            if not self._has(step, described):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._sweep()
                 _orbax_save(new, train)
-                self._commit(new, step, leaves)
+                self._commit(new, step, described)
             if jax.process_index() == 0:
                 self._retain(step, best)
         except Exception as failure:
-            shutil.rmtree(new, ignore_errors=True)
+            self._sweep()
             raise _explained(failure, step, self.folder, self.steps()) from failure
 
-    def _commit(self, new: Path, step: int, leaves: dict[str, Any]) -> None:
+    def _commit(self, new: Path, step: int, described: dict[str, Any]) -> None:
         """The one rename that makes the checkpoint exist, after all of it is on the disk."""
         if jax.process_index() == 0:
-            _write_manifest(new, step, leaves)
-            self._remove(step)
+            _write_manifest(new, step, described)
+            aside = self.folder / f".old-{step}"
+            if self._at(step).exists():
+                os.rename(self._at(step), aside)
             os.rename(new, self._at(step))
             sync_directory(self.folder)
+            shutil.rmtree(aside, ignore_errors=True)
 
-    def _has(self, step: int, leaves: dict[str, Any]) -> bool:
+    def _has(self, step: int, described: dict[str, Any]) -> bool:
         try:  # several processes could see this differently, and would then wait for each other
-            return jax.process_count() == 1 and self._check(step)["leaves"] == leaves
+            return jax.process_count() == 1 and self._check(step)["leaves"] == described
         except Damaged:
             return False
 
@@ -161,14 +166,13 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         """Take a checkpoint away at once: half a deletion must not look like damage."""
-        if self._at(step).exists():
-            os.rename(self._at(step), self.folder / f".old-{step}")
-            shutil.rmtree(self.folder / f".old-{step}", ignore_errors=True)
+        aside = self.folder / f".old-{step}"
+        os.rename(self._at(step), aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
-    def _tidy(self) -> None:
-        """Make the folder and delete what a killed process left half written."""
-        if jax.process_index() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def _sweep(self) -> None:
+        """Delete what a killed process, or a failed save, left half written."""
+        if jax.process_index() == 0 and self.folder.is_dir():
             for entry in [*self.folder.glob(".new-*"), *self.folder.glob(".old-*")]:
                 shutil.rmtree(entry, ignore_errors=True)
 
@@ -178,7 +182,7 @@ class Checkpoints:
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             body = manifest["body"]
-            if manifest["sha256"] != _digest(body):
+            if manifest["sha256"] != _digest(body) or body["step"] != step:
                 raise Damaged(f"{MANIFEST} is not what was written (SHA-256 differs)")
         except FileNotFoundError:
             missing = f"unfinished, it has no {MANIFEST}" if folder.is_dir() else "no such folder"
@@ -199,15 +203,16 @@ class Checkpoints:
         _check_target(step, saved, target)
         loaded = _orbax_load(step, self._at(step), target)
         for name, leaf in tree.flatten(loaded).items():
-            if _describe(leaf) != saved[name]:
+            digests = {leaves.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
+            if len(digests) > 1:
                 raise Damaged(f"leaf {name} is not what was written (SHA-256 differs)")
-        placed = jax.tree.map(_placed, target, loaded)
+        placed = jax.tree.map(leaves.placed, target, loaded)
         for name, leaf in tree.flatten(placed).items():
-            if _type(leaf)["dtype"] != saved[name]["dtype"]:
+            if leaves.kind(leaf)["dtype"] != saved[name]["dtype"]:
                 raise error(
                     f"checkpoint {step}, leaf {name}",
                     expected=f"JAX to hold {saved[name]['dtype']}",
-                    got=f"it turns it into {_type(leaf)['dtype']}",
+                    got=f"it turns it into {leaves.kind(leaf)['dtype']}",
                     fix='set jax.config.update("jax_enable_x64", True) first',
                 )
         return placed
@@ -224,13 +229,13 @@ def _digest_file(path: Path, sync: bool = False) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_manifest(folder: Path, step: int, leaves: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
     """Make every file durable, then say what it holds."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {p.relative_to(folder).as_posix(): _digest_file(p, sync=True) for p in paths}
     for path in {p.parent for p in paths}:
         sync_directory(path)
-    body = {"step": step, "files": files, "leaves": leaves}
+    body = {"step": step, "files": files, "leaves": described}
     write_json(folder / MANIFEST, {"sha256": _digest(body), "body": body})
 
 
@@ -253,38 +258,8 @@ def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> 
     )
 
 
-def _is_spread(leaf: Any) -> bool:
-    """Whether no single process sees all of a leaf; such a leaf cannot become one numpy array."""
-    sharding = getattr(leaf, "sharding", None)
-    return sharding is not None and not (
-        sharding.is_fully_addressable or sharding.is_fully_replicated
-    )
-
-
-def _copy(leaf: Any) -> Any:
-    """A copy on the host, which no donation and no write in place can reach."""
-    if tree.is_key(leaf):
-        data = np.array(jax.random.key_data(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return leaf.copy() if _is_spread(leaf) else np.array(leaf)
-
-
-def _type(leaf: Any) -> dict[str, Any]:
-    """Type (`float32`, `key<fry>`, ...) and shape of an array, a shape or a Python number."""
-    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
-
-
-def _describe(leaf: Any) -> dict[str, Any]:
-    """Type, shape and digest of a leaf."""
-    if _is_spread(leaf):
-        return {**_type(leaf), "sha256": None}
-    data = np.asarray(jax.random.key_data(leaf) if tree.is_key(leaf) else leaf)
-    return {**_type(leaf), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
-
-
 def _check_names(step: int, train: TrainState) -> None:
-    """Refuse what Orbax writes wrongly: it keeps one of two leaves whose names differ in `.` only."""
+    """Refuse what Orbax writes wrongly: of two names that differ in `.` only it keeps one leaf."""
     seen: set[str] = set()
     for keys, leaf in jax.tree.leaves_with_path(train):
         name = tree.path(keys)
@@ -301,11 +276,11 @@ def _check_names(step: int, train: TrainState) -> None:
 
 def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
     """Compare names, types and shapes before anything is read: Orbax casts without a word."""
-    wanted = {name: _type(leaf) for name, leaf in tree.flatten(target).items()}
+    wanted = {name: leaves.kind(leaf) for name, leaf in tree.flatten(target).items()}
     for name in [*wanted, *saved]:
         expected, got = (
-            "{dtype} {shape}".format(**leaves[name]) if name in leaves else "no such leaf"
-            for leaves in (wanted, saved)
+            "{dtype} {shape}".format(**side[name]) if name in side else "no such leaf"
+            for side in (wanted, saved)
         )
         if expected != got:
             raise _mismatch(f"checkpoint {step}, leaf {name}", expected, got)
@@ -324,16 +299,16 @@ def _orbax_save(path: Path, train: TrainState) -> None:
     from orbax.checkpoint import v1 as ocp
 
     # Orbax refuses arrays of size zero; the manifest has all there is to know about them.
-    ocp.save(path, jax.tree.map(lambda leaf: leaf if leaf.size else None, train))
+    ocp.save(str(path), jax.tree.map(lambda leaf: leaf if leaf.size else None, train))
 
 
 def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        loaded = ocp.load(path, jax.tree.map(_asked, target))
+        loaded = ocp.load(str(path), jax.tree.map(leaves.asked, target))
     except ValueError as refusal:  # files and leaves are right: containers without leaves differ
-        where = [line for line in str(refusal).splitlines() if line.endswith(":")]
+        where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
         raise _mismatch(
             f"checkpoint {step}", "these containers", f"others at {' '.join(where) or refusal}"
         ) from refusal
@@ -342,34 +317,3 @@ def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
         target,
         loaded,
     )
-
-
-def _asked(leaf: Any) -> Any:
-    """What to ask Orbax for: numpy, but for keys and what one process cannot hold."""
-    if tree.is_key(leaf):
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
-    if _is_spread(leaf):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return np.empty(leaf.shape, leaf.dtype) if leaf.size else None
-
-
-def _placed(like: Any, value: Any) -> Any:
-    """A loaded leaf in the form, and on the devices, of the target's."""
-    if _is_spread(like) or isinstance(like, np.ndarray):
-        return value
-    if not hasattr(like, "dtype"):
-        return type(like)(value.item())
-    if isinstance(like, np.generic):
-        return value[()]
-    sharding = like.sharding if getattr(like, "committed", True) else None
-    if tree.is_key(like):
-        data = np.array(jax.random.key_data(value))
-        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
-        return key if sharding is None else jax.device_put(key, sharding)
-    if getattr(like, "weak_type", False) and not like.shape:
-        return jax.numpy.asarray(value.item())  # strong would promote, and compile, differently
-    if sharding is None:
-        return jax.device_put(value, may_alias=False)
-    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index].copy())

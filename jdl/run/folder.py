@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jdl
 from jdl.core.check import InputError, error
 
 log = logging.getLogger("jdl")
@@ -28,12 +30,12 @@ def sync_directory(folder: Path) -> None:
             os.close(handle)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file at once: a reader, or a crash, sees the old content or the new one whole."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -42,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file at once."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def plain(value: Any) -> Any:
@@ -77,24 +79,27 @@ def next_run(root: Path, name: str) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as bad:
-        raise _cannot_write(parent, bad) from bad
+        raise cannot_write(parent, bad) from bad
 
 
 class RunFolder:
     """Names and contents of a run's files.
 
     `config.json`, `experiment.py` (the source, one file), `environment.json`, `dispatch.json`,
-    `metrics.jsonl`, `checkpoints/`, `figures/` and `report.html`.
+    `metrics.jsonl`, `events/`, `checkpoints/`, `figures/` and `report.html`.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
+        """`config` and the file `experiment` are written by `begin`, together with its settings."""
         self.path = Path(path)
+        self._config, self._experiment = config, experiment
         self.config_file = self.path / "config.json"
         self.experiment_file = self.path / "experiment.py"
         self.environment_file = self.path / "environment.json"
         self.dispatch_file = self.path / "dispatch.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.events = self.path / "events"
         self.figures = self.path / "figures"
         self.report = self.path / "report.html"
         self._lock: Any = None
@@ -102,6 +107,14 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether the folder holds a run (`config.json` is written last)."""
         return self.config_file.is_file()
+
+    def begin(self, settings: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder, or check that the run in it has the same configuration."""
+        config = {**plain(self._config or {}), **settings}
+        if not self.exists():
+            return self.create(config, self._experiment)
+        self.open().check_same_config(config)
+        return self
 
     def create(
         self,
@@ -128,14 +141,31 @@ class RunFolder:
             digest = None
             if experiment is not None:
                 source = _source(Path(experiment))
-                digest = hashlib.sha256(source.encode()).hexdigest()
-                write_text(self.experiment_file, source)
+                digest = hashlib.sha256(source).hexdigest()
+                write_bytes(self.experiment_file, source)
             environment = describe_environment(command)
             write_json(self.environment_file, {**environment, "experiment_sha256": digest})
             write_json(self.config_file, plain(config))
         except OSError as bad:
-            raise _cannot_write(self.path, bad) from bad
+            raise cannot_write(self.path, bad) from bad
         return self
+
+    def begin(
+        self,
+        config: Any,
+        experiment: Path | None = None,
+        *,
+        command: list[str] | None = None,
+    ) -> bool:
+        """Make the run, or check that the one that is here has the same configuration.
+
+        Returns whether there was one, which then is to be resumed.
+        """
+        if not self.exists():
+            self.create(config, experiment, command=command)
+            return False
+        self.open().check_same_config(config)
+        return True
 
     def open(self) -> "RunFolder":
         """Check that the folder holds a readable run."""
@@ -190,7 +220,7 @@ class RunFolder:
             write_json(self.config_file, new)
 
     def check_experiment(self) -> Path:
-        """The run's `experiment.py`, a program, after its hash was compared with the recorded one."""
+        """The run's `experiment.py`, a program, once its hash is found to be the recorded one."""
         recorded = self.environment().get("experiment_sha256")
         if recorded is None or not self.experiment_file.is_file():
             raise error(
@@ -225,7 +255,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as bad:
-            raise _cannot_write(self.path, bad) from bad
+            raise cannot_write(self.path, bad) from bad
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -248,6 +278,7 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
     import jax
 
     return {
+        "jdl": jdl.__version__,
         "command": sys.argv if command is None else command,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -259,7 +290,7 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
     }
 
 
-_PACKAGES = ("jdl-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _ABSENT = object()
 
 
@@ -270,14 +301,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _source(path: Path) -> str:
+def _source(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as bad:
+        return path.read_bytes()
+    except OSError as bad:
         raise error(
             f"experiment {path}",
             expected="a Python file",
-            got=getattr(bad, "strerror", None) or str(bad),
+            got=bad.strerror or str(bad),
             fix="give the path of the file that defines the experiment",
         ) from bad
 
@@ -298,12 +329,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     )
 
 
-def _cannot_write(folder: Path, reason: OSError) -> InputError:
+def cannot_write(path: Path, reason: OSError) -> InputError:
+    """The error for a file or folder that the system refuses to write."""
+    full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
     return error(
-        f"folder {folder}",
-        expected="a folder that can be written",
+        f"{path} cannot be written",
+        expected="room on the disk" if full else "a folder that can be written",
         got=reason.strerror or str(reason),
-        fix="choose another folder, or change its permissions",
+        fix="free some room" if full else "choose another folder, or change its permissions",
     )
 
 

@@ -1,0 +1,182 @@
+"""Checks on dicts of arrays, and the one cast that jdl makes: 64-bit numbers to 32 bits."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl.core.check import error
+
+Arrays = dict[str, np.ndarray]
+
+_log = logging.getLogger("jdl")
+
+
+def as_arrays(data: Mapping[str, Any], *, name: str = "data", notice: bool = True) -> Arrays:
+    """The same dict as numpy arrays that JAX takes unchanged.
+
+    64-bit numbers become 32-bit ones unless `jax_enable_x64` is set, with one line in the log
+    (`notice=False`: silently). Arrays that need no cast are passed on, not copied. Raises
+    `InputError` for text and objects, scalars, unequal lengths, an empty set, and numbers that
+    32 bits do not hold.
+
+    >>> as_arrays({"x": [[1.0], [2.0]]}, notice=False)["x"].dtype
+    dtype('float32')
+    """
+    if not isinstance(data, Mapping) or not data:
+        raise error(
+            name,
+            expected='a dict of arrays, {"x": ..., "y": ...}',
+            got="an empty dict" if isinstance(data, Mapping) else type(data).__name__,
+            fix='wrap the arrays: {"x": x, "y": y}',
+        )
+    arrays = {key: _numeric(value, f'{name}["{key}"]') for key, value in data.items()}
+    _check_lengths(arrays, name)
+    cast = {key: _narrow(value, f'{name}["{key}"]') for key, value in arrays.items()}
+    changed = [
+        f"{key} {arrays[key].dtype} -> {cast[key].dtype}"
+        for key in cast
+        if cast[key].dtype != arrays[key].dtype
+    ]
+    if changed and notice:
+        _log.warning("%s: cast %s (set jax_enable_x64 to keep 64 bits)", name, ", ".join(changed))
+    return cast
+
+
+def check_arrays(
+    data: Mapping[str, Any], *, classes: int | None = None, name: str = "data"
+) -> None:
+    """Raises `InputError` unless `data` can be trained on.
+
+    Looks for text and objects, scalars, unequal lengths, an empty set, and numbers that are not
+    finite (counted, with the index of the first; entries at or after an example's `lengths` are
+    padding and may hold anything). With `classes`, integer labels in `y` must lie in
+    0 ... classes - 1.
+
+    >>> check_arrays({"x": [[1.0, float("nan")]]})
+    Traceback (most recent call last):
+    jdl.core.check.InputError: data["x"]
+      expected: finite numbers
+      got:      1 of 2 not finite, the first nan at index [0, 1]
+      fix:      remove or fill these examples
+    """
+    arrays = as_arrays(data, name=name, notice=False)
+    for key, value in arrays.items():
+        _check_finite(key, value, arrays.get("lengths"), name)
+    labels = arrays.get("y")
+    if classes is not None and labels is not None and labels.dtype.kind in "iu":
+        check_labels(labels, classes, f'{name}["y"]')
+
+
+def check_labels(labels: np.ndarray, classes: int, name: str) -> None:
+    """Raises `InputError` unless integer labels lie in 0 ... classes - 1."""
+    wrong = np.argwhere((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise error(
+            name,
+            expected=f"labels from 0 to {classes - 1}, for {classes} classes",
+            got=f"{len(wrong)} out of range, the first {labels[tuple(wrong[0])]} "
+            f"at index {wrong[0].tolist()}",
+            fix="number the classes from 0, or raise the number of classes",
+        )
+
+
+def example_bytes(example: Mapping[str, np.ndarray]) -> int:
+    """Bytes of all arrays in a dict."""
+    return sum(value.nbytes for value in example.values())
+
+
+def narrowed(array: np.ndarray) -> np.ndarray:
+    """The array in the dtype that JAX holds it in (32 bits unless x64 is on)."""
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def _numeric(value: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise error(
+            name,
+            expected="an array",
+            got="nested lists of unequal lengths",
+            fix="pad them to one length and give the true lengths as another array",
+        ) from None
+    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise error(
+            name,
+            expected="an array of numbers",
+            got=f"dtype {array.dtype}, first value {array.flat[0]!r}"
+            if array.size
+            else f"dtype {array.dtype}",
+            fix="turn names into numbers, e.g. np.unique(values, return_inverse=True)[1]",
+        )
+    if array.ndim == 0:
+        raise error(
+            name,
+            expected="an array with one entry for each example",
+            got="a single number",
+            fix="give an array whose first axis counts the examples",
+        )
+    return array
+
+
+def _check_lengths(arrays: Arrays, name: str) -> None:
+    sizes = {key: len(value) for key, value in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        raise error(
+            name,
+            expected="arrays of one length, the number of examples",
+            got=", ".join(f"{key} {size}" for key, size in sizes.items()),
+            fix="give every example one entry in each array",
+        )
+    if 0 in sizes.values():
+        raise error(
+            name,
+            expected="at least one example",
+            got="an empty set",
+            fix="check the file or the split that it came from",
+        )
+
+
+def _narrow(array: np.ndarray, name: str) -> np.ndarray:
+    target = jax.dtypes.canonicalize_dtype(array.dtype)
+    if target == array.dtype or array.size == 0:
+        return array.astype(target, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(target)
+        # Integers wrap round and floats become infinite: neither may pass unseen.
+        lost = result != array if array.dtype.kind in "iu" else np.isinf(result) & ~np.isinf(array)
+    if lost.any():
+        index = tuple(np.argwhere(lost)[0])
+        raise error(
+            name,
+            expected=f"numbers that {target} holds",
+            got=f"{array[index]} at index {[int(i) for i in index]}",
+            fix="rescale them, or set jax_enable_x64",
+        )
+    return result
+
+
+def _check_finite(key: str, value: np.ndarray, lengths: np.ndarray | None, name: str) -> None:
+    if not jnp.issubdtype(value.dtype, np.inexact):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One finite sum proves every term finite, without an array of flags for the whole set.
+        if np.isfinite(np.sum(value, dtype=np.float64 if value.dtype.kind == "f" else None)):
+            return
+    bad = ~np.isfinite(value)
+    if lengths is not None and value.ndim >= 2:
+        padding = np.arange(value.shape[1])[None] >= lengths.reshape(-1, 1)
+        bad &= ~padding.reshape(padding.shape + (1,) * (value.ndim - 2))
+    if bad.any():
+        first = np.argwhere(bad)[0]
+        raise error(
+            f'{name}["{key}"]',
+            expected="finite numbers",
+            got=f"{int(bad.sum())} of {value.size} not finite, "
+            f"the first {value[tuple(first)]} at index {first.tolist()}",
+            fix="remove or fill these examples",
+        )

@@ -1,0 +1,195 @@
+"""Batches: any step of a seeded order at random, a stream that reads ahead, and evaluation."""
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from jdl.core.check import error
+from jdl.data.arrays import Arrays, as_arrays, example_bytes, narrowed
+from jdl.data.order import Order
+
+RESIDENT_BYTES = 2**30
+"""Sets up to this size are kept on the device whole."""
+
+
+class Source(Protocol):
+    """Random access to examples, as Grain defines it: a length and `source[i]`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Training batches as a function of the step.
+
+    `data` is a dict of arrays with one entry for each example, or a random-access source of
+    dicts. The batch of a step depends on the data, `batch_size`, `seed` and the step alone.
+    Raises `InputError` for an empty set, unequal lengths and a batch larger than the set.
+
+    >>> feed = Feed({"x": np.arange(6.0, dtype=np.float32)[:, None]}, batch_size=4, seed=1)
+    >>> feed.batch(0)["x"].shape
+    (4, 1)
+    >>> bool((feed.batch(2)["x"][:, 0] == feed.order(2, 4)).all())
+    True
+    """
+
+    data: Any
+    batch_size: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", _examples(self.data))
+        size = operator.index(self.batch_size)
+        if not 1 <= size <= self.size:
+            raise error(
+                "batch_size",
+                expected=f"from 1 to {self.size}, the number of examples",
+                got=str(size),
+                fix="choose a smaller batch" if size > 0 else "choose a positive batch size",
+            )
+        self.order(0, size, np)
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return _size(self.data)
+
+    @property
+    def order(self) -> Order:
+        """The order of the examples: `order(step, batch_size)` gives indices."""
+        return Order(self.size, self.seed)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole set; for a source, its first example's times its length."""
+        if isinstance(self.data, dict):
+            return example_bytes(self.data)
+        return example_bytes(_take(self.data, np.zeros(1, np.int64))) * self.size
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the set is arrays of at most 1 GiB, small enough to live on the device."""
+        return isinstance(self.data, dict) and self.nbytes <= RESIDENT_BYTES
+
+    def batch(self, step: int) -> Arrays:
+        """The batch of one step, as numpy arrays that nobody else holds."""
+        return _take(self.data, self.order(operator.index(step), self.batch_size, np))
+
+    def stream(self, start: int = 0, *, threads: int = 4, ahead: int = 8) -> Iterator[Arrays]:
+        """Batches of the steps start, start + 1, ... without end, read ahead in threads.
+
+        Needs Grain. At most `ahead` batches wait. The threads end when the iterator is closed
+        or dropped; an error in a source reaches whoever asks for that batch.
+        """
+        try:
+            import grain
+        except ImportError:
+            raise error(
+                "a streaming feed",
+                expected="Grain",
+                got="no module named grain",
+                fix='pip install "jdl-jax[grain]"',
+            ) from None
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        steps = grain.MapDataset.range(operator.index(start), 2**31)
+        return _closing(steps.map(self.batch).to_iter_dataset(options).__iter__())
+
+
+def evaluation_batches(data: Any, batch_size: int) -> Iterator[Arrays]:
+    """Every example once, in order, in batches of one shape with a float32 `mask`.
+
+    The last batch is filled up with copies of example 0 whose mask is 0. A `mask` that the data
+    already has is multiplied, over its leading axis; other entries, `lengths` among them, stay
+    those of example 0, for a sequence of length 0 would divide by zero. 64-bit numbers become
+    32-bit ones as in `as_arrays`, without a line in the log.
+
+    >>> batches = list(evaluation_batches({"x": np.ones((3, 1), np.float32)}, 2))
+    >>> [batch["mask"].tolist() for batch in batches]
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    size = operator.index(batch_size)
+    if size < 1:
+        raise error(
+            "batch_size of an evaluation",
+            expected="a positive number",
+            got=str(size),
+            fix="choose the number of examples to evaluate at once",
+        )
+    return _evaluation(_examples(data, notice=False), size)
+
+
+def _evaluation(data: Any, batch_size: int) -> Iterator[Arrays]:
+    n = _size(data)
+    for start in range(0, n, batch_size):
+        index = np.arange(start, start + batch_size)
+        real = index < n
+        batch = _take(data, np.where(real, index, 0))
+        mask = batch.get("mask", np.ones(batch_size)).astype(np.float32)
+        keep = real.astype(np.float32).reshape((-1,) + (1,) * (mask.ndim - 1))
+        # where, not a product: a mask may be anything at all in a row that does not count
+        yield {**batch, "mask": np.where(keep > 0, mask, np.float32(0))}
+
+
+def _closing(batches: Any) -> Iterator[Arrays]:
+    try:
+        yield from batches
+    finally:
+        batches.close()
+
+
+def _examples(data: Any, *, notice: bool = True) -> Any:
+    if isinstance(data, Mapping):
+        return as_arrays(data, notice=notice)
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise error(
+            "data of a feed",
+            expected="a dict of arrays, or a source with a length and examples by index",
+            got=type(data).__name__,
+            fix='wrap the arrays: {"x": x, "y": y}',
+        )
+    if len(data) == 0:
+        raise error(
+            "data of a feed",
+            expected="at least one example",
+            got="an empty source",
+            fix="check the file or the split that it came from",
+        )
+    if not isinstance(data[0], Mapping):
+        raise error(
+            "data of a feed",
+            expected='examples that are dicts, {"x": ..., "y": ...}',
+            got=f"source[0] of type {type(data[0]).__name__}",
+            fix="return a dict of arrays from __getitem__",
+        )
+    return data
+
+
+def _size(data: Any) -> int:
+    return len(next(iter(data.values()))) if isinstance(data, dict) else len(data)
+
+
+def _take(data: Any, index: np.ndarray) -> Arrays:
+    if isinstance(data, dict):
+        return {key: value[index] for key, value in data.items()}
+    examples = [data[int(i)] for i in index]
+    return {key: _stack(key, examples) for key in examples[0]}
+
+
+def _stack(key: str, examples: list[Mapping[str, Any]]) -> np.ndarray:
+    try:
+        return narrowed(np.stack([np.asarray(example[key]) for example in examples]))
+    except (KeyError, ValueError):
+        shapes = {
+            str(np.shape(example[key])) if key in example else "missing" for example in examples
+        }
+        raise error(
+            f'"{key}" of a source',
+            expected="the same shape in every example",
+            got=", ".join(sorted(shapes)),
+            fix="pad in __getitem__, and give the true lengths as another entry",
+        ) from None

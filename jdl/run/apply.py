@@ -1,0 +1,90 @@
+"""A finished run at work: evaluation and prediction over any number of examples."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.errors
+import jax
+import numpy as np
+
+from jdl import metrics as measure
+from jdl.core import tree
+from jdl.core.check import InputError, error
+from jdl.core.types import Batch, Learner, Metrics, TrainState
+from jdl.data.arrays import as_arrays, check_arrays
+from jdl.data.feed import evaluation_batches
+from jdl.run.dispatch import placement
+from jdl.run.record import Row, add_on_host
+
+
+class Result(NamedTuple):
+    """What a run leaves: its state, the learner that made it, its log, and its folder if any."""
+
+    train: TrainState
+    learner: Learner
+    history: list[Row]
+    dir: Path | None
+
+
+def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) -> dict[str, Any]:
+    """Every metric of the task over the whole of `data`, as plain numbers.
+
+    No example is dropped and none counts twice; sums are exact over any number of batches. A
+    learner with members gives a list for each metric.
+    """
+    check_arrays(data, name="evaluation data")
+    count = jax.jit(result.learner.evaluate)
+    put = placement(result.train)
+    parts = [count(result.train, put(b)) for b in evaluation_batches(data, batch_size)]
+    return measure.show(add_on_host(parts))
+
+
+def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
+    """The outputs for raw inputs (an array, taken as `x`) or for a dict of arrays, as numpy.
+
+    A learner with members puts them on the leading axis.
+    """
+    data = data if isinstance(data, Mapping) else {"x": data}
+    data = as_arrays(data, name="inputs")
+    examples = tree.leading(data)
+    call, put = jax.jit(result.learner.predict), placement(result.train)
+    axis = result.train.key.ndim
+    outputs = []
+    for batch in evaluation_batches(data, batch_size):
+        batch = batch if "mask" in data else {k: v for k, v in batch.items() if k != "mask"}
+        outputs.append(jax.device_get(_fitting(call, result.train, put(batch))))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
+    return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
+
+
+def evaluator(
+    learner: Learner, train: TrainState, data: Mapping[str, Any] | None, batch_size: int
+) -> Callable[[TrainState], list[Metrics]]:
+    """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
+    if data is None:
+        return lambda train: []
+    count, put = jax.jit(learner.evaluate), placement(train)
+    batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
+    return lambda train: [count(train, batch) for batch in batches]
+
+
+def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[Batch]:
+    """Padded batches of a multiple of `batch_size` near `wanted`, so that a mesh still divides it."""
+    limit = min(wanted, tree.leading(data))
+    return evaluation_batches(data, batch_size * max(1, -(-limit // batch_size)))
+
+
+def _fitting(call: Any, train: TrainState, batch: Batch) -> Any:
+    try:
+        return call(train, batch)
+    except InputError:
+        raise
+    except (flax.errors.FlaxError, TypeError, ValueError) as bad:
+        shapes = {name: tuple(np.shape(x)[1:]) for name, x in batch.items()}
+        raise error(
+            "predict",
+            expected="examples of the shape that the model was trained on",
+            got=f"{shapes} ({str(bad).splitlines()[0][:200]})",
+            fix="reshape the inputs, or load the run that was trained on them",
+        ) from bad

@@ -1,0 +1,138 @@
+"""How a run reaches the device: one step or many steps for each dispatch, batches or the whole set.
+
+The form changes the time a run takes and, in the last bits, its numbers; so it is chosen once,
+by measuring, before step 1.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
+from jdl.data.feed import Feed
+from jdl.learn.transforms import loop, resident, stacked
+from jdl.run.folder import RunFolder
+
+log = logging.getLogger("jdl")
+
+
+class Dispatch(NamedTuple):
+    """`form` "step" (one step a dispatch) or "loop" (up to `size` steps in a while loop)."""
+
+    form: str
+    size: int
+
+
+Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
+
+
+class Programs:
+    """The compiled steps of a run over one feed, in both forms; compiled when first used."""
+
+    def __init__(self, learner: Learner, feed: Feed, train: TrainState):
+        self.feed = feed
+        self.put = placement(train)
+        if feed.is_resident:
+            self.data = self.put(feed.data)
+            one = resident(learner, feed.order, feed.batch_size)
+            many = loop(one)
+        else:
+            self.data = None
+            one, many = learner, loop(stacked(learner))
+        # Pinned, so that the state a step returns never makes the next step compile anew.
+        pinned = jax.tree.map(lambda x: x.sharding, train) if _mesh(train) else None
+        options = {"donate_argnums": (0,), "out_shardings": (pinned, None) if pinned else None}
+        self._one = jax.jit(one.step, static_argnames="axis", **options)
+        self._many = jax.jit(many.step, static_argnames="axis", **options)
+
+    def advance(self, dispatch: Dispatch, start: int) -> Advance:
+        """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
+        stream = None if self.feed.is_resident else self.feed.stream(start)
+
+        def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
+            n = min(dispatch.size, boundary - step)
+            if dispatch.form == "loop":
+                data = self.data if stream is None else self._stack(stream, step, n, dispatch.size)
+                train, metrics = self._many(train, data, n)
+                return train, metrics, step + n
+            metrics: Metrics = {}
+            for _ in range(n):
+                batch = self.data if stream is None else self.put(next(stream))
+                train, metrics = self._one(train, batch)
+            return train, metrics, step + n
+
+        return run
+
+    def measure(self, train: TrainState, seconds: float = 0.15) -> Dispatch:
+        """Time a few real steps in each form, on copies of the state, and take the faster one."""
+        one = self._seconds("step", train, seconds)
+        # Above this a dispatch weighs nothing, and a convolution in a while loop can take 30 times
+        # as long on CPU: not worth finding out.
+        if one > 0.1:
+            return Dispatch("step", 1)
+        many = self._seconds("loop", train, seconds, ceiling=max(1, round(seconds / one)))
+        form, each = ("loop", many) if many < one else ("step", one)
+        return Dispatch(form, int(np.clip(seconds / each, 1, 1024)))
+
+    def _seconds(self, form: str, train: TrainState, seconds: float, ceiling: int = 1024) -> float:
+        """Seconds for one step, after compiling, in dispatches that double until the time is up."""
+        first = int(train.step)
+        copy, n, each = jax.tree.map(jnp.copy, train), 1, np.inf
+        run = self.advance(Dispatch(form, ceiling), first)
+        copy, metrics, step = run(copy, first, first + 1)
+        jax.block_until_ready(metrics)
+        while n <= ceiling:
+            begin = time.perf_counter()
+            copy, metrics, step = run(copy, step, step + n)
+            jax.block_until_ready((copy, metrics))
+            spent = time.perf_counter() - begin
+            each, n = min(each, spent / n), n * 2
+            if spent > seconds / 2:
+                break
+        return each
+
+    def _stack(self, stream: Iterator[Batch], step: int, n: int, size: int) -> PyTree:
+        batches = [next(stream) for _ in range(n)]
+        # One shape for every dispatch, so one program; the copies at the end are never looked at.
+        batches += [batches[-1]] * (size - n)
+        stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        return {"first": jnp.int32(step), "stack": self.put(stack)}
+
+
+def chosen(
+    programs: Programs, train: TrainState, wanted: str, folder: RunFolder | None
+) -> Dispatch:
+    """The form of a run: what its folder says, else what is wanted, else the faster one."""
+    recorded = folder.dispatch() if folder else None
+    if recorded is not None:
+        return Dispatch(recorded["form"], recorded["size"])
+    dispatch = programs.measure(train) if wanted == "auto" else Dispatch(wanted, 32)
+    log.info("dispatch: %s, %d steps at a time", *dispatch)
+    if folder is not None:
+        folder.write_dispatch(dispatch._asdict())
+    return dispatch
+
+
+def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
+    """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
+    mesh = _mesh(train)
+    where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+    def put(tree: PyTree) -> PyTree:
+        # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
+        return jax.tree.map(lambda x: jax.device_put(np.array(x, copy=True), where), tree)
+
+    return put
+
+
+def _mesh(train: TrainState) -> Any:
+    for leaf in jax.tree.leaves(train.params):
+        if isinstance(getattr(leaf, "sharding", None), NamedSharding):
+            return leaf.sharding.mesh
+    return None

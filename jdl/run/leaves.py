@@ -1,0 +1,71 @@
+"""One leaf of a checkpoint: copied to the host, described, and put back where it belongs."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl.core import tree
+
+
+def is_spread(leaf: Any) -> bool:
+    """Whether no single process sees all of a leaf; such a leaf cannot become one numpy array."""
+    sharding = getattr(leaf, "sharding", None)
+    return sharding is not None and not (
+        sharding.is_fully_addressable or sharding.is_fully_replicated
+    )
+
+
+def copied(leaf: Any) -> Any:
+    """A copy on the host, which no donation and no write in place can reach."""
+    if tree.is_key(leaf):
+        data = jnp.asarray(np.array(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return leaf.copy() if is_spread(leaf) else np.array(leaf)
+
+
+def kind(leaf: Any) -> dict[str, Any]:
+    """Type (`float32`, `key<fry>`, ...) and shape of an array, a shape or a Python number."""
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+
+
+def describe(leaf: Any) -> dict[str, Any]:
+    """Type, shape and digest of a leaf."""
+    if is_spread(leaf):
+        return {**kind(leaf), "sha256": None}
+    data = np.asarray(jax.random.key_data(leaf) if tree.is_key(leaf) else leaf)
+    return {**kind(leaf), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
+
+
+def asked(leaf: Any) -> Any:
+    """What to ask Orbax for: numpy, but for keys and what one process cannot hold."""
+    if tree.is_key(leaf):
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+    if is_spread(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return np.empty(leaf.shape, leaf.dtype) if leaf.size else None
+
+
+def placed(like: Any, value: Any) -> Any:
+    """A loaded leaf in the form, and on the devices, of the target's."""
+    if is_spread(like) or isinstance(like, np.ndarray):
+        return value
+    if not hasattr(like, "dtype"):
+        return type(like)(value.item())
+    if isinstance(like, np.generic):
+        return value[()]
+    sharding = like.sharding if getattr(like, "committed", True) else None
+    if tree.is_key(like):
+        data = jnp.asarray(np.array(jax.random.key_data(value)))
+        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+        return key if sharding is None else jax.device_put(key, sharding)
+    if getattr(like, "weak_type", False) and not like.shape:
+        return jnp.asarray(value.item())  # strong would promote, and compile, differently
+    if sharding is None:
+        return jax.device_put(value, may_alias=False)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index].copy())

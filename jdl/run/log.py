@@ -1,0 +1,251 @@
+"""Where the numbers of a run go: a file of rows, TensorBoard, and the screen."""
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from jdl.core.check import error
+from jdl.run.folder import cannot_write, write_bytes
+
+log = logging.getLogger("jdl")
+Row = dict[str, Any]
+CLOCKS = ("time", "seconds", "per_second", "wait")
+
+
+def is_clock(name: str) -> bool:
+    """Whether a number of this name depends on the clock, and so differs from run to run.
+
+    >>> is_clock("steps_per_second"), is_clock("loss")
+    (True, False)
+    """
+    return any(word in name for word in CLOCKS)
+
+
+def without_clocks(row: Mapping[str, Any]) -> Row:
+    """A row without what depends on the clock: equal for equal runs.
+
+    >>> without_clocks({"step": 50, "loss": 0.5, "seconds": 1.25})
+    {'step': 50, 'loss': 0.5}
+    """
+    return {name: value for name, value in row.items() if not is_clock(name)}
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a `metrics.jsonl`; no file is no rows.
+
+    A last line without its end is what a killed process leaves, and is left out. Any other line
+    that cannot be read is an `InputError`.
+    """
+    path = Path(path)
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as bad:
+            row = bad
+        if not isinstance(row, dict):
+            raise error(
+                f"{path}, line {number}",
+                expected="a JSON object",
+                got=repr(line[:40].decode(errors="replace")),
+                fix="delete the line, or restore the file from a backup",
+            )
+        rows.append(row)
+    return rows
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a row, floats by `repr`, so that reading gives them back.
+
+    Rows may hold numbers, strings and nested lists (arrays become lists). NaN and infinity are
+    written as `NaN` and `Infinity`, which JavaScript and JSON proper do not know, but Python,
+    pandas and the reader of this file do.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._file: TextIO | None = None
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is on the disk after `sync` or `close`."""
+        line = json.dumps(row, default=_as_list) + "\n"
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _drop_torn_line(self.path)
+                self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+            self._file.write(line)
+        except OSError as bad:
+            raise cannot_write(self.path, bad) from bad
+
+    def sync(self) -> None:
+        """Make every row durable."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as bad:
+                raise cannot_write(self.path, bad) from bad
+
+    def cut(self, step: int) -> list[Row]:
+        """Keep the rows up to a step (atomically), and return them: how a run resumes."""
+        self.close()
+        rows = [row for row in read(self.path) if row.get("step", 0) <= step]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        try:
+            if self.path.exists():
+                write_bytes(self.path, text.encode())
+        except OSError as bad:
+            raise cannot_write(self.path, bad) from bad
+        return rows
+
+    def close(self) -> None:
+        """Make every row durable and release the file."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _as_list(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a row holds numbers, strings and lists, not {type(value).__name__}")
+
+
+def _drop_torn_line(path: Path) -> None:
+    """A row after a torn line would be lost with it."""
+    if path.exists():
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+
+class Events:
+    """TensorBoard's event files, through tensorboardX; without that package nothing is written."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._writer: Any = None
+        self._absent = importlib.util.find_spec("tensorboardX") is None
+        if self._absent:
+            log.info('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add the numbers of a step."""
+        if self._absent:
+            return
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
+            again = step if any(self.folder.glob("events.*")) else None
+            self._writer = SummaryWriter(str(self.folder), purge_step=again)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class Bar:
+    """Progress of a run: a bar on a terminal, now and then a plain line anywhere else.
+
+    `shown=False` is silent. Calls are cheap: the screen is drawn a few times a second at most.
+    """
+
+    def __init__(self, total: int, *, shown: bool = True, file: TextIO | None = None):
+        self.total = total
+        self.file = file or sys.stderr
+        self._shown = shown
+        self._live = shown and self.file.isatty() and os.environ.get("TERM") != "dumb"
+        self._interval = 0.25 if self._live else 10.0
+        self._progress: Any = None
+        self._texts: dict[str, str] = {}
+        self._epoch: float | None = None
+        self._step = 0
+        self._drawn: int | None = None
+        self._due = 0.0
+        self._began: tuple[int, float] | None = None
+
+    def at(self, step: int) -> None:
+        """The run has come to a step."""
+        self._step = step
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (step, now)
+        if self._shown and now >= self._due:
+            self._draw(now)
+
+    def show(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
+        """The newest numbers of a split; the first four that no clock made are shown."""
+        self._epoch = numbers.get("epoch", self._epoch)
+        named = {k: v for k, v in without_clocks(numbers).items() if k not in ("step", "epoch")}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in list(named.items())[:4])
+        self._texts[split] = text if split == "train" else f"{split} {text}"
+        self._drawn = None
+        if self._shown and time.monotonic() >= self._due:
+            self._draw(time.monotonic())
+
+    def close(self) -> None:
+        """Show where the run ended, and leave the terminal as it was."""
+        if self._shown and self._drawn != self._step and (self._step or self._texts):
+            self._draw(time.monotonic())
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _line(self, now: float) -> str:
+        parts = [f"step {self._step}/{self.total}"]
+        if self._epoch is not None:
+            parts.insert(0, f"epoch {self._epoch:.1f}")
+        parts += self._texts.values()
+        first, began = self._began or (self._step, now)
+        if self._step > first and now > began:
+            speed = (self._step - first) / (now - began)
+            parts.append(f"{speed:.3g} steps/s")
+            if self._step < self.total:
+                parts.append(f"{_clock((self.total - self._step) / speed)} left")
+        return "  |  ".join(parts)
+
+    def _draw(self, now: float) -> None:
+        self._due, self._drawn = now + self._interval, self._step
+        if not self._live:
+            print(self._line(now), file=self.file, flush=True)
+            return
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}", markup=False),
+                console=Console(file=self.file),
+                auto_refresh=False,
+                # Else what the program prints would go where the bar goes.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self._progress.add_task("", total=self.total)
+            self._progress.start()
+        task = self._progress.task_ids[0]
+        self._progress.update(task, completed=self._step, description=self._line(now), refresh=True)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

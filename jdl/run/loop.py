@@ -1,0 +1,154 @@
+"""The one training loop, and the same loop as a generator."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdl.core.check import Diverged
+from jdl.core.types import Learner, Metrics, TrainState
+from jdl.data.feed import Feed
+from jdl.data.records import Data
+from jdl.run.apply import Result, evaluator
+from jdl.run.dispatch import Advance, Programs, chosen, placement
+from jdl.run.folder import RunFolder
+from jdl.run.log import Bar
+from jdl.run.plan import Options, Plan, begin, feeds, initial, make_plan, settings
+from jdl.run.record import Record, check_health, refusals
+from jdl.run.signals import Interrupted, Signals
+
+
+def fit(
+    learner: Learner,
+    data: Mapping[str, Any] | Data | Feed,
+    *,
+    valid: Mapping[str, Any] | None = None,
+    batch_size: int = 128,
+    epochs: float = 10,
+    seed: int = 0,
+    dir: str | Path | RunFolder | None = None,
+    start: TrainState | None = None,
+    best: str | None = None,
+    patience: int | None = None,
+    log: Callable[[dict[str, Any]], Any] | None = None,
+    options: Options | None = None,
+) -> Result:
+    """Train a learner; with `dir`, go on where the run in that folder stopped.
+
+    `data` is a dict of arrays, a `Feed` (with its own batch size and seed) or a `Data` record,
+    whose `valid` part is evaluated unless another is given. `best="max accuracy"` returns the
+    weights of the best evaluation; `patience` ends the run after that many evaluations without a
+    better one (by "min loss" unless `best` says otherwise). `start` gives weights to begin from,
+    with new moments. `log` is called with a dict of plain numbers for each row of the log.
+
+    Raises `InputError` for what cannot be trained on, `Diverged` when the numbers stay non-finite,
+    and after Ctrl-C `Interrupted`, a KeyboardInterrupt, once everything is saved.
+
+    >>> import jdl, optax
+    >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> quiet = Options(bar=False)
+    >>> result = fit(line, {"x": x, "y": 3 * x + 1}, batch_size=8, epochs=50, options=quiet)
+    >>> print(jdl.predict(result, np.array([[2.0]], np.float32)).round(2))
+    [[7.]]
+    """
+    options = options or Options()
+    feed, valid = feeds(data, valid, batch_size, seed)
+    plan = make_plan(learner, feed, valid, epochs, best, patience, options)
+    train = begin(plan, valid, seed, start)
+    folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
+    with folder.lock() if folder else nullcontext():
+        if folder is not None:
+            folder.begin({"fit": settings(plan, seed)})
+        record = Record(folder, plan.best, log, Bar(plan.total, shown=options.bar), plan.per_epoch)
+        with closing(record), Signals(terminate=folder is not None) as signals:
+            train = record.resume(train)
+            programs = Programs(plan.learner, feed, train)
+            dispatch = chosen(programs, train, options.dispatch, folder)
+            advance = programs.advance(dispatch, int(train.step))
+            count = evaluator(plan.learner, train, valid, feed.batch_size)
+            train = _run(plan, advance, count, record, train, signals)
+    result = Result(train, learner, record.rows, folder.path if folder else None)
+    if signals.received is not None and int(train.step) < plan.total:
+        raise Interrupted(signals.received, int(train.step), result)
+    return result if record.best_train is None else result._replace(train=record.best_train)
+
+
+def _run(
+    plan: Plan,
+    advance: Advance,
+    count: Callable[[TrainState], list[Metrics]],
+    record: Record,
+    train: TrainState,
+    signals: Signals,
+) -> TrainState:
+    """Step to the end: note at boundaries, save by the clock, stop when asked."""
+    step, guards = int(train.step), refusals(train)
+    in_flight: deque[Metrics] = deque()
+    try:
+        while step < plan.total and signals.received is None and not plan.is_over(step):
+            boundary = plan.boundary_after(step)
+            train, metrics, step = advance(train, step, boundary)
+            in_flight.append(metrics)
+            if len(in_flight) > 2:
+                jax.block_until_ready(in_flight.popleft())
+            if step == boundary:
+                record.read()
+                check_health(guards, plan.feed, plan.options.guard)
+                guards = refusals(train)
+                if plan.logs(step):
+                    record.training(step, metrics)
+                if plan.evaluates(step):
+                    record.evaluation(step, count(train), train)
+            record.progress(step)
+            if record.save_due(plan.options.save_seconds):
+                record.save(step, train)
+        check_health(refusals(train), plan.feed, plan.options.guard)
+    except Diverged:
+        record.save(step, train, wait=True)
+        raise
+    record.save(step, train, wait=True)
+    return train
+
+
+def steps(
+    learner: Learner,
+    data: Mapping[str, Any] | Feed,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    start: TrainState | None = None,
+    donate: bool = False,
+) -> Iterator[tuple[TrainState, Metrics]]:
+    """The same loop, one step at a time and without end: `for train, metrics in steps(...)`.
+
+    Nothing is logged, saved or read back. `start` goes on from a state, step and moments included.
+    With `donate` each state is gone as soon as the next is asked for.
+
+    >>> import jdl, optax, itertools
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> data = {"x": np.ones((8, 1), np.float32), "y": np.ones((8, 1), np.float32)}
+    >>> for train, metrics in itertools.islice(steps(line, data, batch_size=4), 3):
+    ...     pass
+    >>> int(train.step)
+    3
+    """
+    feed, _ = feeds(data, None, batch_size, seed)
+    train = initial(learner, feed, seed) if start is None else start
+    if donate:
+        train = jax.tree.map(jnp.copy, train)
+    put = placement(train)
+    step = jax.jit(learner.step, static_argnames="axis", donate_argnums=(0,) if donate else ())
+    count = int(train.step)
+    batches = (
+        map(feed.batch, iter(range(count, 2**31))) if feed.is_resident else feed.stream(count)
+    )
+    for batch in batches:
+        train, metrics = step(train, put(batch))
+        yield train, metrics

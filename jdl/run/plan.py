@@ -1,0 +1,188 @@
+"""What a run will do, worked out and checked before anything is trained or written."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jdl.core import tree
+from jdl.core.check import error
+from jdl.core.types import Learner, PyTree, TrainState
+from jdl.data.arrays import as_arrays, check_arrays
+from jdl.data.feed import Feed, evaluation_batches
+from jdl.data.records import Data
+from jdl.learn.guard import guard
+from jdl.learn.transforms import window
+from jdl.run.record import Best, guards
+
+Arrays = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out and watched."""
+
+    log_every: int = 50
+    """Steps that one row of the log sums up."""
+    evaluate_every: int | None = None
+    """Steps between evaluations; about one epoch when left out."""
+    save_seconds: float = 60.0
+    """Seconds between checkpoints, where the run has a folder."""
+    dispatch: str = "auto"
+    """"step", "loop", or "auto": measure both before the first step."""
+    guard: int = 10
+    """End the run after this many refused steps in a row; 0 leaves the learner unguarded."""
+    bar: bool = True
+    """Show progress."""
+
+
+def feeds(
+    data: Arrays | Data | Feed, valid: Arrays | None, batch_size: int, seed: int
+) -> tuple[Feed, Arrays | None]:
+    """The training feed and the validation set, both checked for numbers that are not finite."""
+    if isinstance(data, Data):
+        data, valid = data.train, data.valid if valid is None else valid
+    if not isinstance(data, Feed):
+        data = Feed(data, batch_size, seed)
+    if isinstance(data.data, dict):
+        check_arrays(data.data, name="training data")
+    if valid is not None:
+        valid = as_arrays(valid, name="validation data")
+        check_arrays(valid, name="validation data")
+    return data, valid
+
+
+class Plan(NamedTuple):
+    """What a run will do, worked out before anything is trained or written."""
+
+    learner: Learner
+    feed: Feed
+    best: Best | None
+    epochs: float
+    total: int
+    log_every: int
+    evaluate_every: int | None
+    options: Options
+
+    @property
+    def per_epoch(self) -> float:
+        """Steps in an epoch; batches may cross its end."""
+        return self.feed.size / self.feed.batch_size
+
+    def boundary_after(self, step: int) -> int:
+        """The next step at which something is noted; the same however a run is cut."""
+        periods = [self.log_every] + ([self.evaluate_every] if self.evaluate_every else [])
+        return min([self.total] + [(step // every + 1) * every for every in periods])
+
+    def logs(self, step: int) -> bool:
+        """Whether a row of training numbers ends at this step."""
+        return step % self.log_every == 0 or step == self.total
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the validation set is evaluated at this step."""
+        return self.evaluate_every is not None and (
+            step % self.evaluate_every == 0 or step == self.total
+        )
+
+    def is_over(self, step: int) -> bool:
+        """Whether patience has run out; asked at boundaries only, so that every cut agrees."""
+        at_boundary = step > 0 and self.boundary_after(step - 1) == step
+        return self.best is not None and at_boundary and self.best.is_over(step)
+
+
+
+def make_plan(
+    learner: Learner,
+    feed: Feed,
+    valid: Mapping[str, Any] | None,
+    epochs: float,
+    best: str | None,
+    patience: int | None,
+    options: Options,
+) -> Plan:
+    per_epoch = feed.size / feed.batch_size
+    numbers = {
+        "epochs": epochs,
+        "log_every": options.log_every,
+        "evaluate_every": options.evaluate_every or 1,
+        "patience": 1 if patience is None else patience,
+    }
+    for name, value in numbers.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise error(name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more")
+    if options.dispatch not in ("auto", "step", "loop"):
+        raise error(
+            "dispatch", expected='"auto", "step" or "loop"', got=repr(options.dispatch),
+            fix='leave it at "auto"',
+        )
+    if (best or patience) and valid is None:
+        raise error(
+            "best" if best else "patience", expected="a validation set to choose by", got="none",
+            fix="give valid=...",
+        )
+    rule = Best(best or "min loss", patience) if best or patience else None
+    if options.guard and not _is_guarded(learner, feed):
+        learner = guard(learner, options.guard)
+    every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
+    total = max(1, math.ceil(epochs * per_epoch - 1e-9))
+    return Plan(
+        window(learner, options.log_every), feed, rule, epochs, total, options.log_every, every, options
+    )
+
+
+def _is_guarded(learner: Learner, feed: Feed) -> bool:
+    return bool(guards(jax.eval_shape(learner.init, jax.random.key(0), feed.batch(0))))
+
+
+def begin(
+    plan: Plan, valid: Mapping[str, Any] | None, seed: int, start: TrainState | None
+) -> TrainState:
+    """The state before step 1. Whatever is wrong with model, data or task shows here."""
+    sample = plan.feed.batch(0)
+    train = initial(plan.learner, plan.feed, seed)
+    if start is not None:
+        train = train.replace(
+            params=_taken("params", start.params, train.params),
+            state=_taken("state", start.state, train.state),
+        )
+    jax.eval_shape(plan.learner.step, train, sample)
+    if valid is not None:
+        jax.eval_shape(plan.learner.evaluate, train, next(evaluation_batches(valid, plan.feed.batch_size)))
+    return train
+
+
+def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
+    return jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
+
+
+def settings(plan: Plan, seed: int) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with, as far as `fit` knows it."""
+    best = plan.best
+    return {
+        "examples": plan.feed.size,
+        "batch_size": plan.feed.batch_size,
+        "feed_seed": plan.feed.seed,
+        "epochs": plan.epochs,
+        "seed": seed,
+        "best": None if best is None else best.rule,
+        "patience": None if best is None else best.patience,
+        "log_every": plan.log_every,
+        "evaluate_every": plan.evaluate_every,
+    }
+
+
+def _taken(name: str, given: PyTree, like: PyTree) -> PyTree:
+    """A copy of `given`, which must have the leaves of `like`."""
+    mine, wanted = tree.flatten(given), tree.flatten(like)
+    for leaf in dict.fromkeys([*wanted, *mine]):
+        got = mine[leaf].shape if leaf in mine else "no such leaf"
+        want = wanted[leaf].shape if leaf in wanted else "no such leaf"
+        if got != want:
+            raise error(
+                f"start: {name}/{leaf}", expected=str(want), got=str(got),
+                fix="start from a run of the same model",
+            )
+    return jax.tree.map(lambda x, y: jnp.array(x, y.dtype, copy=True), given, like)

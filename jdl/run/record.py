@@ -1,0 +1,235 @@
+"""What a run writes down: rows of numbers, the best weights, checkpoints.
+
+Values are read from the device one boundary late, when they have long been computed, so that
+training never waits for its own log. What is decided from them, the best weights and an early end,
+is decided at fixed steps, never when a read happens to arrive.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl import metrics as measure
+from jdl.core.check import Diverged, InputError, error, nearest
+from jdl.core.types import Metrics, TrainState
+from jdl.learn.guard import Refusals
+from jdl.run.checkpoint import Checkpoints
+from jdl.run.folder import RunFolder
+from jdl.run.log import Bar, Events, MetricsLog
+
+Row = dict[str, Any]
+log = logging.getLogger("jdl")
+
+
+def add_on_host(parts: Sequence[Metrics]) -> Metrics:
+    """The sum of metrics in float64 and int64, exact over any number of batches."""
+    wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
+    host = jax.device_get(list(parts))
+    return jax.tree.map(
+        lambda *leaves: sum(np.asarray(x, wide.get(np.asarray(x).dtype.kind)) for x in leaves), *host
+    )
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """The plain numbers of a row; a list over members becomes its mean and `_std`.
+
+    >>> scalars({"step": 3, "split": "train", "loss": [1.0, 3.0]})
+    {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
+    """
+    numbers: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, int | float):
+            numbers[name] = value
+        elif isinstance(value, list) and np.ndim(value) == 1:
+            finite = [v for v in value if math.isfinite(v)] or [math.nan]
+            numbers |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
+    return numbers
+
+
+class Best:
+    """Which evaluation is the best one so far: `"min loss"`, `"max accuracy"`, ..."""
+
+    def __init__(self, rule: str, patience: int | None):
+        sign, _, name = rule.partition(" ")
+        if sign not in ("min", "max") or not name:
+            raise error(
+                "best", expected='"min NAME" or "max NAME"', got=repr(rule), fix='say "min loss"'
+            )
+        self.rule, self.sign, self.name = rule, (1 if sign == "min" else -1), name
+        self.patience = patience
+        self.step: int | None = None
+        self._seen: list[tuple[int, float]] = []
+
+    def see(self, row: Row) -> bool:
+        """Take an evaluation in; whether it is the best so far."""
+        numbers = scalars(row)
+        if self.name not in numbers:
+            raise error(
+                "best",
+                expected="the name of an evaluation's number",
+                got=repr(self.name),
+                fix=nearest(self.name, [name for name in numbers if name not in ("step", "epoch")]),
+            )
+        value = self.sign * numbers[self.name]
+        better = not math.isnan(value) and all(value < old for _, old in self._seen)
+        self._seen.append((row["step"], value if not math.isnan(value) else math.inf))
+        self.step = row["step"] if better else self.step
+        return better
+
+    def is_over(self, step: int) -> bool:
+        """Whether, at the boundary `step`, `patience` earlier evaluations have brought nothing."""
+        known = [value for at, value in self._seen if at < step]
+        if self.patience is None or not known:
+            return False
+        return len(known) - 1 - int(np.argmin(known)) >= self.patience
+
+
+class Record:
+    """The log, the best weights and the checkpoints of one run."""
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        best: Best | None,
+        tell: Callable[[dict[str, float]], Any] | None,
+        bar: Bar,
+        per_epoch: float,
+    ):
+        self.rows: list[Row] = []
+        self.best, self.best_train = best, None
+        self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
+        self._queue: list[tuple[int, str, list[Metrics], Any]] = []
+        self._file = MetricsLog(folder.metrics) if folder else None
+        self._events = Events(folder.path / "events") if folder else None
+        self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
+        self._began = self._saved = time.monotonic()
+        self._clock: tuple[int, float] | None = None
+
+    def resume(self, train: TrainState) -> TrainState:
+        """The newest good checkpoint, with the log cut back to it; `train` where there is none."""
+        if self.checkpoints is None or self._file is None or not self.checkpoints.steps():
+            if self._file is not None:
+                self._file.cut(-1)
+            return train
+        target = jax.tree.map(_abstract, train)
+        train, step = self.checkpoints.restore(target)
+        self.rows = self._file.cut(step)
+        if self.best is not None:
+            for row in self.rows:
+                if row["split"] == "valid":
+                    self.best.see(row)
+            if self.best.step is not None:
+                try:
+                    self.best_train, _ = self.checkpoints.restore(target, self.best.step)
+                except InputError as gone:
+                    log.warning("the best weights so far are lost: %s", gone)
+        return train
+
+    def training(self, step: int, metrics: Metrics) -> None:
+        """Note the sums over a window of steps, to be read later."""
+        now = time.perf_counter()
+        speed = {}
+        if self._clock is not None and step > self._clock[0]:
+            speed["steps_per_second"] = (step - self._clock[0]) / (now - self._clock[1])
+        self._clock = (step, now)
+        self._queue.append((step, "train", [metrics], speed))
+
+    def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:
+        """Note the parts of an evaluation; the weights are kept until it is known to be the best."""
+        candidate = None if self.best is None else jax.tree.map(jnp.copy, train)
+        self._queue.append((step, "valid", parts, candidate))
+
+    def read(self) -> None:
+        """Turn what was noted into rows, and send them to file, events, screen and `log`."""
+        queue, self._queue = self._queue, []
+        for step, split, parts, more in queue:
+            row: Row = {"step": step, "epoch": step / self._per_epoch, "split": split}
+            numbers = measure.show(add_on_host(parts))
+            row |= {"loss": numbers["loss"], **numbers}
+            if split == "train":
+                row |= {**more, "seconds": time.monotonic() - self._began}
+            self._write(row)
+            if split == "valid" and self.best is not None and self.best.see(row):
+                self.best_train = more
+                if self.checkpoints is not None and self._file is not None:
+                    # A run may be gone on with from here, so its log has to be complete first.
+                    self._file.sync()
+                    self.checkpoints.save(step, more, best=True)
+
+    def _write(self, row: Row) -> None:
+        self.rows.append(row)
+        numbers = scalars(row)
+        if self._file is not None:
+            self._file.append(row)
+        if self._events is not None:
+            self._events.scalars(row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()})
+        self._bar.show(row["step"], row["split"], numbers)
+        if self._tell is not None:
+            self._tell({"split": row["split"], **numbers})
+
+    def progress(self, step: int) -> None:
+        """Move the bar."""
+        self._bar.at(step)
+
+    def save_due(self, seconds: float) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.checkpoints is not None and time.monotonic() - self._saved >= seconds
+
+    def save(self, step: int, train: TrainState, wait: bool = False) -> None:
+        """Write a checkpoint; everything up to its step is in the log before it exists."""
+        self.read()
+        if self.checkpoints is None or self._file is None:
+            return
+        self._file.sync()
+        is_best = self.best is not None and self.best.step == step
+        self.checkpoints.save(step, train, best=is_best, wait=wait)
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._bar.close()
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+        for sink in (self._file, self._events):
+            if sink is not None:
+                sink.close()
+
+
+def guards(train: TrainState) -> list[Refusals]:
+    """The counts of every `guard` in a state (or its shapes)."""
+    found = jax.tree.leaves(train.extra, is_leaf=lambda x: isinstance(x, Refusals))
+    return [x for x in found if isinstance(x, Refusals)]
+
+
+def refusals(train: TrainState) -> list[Refusals]:
+    """The same, copied so that they outlive the donation of the state."""
+    return jax.tree.map(jnp.copy, guards(train))
+
+
+def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
+    """Raise `Diverged` when every member was refused `limit` times in a row."""
+    if not counts:
+        return
+    failed = np.concatenate([np.ravel(np.asarray(count.failed)) for count in counts])
+    if (failed < 0).any():
+        return
+    first = int(failed.min())
+    rows = [int(i) for i in feed.order(first, feed.batch_size, np)]
+    shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
+    raise Diverged(
+        f"training diverged: {limit} steps in a row gave a loss or gradient that is not finite\n"
+        f"  first bad step: {first}\n"
+        f"  its batch:      examples {shown}\n"
+        "  fix:            lower the learning rate, clip the gradient, or look at these examples;\n"
+        "                  the weights are those from before that step"
+    )
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

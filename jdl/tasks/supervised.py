@@ -1,0 +1,196 @@
+"""Tasks with labels: classification and regression."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl import metrics as measures
+from jdl.core.check import error, nearest
+from jdl.core.types import Batch, Count, Key, Mean, Metric, Metrics, Model, PyTree, Task
+from jdl.tasks import criteria
+
+Criterion = Callable[[Any, Any], jax.Array]
+
+
+def examples(batch: Batch) -> PyTree:
+    """The inputs of a batch, `batch["x"]`."""
+    return _entry(batch, "x")
+
+
+def supervised(
+    model: Model,
+    loss: Criterion,
+    metrics: Mapping[str, Metric] | None = None,
+    inputs: Callable[[Batch], PyTree] = examples,
+) -> Task:
+    r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as m.
+
+    `loss(outputs, batch["y"])` returns a number for each example (or for each of its parts),
+    computed in float32 at least; without a mask each weighs 1. `metrics` are counted beside it.
+    `inputs` takes from the batch what the model is called with.
+
+    Raises `InputError` where labels do not fit the outputs, at `init` already, and for a masked
+    batch in training if the model has batch statistics, which a mask cannot reach.
+    """
+    chosen = {} if metrics is None else dict(metrics)
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        params, state = model.init(key, inputs(batch))
+        jax.eval_shape(lambda p, s, b: evaluate(p, s, b, None, train=False), params, state, batch)
+        return params, state
+
+    def evaluate(
+        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+    ) -> tuple[Mean, tuple[PyTree, Metrics]]:
+        if train:
+            _refuse_masked_statistics(state, batch)
+        outputs, state = model.apply(params, state, inputs(batch), key=key, train=train)
+        outputs = jax.tree.map(_at_least_float32, outputs)
+        mean = measures.mean(_checked(loss(outputs, _entry(batch, "y"))), batch.get("mask"))
+        plain = {**batch, "y": _plain_labels(batch["y"])}
+        counted = {name: _count(metric, outputs, plain) for name, metric in chosen.items()}
+        return mean, (state, {"loss": mean, **counted})
+
+    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
+        return model.apply(params, state, inputs(batch), train=False)[0]
+
+    return Task(init, evaluate, predict)
+
+
+def classification(
+    model: Model,
+    *,
+    loss: Criterion = criteria.cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
+    inputs: Callable[[Batch], PyTree] = examples,
+) -> Task:
+    """Choose one of several classes: softmax cross-entropy from logits, and accuracy.
+
+    Outputs are logits (batch, ..., classes). Labels are integers (batch, ...); for one-hot
+    labels or other distributions pass `loss=jdl.tasks.soft_cross_entropy`. At `init` the labels
+    of the batch it is given are checked to be within the classes.
+
+    >>> from jdl.models import MLP, from_linen
+    >>> task = classification(from_linen(MLP((), outputs=3)))
+    >>> batch = {"x": jnp.zeros((4, 2)), "y": jnp.array([0, 1, 2, 1])}
+    >>> params, state = task.init(jax.random.key(0), batch)
+    >>> mean, _ = task.loss(params, state, batch, None, train=False)
+    >>> print(mean.value.round(4))  # log 3
+    1.0986
+    """
+    metrics = {"accuracy": measures.accuracy} if metrics is None else metrics
+    task = supervised(model, loss, metrics, inputs)
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        params, state = task.init(key, batch)
+        outputs = jax.eval_shape(task.predict, params, state, batch)
+        check_labels(batch["y"], outputs.shape[-1])
+        return params, state
+
+    return task._replace(init=init)
+
+
+def regression(
+    model: Model,
+    *,
+    loss: Criterion = criteria.squared_error,
+    metrics: Mapping[str, Metric] | None = None,
+    inputs: Callable[[Batch], PyTree] = examples,
+) -> Task:
+    """Predict numbers: mean squared error, so `metrics["loss"]` is the MSE.
+
+    Labels have the outputs' shape: y of shape (n,) against outputs (n, 1) raises, since it would
+    broadcast to (n, n) and fit the mean. `loss=jdl.tasks.half_squared_error` halves it.
+    """
+    return supervised(model, loss, metrics, inputs)
+
+
+def binary_classification(
+    model: Model,
+    *,
+    loss: Criterion = criteria.binary_cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
+    inputs: Callable[[Batch], PyTree] = examples,
+) -> Task:
+    """Yes or no: sigmoid cross-entropy from logits, and accuracy.
+
+    Labels are 0 and 1, of the outputs' shape; several columns are several questions.
+    """
+    metrics = {"accuracy": measures.binary_accuracy} if metrics is None else metrics
+    return supervised(model, loss, metrics, inputs)
+
+
+def check_labels(labels: Any, classes: int) -> None:
+    """Raise if an integer label is outside 0 ... classes - 1.
+
+    Only for arrays that hold numbers: inside a compiled function nothing can be looked at.
+    """
+    if isinstance(labels, jax.core.Tracer | jax.ShapeDtypeStruct | criteria.Blend):
+        return
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise error(
+            "y",
+            expected=f"class labels from 0 to {classes - 1}, as the model has {classes} outputs",
+            got=f"labels from {low} to {high}",
+            fix="number the classes from 0, or give the model more outputs",
+        )
+
+
+def _entry(batch: Batch, name: str) -> Any:
+    if name not in batch:
+        raise error(
+            f'batch["{name}"]',
+            expected=f'a batch with an entry "{name}"',
+            got=f"entries {', '.join(map(str, batch)) or 'none'}",
+            fix=nearest(name, map(str, batch)),
+        )
+    return batch[name]
+
+
+def _refuse_masked_statistics(state: PyTree, batch: Batch) -> None:
+    if "mask" in batch and isinstance(state, Mapping) and state.get("batch_stats"):
+        raise error(
+            "mask",
+            expected="training batches without a mask, because the model has batch statistics "
+            "and padded rows would enter them",
+            got='a batch with an entry "mask"',
+            fix="train on full batches, or normalise by layer or group instead of by batch",
+        )
+
+
+def _checked(losses: Any) -> jax.Array:
+    if jnp.ndim(losses) > 0:
+        return losses
+    raise error(
+        "loss",
+        expected="one number for each example, shape (batch,)",
+        got="a single number",
+        fix="leave out the mean: jdl takes it, over mask and devices",
+    )
+
+
+def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
+    if not isinstance(metric, Metric):
+        raise error(
+            "metrics",
+            expected="jdl.Metric values",
+            got=type(metric).__name__,
+            fix="use those of jdl.metrics, or jdl.metrics.averaged(fn); "
+            "some need a call first, as jdl.metrics.confusion(10)",
+        )
+    return Count(metric.count(outputs, batch), metric.show)
+
+
+def _at_least_float32(value: jax.Array) -> jax.Array:
+    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+
+
+def _plain_labels(labels: Any) -> Any:
+    return labels.dominant() if isinstance(labels, criteria.Blend) else labels

@@ -1,0 +1,372 @@
+"""Rows come back as they were written, and the screen says where a run is."""
+
+import errno
+import io
+import json
+import logging
+import math
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from jdl.core.check import InputError
+from jdl.run import log as module
+from jdl.run.log import Bar, Events, MetricsLog, is_clock, read, without_clocks
+
+# Rows
+
+
+def test_rows_come_back_exactly(tmp_path):
+    log = MetricsLog(tmp_path / "sub" / "metrics.jsonl")
+    rows = [
+        {
+            "step": 1,
+            "split": "train",
+            "loss": 0.1 + 0.2,
+            "tiny": 5e-324,
+            "big": 1.7976931348623157e308,
+        },
+        {"step": 2, "loss": math.nan, "up": math.inf, "down": -math.inf},
+        {"step": 3, "members": [[0.1, 1 / 3], [2, 3]], "name": "Größe\n"},
+    ]
+    for row in rows:
+        log.append(row)
+    log.sync()
+    got = read(log.path)
+    assert repr(got) == repr(rows)
+    assert '"loss": NaN, "up": Infinity, "down": -Infinity' in log.path.read_text()
+    log.close()
+    assert repr(read(log.path)) == repr(rows)
+
+
+def test_numpy_numbers_become_plain_ones(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": np.int64(1), "loss": np.float32(0.1), "all": np.array([[1.5], [np.nan]])})
+    log.close()
+    (row,) = read(log.path)
+    assert repr(row) == "{'step': 1, 'loss': 0.10000000149011612, 'all': [[1.5], [nan]]}"
+    with pytest.raises(TypeError, match="a row holds numbers, strings and lists, not object"):
+        log.append({"step": object()})
+
+
+def test_no_file_is_no_rows(tmp_path):
+    assert read(tmp_path / "none.jsonl") == []
+    assert MetricsLog(tmp_path / "none.jsonl").cut(5) == []
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.parametrize("torn", ['{"step": 3, "lo', '{"step": 3}', "{", "\x00\x00"])
+def test_a_torn_last_line_is_left_out_and_spoils_no_later_row(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    whole = '{"step": 1}\n{"step": 2}\n'
+    path.write_text(whole + torn)
+    assert read(path) == [{"step": 1}, {"step": 2}]
+    log = MetricsLog(path)
+    log.append({"step": 4})
+    log.close()
+    assert path.read_text() == whole + '{"step": 4}\n'
+    path.write_text(torn)
+    log.append({"step": 4})
+    log.close()
+    assert read(path) == [{"step": 4}]
+
+
+@pytest.mark.parametrize("line", ["{'step': 2}", "", "7", "\x00"])
+def test_a_damaged_line_in_the_middle_is_an_error(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(InputError) as info:
+        read(path)
+    assert str(info.value) == (
+        f"{path}, line 2\n"
+        "  expected: a JSON object\n"
+        f"  got:      {line!r}\n"
+        "  fix:      delete the line, or restore the file from a backup"
+    )
+
+
+def test_cut_back_to_a_step_and_go_on(tmp_path, monkeypatch):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in range(1, 6):
+        log.append({"step": step, "split": "train", "loss": 1 / step, "bad": math.nan})
+        log.append({"step": step, "split": "valid"})
+    whole = [row for step in range(1, 4) for row in read_rows(log, step)]
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            log.cut(3)
+    assert len(read(log.path)) == 10  # a cut that is killed leaves the file as it was
+    assert repr(log.cut(3)) == repr(whole) == repr(read(log.path))
+    log.append({"step": 4, "split": "again"})
+    log.close()
+    assert [row["step"] for row in read(log.path)] == [1, 1, 2, 2, 3, 3, 4]
+    assert log.cut(-1) == [] == read(log.path)
+
+
+def read_rows(log, step):
+    log.sync()
+    return [row for row in read(log.path) if row["step"] == step]
+
+
+def test_a_cut_log_has_the_bytes_of_one_that_was_never_longer(tmp_path):
+    row = {"step": 1, "loss": 0.1, "list": [1.0, math.inf]}
+    for name in ("short", "long"):
+        log = MetricsLog(tmp_path / name)
+        log.append(row)
+        if name == "long":
+            log.append({**row, "step": 2})
+            log.cut(1)
+        log.close()
+    assert (tmp_path / "short").read_bytes() == (tmp_path / "long").read_bytes()
+
+
+def test_sync_makes_rows_durable(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1})
+    assert synced == []
+    log.sync()
+    assert len(synced) == 1 and read(log.path) == [{"step": 1}]
+
+
+def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(InputError) as info:
+            log.sync()
+    assert str(info.value) == (
+        f"{log.path} cannot be written\n"
+        "  expected: room on the disk\n"
+        "  got:      No space left on device\n"
+        "  fix:      free some room"
+    )
+    log.close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="expected: a folder that can be written"):
+        MetricsLog(tmp_path / "file" / "metrics.jsonl").append({})
+
+
+def test_clocks():
+    clocks = {"seconds": 1, "steps_per_second": 2, "time": 3, "wait_feed": 4, "wall_time": 5}
+    assert all(map(is_clock, clocks))
+    kept = {"step": 1, "loss": 2.0, "weight": 3, "epoch": 1.5, "gradient_norm": 4.0}
+    assert without_clocks({**kept, **clocks}) == kept
+
+
+# TensorBoard
+
+
+def scalars_in(folder) -> dict[str, list[tuple[int, float]]]:
+    """The numbers of every event file, read with tensorboardX's own record format."""
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + size])
+            content = content[16 + size :]
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def test_events_hold_the_numbers(tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+    events = Events(tmp_path / "events")
+    assert not (tmp_path / "events").exists()
+    events.scalars(1, {"train/loss": 0.5, "valid/accuracy": 0.25})
+    events.scalars(2, {"train/loss": math.nan})
+    events.close()
+    events.close()
+    got = scalars_in(tmp_path / "events")
+    assert got["valid/accuracy"] == [(1, 0.25)]
+    assert got["train/loss"][0] == (1, 0.5)
+    assert got["train/loss"][1][0] == 2 and math.isnan(got["train/loss"][1][1])
+    assert [path.name for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_a_resumed_run_tells_tensorboard_to_drop_what_it_repeats(tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+    import tensorboardX
+
+    purged = []
+
+    class Writer(tensorboardX.SummaryWriter):
+        def __init__(self, *args, **kwargs):
+            purged.append(kwargs["purge_step"])
+            super().__init__(*args, **kwargs)
+
+    original, tensorboardX.SummaryWriter = tensorboardX.SummaryWriter, Writer
+    try:
+        for first in (1, 7):
+            events = Events(tmp_path)
+            events.scalars(first, {"loss": 1.0})
+            events.close()
+    finally:
+        tensorboardX.SummaryWriter = original
+    assert purged == [None, 7]
+
+
+def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO, "jdl"):
+        events = Events(tmp_path / "events")
+        for step in range(3):
+            events.scalars(step, {"loss": 1.0})
+        events.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        'no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them'
+    ]
+    assert not (tmp_path / "events").exists()
+
+
+# The screen
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock)
+    return clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def train(bar, clock, seconds=60):
+    """600 steps of 0.1 seconds, with numbers every 100."""
+    for step in range(1, 601):
+        clock.now += seconds / 600
+        bar.at(step)
+        if step % 100 == 0:
+            numbers = {"step": step, "epoch": step / 60, "loss": 1 / step, "steps_per_second": 10.0}
+            bar.show(step, "train", numbers)
+            bar.show(step, "valid", {"step": step, "epoch": step / 60, "accuracy": 0.98765})
+    bar.close()
+
+
+def test_without_a_terminal_plain_lines_now_and_then(clock):
+    out = io.StringIO()
+    train(Bar(600, file=out), clock)
+    lines = out.getvalue().splitlines()
+    assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
+    assert 6 <= len(lines) <= 8, lines
+    assert lines[0] == "step 1/600"
+    assert (
+        "epoch 5.0  |  step 301/600  |  loss 0.003333  |  valid accuracy 0.9877  |  10 steps/s  |  "
+        "0:30 left"
+    ) in lines
+    assert lines[-1] == (
+        "epoch 10.0  |  step 600/600  |  loss 0.001667  |  valid accuracy 0.9877  |  10 steps/s"
+    )
+
+
+def test_on_a_terminal_a_bar(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    out = Terminal()
+    before = sys.stdout, sys.stderr
+    train(Bar(600, file=out), clock)
+    text = out.getvalue()
+    assert "\x1b[" in text and "step 600/600" in text and "valid accuracy 0.9877" in text
+    assert text.count("step") < 600  # not drawn at every step
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_dumb_terminal_gets_plain_lines(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    train(Bar(600, file=out), clock)
+    assert out.getvalue() and "\x1b" not in out.getvalue()
+
+
+def test_quiet(clock):
+    for out in (io.StringIO(), Terminal()):
+        train(Bar(600, shown=False, file=out), clock)
+        assert out.getvalue() == ""
+
+
+def test_a_resumed_run_measures_its_own_speed(clock):
+    out = io.StringIO()
+    bar = Bar(1000, file=out)
+    bar.at(900)
+    clock.now += 20
+    bar.at(920)
+    assert out.getvalue().splitlines()[-1] == "step 920/1000  |  1 steps/s  |  1:20 left"
+
+
+def test_close_says_where_it_ended_once(clock):
+    out = io.StringIO()
+    bar = Bar(10, file=out)
+    bar.close()
+    assert out.getvalue() == ""
+    bar.at(1)
+    bar.at(4)
+    bar.close()
+    bar.close()
+    assert [line.split("  ")[0] for line in out.getvalue().splitlines()] == [
+        "step 1/10",
+        "step 4/10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+)
+def test_remaining_time(seconds, text):
+    assert module._clock(seconds) == text
+
+
+def test_words_in_brackets_are_shown_as_they_are(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    out = Terminal()
+    bar = Bar(2, file=out)
+    bar.show(1, "train", {"loss[red]": 1.0})
+    bar.close()
+    assert "loss[red] 1" in out.getvalue()
+
+
+def test_at_is_cheap():
+    """The loop calls it for every dispatch."""
+    import timeit
+
+    bar = Bar(10, file=io.StringIO())
+    bar.at(1)
+    assert timeit.timeit(lambda: bar.at(2), number=2000) / 2000 < 50e-6
+
+
+def test_rows_are_json_lines_for_others_too(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1, "loss": 0.5})
+    log.close()
+    assert [json.loads(line) for line in log.path.read_text().splitlines()] == [
+        {"step": 1, "loss": 0.5}
+    ]

@@ -1,0 +1,97 @@
+"""Schedules by name and the chains around an optimizer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdl import optim
+from jdl.core import tree
+from jdl.core.check import InputError
+
+PARAMS = {
+    "conv_1": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},
+    "norm": {"scale": jnp.ones(2)},
+    "attention": {"bias": jnp.ones((2, 4)), "kernel": jnp.ones((2, 4))},
+}
+
+
+@pytest.mark.parametrize(
+    "name, options, expected",
+    [
+        ("constant", {}, {0: 1, 100: 1}),
+        ("step", {"factor": 0.5, "at": (0.3, 0.6)}, {0: 1, 29: 1, 31: 0.5, 59: 0.5, 61: 0.25}),
+        ("exponential", {"factor": 0.5, "every": 10}, {0: 1, 5: 0.5**0.5, 20: 0.25}),
+        ("exponential", {"factor": 0.5, "every": 10, "staircase": True}, {9: 1, 10: 0.5, 25: 0.25}),
+        ("cosine", {"end": 0.1}, {0: 1, 50: 0.55, 100: 0.1, 200: 0.1}),
+        ("warmup_cosine", {"warmup": 0.2}, {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0}),
+    ],
+)
+def test_schedules(name, options, expected):
+    rate = optim.schedule(name, 0.3, 100, **options)
+    for step, part in expected.items():
+        np.testing.assert_allclose(rate(step), 0.3 * part, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "warmup_cosine"])
+def test_the_learning_rate_may_be_traced(name):
+    rates = jnp.array([0.1, 0.2])
+    values = jax.vmap(lambda rate: optim.schedule(name, rate, 10)(3))(rates)
+    np.testing.assert_allclose(values[1], 2 * values[0])
+    assert values[0] > 0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "lion", "lamb"])
+def test_optimizers_by_name(name):
+    options = {"eps": 1e-3} if name == "adam" else {}
+    ours, theirs = optim.by_name(name, 0.1, **options), getattr(optax, name)(0.1, **options)
+    one, two = (tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0] for tx in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_decay_mask_leaves_biases_and_scales_alone():
+    decays = {name for name, value in tree.flatten(optim.decay_mask(PARAMS)).items() if value}
+    assert decays == {"conv_1/kernel", "attention/kernel"}
+    tx = optax.adamw(0.1, weight_decay=0.5, mask=optim.decay_mask)
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates = tree.flatten(tx.update(zero, tx.init(PARAMS), PARAMS)[0])
+    assert {name for name, value in updates.items() if value.any()} == decays
+
+
+def test_clip_limits_the_gradient_before_the_optimizer():
+    tx = optim.clip(optax.sgd(1.0), 0.5)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
+    small = jax.tree.map(lambda w: w * 1e-3, PARAMS)
+    updates, _ = tx.update(small, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(optax.tree.norm(updates), optax.tree.norm(small), rtol=1e-6)
+
+
+def test_frozen_parameters_stay_and_have_no_moments():
+    tx = optim.freeze(optax.adam(0.1), "conv_.*")
+    state = tx.init(PARAMS)
+    updates = tree.flatten(tx.update(PARAMS, state, PARAMS)[0])
+    moved = {name for name, value in updates.items() if value.any()}
+    assert moved == {"norm/scale", "attention/bias", "attention/kernel"}
+    trained = sum(PARAMS[name][leaf].size for name, leaf in (n.split("/") for n in moved))
+    assert tree.count(state) == 2 * trained + 1
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: optim.schedule("cosin", 0.1, 10), 'did you mean "cosine"'),
+        (lambda: optim.schedule("step", 0.1, 10, factr=1), 'did you mean "factor"'),
+        (lambda: optim.schedule("constant", 0.1, 10, end=1), "no options"),
+        (lambda: optim.schedule("cosine", 0.1, 0), "at least 1"),
+        (lambda: optim.by_name("adm", 0.1), 'did you mean "adam"'),
+        (lambda: optim.by_name("chain", 0.1), "takes a learning rate"),
+        (lambda: optim.by_name("sgd", 0.1, momentm=0.9), 'did you mean "momentum"'),
+        (lambda: optim.clip(optax.sgd(0.1), 0), "above 0"),
+        (lambda: optim.freeze(optax.sgd(0.1), "conv").init(PARAMS), "matches the path"),
+    ],
+)
+def test_bad_values(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
