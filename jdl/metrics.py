@@ -135,9 +135,7 @@ def auc(bins: int = 4096) -> Metric:
         check_same_shape(outputs, batch["y"])
         scores, positive = outputs.ravel(), jnp.ravel(batch["y"] > 0.5).astype(jnp.int32)
         # Squashed by hand at both ends: an infinite score would give nan.
-        squashed = jnp.where(
-            jnp.isinf(scores), jnp.sign(scores), scores / (1 + jnp.abs(scores))
-        )
+        squashed = jnp.where(jnp.isinf(scores), jnp.sign(scores), scores / (1 + jnp.abs(scores)))
         place = jnp.clip((squashed + 1) / 2 * bins, 0, bins - 1)
         place = jnp.where(jnp.isnan(scores), bins, place).astype(jnp.int32)
         used = jnp.ravel(_weights(batch.get("mask"), outputs) != 0).astype(jnp.int32)

@@ -30,15 +30,15 @@ def torch_cnn():
     )  # fmt: skip
 
 
-# The jdl network, PyTorch's, the image's shape, and PyTorch's index of each jdl layer. The CNN's
-# image is uneven: pooling drops a row, and a wrong order of flattening would show.
+# The jdl network, PyTorch's, the shape of the image and of what is flattened, and PyTorch's index
+# of each jdl layer. The CNN's sizes are uneven: pooling drops rows and a wrong order would show.
 NETWORKS = {
     "mlp": (
-        MLP((7, 5), 3, activation="tanh"), torch_mlp, (3, 2, 2),
+        MLP((7, 5), 3, activation="tanh"), torch_mlp, (3, 2, 2), (3, 2, 2),
         {"dense_1": 1, "dense_2": 3, "output": 5},
     ),
     "cnn": (
-        CNN((4, 6), (5,), 3), torch_cnn, (11, 14, 2),
+        CNN((4, 6), (5,), 3), torch_cnn, (16, 19, 2), (2, 3, 6),
         {"conv_1": 0, "conv_2": 3, "dense_1": 7, "output": 9},
     ),
 }  # fmt: skip
@@ -71,7 +71,7 @@ def for_torch(images):
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
 
 
-def to_jdl(name, value, image, layers):
+def to_jdl(name, value, flattened, layers):
     """A PyTorch weight (or its gradient) in jdl's layout.
 
     Dense weights are transposed, kernels go from (out, in, height, width) to (height, width, in,
@@ -85,7 +85,7 @@ def to_jdl(name, value, image, layers):
     if value.ndim == 4:
         return f"{layer}/kernel", value.transpose(2, 3, 1, 0)
     if layer == "dense_1":
-        height, width, channels = image
+        height, width, channels = flattened
         value = value.reshape(len(value), channels, height, width).transpose(0, 2, 3, 1)
         value = value.reshape(len(value), -1)
     return f"{layer}/kernel", value.T
@@ -95,28 +95,24 @@ class Pair:
     """One network in both libraries with the same weights, and a batch."""
 
     def __init__(self, name):
-        module, build, shape, self.layers = NETWORKS[name]
+        module, build, shape, self.flattened, self.layers = NETWORKS[name]
         rng = np.random.default_rng(0)
         self.theirs = build().double()
-        # What reaches the first dense layer: the image itself, or the last feature map.
-        self.image = shape if name == "mlp" else (1, 2, 6)
         with torch.no_grad():
             for weight in self.theirs.parameters():
                 weight.copy_(torch.from_numpy(rng.normal(scale=0.3, size=tuple(weight.shape))))
         x = rng.normal(size=(9, *shape))
-        if name == "cnn":
-            self.image = tuple(np.roll(self.theirs[:6](for_torch(x)).shape[1:], -1))
         y = rng.integers(0, 3, 9)
         self.task = tasks.classification(from_linen(module))
         self.batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
         self.torch_batch = for_torch(x), torch.from_numpy(y)
-        shapes, _ = self.task.init(jax.random.key(0), self.batch)
+        shapes, _ = jax.eval_shape(self.task.init, jax.random.key(0), self.batch)
         flat = self.read(lambda weight: weight)
         self.params = jax.tree.map_with_path(lambda p, w: jnp.asarray(flat[tree.path(p)]), shapes)
 
     def read(self, of):
         return dict(
-            to_jdl(name, of(weight), self.image, self.layers)
+            to_jdl(name, of(weight), self.flattened, self.layers)
             for name, weight in self.theirs.named_parameters()
         )
 
@@ -172,7 +168,10 @@ def test_steps_of_optimizers(pair, name):
         pair.torch_loss().backward()
         theirs.step()
     compare(params, pair.read(lambda weight: weight))
-    moved = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (params, pair.params))))
+    moved = max(
+        np.abs(a - b).max()
+        for a, b in zip(*map(jax.tree.leaves, (params, pair.params)), strict=True)
+    )
     assert moved > 1e-3
 
 

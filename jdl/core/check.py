@@ -1,7 +1,9 @@
 """Errors that say what was expected, what came, and how to mend it."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -33,3 +35,20 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     valid = list(valid)
     close = difflib.get_close_matches(name, valid, n=1)
     return f'did you mean "{close[0]}"?' if close else f"choose one of {', '.join(valid)}"
+
+
+def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise unless a plain number lies in [low, high]; traced numbers pass, for sweeps.
+
+    >>> within("dropout", 1.5, 0, 1)
+    Traceback (most recent call last):
+    jdl.core.check.InputError: dropout
+      expected: a number from 0 to 1
+      got:      1.5
+      fix:      choose a value in that range
+    """
+    if isinstance(value, int | float) and not low <= value <= high:
+        span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise error(
+            name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"
+        )

@@ -1,7 +1,7 @@
 """Augmentation inside the compiled step: pure functions `(key, images) -> images`.
 
 Images are [B, H, W, C]; every example draws its own change. On 2 CPU cores a batch of
-128x28x28x1 costs about 0.15 ms for `shift` and 0.5 ms for `affine`.
+128x28x28x1 costs about 0.2 ms for `shift` and 0.6 ms for `affine`.
 """
 
 from collections.abc import Callable

@@ -180,7 +180,7 @@ def _mnist(dir: str | Path | None, seed: int) -> Data:
     about = {
         "name": "mnist",
         "source": "Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database, 1998",
-        "licence": "CC BY-SA 3.0",
+        "licence": "not stated in the files",
         "files": {part: [str(path) for path in paths] for part, paths in files.items()},
         "seed": seed,
     }

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
-from jdl.core import tree
 from jdl.core.check import InputError, error
 from jdl.core.types import Key, Model, PyTree
 
@@ -250,7 +249,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     return {parameter.name for parameter in found}
 
 
-def _flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, bool]]:
+def _flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
     """How to tell a module's call whether this is training, in the words it uses."""
     taken = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
     return lambda train: {name: train == _TRAIN_FLAGS[name] for name in taken}

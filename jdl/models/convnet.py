@@ -45,6 +45,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The logits of a batch of images."""
         layers.check_rate(self.dropout)
         layers.check_images(inputs)
         function = layers.activation(self.activation).function

@@ -1,4 +1,4 @@
-"""The primitives that all families share: activations and their initial weights, layers, pooling."""
+"""The primitives that all families share: activations, initial weights, layers, pooling."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -89,6 +89,7 @@ class Dense(nn.Dense):
     """
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
+        """The product with the kernel, plus the bias."""
         leading = inputs.shape[:-1]
         flat = inputs.reshape(math.prod(leading), inputs.shape[-1])
         return super().__call__(flat).reshape(*leading, self.features)
@@ -103,6 +104,7 @@ class BatchNorm(nn.BatchNorm):
     """
 
     def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        """The normalised inputs, scaled and shifted."""
         try:
             return super().__call__(x, *args, **kwargs)
         except NameError as cause:
@@ -126,6 +128,7 @@ class MaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """The pooled image."""
         return max_pool(x, self.window, self.stride, self.padding)
 
 

@@ -36,6 +36,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The outputs of a batch."""
         layers.check_rate(self.dropout)
         function = layers.activation(self.activation).function
         hidden_init = layers.initializer(self.initializer, self.activation)

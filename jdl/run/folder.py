@@ -102,7 +102,6 @@ class RunFolder:
         self.events = self.path / "events"
         self.figures = self.path / "figures"
         self.report = self.path / "report.html"
-        self._lock: Any = None
 
     def exists(self) -> bool:
         """Whether the folder holds a run (`config.json` is written last)."""
@@ -149,23 +148,6 @@ class RunFolder:
         except OSError as bad:
             raise cannot_write(self.path, bad) from bad
         return self
-
-    def begin(
-        self,
-        config: Any,
-        experiment: Path | None = None,
-        *,
-        command: list[str] | None = None,
-    ) -> bool:
-        """Make the run, or check that the one that is here has the same configuration.
-
-        Returns whether there was one, which then is to be resumed.
-        """
-        if not self.exists():
-            self.create(config, experiment, command=command)
-            return False
-        self.open().check_same_config(config)
-        return True
 
     def open(self) -> "RunFolder":
         """Check that the folder holds a readable run."""

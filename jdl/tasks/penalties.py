@@ -5,6 +5,7 @@ data happen in training only, so that evaluation measures the plain task.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -78,7 +79,7 @@ def label_smoothing(task: Task, amount: float) -> Task:
     def smooth(key: Key, batch: Batch) -> Batch:
         labels = batch["y"]
         if isinstance(labels, Blend):
-            return {**batch, "y": labels.replace(smoothing=amount)}
+            return {**batch, "y": replace(labels, smoothing=amount)}
         if _are_classes(labels):
             return {**batch, "y": Blend(labels, labels, jnp.ones(len(labels)), amount)}
         return {**batch, "y": (1 - amount) * labels + amount / labels.shape[-1]}
@@ -94,9 +95,7 @@ def mixup(task: Task, alpha: float) -> Task:
     Integer labels are mixed for `cross_entropy`, others as numbers.
     """
     if isinstance(alpha, int | float) and not alpha > 0:
-        raise error(
-            "mixup alpha", expected="a number above 0", got=repr(alpha), fix="0.2 is usual"
-        )
+        raise error("mixup alpha", expected="a number above 0", got=repr(alpha), fix="0.2 is usual")
 
     def mix(key: Key, batch: Batch) -> Batch:
         inputs, labels = examples(batch), batch["y"]
@@ -112,7 +111,7 @@ def mixup(task: Task, alpha: float) -> Task:
                     got="mixup around mixup",
                     fix="use it once, with a larger alpha",
                 )
-            smoothed = labels.replace(second=_partner(labels.first), share=share)
+            smoothed = replace(labels, second=_partner(labels.first), share=share)
             return {**mixed, "y": smoothed}
         if _are_classes(labels):
             return {**mixed, "y": Blend(labels, _partner(labels), share)}

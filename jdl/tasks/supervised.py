@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.check import error, nearest
@@ -128,7 +129,7 @@ def check_labels(labels: Any, classes: int) -> None:
 
     Only for arrays that hold numbers: inside a compiled function nothing can be looked at.
     """
-    if isinstance(labels, jax.core.Tracer | jax.ShapeDtypeStruct | criteria.Blend):
+    if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
         return
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0:

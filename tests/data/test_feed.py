@@ -100,9 +100,14 @@ def test_an_error_in_a_source_reaches_the_reader():
                 raise OSError("disk gone")
             return super().__getitem__(index)
 
+    before = grain_threads()
     stream = Feed(Broken(numbers(8)), 8).stream()
-    with pytest.raises(OSError, match="disk gone"):
+    with pytest.raises(OSError, match="disk gone") as caught:
         next(stream)
+    assert caught.tb is not None  # whoever keeps the error keeps no threads
+    for thread in grain_threads() - before:
+        thread.join(timeout=5)
+        assert not thread.is_alive()
 
 
 def test_without_grain_the_error_says_what_to_install(monkeypatch):

@@ -118,6 +118,13 @@ def test_inside_a_loop_and_under_vmap():
     assert int(total) == 2 * sum(range(100))
 
 
+def test_the_order_never_changes():
+    """A resumed run relies on these numbers, whatever the version of jdl, numpy or jax."""
+    assert Order(10, 0).permutation(0).tolist() == [5, 8, 4, 3, 2, 7, 0, 6, 9, 1]
+    assert Order(60_000, 7).permutation(3)[:4].tolist() == [50917, 54799, 58739, 7945]
+    assert Order(1797, 2**32 - 1)(2**31 - 1, 4).tolist() == [256, 448, 1018, 199]
+
+
 def test_seeds_and_sizes_give_other_orders():
     a = Order(1000, 0).permutation(0)
     assert (a == Order(1000, 1).permutation(0)).mean() < 0.02

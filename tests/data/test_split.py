@@ -60,6 +60,11 @@ def test_groups_stay_whole(groups, seed):
     assert not (homes[0] & homes[1] or homes[0] & homes[2] or homes[1] & homes[2])
 
 
+def test_no_part_stays_empty_where_groups_are_few():
+    groups = np.arange(30) // 10
+    assert [len(part) for part in split.grouped(groups, (0.7, 0.1, 0.2))] == [10, 10, 10]
+
+
 def test_grouped_sizes_are_close_where_groups_are_small():
     groups = np.arange(1000) // 4
     sizes = [len(part) for part in split.grouped(groups, (0.7, 0.1, 0.2))]

@@ -72,7 +72,9 @@ def test_training_draws_by_key_changes_state_and_mutates_nothing(model):
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
     assert jax.tree.structure(new) == jax.tree.structure(state)
-    assert any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (new, state))))
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (new, state)), strict=True)
+    )
     jax.tree.map(np.testing.assert_array_equal, before, (params, state))
 
 
@@ -86,7 +88,9 @@ def test_evaluation_needs_no_key_and_returns_the_same_state(model):
 def test_same_key_same_bits_and_another_key_differs(model):
     one, two, other = (model.init(key, X)[0] for key in (KEY, KEY, jax.random.key(1)))
     jax.tree.map(np.testing.assert_array_equal, one, two)
-    assert any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other))))
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    )
 
 
 def test_jit_and_vmap_pass_through(model):
@@ -116,8 +120,10 @@ def test_nnx_equals_linen():
         module.apply(same, same_state, X)[0], linen.apply(params, state, X)[0], rtol=1e-6
     )
     # The statistics do not depend on the dropout after them.
-    after = [m.apply(p, s, X, key=KEY, train=True)[1] for m, p, s in
-             ((linen, params, state), (module, same, same_state))]
+    after = [
+        m.apply(p, s, X, key=KEY, train=True)[1]
+        for m, p, s in ((linen, params, state), (module, same, same_state))
+    ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *after)
 
 
@@ -135,7 +141,9 @@ def test_short_functions():
     model = from_functions(plain_init, lambda params, inputs: inputs @ params["w"])
     params, state = model.init(KEY, X)
     assert state == {}
-    np.testing.assert_array_equal(model.apply(params, state, X, key=KEY, train=True)[0], X @ params["w"])
+    np.testing.assert_array_equal(
+        model.apply(params, state, X, key=KEY, train=True)[0], X @ params["w"]
+    )
 
 
 def test_short_functions_are_told_key_and_train_if_they_take_them():
@@ -176,8 +184,10 @@ def test_other_words_for_train_are_understood(name, drops):
         return jnp.zeros_like(x) if on is drops else x
 
     # One word each: a module with both would be told both.
-    arguments = {"training": lambda self, x, training: call(self, x, training=training),
-                 "deterministic": lambda self, x, deterministic: call(self, x, None, deterministic)}
+    arguments = {
+        "training": lambda self, x, training: call(self, x, training=training),
+        "deterministic": lambda self, x, deterministic: call(self, x, None, deterministic),
+    }
     Other.__call__ = arguments[name]
     model = from_linen(Other())
     assert not model.apply({}, {}, X, train=True, key=KEY)[0].any()

@@ -157,7 +157,9 @@ def test_dense_is_a_product_on_the_last_axis():
     module = layers.Dense(6)
     variables = module.init(KEY, x)
     kernel = np.asarray(variables["params"]["kernel"])
-    np.testing.assert_allclose(module.apply(variables, x), np.asarray(x) @ kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        module.apply(variables, x), np.asarray(x) @ kernel, rtol=1e-4, atol=1e-5
+    )
     ranks = {
         value.aval.ndim
         for equation in jax.make_jaxpr(module.apply)(variables, x).eqns
@@ -224,7 +226,7 @@ def test_a_network_learns_xor():
 
     def train(key):
         params, _ = model.init(key, x)
-        step = lambda _, p: jax.tree.map(lambda w, g: w - 0.3 * g, p, jax.grad(error)(p))  # noqa: E731
+        step = lambda _, p: jax.tree.map(lambda w, g: w - 0.3 * g, p, jax.grad(error)(p))
         return error(jax.lax.fori_loop(0, 3000, step, params))
 
     assert jax.jit(jax.vmap(train))(jax.random.split(KEY, 8)).max() < 0.01

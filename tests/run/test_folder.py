@@ -74,13 +74,16 @@ def test_a_second_run_in_the_same_folder(run):
         run.create(Config())
 
 
-def test_begin_makes_a_run_or_resumes_it(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    assert not run.begin(Config())
-    assert run.begin(Config(epochs=12))
-    assert run.config()["epochs"] == 12
+def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
+    def begin(config, fit):
+        return RunFolder(tmp_path / "run", config, source).begin({"fit": fit})
+
+    run = begin(Config(), {"epochs": 3})
+    assert run.check_experiment().read_bytes() == source.read_bytes()
+    begin(Config(), {"epochs": 4})
+    assert run.config() == {**module.plain(Config()), "fit": {"epochs": 4}}
     with pytest.raises(InputError, match=r"learning_rate: 0\.002 in the run, 1\.0 now"):
-        run.begin(Config(learning_rate=1.0, epochs=12))
+        begin(Config(learning_rate=1.0), {"epochs": 4})
 
 
 def test_open_what_is_no_run(tmp_path):
@@ -253,9 +256,9 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with run.lock():  # death released it
-        with pytest.raises(InputError, match=f"in use by process {os.getpid()}"), run.lock():
-            pass
+    here = pytest.raises(InputError, match=f"in use by process {os.getpid()}")
+    with run.lock(), here, run.lock():  # death released it, and this process holds it now
+        pass
     with run.lock():  # and so does the end of the block
         pass
 

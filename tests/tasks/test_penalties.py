@@ -54,14 +54,17 @@ def test_gradient_of_l2_is_a_decay_of_twice_its_weight_under_sgd_not_under_adam(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), ours, theirs)
     ours = step(tasks.l2(PLAIN, 0.1), optax.adam(0.1))
     theirs = step(PLAIN, optax.adamw(0.1, weight_decay=0.2, mask=decay_mask))
-    assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (ours, theirs)))) > 1e-3
+    assert (
+        max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True))
+        > 1e-3
+    )
 
 
 def test_biases_and_scales_are_left_alone_unless_asked_for():
     task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True)))
     batch = {"x": jnp.zeros((2, 6, 6, 1)), "y": jnp.zeros(2, int)}
     params, state = task.init(KEY, batch)
-    objective = lambda t: lambda p: t.loss(p, state, batch, KEY, train=True)[0].value  # noqa: E731
+    objective = lambda t: lambda p: t.loss(p, state, batch, KEY, train=True)[0].value
 
     def changed(**options):
         with_it, without = (
@@ -110,9 +113,7 @@ def test_label_smoothing_is_cross_entropy_to_the_smoothed_distribution():
     mean, (_, shown) = task.loss({}, {}, BATCH, KEY, train=True)
     np.testing.assert_allclose(mean.value, expected.mean(), rtol=1e-6)
     one_hot = {**BATCH, "y": jnp.eye(3)[y]}
-    task = tasks.label_smoothing(
-        tasks.classification(IDENTITY, loss=tasks.soft_cross_entropy), 0.1
-    )
+    task = tasks.label_smoothing(tasks.classification(IDENTITY, loss=tasks.soft_cross_entropy), 0.1)
     other, (_, shown_other) = task.loss({}, {}, one_hot, KEY, train=True)
     np.testing.assert_allclose(other.value, expected.mean(), rtol=1e-6)
     assert shown["accuracy"].sum.total == shown_other["accuracy"].sum.total
@@ -174,7 +175,7 @@ def test_augment_acts_in_training_only_with_keys_of_its_own():
     def noise(key, x):
         return x + jax.random.normal(key, x.shape)
 
-    transform = lambda task: tasks.augment(task, noise)  # noqa: E731
+    transform = lambda task: tasks.augment(task, noise)
     one, again, other = (probe(transform, key=k) for k in (KEY, KEY, jax.random.key(1)))
     np.testing.assert_array_equal(one["x"], again["x"])
     assert not np.allclose(one["x"], other["x"]) and not np.allclose(one["x"], BATCH["x"])

@@ -198,7 +198,7 @@ def test_what_the_check_prevents():
     """The negative control: the broadcast error of (n,) against (n, 1) is least at the mean."""
     y = jnp.array([1.0, 2.0, 6.0])
     with jax.numpy_rank_promotion("allow"):
-        loss = lambda z: jnp.square(z - y).mean()  # noqa: E731
+        loss = lambda z: jnp.square(z - y).mean()
         at_the_mean, at_the_labels = loss(jnp.full((3, 1), 3.0)), loss(y[:, None])
     assert at_the_mean < at_the_labels
 

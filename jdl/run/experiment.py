@@ -1,0 +1,153 @@
+"""An experiment: a file with a frozen `Config` and `experiment(config) -> Experiment`."""
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from jdl.core.check import error
+from jdl.core.types import Learner, TrainState
+from jdl.data.feed import Feed
+from jdl.data.records import Data
+from jdl.run.apply import Result
+from jdl.run.checkpoint import Checkpoints
+from jdl.run.folder import RunFolder
+from jdl.run.log import read
+from jdl.run.loop import fit
+from jdl.run.plan import Options, feeds, make_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What `fit` is given, under a name, and the pictures that belong to it.
+
+    `pictures(result)` returns matplotlib figures by name, for the report.
+    """
+
+    name: str
+    learner: Learner
+    data: Data | Mapping[str, Any] | Feed
+    valid: Mapping[str, Any] | None = None
+    batch_size: int = 128
+    epochs: float = 10
+    best: str | None = None
+    patience: int | None = None
+    options: Options = Options()
+    pictures: Callable[[Result], dict[str, Any]] | None = None
+
+    def fit(
+        self,
+        *,
+        seed: int = 0,
+        dir: str | Path | RunFolder | None = None,
+        start: TrainState | None = None,
+        learner: Learner | None = None,
+        log: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> Result:
+        """Train it (`learner` in place of its own: the same one, sharded, say)."""
+        return fit(
+            learner or self.learner,
+            self.data,
+            valid=self.valid,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            best=self.best,
+            patience=self.patience,
+            options=self.options,
+            seed=seed,
+            dir=dir,
+            start=start,
+            log=log,
+        )
+
+
+def load(run: str | Path, *, experiment: str | Path | None = None) -> Result:
+    """A finished or interrupted run, to evaluate, predict or go on with.
+
+    Its weights are the best ones where the experiment keeps the best, else the newest. The run's
+    `experiment.py` is a program and is executed, after its hash was compared with the recorded one;
+    treat a stranger's run folder as you would a script, or give your own copy as `experiment`.
+    """
+    return restored(*opened(run, experiment=experiment))
+
+
+def opened(
+    run: str | Path, *, experiment: str | Path | None = None
+) -> tuple[RunFolder, Experiment]:
+    """The folder of a run and its experiment, made again from the recorded configuration."""
+    folder = RunFolder(run).open()
+    module = from_file(folder.check_experiment() if experiment is None else experiment)
+    return folder, module.experiment(revived(module.Config, folder.config()))
+
+
+def restored(folder: RunFolder, made: Experiment) -> Result:
+    """The weights and the log of a run."""
+    feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
+    plan = make_plan(
+        made.learner, feed, valid, made.epochs, made.best, made.patience, made.options
+    )
+    target = jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
+    checkpoints = Checkpoints(folder.checkpoints)
+    best = checkpoints.best() if plan.best is not None else None
+    train, _ = checkpoints.restore(target, best)
+    return Result(train, made.learner, read(folder.metrics), folder.path)
+
+
+def from_file(path: str | Path) -> ModuleType:
+    """Run an experiment's file; it must define `Config` and `experiment`."""
+    path = Path(path)
+    if not path.is_file():
+        raise error(
+            str(path), expected="the file of an experiment", got="no such file", fix="check the path"
+        )
+    name = f"jdl_experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise error(str(path), expected="a Python file", got=path.suffix or "no suffix", fix="name it .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    missing = [part for part in ("Config", "experiment") if not hasattr(module, part)]
+    if missing:
+        raise error(
+            str(path),
+            expected="a frozen dataclass Config and experiment(config) -> jdl.Experiment",
+            got=f"no {' and no '.join(missing)}",
+            fix="define them, as the files in experiments/ do",
+        )
+    return module
+
+
+def source_of(experiment: Callable[..., Any]) -> Path | None:
+    """The file an experiment function was written in, if it was written in a file."""
+    try:
+        file = Path(inspect.getsourcefile(experiment) or "")
+    except TypeError:
+        return None
+    return file if file.is_file() else None
+
+
+def revived(config: type, values: Mapping[str, Any]) -> Any:
+    """A Config from its JSON form: lists become tuples and strings paths, where it says so."""
+    hints = typing.get_type_hints(config)
+    given = {}
+    for field in dataclasses.fields(config):
+        if field.name in values:
+            given[field.name] = _typed(hints[field.name], values[field.name])
+    return config(**given)
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return revived(typing.cast(type, hint), value)
+    options = (hint, *typing.get_args(hint))
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in options else value
