@@ -67,7 +67,7 @@ def case(request):
 
 def count(metric, batch):
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
-    return metric.count(batch.pop("outputs"), batch)
+    return jax.jit(metric.count)(batch.pop("outputs"), batch)
 
 
 def test_equals_the_definition(case):
@@ -101,7 +101,7 @@ def test_members_keep_their_axis(case):
     metric, batch, expected = case
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
     outputs = batch.pop("outputs")
-    sums = jax.vmap(lambda o: metric.count(o, batch))(jnp.stack([outputs, -outputs]))
+    sums = jax.jit(jax.vmap(metric.count, (0, None)))(jnp.stack([outputs, -outputs]), batch)
     shown = np.asarray(metric.show(sums))
     assert len(shown) == 2
     np.testing.assert_allclose(shown[0], expected, rtol=1e-5)

@@ -61,6 +61,15 @@ def sweep(
     ((6,), {'learning_rate': 0.01, 'seed': 2})
     """
     names = list(grid)
+    if "seed" in grid:
+        raise error(
+            "grid['seed']",
+            expected="values of `build`; seeds are counted for each point",
+            got=repr(list(grid["seed"])),
+            fix=f"leave it out and say seeds={max(1, len(grid['seed']))}",
+        )
+    if seeds < 1:
+        raise error("seeds", expected="1 or more", got=str(seeds), fix="set seeds=1")
     for name, values in grid.items():
         if not len(values):
             raise error(f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value")
@@ -149,7 +158,9 @@ def _traceable(member: Any, point: Point, name: str, key: Key, batch: Batch) -> 
 
     try:
         jax.eval_shape(run, jnp.asarray(point[name]))
-    except TypeError:  # what jax raises when Python asks a traced number for its value
+    except (TypeError, ValueError):
+        # TypeError is what jax raises when Python asks a traced number for its value, ValueError
+        # what a library's own check of it may. Other faults show again when the group is built.
         return False
     return True
 

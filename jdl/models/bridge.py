@@ -90,6 +90,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     by path. Random streams are not part of `state`: each call sets them from its key. In
     training the module is switched with `train()`, otherwise with `eval()`.
 
+    >>> from jdl.core import tree
     >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
     >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
     >>> {name: leaf.shape for name, leaf in tree.flatten(params).items()}

@@ -3,10 +3,12 @@
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.check import error
-from jdl.core.types import Batch, Learner, Metrics, TrainState
+from jdl.core.types import Batch, Key, Learner, Metrics, TrainState
 
 
 def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Learner:
@@ -17,7 +19,22 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
     `axis_name=axis`. `shard` is the main road (jax keeps `pmap` for those who know it); this is
     where to read what happens between devices. Evaluation and prediction run undivided.
     """
-    count = devices or jax.local_device_count()
+    count = jax.local_device_count() if devices is None else devices
+    if not 1 <= count <= jax.local_device_count():
+        raise error(
+            "pmap devices",
+            expected=f"1 to {jax.local_device_count()}, the devices of this process",
+            got=str(count),
+            fix="ask for fewer, or leave devices out to use them all",
+        )
+    here = jax.local_devices()[:count]
+    everywhere = NamedSharding(
+        Mesh(np.array(here), (axis,), axis_types=(AxisType.Auto,)), PartitionSpec()
+    )
+
+    def init(key: Key, batch: Batch) -> TrainState:
+        # Where `step` leaves the state, so that the second step is not another program.
+        return jax.lax.with_sharding_constraint(inner.init(key, batch), everywhere)
 
     def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         examples = tree.leading(batch)
@@ -34,9 +51,7 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
     def on_device(train: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
         return inner.step(train, part, axis=axis)
 
-    mapped = jax.pmap(
-        on_device, axis, in_axes=(None, 0), out_axes=None, devices=jax.local_devices()[:count]
-    )
+    mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
 
     def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
@@ -46,4 +61,4 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
             )
         return step(train, batch)
 
-    return inner._replace(step=checked)
+    return inner._replace(init=init, step=checked)

@@ -10,6 +10,8 @@ from typing import Any
 
 from jax.sharding import Mesh, PartitionSpec
 
+from jdl.core.check import error, nearest
+
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 
 
@@ -30,6 +32,13 @@ def fsdp(axis: str = "data", smallest: int = 2**10) -> Rule:
     """
 
     def rule(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+        if axis not in mesh.shape:
+            raise error(
+                f"fsdp({axis!r})",
+                expected=f"an axis of the mesh {dict(mesh.shape)}",
+                got=repr(axis),
+                fix=nearest(axis, mesh.axis_names),
+            )
         size = mesh.shape[axis]
         fitting = [d for d in range(len(shape)) if shape[d] % size == 0]
         count = 1

@@ -1,5 +1,6 @@
 """The same learner on many devices: jit and shardings, XLA adds the communication."""
 
+from math import prod
 from typing import Any
 
 import jax
@@ -55,14 +56,14 @@ def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
         path, shape = tree.path(keys), leaf.shape
         spec = PartitionSpec() if tree.is_key(leaf) else rule(path, shape, mesh)
         for size, names in zip(shape, spec, strict=False):
-            for name in (names,) if isinstance(names, str) else names or ():
-                if name not in mesh.shape or size % mesh.shape[name]:
-                    raise error(
-                        f"{path} {shape}",
-                        expected=f"axes of {dict(mesh.shape)} that divide its dimensions",
-                        got=str(spec),
-                        fix="change the rule for this leaf or the mesh",
-                    )
+            axes = (names,) if isinstance(names, str) else names or ()
+            if any(a not in mesh.shape for a in axes) or size % prod(mesh.shape[a] for a in axes):
+                raise error(
+                    f"{path} {shape}",
+                    expected=f"axes of {dict(mesh.shape)} that divide its dimensions",
+                    got=str(spec),
+                    fix="change the rule for this leaf or the mesh",
+                )
         if len(spec) > len(shape):
             spec = PartitionSpec()
         return NamedSharding(mesh, spec)

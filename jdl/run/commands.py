@@ -101,6 +101,8 @@ def _train_once(
     except Diverged as stop:
         raise Diverged(f"{stop}\n  run:            {path}") from None
     numbers = _test(made, result, folder)
+    if made.remark:
+        print(made.remark(result))
     if run.report:
         _report(made, result, folder)
     print(f"run    {path}")

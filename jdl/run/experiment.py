@@ -28,7 +28,8 @@ from jdl.run.plan import Options, feeds, make_plan
 class Experiment:
     """What `fit` is given, under a name, and the pictures that belong to it.
 
-    `pictures(result)` returns matplotlib figures by name, for the report.
+    `pictures(result)` returns matplotlib figures by name, for the report; `remark(result)` a line
+    that is printed with the result.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Experiment:
     patience: int | None = None
     options: Options = Options()
     pictures: Callable[[Result], dict[str, Any]] | None = None
+    remark: Callable[[Result], str] | None = None
 
     def fit(
         self,

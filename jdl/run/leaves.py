@@ -59,13 +59,17 @@ def placed(like: Any, value: Any) -> Any:
         return type(like)(value.item())
     if isinstance(like, np.generic):
         return value[()]
-    sharding = like.sharding if getattr(like, "committed", True) else None
     if tree.is_key(like):
-        data = jnp.asarray(np.array(jax.random.key_data(value)))
-        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
-        return key if sharding is None else jax.device_put(key, sharding)
+        data = _on_devices(np.array(jax.random.key_data(value)), like)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
     if getattr(like, "weak_type", False) and not like.shape:
         return jnp.asarray(value.item())  # strong would promote, and compile, differently
+    return _on_devices(value, like)
+
+
+def _on_devices(value: np.ndarray, like: Any) -> jax.Array:
+    """The array where the target is; left free to move where the target is."""
+    sharding = like.sharding if getattr(like, "committed", True) else None
     if sharding is None:
         return jax.device_put(value, may_alias=False)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index].copy())

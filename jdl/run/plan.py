@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jdl.core import tree
 from jdl.core.check import error
 from jdl.core.types import Learner, PyTree, TrainState
-from jdl.data.arrays import as_arrays, check_arrays
+from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.learn.guard import guard
@@ -44,7 +44,7 @@ def feeds(
 ) -> tuple[Feed, Arrays | None]:
     """The training feed and the validation set, both checked for numbers that are not finite."""
     if isinstance(data, Data):
-        data, valid = data.train, data.valid if valid is None else valid
+        data, valid = data.train, (data.valid or None) if valid is None else valid
     if not isinstance(data, Feed):
         data = Feed(data, batch_size, seed)
     if isinstance(data.data, dict):
@@ -150,8 +150,19 @@ def begin(
         )
     jax.eval_shape(plan.learner.step, train, sample)
     if valid is not None:
-        jax.eval_shape(plan.learner.evaluate, train, next(evaluation_batches(valid, plan.feed.batch_size)))
+        padded = next(evaluation_batches(valid, plan.feed.batch_size))
+        jax.eval_shape(plan.learner.evaluate, train, padded)
+    _check_labels(plan.feed.data, jax.eval_shape(plan.learner.predict, train, sample), "training")
     return train
+
+
+def _check_labels(data: Any, outputs: Any, part: str) -> None:
+    """Integer labels beside outputs with one axis more are classes: all must lie within them."""
+    labels = data.get("y") if isinstance(data, dict) else None
+    if labels is None or not isinstance(outputs, jax.ShapeDtypeStruct):
+        return
+    if labels.dtype.kind in "iu" and outputs.ndim > labels.ndim:
+        check_labels(labels, outputs.shape[-1], f'{part} data["y"]')
 
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:

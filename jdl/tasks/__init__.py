@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jdl.tasks.adversarial import adversarial
     from jdl.tasks.criteria import (
         binary_cross_entropy,
         cross_entropy,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
+    "adversarial": "adversarial",
     "augment": "penalties",
     "binary_classification": "supervised",
     "binary_cross_entropy": "criteria",
@@ -31,6 +33,7 @@ _HOME = {
     "supervised": "supervised",
 }
 __all__ = [
+    "adversarial",
     "augment",
     "binary_classification",
     "binary_cross_entropy",

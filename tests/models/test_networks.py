@@ -79,7 +79,7 @@ def test_every_parameter_gets_a_finite_gradient(batch_norm):
         outputs, _ = model.apply(params, state, x, key=KEY, train=True)
         return (outputs**2 * jnp.arange(1.0, 4.0)[None]).sum()
 
-    for name, grad in tree.flatten(jax.grad(loss)(params)).items():
+    for name, grad in tree.flatten(jax.jit(jax.grad(loss))(params)).items():
         assert np.isfinite(grad).all() and np.abs(grad).max() > 1e-4, name
 
 
@@ -112,7 +112,7 @@ def test_matched_weights_keep_the_signal(activation):
     def spread(initializer):
         model = from_linen(MLP((256,) * 10, 256, activation=activation, initializer=initializer))
         x = jax.random.normal(KEY, (64, 256))
-        return float(model.apply(*model.init(KEY, x), x)[0].std())
+        return float(jax.jit(model.apply)(*model.init(KEY, x), x)[0].std())
 
     assert 0.15 < spread("matched") < 2
     if activation == "relu":
@@ -178,8 +178,10 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
     apply = jax.vmap(
         lambda part: model.apply(params, state, part, key=KEY, train=True), axis_name="data"
     )
-    outputs, after = apply(parts)
-    expected, expected_after = whole.apply(params, state, x, key=KEY, train=True)
+    outputs, after = jax.jit(apply)(parts)
+    expected, expected_after = jax.jit(
+        lambda x: whole.apply(params, state, x, key=KEY, train=True)
+    )(x)
     np.testing.assert_allclose(outputs.reshape(8, 2), expected, rtol=1e-4, atol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a[3], b, rtol=1e-4, atol=1e-5),

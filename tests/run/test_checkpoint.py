@@ -336,6 +336,14 @@ def test_a_step_that_is_not_there(saved):
     assert "choose one of the steps [10, 20]" in str(info.value)
 
 
+def test_a_changed_manifest_is_damage_and_not_another_learner(saved):
+    manifest = saved.folder / "20" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"bfloat16"', '"float16"'))
+    with pytest.raises(InputError, match=f"step 20: {MANIFEST} is not what was written"):
+        saved.restore(make(), step=20)
+    assert saved.restore(make())[1] == 10
+
+
 def test_a_checkpoint_under_another_number_is_refused(saved):
     shutil.copytree(saved.folder / "10", saved.folder / "30")
     with pytest.raises(InputError, match=f"step 30: {MANIFEST} is not what was written"):
@@ -571,7 +579,8 @@ VICTIM = """
     elif moment == "manifest":
         checkpoint._write_manifest = die
     elif moment == "rename":
-        os.rename = die
+        rename = os.rename
+        os.rename = lambda old, new: die() if Path(new) == folder / "20" else rename(old, new)
     elif moment == "best":
         checkpoint.Checkpoints._retain = die
     checkpoints.save(20, make(20), best=True, wait=True)

@@ -302,6 +302,17 @@ def test_on_a_terminal_a_bar(clock, monkeypatch):
     assert (sys.stdout, sys.stderr) == before
 
 
+def test_what_the_program_prints_does_not_go_where_the_bar_goes(clock, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    bar = Bar(2, file=out)
+    bar.at(1)
+    print("hello")
+    bar.close()
+    assert capsys.readouterr().out == "hello\n"
+    assert "hello" not in out.getvalue()
+
+
 def test_a_dumb_terminal_gets_plain_lines(clock, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     out = Terminal()

@@ -130,8 +130,9 @@ def test_training_reaches_dropout_and_statistics():
     task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True, dropout=0.5)))
     batch = {"x": jax.random.normal(KEY, (8, 6, 6, 1)), "y": jnp.arange(8) % 3}
     params, state = task.init(KEY, batch)
-    one, (new, _) = task.loss(params, state, batch, KEY, train=True)
-    other, _ = task.loss(params, state, batch, jax.random.key(1), train=True)
+    train = jax.jit(lambda key: task.loss(params, state, batch, key, train=True))
+    one, (new, _) = train(KEY)
+    other, _ = train(jax.random.key(1))
     assert one.total != other.total
     assert (new["batch_stats"]["batch_norm_1"]["var"] != 1).all()
     _, (same, _) = task.loss(params, state, batch, None, train=False)
@@ -219,7 +220,7 @@ def test_a_masked_batch_under_batch_norm_is_refused_in_training_only():
     with pytest.raises(InputError, match=r"(?s)mask.*batch statistics"):
         task.loss(params, state, masked, KEY, train=True)
     assert task.loss(params, state, masked, None, train=False)[0].weight == 4
-    task.loss(params, state, batch, KEY, train=True)
+    jax.eval_shape(lambda p: task.loss(p, state, batch, KEY, train=True), params)
 
 
 def test_why_it_is_refused():

@@ -1,0 +1,1 @@
+"""jdl against what a user would write or pick instead, interleaved in one run."""

@@ -1,0 +1,50 @@
+"""A multilayer perceptron on the embedded 8x8 digits.
+
+command   python experiments/digits_mlp.py [--split 1]
+data      scikit-learn's 1,797 handwritten digits, inside the package
+"""
+
+import dataclasses
+
+import optax
+
+import jdl
+from jdl.core.check import within
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A multilayer perceptron on the digits."""
+
+    split: int = 0
+    """Seed of the split into training, validation and test part."""
+    features: tuple[int, ...] = (256, 256)
+    """Hidden widths."""
+    dropout: float = 0.2
+    learning_rate: float = 2e-3
+    epochs: int = 60
+    batch_size: int = 64
+
+    def __post_init__(self):
+        within("dropout", self.dropout, 0, 0.99)
+        within("learning_rate", self.learning_rate, 0)
+        within("epochs", self.epochs, 1)
+        within("batch_size", self.batch_size, 1)
+
+
+def experiment(config: Config) -> jdl.Experiment:
+    data = jdl.data.load("digits", seed=config.split)
+    network = jdl.models.MLP(config.features, outputs=10, dropout=config.dropout)
+    task = jdl.classification(jdl.from_linen(network))
+    learner = jdl.ema(jdl.learner(task, optax.adam(config.learning_rate)), 0.99)
+    return jdl.Experiment(
+        name="digits_mlp",
+        learner=learner,
+        data=data,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+    )
+
+
+if __name__ == "__main__":
+    jdl.main(Config, experiment)

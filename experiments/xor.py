@@ -1,0 +1,80 @@
+"""XOR with two inputs, four hidden units and one output: 17 parameters, twenty seeds at once.
+
+command   python experiments/xor.py
+data      the four rows of the truth table
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import optax
+
+import jdl
+from jdl.core.check import within
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """XOR, solved by many members in one compiled program."""
+
+    members: int = 20
+    """Networks trained side by side, each from its own seed."""
+    learning_rate: float = 0.05
+    epochs: int = 2_000
+    """Steps: each is one pass over the four rows."""
+
+    def __post_init__(self):
+        within("members", self.members, 1)
+        within("learning_rate", self.learning_rate, 0)
+        within("epochs", self.epochs, 1)
+
+
+ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+TRUTH = np.array([[0], [1], [1], [0]], np.float32)
+
+
+def experiment(config: Config) -> jdl.Experiment:
+    model = jdl.from_linen(jdl.models.MLP(features=(4,), outputs=1, activation="tanh"))
+    one = jdl.learner(jdl.regression(model), optax.adam(config.learning_rate))
+    table = {"x": ROWS, "y": TRUTH}
+    return jdl.Experiment(
+        name="xor",
+        learner=jdl.ensemble(one, config.members),
+        data=jdl.Data(train=table, valid={}, test=lambda: table, info={"name": "xor"}),
+        batch_size=4,
+        epochs=config.epochs,
+        options=jdl.Options(log_every=100),
+        pictures=pictures,
+        remark=remark,
+    )
+
+
+def remark(result: jdl.Result) -> str:
+    losses = np.array(jdl.evaluate(result, {"x": ROWS, "y": TRUTH})["loss"])
+    return f"{(losses < 0.01).sum()} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
+
+
+def pictures(result: jdl.Result) -> dict[str, Any]:
+    """What the first eight members answer over the whole square."""
+    from matplotlib.figure import Figure
+
+    side = np.linspace(-0.5, 1.5, 81, dtype=np.float32)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    answers = jdl.predict(result, grid)[:8].reshape(-1, 81, 81)
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    axes = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
+    for index, axis in enumerate(axes):
+        if index >= len(answers):
+            axis.set_visible(False)
+            continue
+        image = axis.contourf(side, side, answers[index], np.linspace(-0.5, 1.5, 21), extend="both", cmap="RdBu_r")
+        axis.contour(side, side, answers[index], [0.5], colors="black", linewidths=1)
+        axis.scatter(*ROWS.T, c=TRUTH[:, 0], cmap="gray", edgecolors="black", s=60, zorder=3)
+        axis.set_title(f"member {index}", fontsize=10)
+    figure.colorbar(image, ax=list(axes), label="output (black line: 0.5)")
+    return {"decision surfaces": figure}
+
+
+if __name__ == "__main__":
+    jdl.main(Config, experiment)

@@ -1,0 +1,209 @@
+"""What a model, task or learner consists of, found out without running it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdl.core import tree
+from jdl.core.check import error
+from jdl.core.types import Learner, Model, PyTree, Task
+
+
+class Leaf(NamedTuple):
+    """One array: its path, shape, type, and how many numbers it holds."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    size: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The arrays of a model, task or learner; `print` shows them as a table."""
+
+    parameters: tuple[Leaf, ...]
+    """What is trained by gradient, members of an ensemble included."""
+    state: tuple[Leaf, ...]
+    """What is not: batch statistics and the like."""
+    optimizer: tuple[Leaf, ...]
+    """Moments and counts; empty for a model or task."""
+    extra: tuple[Leaf, ...]
+    """What learner transforms remember, such as the averages of `ema`."""
+    inputs: tuple[Leaf, ...]
+    outputs: tuple[Leaf, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of trainable parameters."""
+        return _size(self.parameters)
+
+    @property
+    def state_count(self) -> int:
+        """Numbers in the state."""
+        return _size(self.state)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that all of it takes but inputs and outputs; activations come on top."""
+        kept = (*self.parameters, *self.state, *self.optimizer, *self.extra)
+        return sum(leaf.bytes for leaf in kept)
+
+    def __str__(self) -> str:
+        lines = [("parameter", "shape", "type", "count")]
+        lines += [_cells(leaf) for leaf in self.parameters]
+        if self.state:
+            lines += [("state", "shape", "type", "count")] + [_cells(leaf) for leaf in self.state]
+        table = _aligned(lines)
+        rule = "-" * len(table[0])
+        heads = {0, len(self.parameters) + 1} if self.state else {0}
+        body = [x for i, line in enumerate(table) for x in ((line, rule) if i in heads else (line,))]
+        totals = [("inputs", _shapes(self.inputs)), ("outputs", _shapes(self.outputs))]
+        totals.append(("parameters", _total(self.parameters)))
+        totals.append(("state", _total(self.state)))
+        totals += [("optimizer", _total(self.optimizer))] if self.optimizer else []
+        totals += [("transforms", _total(self.extra))] if self.extra else []
+        return "\n".join([*body, rule, *(f"{name:<12}{value}" for name, value in totals)])
+
+
+def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
+    """Every array of a model, task or learner with its shape, type and size.
+
+    `batch` is one such as it is trained on, as arrays or `jax.ShapeDtypeStruct`; a model takes its
+    inputs, or a dict that holds them as `x`. Only shapes are worked out: nothing is run or
+    allocated, however large the model. Raises `InputError` for anything else.
+
+    >>> import jdl
+    >>> model = jdl.from_linen(jdl.models.CNN())
+    >>> found = summary(model, {"x": np.zeros((1, 28, 28, 1), np.float32)})
+    >>> found.count
+    225034
+    >>> print(found)
+    parameter       shape      type       count
+    -------------------------------------------
+    conv_1/bias     32         float32       32
+    conv_1/kernel   3x3x1x32   float32      288
+    conv_2/bias     64         float32       64
+    conv_2/kernel   3x3x32x64  float32   18,432
+    dense_1/bias    128        float32      128
+    dense_1/kernel  1600x128   float32  204,800
+    output/bias     10         float32       10
+    output/kernel   128x10     float32    1,280
+    -------------------------------------------
+    inputs      1x28x28x1 float32
+    outputs     1x10 float32
+    parameters  225,034 (900.1 kB)
+    state       0 (0 bytes)
+    """
+    batch = jax.tree.map(_abstract, batch)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    optimizer, extra = (), {}
+    if isinstance(thing, Model):
+        inputs = batch["x"] if isinstance(batch, Mapping) and "x" in batch else batch
+        params, state = jax.eval_shape(thing.init, key, inputs)
+        outputs, _ = jax.eval_shape(thing.apply, params, state, inputs)
+    elif isinstance(thing, Task):
+        inputs = batch
+        params, state = jax.eval_shape(thing.init, key, batch)
+        outputs = jax.eval_shape(thing.predict, params, state, batch)
+    elif isinstance(thing, Learner):
+        inputs = batch
+        train = jax.eval_shape(thing.init, key, batch)
+        params, state, optimizer, extra = train.params, train.state, train.opt_state, train.extra
+        outputs = jax.eval_shape(thing.predict, train, batch)
+    else:
+        raise error(
+            "summary",
+            expected="a jdl.Model, jdl.Task or jdl.Learner",
+            got=type(thing).__name__,
+            fix="wrap a module: jdl.from_linen(module) or jdl.from_nnx(build)",
+        )
+    return Summary(*map(_leaves, (params, state, optimizer, extra, inputs, outputs)))
+
+
+def _abstract(value: Any) -> jax.ShapeDtypeStruct:
+    """The shape and type that JAX would give an array."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or getattr(dtype, "kind", "") in "OSUM":
+        raise error(
+            "batch",
+            expected="arrays of numbers, or jax.ShapeDtypeStruct",
+            got=type(value).__name__ if dtype is None else f"an array of {dtype}",
+            fix='give a batch such as {"x": np.zeros((1, 28, 28, 1), np.float32)}',
+        )
+    if not tree.is_key(value):
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return jax.ShapeDtypeStruct(value.shape, dtype)
+
+
+def _leaves(values: PyTree) -> tuple[Leaf, ...]:
+    """The arrays of a tree in the order of their names, layer 2 before layer 10."""
+    found = [
+        Leaf(path or "(all)", tuple(leaf.shape), leaf.dtype, leaf.size)
+        for path, leaf in tree.flatten(values).items()
+    ]
+    return tuple(sorted(found, key=lambda leaf: _natural(leaf.path)))
+
+
+def _natural(path: str) -> list[tuple[str, int]]:
+    parts = re.findall(r"(\D*)(\d*)", path)
+    return [(words, int(digits or -1)) for words, digits in parts]
+
+
+def _size(leaves: Sequence[Leaf]) -> int:
+    return sum(leaf.size for leaf in leaves)
+
+
+def _shape(leaf: Leaf) -> str:
+    return "x".join(map(str, leaf.shape)) or "scalar"
+
+
+def _cells(leaf: Leaf) -> tuple[str, str, str, str]:
+    return leaf.path, _shape(leaf), str(leaf.dtype), f"{leaf.size:,}"
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place == len(widths) - 1 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+
+
+def _shapes(leaves: Sequence[Leaf]) -> str:
+    single = len(leaves) == 1
+    return ", ".join(
+        f"{'' if single else leaf.path + ' '}{_shape(leaf)} {leaf.dtype}" for leaf in leaves
+    )
+
+
+def _total(leaves: Sequence[Leaf]) -> str:
+    return f"{_size(leaves):,} ({_memory(sum(leaf.bytes for leaf in leaves))})"
+
+
+def _memory(count: int) -> str:
+    """Bytes in decimal units.
+
+    >>> _memory(900136), _memory(12)
+    ('900.1 kB', '12 bytes')
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    value = count / 1000
+    for unit in ("kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,282 @@
+"""The table of the contract: every model, task and learner transform once, in its smallest form.
+
+A new one is done when its row is here. `test_contract.py` holds the properties that each row must
+have; what a row cannot have stands beside it with the reason.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from jdl import tasks
+from jdl.core.types import Learner, Mean, Task
+from jdl.learn.ensemble import ensemble
+from jdl.learn.game import Player, game
+from jdl.learn.gradient import accumulate, clipped, sharpness_aware
+from jdl.learn.guard import guard
+from jdl.learn.learner import learner
+from jdl.learn.sweep import sweep
+from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
+from jdl.models import CNN, MLP, from_functions, from_linen, from_nnx
+from jdl.parallel import rules
+from jdl.parallel.mesh import mesh
+from jdl.parallel.pmap import pmap
+from jdl.parallel.shard import shard
+
+Around = Callable[[Learner], Learner]
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    build: Callable[[Around], Learner]
+    """The learner; `around` wraps the part of it that is given batches."""
+    batch: Any
+    calls: int = 10
+    """Calls of `step` that make ten steps."""
+    tolerance: float = 1e-5
+    without: dict[str, str] = {}  # noqa: RUF012
+    """Properties that do not hold, and why."""
+    mapped: Callable[[Around], Learner] | None = None
+    """The learner under pmap where it is built differently there."""
+    same_as: Callable[[], Learner] | None = None
+    """A learner that gives the same weights; its batch is `DENSE`."""
+    double: bool = False
+    """Compare once more in float64, at 1e-9."""
+
+
+class Seen(NamedTuple):
+    """The largest gradient that each parameter has had."""
+
+    largest: Any
+
+
+def recorded(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`tx`, whose state also remembers the gradients that it was given."""
+
+    def init(params: Any) -> Seen:
+        return Seen(jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads: Any, seen: Seen, params: Any = None) -> Any:
+        return grads, Seen(jax.tree.map(lambda s, g: jnp.maximum(s, abs(g)), seen.largest, grads))
+
+    return optax.chain(optax.GradientTransformation(init, update), tx)
+
+
+def _batches() -> tuple[dict[str, Any], ...]:
+    rng = np.random.default_rng(0)
+    x, images = rng.normal(size=(16, 4)), rng.normal(size=(16, 6, 6, 1))
+    # With two examples on each of eight devices some devices have no weight at all.
+    mask, classes = (rng.random(16) > 0.4), rng.integers(0, 3, 16)
+    dense = {"x": x, "y": classes, "mask": mask}
+    real = {"x": x, "y": rng.normal(size=(16, 3)), "mask": mask}
+    binary = {"x": x, "y": rng.integers(0, 2, (16, 3)), "mask": mask}
+    pictures = {"x": images, "y": classes, "mask": mask}
+
+    def small(batch: dict[str, Any]) -> dict[str, Any]:
+        kinds = {"f": np.float32, "i": np.int32, "b": np.float32}
+        return {name: jnp.asarray(v.astype(kinds[v.dtype.kind])) for name, v in batch.items()}
+
+    return tuple(map(small, (dense, real, binary, pictures)))
+
+
+DENSE, REAL, BINARY, IMAGES = _batches()
+UNMASKED = {name: value for name, value in IMAGES.items() if name != "mask"}
+# Ten batches of the same examples in other orders: the sums are those of DENSE.
+ROLLED = {
+    "first": jnp.int32(0),
+    "stack": {name: jnp.stack([jnp.roll(v, -i, 0) for i in range(10)]) for name, v in DENSE.items()},
+}
+
+MODEL = from_linen(MLP((5,), 3, activation="tanh"))
+SMALL = tasks.classification(MODEL)
+# Momentum is linear in the gradient: a gradient that is N times too large shows, as under SGD.
+SGD = recorded(optax.sgd(0.1, momentum=0.9))
+
+
+def plainly(learner: Learner) -> Learner:
+    return learner
+
+
+def base() -> Learner:
+    return learner(SMALL, SGD)
+
+
+def turned(step: Any, size: int) -> Any:
+    return (jnp.arange(size) + step) % size
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.one = nnx.Linear(4, 5, rngs=rngs)
+        self.two = nnx.Linear(5, 3, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.two(nnx.tanh(self.one(x)))
+
+
+def _plain_functions() -> Any:
+    def init(key: Any, inputs: Any) -> Any:
+        return {"w": jax.random.normal(key, (inputs.shape[-1], 3)), "b": jnp.zeros(3)}
+
+    return from_functions(init, lambda params, x: x @ params["w"] + params["b"][None])
+
+
+def _triple() -> Task:
+    """A task of the user's own, with state: a running mean of the inputs, and a count."""
+
+    def init(key: Any, batch: Any) -> Any:
+        state = {"mean": jnp.zeros(4), "count": jnp.int32(0)}
+        return {"w": jax.random.normal(key, (4, 3))}, state
+
+    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
+        if train:
+            mean = 0.9 * state["mean"] + 0.1 * batch["x"].mean(0)
+            state = {"mean": mean, "count": state["count"] + 1}
+        errors = ((predict(params, state, batch) - batch["y"]) ** 2).sum(-1)
+        mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
+        return mean, (state, {"loss": mean})
+
+    def predict(params: Any, state: Any, batch: Any) -> Any:
+        return batch["x"] @ params["w"]
+
+    return Task(init, loss, predict)
+
+
+def _bilinear(sign: float) -> Task:
+    """A player that pulls a shared prediction, `x (w_one + w_two)`, up or down."""
+
+    def init(key: Any, batch: Any) -> Any:
+        return {"w": jax.random.normal(key, (4, 3))}, {}
+
+    def predict(params: Any, state: Any, batch: Any) -> Any:
+        return jnp.tanh(batch["x"] @ (params["one"]["w"] + params["two"]["w"]))
+
+    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
+        errors = ((predict(params, state, batch) - sign) ** 2).sum(-1)
+        mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
+        return mean, (state, {"loss": mean})
+
+    return Task(init, loss, predict)
+
+
+def _model(name: str, model: Any, batch: Any = DENSE, **more: Any) -> Row:
+    return _task(name, tasks.classification(model), batch, **more)
+
+
+def _task(name: str, task: Task, batch: Any = DENSE, **more: Any) -> Row:
+    return Row(name, lambda around: around(learner(task, SGD)), batch, **more)
+
+
+def _gradient(name: str, gradient: Any, **more: Any) -> Row:
+    return Row(name, lambda around: around(learner(SMALL, SGD, gradient)), DENSE, **more)
+
+
+def _transform(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Row:
+    """A transform that is given batches; `around` goes outside it."""
+    more = {"same_as": base} | more
+    return Row(name, lambda around: around(change(base())), batch, **more)
+
+
+def _gathering(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Row:
+    """A transform that is given more than a batch; `around` goes inside it."""
+    return Row(name, lambda around: change(around(base())), batch, same_as=base, **more)
+
+
+def _twice(inner: Learner) -> Learner:
+    both = loop(inner)
+    return both._replace(step=lambda train, batch: both.step(train, batch, 2))
+
+
+def _normalised(axis: str | None) -> Callable[[Around], Learner]:
+    model = from_linen(CNN((2,), (4,), 3, activation="tanh", batch_norm=True, axis_name=axis))
+    return lambda around: around(learner(tasks.classification(model), SGD))
+
+
+def _swept(around: Around) -> Learner:
+    def build(learning_rate: Any) -> Learner:
+        return learner(SMALL, recorded(optax.sgd(learning_rate, momentum=0.9)))
+
+    return around(sweep(build, {"learning_rate": [0.1, 0.02]}))
+
+
+def _played(around: Around) -> Learner:
+    two = Player(_bilinear(-1.0), recorded(optax.sgd(0.05)), every=2)
+    return around(game(one=Player(_bilinear(1.0), recorded(optax.sgd(0.1))), two=two))
+
+
+OUTERMOST = {
+    "vmapped equals single": "it places its own work on devices, so it stands outside ensemble",
+    "sharded equals one": "it is the sharded form itself; compared with one device as `same_as`",
+    "pmap equals shard": "there is one way over devices at a time",
+}
+MASKS = {"pmap equals shard": "each device draws its own mask; pmap must differ from shard"}
+
+MODELS = [
+    _model("MLP", MODEL, double=True),
+    _model("CNN", from_linen(CNN((2,), (4,), 3, activation="tanh")), IMAGES, tolerance=1e-4),
+    Row(
+        "CNN with BatchNorm", _normalised(None), UNMASKED, tolerance=1e-4,
+        mapped=_normalised("data"), double=True,
+    ),
+    _model("MLP with dropout", from_linen(MLP((5,), 3, "tanh", dropout=0.5)), without=MASKS),
+    _model("from_nnx", from_nnx(NnxNet)),
+    _model("from_functions", _plain_functions()),
+]  # fmt: skip
+
+TASKS = [
+    _task("regression", tasks.regression(MODEL), REAL),
+    _task("binary_classification", tasks.binary_classification(MODEL), BINARY),
+    _task("a triple of the user's", _triple(), REAL),
+    _task("l1", tasks.l1(SMALL, 0.01)),
+    _task("l2", tasks.l2(SMALL, 0.01)),
+    _task("label_smoothing", tasks.label_smoothing(SMALL, 0.1)),
+    _task(
+        "mixup", tasks.mixup(SMALL, 0.3),
+        without={"pmap equals shard": "an example's partner is one of its own device's examples"},
+    ),
+    _task(
+        "augment", tasks.augment(SMALL, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)),
+        without=MASKS,
+    ),
+]  # fmt: skip
+
+TRANSFORMS = [
+    Row("adam", lambda around: around(learner(SMALL, recorded(optax.adam(0.01)))), DENSE),
+    _gradient("accumulate", accumulate(2), same_as=base, double=True),
+    _gradient("clipped", clipped(0.1)),
+    _gradient("sharpness_aware", sharpness_aware(0.05), double=True),
+    _gradient("accumulate of clipped", accumulate(2, clipped(0.1))),
+    _gradient("clipped of sharpness_aware of accumulate", clipped(1, sharpness_aware(0.05, accumulate(2)))),
+    _transform("jit", jit),
+    _transform("window", lambda l: window(l, 4)),
+    _transform("ema", lambda l: ema(l, 0.9)),
+    _transform("guard", guard),
+    _transform("window of ema of guard", lambda l: window(ema(guard(l), 0.9), 4)),
+    _transform("ensemble", lambda l: ensemble(l, 2), same_as=None, double=True),
+    Row("sweep", _swept, DENSE, double=True),
+    Row("game", _played, DENSE, double=True),
+    _gathering("resident", lambda l: resident(l, turned, 16)),
+    _gathering("stacked", stacked, ROLLED),
+    _gathering("loop", lambda l: _twice(resident(window(l, 4), turned, 16)), calls=5),
+    _transform("shard, replicated", lambda l: shard(l, mesh(data=8)), without=OUTERMOST),
+    _transform(
+        "shard, fsdp", lambda l: shard(l, mesh(data=4, model=2), rules.fsdp("data", 1)),
+        without=OUTERMOST,
+    ),
+    _transform(
+        "shard, regex",
+        lambda l: shard(l, mesh(data=2, model=4), rules.regex([("dense_1/kernel", PartitionSpec("model"))])),
+        without=OUTERMOST,
+    ),
+    _transform("pmap", pmap, without=OUTERMOST),
+]  # fmt: skip
+
+ROWS = [*MODELS, *TASKS, *TRANSFORMS]
