@@ -53,6 +53,9 @@ def _dispatch(given: list[str]) -> int | None:
         raise error(
             "jdl", expected=f"a command: {', '.join(COMMANDS)}", got=name, fix=nearest(name, COMMANDS)
         )
+    if rest[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return None
     from jdl.run import commands
 
     return getattr(commands, f"{name}_command")(rest)
@@ -72,7 +75,7 @@ def _guarded(call: Callable[[list[str]], int | None], given: list[str]) -> None:
         import signal
 
         terminated = getattr(stop, "signal", None) == signal.SIGTERM
-        _end(f"jdl: {stop or 'interrupted'}", 0 if terminated else 130)
+        _end(f"jdl: {str(stop) or 'interrupted'}", 0 if terminated else 130)
     else:
         if code:
             sys.exit(code)

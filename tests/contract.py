@@ -192,7 +192,7 @@ def _gathering(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Ro
 
 def _twice(inner: Learner) -> Learner:
     both = loop(inner)
-    return both._replace(step=lambda train, batch: both.step(train, batch, 2))
+    return both._replace(step=lambda train, batch, *, axis=None: both.step(train, batch, 2, axis=axis))
 
 
 def _normalised(axis: str | None) -> Callable[[Around], Learner]:

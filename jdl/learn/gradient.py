@@ -86,13 +86,13 @@ def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
             within = None if inner is plain else axis
             at = params if axis is None or within is not None else _varying(params, axis)
 
-            def part(i: Any, state: PyTree) -> Any:
+            def part(i: Any, at: PyTree, state: PyTree) -> Any:
                 piece = jax.tree.map(lambda x: x[i], pieces)
                 own = None if keys is None else keys[i]
                 grads, (state, metrics) = inner(loss)(at, state, piece, own, axis=within)
                 return _scale(grads, metrics["loss"].weight), state, metrics
 
-            grads, state, metrics = _sum(part, state, parts)
+            grads, state, metrics = _sum(part, at, state, parts)
             weight = metrics["loss"].weight
             if within is None:
                 grads, weight, state, metrics = reduce(grads, weight, state, metrics, axis)
@@ -162,25 +162,33 @@ def _split(batch: Batch, parts: int) -> PyTree:
     )
 
 
-def _sum(part: Any, state: PyTree, parts: int) -> Any:
-    """Sum of `part(i, state)` over i, with `state` passed along.
+def _sum(part: Any, params: PyTree, state: PyTree, parts: int) -> Any:
+    """Sum of `part(i, params, state)` over i, with `state` passed along.
 
     On CPU a convolution's gradient is many times slower inside a while loop, so there the parts are
-    laid out one after the other; the barrier keeps XLA from computing them all at once.
+    laid out one after the other.
     """
-    grads, state, metrics = part(0, state)
+    grads, state, metrics = part(0, params, state)
     if jax.default_backend() != "cpu":
 
         def body(i: Any, carry: Any) -> Any:
             grads, state, metrics = carry
-            more, state, counted = part(i, state)
+            more, state, counted = part(i, params, state)
             return tree.add(grads, more), state, tree.add(metrics, counted)
 
         return jax.lax.fori_loop(1, parts, body, (grads, state, metrics))
     for i in range(1, parts):
-        grads, state, metrics = jax.lax.optimization_barrier((grads, state, metrics))
-        more, state, counted = part(i, state)
+        more, state, counted = part(i, _once(grads, params), state)
         grads, metrics = tree.add(grads, more), tree.add(metrics, counted)
     return grads, state, metrics
 
 
+def _once(done: PyTree, params: PyTree) -> PyTree:
+    """`params`, which cannot be had before all of `done` is computed.
+
+    Without it XLA computes all parts side by side and keeps the activations of all of them; on CPU
+    it drops an `optimization_barrier` before it decides on the order. It cannot know that a number
+    equals itself, which fails for nan alone, and then the gradient is nan already.
+    """
+    number = sum(jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(done) if leaf.size)
+    return jax.tree.map(lambda x: jnp.where(number == number, x, jnp.nan).astype(x.dtype), params)

@@ -129,7 +129,8 @@ def ema(inner: Learner, decay: float) -> Learner:
         train, memory = take(train, "ema")
         train, metrics = inner.step(train, batch, axis=axis)
         count = memory["count"] + 1
-        rate = (1 - decay) / (1 - decay ** count.astype(jnp.float32))
+        # Not 1 - d ** t, which loses its digits when d is close to 1.
+        rate = (1 - decay) / -jnp.expm1(count * jnp.log1p(-(1 - decay)))
 
         def move(average: Any, new: Any) -> Any:
             if not tree.is_float(new):

@@ -1,23 +1,25 @@
 """What each command of the command line does."""
 
+import contextlib
 import csv
 import dataclasses
 import json
 import logging
+import math
 import os
 import shlex
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 
 from jdl.core.check import Diverged, InputError, error, nearest
 from jdl.run.apply import Result, evaluate, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
-from jdl.run.folder import RunFolder, next_run, write_json
+from jdl.run.folder import RunFolder, cannot_write, next_run, write_json
 from jdl.run.inputs import read_inputs
 from jdl.run.signals import Interrupted
 
@@ -49,27 +51,27 @@ def train_command(given: list[str]) -> int | None:
     file, rest = _first(given, "jdl train FILE.py", "the file of an experiment")
     _quiet_backend()
     module = from_file(file)
-    return train(module.Config, module.experiment, rest, prog=f"jdl train {file}")
+    return train(module.Config, module.experiment, rest, prog=f"jdl train {shlex.quote(file)}")
 
 
 def train(
     config_type: type, experiment: Callable[[Any], Experiment], given: list[str], prog: str | None = None
 ) -> int | None:
     """Train an experiment once, or once for each seed."""
-    prog = prog or f"python {Path(sys.argv[0]).name}"
+    prog = prog or f"python {shlex.quote(sys.argv[0])}"
     config, run = _parse(config_type, given, prog)
     _set_up(run.cache)
-    made = experiment(config)
-    if run.seeds == 1:
-        _train_once(made, config, run, experiment, f"{prog} {shlex.join(given)}")
-        return None
+    made, command = experiment(config), f"{prog} {shlex.join(given)}".rstrip()
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
+    if run.seeds == 1:
+        _train_once(made, config, run, experiment, command)
+        return None
     results = []
-    for seed in range(run.seed, run.seed + run.seeds):
-        folder = None if run.dir is None else str(Path(run.dir) / f"seed-{seed}")
-        one = dataclasses.replace(run, seed=seed, dir=folder, seeds=1)
-        results.append(_train_once(made, config, one, experiment, f"{prog} {shlex.join(given)}"))
+    with _folder(run, made.name, command) as (path, resume):
+        for seed in range(run.seed, run.seed + run.seeds):
+            one = dataclasses.replace(run, seed=seed, dir=str(path / f"seed-{seed}"), seeds=1)
+            results.append(_train_once(made, config, one, experiment, resume))
     for name in results[0]:
         values = [numbers[name] for numbers in results if isinstance(numbers[name], float)]
         if len(values) > 1:
@@ -83,23 +85,13 @@ def train(
 def _train_once(
     made: Experiment, config: Any, run: Run, experiment: Callable[..., Any], command: str
 ) -> dict[str, Any]:
-    learner = _on_mesh(made, run)
+    learner = _on_mesh(made.learner, run)
     start = None if run.start is None else restored(*opened(run.start)).train
-    path = Path(run.dir) if run.dir is not None else next_run(Path("runs"), made.name)
-    recorded = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
-    folder = RunFolder(path, {**dataclasses.asdict(config), "run": recorded}, source_of(experiment))
-    resume = f"{command} --run.dir {path}" if run.dir is None else command
-    try:
-        result = made.fit(seed=run.seed, dir=folder, start=start, learner=learner)
-    except InputError:
-        if run.dir is None and path.is_dir() and not folder.exists():
-            path.rmdir()
-        raise
-    except Interrupted as stop:
-        print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
-        raise
-    except Diverged as stop:
-        raise Diverged(f"{stop}\n  run:            {path}") from None
+    place = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
+    with _folder(run, made.name, command) as (path, resume):
+        folder = RunFolder(path, _recorded(config, made) | {"run": place}, source_of(experiment))
+        with _explained(path, resume):
+            result = made.fit(seed=run.seed, dir=folder, start=start, learner=learner)
     numbers = _test(made, result, folder)
     if made.remark:
         print(made.remark(result))
@@ -107,6 +99,41 @@ def _train_once(
         _report(made, result, folder)
     print(f"run    {path}")
     return numbers
+
+
+@contextlib.contextmanager
+def _folder(run: Run, name: str, command: str) -> Iterator[tuple[Path, str]]:
+    """The folder of a run and the command that goes on in it; gone again if nothing was written."""
+    if run.dir is not None:
+        yield Path(run.dir), command
+        return
+    path = next_run(Path("runs"), name)
+    try:
+        yield path, f"{command} --run.dir {shlex.quote(str(path))}"
+    except InputError:
+        with contextlib.suppress(OSError):  # only an empty folder can be removed
+            path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _explained(path: Path, resume: str) -> Iterator[None]:
+    """Say where a run is that did not come to its end, and how to go on with it."""
+    try:
+        yield
+    except Interrupted as stop:
+        print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
+        raise
+    except Diverged as stop:
+        raise Diverged(f"{stop}\n  run:            {path}") from None
+
+
+def _recorded(config: Any, made: Experiment) -> dict[str, Any]:
+    """The fields of the configuration; epochs that it left open by the number they came to."""
+    values = dataclasses.asdict(config)
+    if values.get("epochs", made.epochs) is None:
+        values["epochs"] = made.epochs
+    return values
 
 
 def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]:
@@ -167,16 +194,33 @@ def predict_command(given: list[str]) -> int | None:
     _set_up(True)
     folder, made = opened(run, experiment=options["--experiment"])
     info = getattr(made.data, "info", {})
-    outputs = np.asarray(predict(restored(folder, made), read_inputs(Path(source), info)))
+    result = restored(folder, made)
+    outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
+    if result.train.key.ndim:  # one row for an example; of several members the mean
+        outputs = outputs.mean(0)
     rows = outputs.reshape(len(outputs), -1)
     classes = info.get("classes")
     header = [f"output_{i}" for i in range(rows.shape[1])]
-    with open(options["--out"], "w", newline="") if options["--out"] else _screen() as file:
+    with _output(options["--out"]) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((["prediction"] if classes else []) + header)
         for row in rows:
             writer.writerow(([int(row.argmax())] if classes else []) + [f"{v:.7g}" for v in row])
     return None
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """A file to write to, or the screen."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
+    except OSError as bad:
+        raise cannot_write(Path(path), bad) from bad
+    with file:
+        yield file
 
 
 def report_command(given: list[str]) -> int | None:
@@ -214,9 +258,15 @@ def sweep_command(given: list[str]) -> int | None:
     file, rest = _first(given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment")
     _quiet_backend()
     module = from_file(file)
+    command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
     texts, rest = _sweep_flags(rest)
     config, run = _parse(module.Config, rest, f"jdl sweep {file}")
-    grid = {name: _values(config, name, text) for name, text in texts.items()}
+    grid = {name: _values(config, name, text, rest) for name, text in texts.items()}
+    if run.start is not None:
+        raise error(
+            "--run.start", expected="members that begin from their own seeds", got=run.start,
+            fix="leave it out, or train the points one by one with jdl train",
+        )
     _set_up(run.cache)
     first = module.experiment(config)
     for name, values in grid.items():
@@ -234,15 +284,19 @@ def sweep_command(given: list[str]) -> int | None:
         return module.experiment(dataclasses.replace(config, **point)).learner
 
     many = sweep(build, grid, run.seeds)
-    path = Path(run.dir) if run.dir is not None else next_run(Path("runs"), f"{first.name}-sweep")
-    recorded = {**dataclasses.asdict(config), "sweep": grid, "run": {"seed": run.seed}}
-    folder = RunFolder(path, recorded, Path(file))
-    result = first.fit(seed=run.seed, dir=folder, learner=many)
-    valid = first.valid if first.valid is not None else getattr(first.data, "valid", None)
+    learner = _on_mesh(many, run)
+    place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "rule": run.rule}
+    with _folder(run, f"{first.name}-sweep", command) as (path, resume):
+        recorded = _recorded(config, first) | {"sweep": grid, "run": place}
+        folder = RunFolder(path, recorded, Path(file))
+        with _explained(path, resume):
+            result = first.fit(seed=run.seed, dir=folder, learner=learner)
+    valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
     numbers = evaluate(result, valid if valid is not None else _training(first))
     name = "accuracy" if "accuracy" in numbers else "loss"
     rows = many.table(numbers[name])
-    rows.sort(key=lambda row: row["mean"], reverse=name == "accuracy")
+    sign = -1 if name == "accuracy" else 1
+    rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
     write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})
     print(f"{'valid' if valid is not None else 'training'} {name}, best first (n {run.seeds} seeds)")
     for row in rows:
@@ -268,7 +322,7 @@ def _test_data(made: Experiment) -> Any:
     return test()
 
 
-def _on_mesh(made: Experiment, run: Run) -> Any:
+def _on_mesh(learner: Any, run: Run) -> Any:
     from jdl.parallel import rules
     from jdl.parallel.mesh import mesh
     from jdl.parallel.shard import shard
@@ -277,14 +331,14 @@ def _on_mesh(made: Experiment, run: Run) -> Any:
     if run.rule not in known:
         raise error("--run.rule", expected=" or ".join(known), got=run.rule, fix=nearest(run.rule, known))
     if run.mesh is None:
-        return made.learner
+        return learner
     axes = {}
     for part in run.mesh.split(","):
         name, _, size = part.partition("=")
         if not name.isidentifier() or not size.isdecimal():
             raise error("--run.mesh", expected="name=size,...", got=run.mesh, fix="say data=8")
         axes[name] = int(size)
-    return shard(made.learner, mesh(**axes), known[run.rule]())
+    return shard(learner, mesh(**axes), known[run.rule]())
 
 
 def _parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
@@ -331,7 +385,7 @@ def _sweep_flags(given: list[str]) -> tuple[dict[str, str], list[str]]:
         if not value and not left:
             raise error(flag, expected="values with commas between", got="nothing", fix=f"{flag} 1,2")
         texts[flag.removeprefix("--sweep.").replace("-", "_")] = value or left.pop(0)
-    if not texts:
+    if not texts and not {"-h", "--help"} & set(rest):
         raise error(
             "jdl sweep", expected="a field to sweep", got="none",
             fix="say --sweep.learning-rate 1e-4,1e-3",
@@ -339,27 +393,24 @@ def _sweep_flags(given: list[str]) -> tuple[dict[str, str], list[str]]:
     return texts, rest
 
 
-def _values(config: Any, name: str, text: str) -> list[Any]:
+def _values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
+    """The values of a swept field, read as its own flag would be."""
     fields = {field.name for field in dataclasses.fields(config)}
+    flag = f"--sweep.{name.replace('_', '-')}"
     if name not in fields:
         raise error(
-            f"--sweep.{name}", expected="a field of the experiment", got=name, fix=nearest(name, fields)
+            flag, expected="a field of the experiment", got=name, fix=nearest(name, fields)
         )
-    kind = type(getattr(config, name))
-    convert = {bool: lambda word: {"true": True, "false": False}[word.lower()]}.get(kind, kind)
-    try:
-        return [convert(word) for word in text.split(",")]
-    except (ValueError, KeyError, TypeError):
-        raise error(
-            f"--sweep.{name}", expected=f"{kind.__name__} values with commas between", got=text,
-            fix="write them like 1e-4,1e-3",
-        ) from None
-
-
-def _screen() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdout)
+    words = text.split(",")
+    if isinstance(getattr(config, name), bool):
+        known = {"true": True, "false": False}
+        if not {word.lower() for word in words} <= set(known):
+            raise error(flag, expected="true,false", got=text, fix="write it like that")
+        return [known[word.lower()] for word in words]
+    own = f"--{name.replace('_', '-')}"
+    return [
+        getattr(_parse(type(config), [*given, own, word], "jdl sweep")[0], name) for word in words
+    ]
 
 
 def _quiet_backend() -> None:

@@ -128,7 +128,7 @@ def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Fi
 
 
 def panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Names of numbers by the title of their panel: loss, then measures, then norms and refusals."""
+    """Names of numbers by the title of their panel: loss, measures, then norms and refusals."""
     names = dict.fromkeys(name for row in rows for name in row)
     shown = [name for name in names if _is_shown(name, rows)]
     shown.sort(key=lambda name: (not name.endswith("loss"), name.endswith(("_norm", "refused"))))
@@ -181,13 +181,25 @@ def _panel(
             extent = _line(axis, points, label, _COLOURS[place % len(_COLOURS)], dashed)
             low, high = min(low, extent[0]), max(high, extent[1])
     if title.endswith(("loss", "norm", "error", "perplexity")) and 0 < low * _SPANS_DECADES < high:
-        axis.set_yscale("log")
+        _logarithmic(axis, high / low)
     if best is not None and not title.endswith(("norm", "refused")):
         axis.axvline(best, color="#888888", linestyle=":", linewidth=1.3, label="kept weights")
-    axis.set_title(_text(title.replace("_", " ")))
+    said = "share of steps refused" if title == "refused" else title.replace("_", " ")
+    axis.set_title(_text(said))
     axis.set_xlabel("epoch" if any("epoch" in row for row in rows) else "step")
     axis.margins(x=0.02)
     axis.legend()
+
+
+def _logarithmic(axis: "Axes", span: float) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    if span < 1000:
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="y", which="minor", labelsize=8, labelcolor="#666666")
 
 
 def _line(
@@ -214,7 +226,7 @@ def _line(
         bottom = [value.min() if value.size else np.nan for value in finite]
         top = [value.max() if value.size else np.nan for value in finite]
         axis.fill_between(x, bottom, top, color=colour, alpha=0.18, linewidth=0)
-    lost = np.array([value.size < whole.size for value, (_, whole) in zip(finite, points, strict=True)])
+    lost = np.array([not np.isfinite(value).all() for _, value in points])
     if lost.any():
         axis.plot(
             x[lost],
@@ -291,7 +303,8 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
         axis.vlines(edges, -0.5, classes - 0.5, color="#dddddd", linewidth=0.6)
         _write_counts(axis, counts, share, side / classes)
     bar = figure.colorbar(image, ax=axis, fraction=0.045, pad=0.03)
-    bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", "1 %", "10 %", "25 %", "50 %", "100 %"])
+    shares = [0, 0.01, 0.1, 0.25, 0.5, 1]
+    bar.set_ticks(shares, labels=[f"{share * 100:g} %" for share in shares])
     bar.set_label("share of the true class")
     bar.ax.grid(False)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
@@ -364,9 +377,8 @@ def mistakes(
     for axis, index, picture in zip(axes, wrong, shown, strict=False):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         true, other = (_name(int(value), names) for value in (truth[index], said[index]))
-        parts = (f"true {true}, said {other}", f"{sure[index]:.2f}")
-        short = len(parts[0]) < 18
-        title = ", ".join(parts) if short else "\n".join((f"true {true}", f"said {other}, {parts[1]}"))
+        between = ", " if len(f"{true}{other}") < 7 else "\n"
+        title = f"true {true}{between}said {other}, {sure[index]:.2f}"
         axis.set_title(title, fontsize=9, fontweight="normal", loc="center")
     for axis in axes:
         axis.set_axis_off()

@@ -1,5 +1,6 @@
 """Inputs for `jdl predict`: a file becomes the array that the model was trained on."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from jdl.core.check import InputError, error
+from jdl.data import scale
+from jdl.data.files import read_npz
 
 
 def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
@@ -19,37 +22,42 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
         raise error(str(path), expected="a file of inputs", got="no such file", fix="check the path")
     readers = {".npz": _npz, ".npy": _npy, ".csv": _csv}
     try:
-        raw = readers.get(path.suffix.lower(), _image)(path)
+        raw = readers.get(path.suffix.lower(), _image)(path).astype(np.float32)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError) as bad:
+    except (OSError, ValueError, TypeError) as bad:
         raise error(
             str(path), expected="npz with x, npy, csv or an image", got=str(bad), fix="check the file"
         ) from bad
     shape = tuple(info.get("shape", raw.shape[1:]))
-    if raw.shape[1:] != shape and raw.shape[1:] != shape[:-1] and raw.size % max(1, np.prod(shape)):
+    numbers = math.prod(shape)
+    if not raw.size or numbers not in (raw.size, math.prod(raw.shape[1:])):
         raise error(
             str(path),
             expected=f"examples of shape {shape}",
             got=f"{raw.shape[1:]}",
             fix="resize or crop them as the training data was",
         )
-    return scaled(raw.astype(np.float32).reshape(-1, *shape), info.get("scaler") or {})
+    return scaled(raw.reshape(-1, *shape), info.get("scaler") or {})
 
 
-def scaled(x: np.ndarray, scaler: Mapping[str, Any]) -> np.ndarray:
-    """What was done to the training inputs: a divisor, or mean and scale."""
-    if "divisor" in scaler:
-        return (x / np.float32(scaler["divisor"])).astype(np.float32)
-    if "mean" in scaler:
-        scale = scaler.get("scale", scaler.get("std"))
-        return ((x - np.asarray(scaler["mean"])) / np.asarray(scale)).astype(np.float32)
-    return x
+def scaled(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
+    """What was done to the training inputs, by the statistics that the scaler left."""
+    if "divisor" in statistics:
+        return scale.divide(statistics["divisor"]).apply(dict(statistics), x)
+    if "mean" in statistics:
+        return scale.standardise.apply(dict(statistics), x)
+    return scale.minmax.apply(dict(statistics), x) if "low" in statistics else x
 
 
 def _npz(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["x"]
+    arrays = read_npz(path)
+    if "x" not in arrays:
+        raise error(
+            str(path), expected="an array x", got=", ".join(arrays) or "no arrays",
+            fix="np.savez(path, x=x)",
+        )
+    return arrays["x"]
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -20,10 +20,10 @@ def is_spread(leaf: Any) -> bool:
 
 def copied(leaf: Any) -> Any:
     """A copy on the host, which no donation and no write in place can reach."""
-    if tree.is_key(leaf):
+    if tree.is_key(leaf) and leaf.is_fully_addressable:
         data = jnp.asarray(np.array(jax.random.key_data(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return leaf.copy() if is_spread(leaf) else np.array(leaf)
+    return leaf.copy() if is_spread(leaf) or tree.is_key(leaf) else np.array(leaf)
 
 
 def kind(leaf: Any) -> dict[str, Any]:
@@ -43,8 +43,9 @@ def describe(leaf: Any) -> dict[str, Any]:
 def asked(leaf: Any) -> Any:
     """What to ask Orbax for: numpy, but for keys and what one process cannot hold."""
     if tree.is_key(leaf):
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+        there, here = leaf.sharding, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        place = here if there is None or there.is_fully_addressable else there
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
     if is_spread(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)

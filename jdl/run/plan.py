@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jdl.core import tree
 from jdl.core.check import error
@@ -93,7 +93,6 @@ class Plan(NamedTuple):
         return self.best is not None and at_boundary and self.best.is_over(step)
 
 
-
 def make_plan(
     learner: Learner,
     feed: Feed,
@@ -124,7 +123,9 @@ def make_plan(
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
-    if options.guard and not _is_guarded(learner, feed):
+    if _is_guarded(learner, feed):
+        options = replace(options, guard=0)  # its own limit holds
+    elif options.guard:
         learner = guard(learner, options.guard)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
@@ -152,17 +153,22 @@ def begin(
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
         jax.eval_shape(plan.learner.evaluate, train, padded)
-    _check_labels(plan.feed.data, jax.eval_shape(plan.learner.predict, train, sample), "training")
+    _check_labels(plan, valid, train, sample)
     return train
 
 
-def _check_labels(data: Any, outputs: Any, part: str) -> None:
+def _check_labels(plan: Plan, valid: Arrays | None, train: TrainState, sample: Any) -> None:
     """Integer labels beside outputs with one axis more are classes: all must lie within them."""
-    labels = data.get("y") if isinstance(data, dict) else None
-    if labels is None or not isinstance(outputs, jax.ShapeDtypeStruct):
+    labels = plan.feed.data.get("y") if isinstance(plan.feed.data, dict) else None
+    if labels is None or labels.dtype.kind not in "iu":
         return
-    if labels.dtype.kind in "iu" and outputs.ndim > labels.ndim:
-        check_labels(labels, outputs.shape[-1], f'{part} data["y"]')
+    outputs = jax.eval_shape(plan.learner.predict, train, sample)
+    if not isinstance(outputs, jax.ShapeDtypeStruct):
+        return
+    if outputs.shape[train.key.ndim : -1] == sample["y"].shape:
+        check_labels(labels, outputs.shape[-1], 'training data["y"]')
+        if valid is not None and "y" in valid:
+            check_labels(valid["y"], outputs.shape[-1], 'validation data["y"]')
 
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
@@ -196,4 +202,10 @@ def _taken(name: str, given: PyTree, like: PyTree) -> PyTree:
                 f"start: {name}/{leaf}", expected=str(want), got=str(got),
                 fix="start from a run of the same model",
             )
-    return jax.tree.map(lambda x, y: jnp.array(x, y.dtype, copy=True), given, like)
+    return jax.tree.map(_copied_to, given, like)
+
+
+def _copied_to(value: Any, like: jax.Array) -> jax.Array:
+    """A copy in the type of `like` and on its devices, whichever devices the value is on."""
+    where = like.sharding if like.committed else None
+    return jax.device_put(np.array(value, like.dtype, copy=True), where)

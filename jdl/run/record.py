@@ -117,7 +117,7 @@ class Record:
             if self._file is not None:
                 self._file.cut(-1)
             return train
-        target = jax.tree.map(_abstract, train)
+        target = train
         train, step = self.checkpoints.restore(target)
         self.rows = self._file.cut(step)
         if self.best is not None:
@@ -213,7 +213,10 @@ def refusals(train: TrainState) -> list[Refusals]:
 
 
 def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
-    """Raise `Diverged` when every member was refused `limit` times in a row."""
+    """Raise `Diverged` when every member was refused too often in a row.
+
+    That is `limit` times, or as often as the learner's own guard says where the limit is 0.
+    """
     if not counts:
         return
     failed = np.concatenate([np.ravel(np.asarray(count.failed)) for count in counts])
@@ -223,13 +226,9 @@ def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
     rows = [int(i) for i in feed.order(first, feed.batch_size, np)]
     shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
     raise Diverged(
-        f"training diverged: {limit} steps in a row gave a loss or gradient that is not finite\n"
+        f"training diverged: {limit or 'too many'} steps in a row gave a loss or gradient that is not finite\n"
         f"  first bad step: {first}\n"
         f"  its batch:      examples {shown}\n"
         "  fix:            lower the learning rate, clip the gradient, or look at these examples;\n"
         "                  the weights are those from before that step"
     )
-
-
-def _abstract(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -1,5 +1,6 @@
 """The report of a run: one HTML page that needs nothing else, and its pictures as files."""
 
+# ruff: noqa: RUF001  (the dash of a range is meant)
 import base64
 import html
 import json
@@ -17,7 +18,7 @@ from jdl.run import figures
 from jdl.run.apply import Result, predict
 from jdl.run.figures import members, panels
 from jdl.run.folder import RunFolder, cannot_write, write_bytes
-from jdl.run.log import is_clock, read
+from jdl.run.log import read, without_clocks
 from jdl.run.record import Best, Row
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") 
     if finite.size > 1:
         said += f" ± {_short(finite.std(ddof=1))}"
     what = "mean and standard deviation" if finite.size > 1 else "mean"
-    notes = [f"{what} of {finite.size} members"] + ([f"{lost} not finite"] if lost else [])
+    notes = [f"{what} of {finite.size} member{'' if finite.size == 1 else 's'}"] + (
+        [f"{lost} not finite"] if lost else []
+    )
     return _noted(said, notes + counted)
 
 
@@ -130,8 +133,8 @@ def write_report(
 
     `result` holds the numbers of `jdl.evaluate`, with `n` and `split` beside them where known; the
     run's `result.json` when left out. `evaluation` gives the confusion matrix and the worst
-    mistakes, or predicted against true numbers. `pictures` are further figures by name, `note` a
-    sentence to put under the title, such as why the run ended.
+    mistakes where the run counts an accuracy, else predicted against true numbers. `pictures` are
+    further figures by name, `note` a sentence to put under the title, such as why the run ended.
 
     The page holds its pictures, asks no server for anything, and follows the reader's light or
     dark setting. Raises `InputError` without matplotlib, for a folder without a run, and where
@@ -208,7 +211,7 @@ def _lines(
     row = _representative(rows, best)
     if row is None:
         return ["no numbers yet"]
-    named = {k: v for k, v in row.items() if k not in ("step", "epoch", "split") and not is_clock(k)}
+    named = {k: v for k, v in without_clocks(row).items() if k not in ("step", "epoch", "split")}
     return [f"{result_line(named, None, row['split'])} at step {row['step']}"]
 
 
@@ -245,9 +248,10 @@ def _status(config: Mapping[str, Any], rows: Sequence[Row]) -> tuple[str, bool]:
 
 def _total_steps(settings: Mapping[str, Any]) -> int | None:
     given = [settings.get(name) for name in ("epochs", "examples", "batch_size")]
-    if not all(isinstance(value, int | float) and value > 0 for value in given):
+    known = [value for value in given if isinstance(value, int | float) and value > 0]
+    if len(known) < 3:
         return None
-    epochs, examples, batch = given
+    epochs, examples, batch = known
     return max(1, math.ceil(epochs * examples / batch - 1e-9))
 
 
@@ -277,6 +281,7 @@ class _Classes(NamedTuple):
     said: np.ndarray
     sure: np.ndarray
     count: int
+    members: int
 
 
 def _pictures(
@@ -310,6 +315,8 @@ def _class_pictures(evaluation: Evaluation, classes: _Classes) -> list[_Picture]
         f"{wrong} of {classes.truth.size} {evaluation.split} examples are taken for another class. "
         "Rows are true classes; colours show each cell's share of its row."
     )
+    if classes.members > 1:
+        caption += f" The {classes.members} members answer together, by their mean probability."
     drawn = [_Picture("confusion", "Confusion matrix", caption, figures.confusion(matrix, names))]
     inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
     is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
@@ -337,7 +344,7 @@ def _classes(
 ) -> _Classes | None:
     """True and predicted classes, where the task was to choose one; members vote by probability."""
     labels, outputs = _array(evaluation.labels), _array(evaluation.outputs)
-    if labels is None or outputs is None or not labels.size:
+    if labels is None or outputs is None or not labels.size or not _counts_hits(numbers, rows):
         return None
     if len(labels) not in outputs.shape[:2]:
         raise error(
@@ -351,13 +358,14 @@ def _classes(
     is_logits = outputs.ndim > labels.ndim and outputs.shape[-1] > 1
     if is_logits and np.issubdtype(labels.dtype, np.integer):
         return _chosen(labels, outputs)
-    if _is_yes_or_no(labels, numbers, rows) and outputs.shape[-labels.ndim :] == labels.shape:
+    if np.isin(labels, (0, 1)).all() and outputs.shape[-labels.ndim :] == labels.shape:
         return _chosen(labels.astype(np.int64), np.stack([np.zeros_like(outputs), outputs], -1))
     return None
 
 
 def _chosen(labels: np.ndarray, logits: np.ndarray) -> _Classes | None:
     shares = _softmax(np.asarray(logits, np.float64))
+    together = len(shares) if logits.ndim == labels.ndim + 2 else 1
     if logits.ndim == labels.ndim + 2:
         shares = shares.mean(0)
     if shares.shape[:-1] != labels.shape:
@@ -371,7 +379,7 @@ def _chosen(labels: np.ndarray, logits: np.ndarray) -> _Classes | None:
         return None
     shape = labels.shape if used.all() else (truth.size,)
     said, sure = shares.argmax(-1), shares.max(-1)
-    return _Classes(truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count)
+    return _Classes(truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count, together)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -386,10 +394,9 @@ def _is_one_hot(labels: np.ndarray) -> bool:
     return bool(np.isin(labels, (0, 1)).all() and (labels.sum(-1) == 1).all())
 
 
-def _is_yes_or_no(labels: np.ndarray, numbers: Mapping[str, Any], rows: Sequence[Row]) -> bool:
-    """0 and 1 may be numbers to predict as well: only a task that counts hits has classes."""
-    counts_hits = "accuracy" in numbers or any("accuracy" in row for row in rows)
-    return counts_hits and bool(np.isin(labels, (0, 1)).all())
+def _counts_hits(numbers: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+    """Labels may be there without being what was predicted: an auto-encoder's are not."""
+    return any("accuracy" in name for names in (numbers, *rows) for name in names)
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -434,17 +441,19 @@ def _page(
         f"<h1>{_escaped(lines[0])}</h1>",
         *(f"<p class=more>{_escaped(line)}</p>" for line in lines[1:]),
         f'<p class="{"bad" if worrying else "good"}">{_escaped(status + kept)}.</p>',
-        f"<p>{_escaped(note)}</p>" if note else "",
+        f"<p class=note>{_escaped(note)}</p>" if note else "",
         *(_image(picture, content) for picture, content in images),
         _refusals(rows),
+        "<div class=beside>",
         _section("Configuration", _pairs(config)),
         _section("Environment", _pairs({k: v for k, v in environment.items() if k != "command"})),
+        "</div>",
         _section("Last rows of the log", _log_table(rows[-12:])) if rows else "",
         _section("How to reproduce", _reproduce(folder, config, environment)),
     ]
     body = "\n".join(part for part in parts if part)
     title = _escaped(f"{folder.path.resolve().name}: {lines[0]}")
-    return _PAGE.replace("@style", _CSS).replace("@title", title).replace("@body", body)
+    return _PAGE.format(style=_CSS, title=title, body=body)
 
 
 def _escaped(value: Any) -> str:
@@ -530,9 +539,7 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return f"<div class=wide><table><tr>{top}</tr>{body}</table></div>"
 
 
-def _reproduce(
-    folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]
-) -> str:
+def _reproduce(folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     command = _command(environment.get("command"))
     seed = _fit_settings(config).get("seed")
     parts = []
@@ -575,11 +582,11 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>@title</title>
-<style>@style</style>
+<title>{title}</title>
+<style>{style}</style>
 </head>
 <body><main>
-@body
+{body}
 </main></body>
 </html>
 """
@@ -596,10 +603,13 @@ h2 { font-size: 17px; margin: 36px 0 10px; }
 p { margin: 6px 0; }
 .path, .more, .caption { color: var(--soft); }
 .path { font-size: 13px; overflow-wrap: anywhere; }
+.note { white-space: pre-wrap; }
 .good { color: var(--good); }
 .bad { color: var(--bad); font-weight: 600; }
 img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
   border-radius: 8px; box-sizing: border-box; padding: 8px; }
+.beside { display: flex; flex-wrap: wrap; column-gap: 72px; }
+.beside section { min-width: 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 4px 18px 4px 0; border-bottom: 1px solid var(--line);

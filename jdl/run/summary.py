@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jdl.core import tree
 from jdl.core.check import error
@@ -59,14 +58,14 @@ class Summary:
         return sum(leaf.bytes for leaf in kept)
 
     def __str__(self) -> str:
-        lines = [("parameter", "shape", "type", "count")]
-        lines += [_cells(leaf) for leaf in self.parameters]
+        lines = [("parameter", "shape", "type", "count"), *map(_cells, self.parameters)]
         if self.state:
-            lines += [("state", "shape", "type", "count")] + [_cells(leaf) for leaf in self.state]
-        table = _aligned(lines)
-        rule = "-" * len(table[0])
-        heads = {0, len(self.parameters) + 1} if self.state else {0}
-        body = [x for i, line in enumerate(table) for x in ((line, rule) if i in heads else (line,))]
+            lines += [("state", "shape", "type", "count"), *map(_cells, self.state)]
+        body = _aligned(lines)
+        rule = "-" * len(body[0])
+        if self.state:
+            body.insert(len(self.parameters) + 2, rule)
+        body.insert(1, rule)
         totals = [("inputs", _shapes(self.inputs)), ("outputs", _shapes(self.outputs))]
         totals.append(("parameters", _total(self.parameters)))
         totals.append(("state", _total(self.state)))
@@ -82,7 +81,7 @@ def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
     inputs, or a dict that holds them as `x`. Only shapes are worked out: nothing is run or
     allocated, however large the model. Raises `InputError` for anything else.
 
-    >>> import jdl
+    >>> import jdl, numpy as np
     >>> model = jdl.from_linen(jdl.models.CNN())
     >>> found = summary(model, {"x": np.zeros((1, 28, 28, 1), np.float32)})
     >>> found.count

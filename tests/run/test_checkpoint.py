@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -638,3 +639,76 @@ def test_nothing_is_run_when_a_checkpoint_is_read(saved):
     saved.restore(make())
     active[0] = False
     assert [event for event in watched if event[0] != "exec" or "<frozen" not in event[1]] == []
+
+
+# Several processes
+
+MEMBER = """
+    import sys
+    from pathlib import Path
+    import jax
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+    import numpy as np
+    from jax.experimental.multihost_utils import sync_global_devices
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    from jdl.core.types import TrainState
+    from jdl.run.checkpoint import Checkpoints
+
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+
+    def put(value, *spec):
+        place = NamedSharding(mesh, PartitionSpec(*spec))
+        return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
+
+    def make(step):
+        key = jax.random.wrap_key_data(put(np.array([0, step], np.uint32)))
+        rows = np.arange(24, dtype=np.float32).reshape(8, 3) + step
+        return TrainState(put(np.array(step)), key, put(rows, "data"), put(rows[0]), ())
+
+    checkpoints = Checkpoints(Path(sys.argv[3]))
+    for step in (1, 2, 3):
+        checkpoints.save(step, make(step), best=step == 1)
+    checkpoints.wait()
+    sync_global_devices("saved")
+    got, step = checkpoints.restore(make(0))
+    want = make(3)
+    assert (step, checkpoints.steps(), checkpoints.best()) == (3, [1, 2, 3], 1)
+    assert got.params.sharding == want.params.sharding
+    for a, b in zip(got.params.addressable_shards, want.params.addressable_shards, strict=True):
+        assert np.asarray(a.data).tobytes() == np.asarray(b.data).tobytes()
+    assert np.asarray(got.state).tobytes() == np.asarray(want.state).tobytes()
+    assert np.asarray(jax.random.key_data(got.key)).tolist() == [0, 3]
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_save_and_restore_one_state(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=2"
+    members = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(MEMBER),
+                address,
+                str(rank),
+                str(tmp_path / "c"),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for member in members:
+            message = member.communicate(timeout=120)[1]
+            assert member.returncode == 0, message
+    finally:
+        for member in members:
+            member.kill()

@@ -373,7 +373,7 @@ def test_at_is_cheap():
 
     bar = Bar(10, file=io.StringIO())
     bar.at(1)
-    assert timeit.timeit(lambda: bar.at(2), number=2000) / 2000 < 50e-6
+    assert min(timeit.repeat(lambda: bar.at(2), number=200, repeat=10)) / 200 < 50e-6
 
 
 def test_rows_are_json_lines_for_others_too(tmp_path):

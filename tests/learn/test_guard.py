@@ -1,0 +1,188 @@
+"""Nothing that is not finite gets in, however often it comes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdl.core.types import Mean, Task
+from jdl.learn.ensemble import ensemble
+from jdl.learn.guard import guard
+from jdl.learn.learner import learner
+from jdl.learn.transforms import ema, loop, resident, window
+from tests.small import KEY, assert_close, assert_same_bits, differ, member
+
+
+def fragile() -> Task:
+    """A quadratic with batch statistics, and three ways to go wrong by `batch["bad"]`.
+
+    0 is a good batch; at 1 the loss is nan; at 2 the loss is finite and the gradient infinite (the
+    slope of the square root at zero); at 3 only the state turns nan.
+    """
+
+    def init(key, batch):
+        return {"w": jax.random.normal(key, (3,))}, {"mean": jnp.zeros(())}
+
+    def loss(params, state, batch, key, *, train):
+        w, bad = params["w"], batch["bad"]
+        mean = 0.9 * state["mean"] + 0.1 * batch["x"].mean() + jnp.where(bad == 3, jnp.nan, 0)
+        steep = jnp.sqrt(w - jax.lax.stop_gradient(w) + jnp.where(bad == 2, 0.0, 1.0))
+        total = ((w - batch["x"]) ** 2).sum() + 0.1 * steep.sum() + jnp.where(bad == 1, jnp.nan, 0)
+        value = Mean(total, jnp.float32(1))
+        return value, ({"mean": mean}, {"loss": value})
+
+    return Task(init, loss, lambda params, state, batch: params["w"])
+
+
+TASK = fragile()
+X = np.array([1.0, 2.0, 3.0], np.float32)
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1),
+    "adam": optax.adam(0.1),
+    "clipped adam": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)),
+    "clipped by value": optax.chain(optax.clip(1.0), optax.sgd(0.1)),
+    "lion": optax.lion(0.1),
+    "sign": optax.sign_sgd(0.1),
+}
+
+
+def batches(*kinds):
+    return [{"x": X, "bad": np.int32(kind)} for kind in kinds]
+
+
+def run(learner, batches, start=None):
+    step = jax.jit(learner.step)
+    train = learner.init(KEY, batches[0]) if start is None else start
+    every = []
+    for batch in batches:
+        train, metrics = step(train, batch)
+        every.append(metrics)
+    return train, every
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_bad_batches_leave_no_trace_however_many_come(name, kind):
+    guarded = guard(learner(TASK, OPTIMIZERS[name]))
+    clean, _ = run(guarded, batches(*[0] * 6))
+    train, metrics = run(guarded, batches(*[0] * 3, *[kind] * 23, *[0] * 3))
+    for part in ("params", "state", "opt_state"):
+        assert_same_bits(getattr(train, part), getattr(clean, part))
+    assert int(train.step) == 29 and int(train.extra["guard"].total) == 23
+    weights = [float(m["loss"].weight) for m in metrics]
+    assert weights == [1] * 3 + [0] * 23 + [1] * 3
+    assert [int(m["refused"].total) for m in metrics] == [0] * 3 + [1] * 23 + [0] * 3
+    assert all(float(leaf) == 0 for m in metrics[3:26] for leaf in jax.tree.leaves(m["loss"]))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_without_a_guard_an_infinite_gradient_gets_in(name):
+    """The control: for every optimizer the batch does harm; for some, nothing turns nan."""
+    bare = learner(TASK, OPTIMIZERS[name])
+    clean, _ = run(bare, batches(0, 0))
+    train, _ = run(bare, batches(0, 2, 0))
+    assert differ(train.params, clean.params)
+
+
+@pytest.mark.parametrize("name", ["clipped by value", "sign"])
+def test_these_optimizers_hide_an_infinite_gradient(name):
+    """Why the gradient itself is looked at: here all new leaves are finite."""
+    train, _ = run(learner(TASK, OPTIMIZERS[name]), batches(2))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((train.params, train.opt_state)))
+
+
+def test_the_optimizers_count_stands_still():
+    train, _ = run(guard(learner(TASK, optax.adam(0.1))), batches(0, 1, 1, 0, 2))
+    assert int(train.opt_state[0].count) == 2 and int(train.step) == 5
+
+
+@pytest.mark.parametrize(
+    "kinds, total, in_a_row, first, failed",
+    [
+        ([0, 0], 0, 0, -1, -1),
+        ([0, 1, 1], 2, 2, 1, -1),
+        ([1, 1, 1], 3, 3, 0, 0),
+        ([1, 1, 0, 0, 2, 3, 1, 1], 6, 4, 4, 4),
+        ([0, 1, 1, 1, 0, 1], 4, 1, 5, 1),
+        ([1, 1, 1, 0, 1, 1, 1], 6, 3, 4, 0),
+    ],
+)
+def test_the_counts_name_the_first_bad_step_of_the_row(kinds, total, in_a_row, first, failed):
+    train, _ = run(guard(learner(TASK, optax.sgd(0.1)), limit=3), batches(*kinds))
+    counts = train.extra["guard"]
+    found = [int(c) for c in (counts.total, counts.in_a_row, counts.first, counts.failed)]
+    assert found == [total, in_a_row, first, failed]
+
+
+def test_a_state_that_begins_infinite_may_stay():
+    """`reduce_on_plateau` keeps a best value that starts at infinity."""
+    tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
+    train, metrics = run(guard(learner(TASK, tx)), batches(0, 0))
+    assert int(train.extra["guard"].total) == 0
+
+
+# Members
+
+AROUND = {
+    "guard of ensemble": lambda inner: guard(ensemble(inner, 3), 4),
+    "ensemble of guard": lambda inner: ensemble(guard(inner, 4), 3),
+    "guard of ema of ensemble": lambda inner: guard(ema(ensemble(inner, 3), 0.9), 4),
+}
+
+
+@pytest.mark.parametrize("form", AROUND)
+def test_each_member_is_refused_for_itself(form):
+    many = AROUND[form](learner(TASK, optax.adam(0.1)))
+    good = batches(*[0] * 6)
+    start = many.init(KEY, good[0])
+    broken = start.replace(params={"w": start.params["w"].at[1].set(1e30)})
+    clean, _ = run(many, good, start)
+    train, metrics = run(many, good, broken)
+    for i in (0, 2):
+        for part in ("params", "state", "opt_state"):
+            mine, theirs = (member(getattr(t, part), i) for t in (train, clean))
+            assert_same_bits(mine, theirs)
+    assert not differ(train.params["w"][1], broken.params["w"][1])
+    counts = train.extra["guard"]
+    np.testing.assert_array_equal(counts.total, [0, 6, 0])
+    np.testing.assert_array_equal(counts.failed, [-1, 0, -1])
+    np.testing.assert_array_equal(train.opt_state[0].count, [6, 0, 6])
+    np.testing.assert_array_equal(metrics[-1]["loss"].weight, [1, 0, 1])
+    assert train.step.ndim == 0 and int(train.step) == 6
+
+
+# Inside the loop
+
+
+def test_inside_a_loop_and_a_window():
+    data = {"x": np.tile(X, (8, 1)), "bad": np.array([0, 1, 2, 0, 3, 0, 0, 0], np.int32)}
+    one = window(guard(learner(TASK, optax.adam(0.1))), 100)
+
+    def single(inner):
+        """A batch of one example, without its leading axis."""
+
+        def step(train, batch, *, axis=None):
+            return inner.step(train, jax.tree.map(lambda v: v[0], batch), axis=axis)
+
+        return inner._replace(step=step)
+
+    def order(step, size):
+        return jnp.arange(size) + step % 8
+
+    looped = loop(resident(single(one), order, 1))
+    start = one.init(KEY, batches(0)[0])
+    train, metrics = jax.jit(looped.step)(start, data, 8)
+    steps, _ = run(one, batches(*data["bad"]), start)
+    assert_close(train, steps)
+    assert int(metrics["refused"].total) == 3 and int(metrics["refused"].weight) == 8
+    assert float(metrics["loss"].weight) == 5
+    assert np.isfinite(metrics["loss"].total)
+
+
+def test_evaluation_and_prediction_are_the_inner_ones():
+    inner = learner(TASK, optax.sgd(0.1))
+    train, _ = run(guard(inner), batches(0, 0))
+    bare = train.replace(extra={})
+    assert_same_bits(guard(inner).evaluate(train, batches(0)[0]), inner.evaluate(bare, batches(0)[0]))
+    assert_same_bits(guard(inner).predict(train, None), train.params["w"])
