@@ -22,6 +22,8 @@ class Config:
     """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
     recipe: Literal["plain", "best"] = "plain"
     """"best" adds augmentation, a schedule, normalisation and dropout."""
+    split: int = 0
+    """Seed of the split (digits: training, validation and test; MNIST: validation)."""
     epochs: int | None = None
     """Passes over the training set; 30 on digits, 10 (best: 12) on MNIST."""
     batch_size: int = 128
@@ -39,7 +41,7 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
-    data = jdl.data.load("mnist", dir=folder) if folder else jdl.data.load("digits")
+    data = jdl.data.load("mnist" if folder else "digits", dir=folder, seed=config.split)
     best = config.recipe == "best"
     epochs = config.epochs or (30 if not folder else 12 if best else 10)
     # CNN A of LeCun's family: two convolutions, one hidden layer; 225,034 parameters on 28x28.

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from jdl.tasks.penalties import augment as augment
     from jdl.tasks.penalties import l1 as l1
     from jdl.tasks.penalties import l2 as l2
+    from jdl.tasks.penalties import label_smoothing as label_smoothing
+    from jdl.tasks.penalties import mixup as mixup
+    from jdl.tasks.supervised import binary_classification as binary_classification
     from jdl.tasks.supervised import classification as classification
     from jdl.tasks.supervised import regression as regression
 
@@ -86,8 +89,8 @@ _HOME = {
     "jdl.run.loop": ("fit", "steps"),
     "jdl.run.plan": ("Options",),
     "jdl.run.summary": ("summary",),
-    "jdl.tasks.penalties": ("augment", "l1", "l2"),
-    "jdl.tasks.supervised": ("classification", "regression"),
+    "jdl.tasks.penalties": ("augment", "l1", "l2", "label_smoothing", "mixup"),
+    "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

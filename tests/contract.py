@@ -41,6 +41,8 @@ class Row(NamedTuple):
     batch: Any
     calls: int = 10
     """Calls of `step` that make ten steps."""
+    eager: int = 0
+    """Calls that are made without compiling, where ten steps would take long."""
     tolerance: float = 1e-5
     without: dict[str, str] = {}  # noqa: RUF012
     """Properties that do not hold, and why."""
@@ -190,9 +192,18 @@ def _gathering(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Ro
     return Row(name, lambda around: change(around(base())), batch, same_as=base, **more)
 
 
+def _devices(name: str, change: Around) -> Row:
+    """A form of running over devices."""
+    return _transform(name, change, without=OUTERMOST, eager=2)
+
+
 def _twice(inner: Learner) -> Learner:
-    both = loop(inner)
-    return both._replace(step=lambda train, batch, *, axis=None: both.step(train, batch, 2, axis=axis))
+    looped = loop(inner)
+
+    def step(train: Any, batch: Any, *, axis: Any = None) -> Any:
+        return looped.step(train, batch, 2, axis=axis)
+
+    return looped._replace(step=step)
 
 
 def _normalised(axis: str | None) -> Callable[[Around], Learner]:
@@ -217,6 +228,7 @@ OUTERMOST = {
     "sharded equals one": "it is the sharded form itself; compared with one device as `same_as`",
     "pmap equals shard": "there is one way over devices at a time",
 }
+SPLIT = [("dense_1/kernel", PartitionSpec("model"))]
 MASKS = {"pmap equals shard": "each device draws its own mask; pmap must differ from shard"}
 
 MODELS = [
@@ -254,7 +266,7 @@ TRANSFORMS = [
     _gradient("clipped", clipped(0.1)),
     _gradient("sharpness_aware", sharpness_aware(0.05), double=True),
     _gradient("accumulate of clipped", accumulate(2, clipped(0.1))),
-    _gradient("clipped of sharpness_aware of accumulate", clipped(1, sharpness_aware(0.05, accumulate(2)))),
+    _gradient("nested gradients", clipped(1.0, sharpness_aware(0.05, accumulate(2)))),
     _transform("jit", jit),
     _transform("window", lambda l: window(l, 4)),
     _transform("ema", lambda l: ema(l, 0.9)),
@@ -266,17 +278,10 @@ TRANSFORMS = [
     _gathering("resident", lambda l: resident(l, turned, 16)),
     _gathering("stacked", stacked, ROLLED),
     _gathering("loop", lambda l: _twice(resident(window(l, 4), turned, 16)), calls=5),
-    _transform("shard, replicated", lambda l: shard(l, mesh(data=8)), without=OUTERMOST),
-    _transform(
-        "shard, fsdp", lambda l: shard(l, mesh(data=4, model=2), rules.fsdp("data", 1)),
-        without=OUTERMOST,
-    ),
-    _transform(
-        "shard, regex",
-        lambda l: shard(l, mesh(data=2, model=4), rules.regex([("dense_1/kernel", PartitionSpec("model"))])),
-        without=OUTERMOST,
-    ),
-    _transform("pmap", pmap, without=OUTERMOST),
+    _devices("shard, replicated", lambda l: shard(l, mesh(data=8))),
+    _devices("shard, fsdp", lambda l: shard(l, mesh(data=4, model=2), rules.fsdp("data", 1))),
+    _devices("shard, regex", lambda l: shard(l, mesh(data=2, model=4), rules.regex(SPLIT))),
+    _devices("pmap", pmap),
 ]  # fmt: skip
 
 ROWS = [*MODELS, *TASKS, *TRANSFORMS]

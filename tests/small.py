@@ -60,7 +60,7 @@ def train(
 ) -> tuple[TrainState, Metrics]:
     """`steps` compiled steps on one batch."""
     step = jax.jit(learner.step, static_argnames="axis")
-    train = learner.init(key, batch) if start is None else start
+    train = jax.jit(learner.init)(key, batch) if start is None else start
     metrics: Metrics = {}
     for _ in range(steps):
         train, metrics = step(train, batch)

@@ -64,8 +64,7 @@ class Gradient(Protocol):
     ) -> Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]]: ...
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that a run carries from one step to the next; a checkpoint is exactly this."""
 
     step: jax.Array

@@ -19,10 +19,10 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
 
     `donate` lets `step` reuse the memory of the state it is given, which is gone afterwards.
     """
-    donated = {"donate_argnums": (0,)} if donate else {}
+    given = (0,) if donate else ()
     return Learner(
         jax.jit(inner.init),
-        jax.jit(inner.step, static_argnames="axis", **donated),
+        jax.jit(inner.step, static_argnames="axis", donate_argnums=given),
         jax.jit(inner.evaluate),
         jax.jit(inner.predict),
     )

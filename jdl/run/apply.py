@@ -48,12 +48,13 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
     examples = tree.leading(data)
+    _check_fit(result, {name: value[:batch_size] for name, value in data.items()})
     call, put = jax.jit(result.learner.predict), placement(result.train)
     axis = result.train.key.ndim
     outputs = []
     for batch in evaluation_batches(data, batch_size):
         batch = batch if "mask" in data else {k: v for k, v in batch.items() if k != "mask"}
-        outputs.append(jax.device_get(_fitting(call, result.train, put(batch))))
+        outputs.append(jax.device_get(call(result.train, put(batch))))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
 
@@ -75,9 +76,10 @@ def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[
     return evaluation_batches(data, batch_size * max(1, -(-limit // batch_size)))
 
 
-def _fitting(call: Any, train: TrainState, batch: Batch) -> Any:
+def _check_fit(result: Result, batch: Batch) -> None:
+    """Refuse examples of another shape, told by their own sizes and not by those of a padded batch."""
     try:
-        return call(train, batch)
+        jax.eval_shape(result.learner.predict, result.train, batch)
     except InputError:
         raise
     except (flax.errors.FlaxError, TypeError, ValueError) as bad:

@@ -425,7 +425,7 @@ def _set_up(cache: bool) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("jdl").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    if cache and jax.config.jax_compilation_cache_dir is None:
+    if cache and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "jdl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

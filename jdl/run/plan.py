@@ -182,7 +182,8 @@ def settings(plan: Plan, seed: int) -> dict[str, Any]:
         "examples": plan.feed.size,
         "batch_size": plan.feed.batch_size,
         "feed_seed": plan.feed.seed,
-        "epochs": plan.epochs,
+        # 4 and 4.0 are the same run.
+        "epochs": int(plan.epochs) if plan.epochs == int(plan.epochs) else plan.epochs,
         "seed": seed,
         "best": None if best is None else best.rule,
         "patience": None if best is None else best.patience,

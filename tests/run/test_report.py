@@ -159,9 +159,9 @@ def test_what_is_no_confusion_matrix(matrix, labels, message):
 
 
 def test_names_are_words_and_not_formulas():
-    names = ["$x_{", r"\frac$"]
+    names = ["$x_{$", r"$\frac$"]
     figures.png(figures.confusion(np.eye(2), names))
-    figures.png(figures.curves([row(1, **{"cost$_{": 1.0})]))
+    figures.png(figures.curves([row(1, **{"$cost_{$": 1.0})]))
     images = np.zeros((1, 4, 4, 1))
     figures.png(figures.mistakes(images, [0], [1], [0.5], names=names))
 

@@ -56,14 +56,35 @@ def test_inputs_as_an_array_or_as_x():
     assert summary(model, BATCH["x"].astype(np.float64)) == whole
 
 
-def test_nothing_is_run_or_allocated():
-    """The weights would take 400 TB."""
+def test_every_function_is_only_traced():
+    seen = []
+
+    def init(key, inputs):
+        seen.append(isinstance(key, jax.core.Tracer))
+        return jnp.zeros(2), {}
+
+    def apply(params, state, inputs, **_):
+        seen.append(isinstance(params, jax.core.Tracer))
+        return inputs * params[None], state
+
+    model = jdl.from_functions(init, apply)
+    task = jdl.regression(model)
+    batch = {"x": np.zeros((1, 2), np.float32), "y": np.zeros((1, 2), np.float32)}
+    for thing in (model, task, jdl.learner(task, optax.sgd(0.1))):
+        summary(thing, batch)
+    assert len(seen) >= 6 and all(seen)
+
+
+def test_the_size_of_a_model_does_not_matter():
+    """The weights would take 800 TB."""
     width = 10_000_000
     model = jdl.from_linen(jdl.models.MLP((width,), outputs=width))
-    learner = jdl.learner(jdl.regression(model), optax.adam(1e-3))
+    task = jdl.regression(model)
+    learner = jdl.learner(task, optax.adam(1e-3))
     batch = {name: jax.ShapeDtypeStruct((8, width), jnp.float32) for name in "xy"}
     found = summary(learner, batch)
     assert found.count == 2 * (width * width + width)
+    assert summary(task, batch).count == summary(model, batch).count == found.count
     assert "200,000,020,000,000 (800.0 TB)" in str(found)
 
 

@@ -1,0 +1,154 @@
+"""Players move in turn, each in its own parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdl.core.types import Mean, Task
+from jdl.learn.game import Player, game
+from jdl.learn.gradient import accumulate
+from jdl.learn.guard import guard
+from tests.small import KEY, assert_same_bits, batch, differ, message, train
+
+RATE = 0.1
+
+
+def pull(sign: float) -> Task:
+    """Loss `sign * a * b` of the two players' numbers, times the mean of x for good measure."""
+
+    def loss(params, state, batch, key, *, train):
+        product = sign * params["one"] * params["two"]
+        mean = Mean(product * batch["x"].sum(), jnp.float32(batch["x"].size))
+        return mean, (state, {"loss": mean})
+
+    def init(key, batch):
+        return jax.random.normal(key) + 2, {}
+
+    return Task(init, loss, lambda params, state, batch: params["one"] + params["two"])
+
+
+DATA = {"x": np.ones((4, 3), np.float32)}
+ONE = Player(pull(1.0), optax.sgd(RATE))
+TWO = Player(pull(-1.0), optax.sgd(RATE))
+STILL = optax.set_to_zero()
+
+
+def numbers(train):
+    return float(train.params["one"]), float(train.params["two"])
+
+
+def test_each_sees_the_earlier_ones_update_in_keyword_order():
+    for players in ({"one": ONE, "two": TWO}, {"two": TWO, "one": ONE}):
+        match = game(**players)
+        start = match.init(KEY, DATA)
+        a, b = numbers(start)
+        after, metrics = jax.jit(match.step)(start, DATA)
+        if next(iter(players)) == "one":
+            one = a - RATE * b
+            expected = one, b + RATE * one
+        else:
+            two = b + RATE * a
+            expected = a - RATE * two, two
+        np.testing.assert_allclose(numbers(after), expected, rtol=1e-6)
+        # In a simultaneous game the second would move by the first one's old number.
+        assert abs(expected[1] - (b + RATE * a)) + abs(expected[0] - (a - RATE * b)) > 1e-3
+        np.testing.assert_allclose(match.predict(after, DATA), sum(expected), rtol=1e-6)
+
+
+def test_in_a_turn_all_others_keep_their_bits_although_the_loss_depends_on_them():
+    for name, mover in (("one", ONE), ("two", TWO)):
+        rest = {"one": ONE, "two": TWO} | {n: Player(pull(1.0), STILL) for n in ("one", "two") if n != name}
+        match = game(**rest | {name: mover})
+        start = match.init(KEY, DATA)
+        after, metrics = train(match, DATA, 5)
+        other = "two" if name == "one" else "one"
+        assert_same_bits(after.params[other], start.params[other])
+        assert differ(after.params[name], start.params[name])
+        assert float(metrics[f"{other}/gradient_norm"].value) > 0.1  # it is its own loss's
+
+
+def test_the_gradient_is_that_in_the_players_own_parameters():
+    match = game(one=ONE, two=TWO)
+    start = match.init(KEY, DATA)
+    a, b = numbers(start)
+    after, metrics = jax.jit(match.step)(start, DATA)
+    np.testing.assert_allclose(metrics["one/gradient_norm"].value, abs(b), rtol=1e-6)
+    np.testing.assert_allclose(metrics["two/gradient_norm"].value, abs(numbers(after)[0]), rtol=1e-6)
+    total = metrics["one/loss"].value + metrics["two/loss"].value
+    np.testing.assert_allclose(metrics["loss"].value, total, rtol=1e-5)
+    norms = metrics["one/gradient_norm"].value + metrics["two/gradient_norm"].value
+    np.testing.assert_allclose(metrics["gradient_norm"].value, norms, rtol=1e-6)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_every_sets_the_ratio(every):
+    match = game(one=ONE, two=TWO._replace(every=every, tx=optax.adam(RATE)))
+    train, step = match.init(KEY, DATA), jax.jit(match.step)
+    for i in range(7):
+        before = train
+        train, metrics = step(train, DATA)
+        moved = i % every == 0
+        assert differ(train.params["two"], before.params["two"]) == moved
+        assert differ(train.opt_state["two"], before.opt_state["two"]) == moved
+        assert differ(train.params["one"], before.params["one"])
+        assert float(metrics["two/loss"].weight) == (12 if moved else 0)
+        alone = metrics["one/loss"].value + (metrics["two/loss"].value if moved else 0)
+        np.testing.assert_allclose(metrics["loss"].value, alone, rtol=1e-5)
+    assert int(train.opt_state["two"][0].count) == -(-7 // every)
+
+
+def test_a_player_keeps_its_own_state_and_no_one_elses():
+    def task(name):
+        inner = pull(1.0)
+
+        def loss(params, state, batch, key, *, train):
+            mean, (_, metrics) = inner.loss(params, state, batch, key, train=train)
+            return mean, ({n: count + 1 for n, count in state.items()}, metrics)
+
+        return inner._replace(init=lambda k, b: (jnp.float32(1), jnp.int32(0)), loss=loss)
+
+    match = game(one=Player(task("one"), STILL), two=Player(task("two"), STILL, every=2))
+    after, _ = train(match, DATA, 4)
+    assert {name: int(count) for name, count in after.state.items()} == {"one": 4, "two": 2}
+
+
+def test_keys_differ_between_players_and_evaluation_trains_nothing():
+    def noisy(sign):
+        def loss(params, state, batch, key, *, train):
+            mean = Mean(jax.random.normal(key), jnp.float32(1))
+            return mean, (state, {"loss": mean})
+
+        return pull(sign)._replace(loss=loss)
+
+    match = game(one=Player(noisy(1.0), STILL), two=Player(noisy(1.0), STILL))
+    start = match.init(KEY, DATA)
+    _, metrics = match.step(start, DATA)
+    assert float(metrics["one/loss"].value) != float(metrics["two/loss"].value)
+    evaluated = match.evaluate(start, DATA)
+    assert set(evaluated) == {"one/loss", "two/loss", "loss"}
+    assert float(evaluated["one/loss"].value) != float(evaluated["two/loss"].value)
+    assert start.params["one"] != start.params["two"]
+
+
+def test_gradient_operators_serve_players(x64):
+    plain = game(one=ONE, two=TWO)
+    parts = game(one=ONE._replace(gradient=accumulate(2)), two=TWO._replace(gradient=accumulate(4)))
+    data = {"x": batch(dtype="float64")["x"]}
+    start = plain.init(KEY, data)
+    (one, _), (other, _) = (train(match, data, 3, start=start) for match in (plain, parts))
+    np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-6)
+
+
+def test_guard_refuses_the_whole_step():
+    match = guard(game(one=ONE, two=TWO))
+    start = match.init(KEY, DATA)
+    after, metrics = jax.jit(match.step)(start, {"x": DATA["x"] * np.nan})
+    assert_same_bits(after.params, start.params)
+    assert int(metrics["refused"].total) == 1 and float(metrics["two/loss"].weight) == 0
+
+
+def test_a_ratio_below_one():
+    text = message(lambda: game(one=ONE, two=TWO._replace(every=0)))
+    assert text == "two: every\n  expected: 1 or more\n  got:      0\n  fix:      set every=1"

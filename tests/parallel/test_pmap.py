@@ -1,0 +1,207 @@
+"""Collectives in plain sight: pmap and the step inside shard_map."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jdl import tasks
+from jdl.core.types import Mean
+from jdl.learn.ensemble import ensemble
+from jdl.learn.gradient import accumulate, clipped, divide, plain, sharpness_aware
+from jdl.learn.guard import guard
+from jdl.learn.learner import learner
+from jdl.learn.transforms import ema, jit, loop, resident, window
+from jdl.models import CNN, from_linen
+from jdl.parallel.mesh import mesh
+from jdl.parallel.pmap import pmap
+from jdl.parallel.shard import shard
+from tests.small import KEY, assert_close, batch, compilations, differ, message, network, train
+
+DATA = jax.tree.map(jnp.asarray, batch())
+FORMS = {
+    "plain": plain,
+    "accumulate": accumulate(2),
+    "sharpness_aware": sharpness_aware(0.05),
+    "clipped": clipped(0.1, accumulate(2)),
+    "accumulate of clipped": accumulate(2, clipped(0.1)),
+}
+
+
+def mapped(inner, names="data"):
+    """The learner whose step runs inside shard_map, its sums over the mesh's axis."""
+    step = jax.shard_map(
+        partial(inner.step, axis=names), mesh=mesh(data=8), in_specs=(P(), P("data")), out_specs=P()
+    )
+    return inner._replace(step=lambda train, batch, *, axis=None: step(train, batch))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
+def test_the_numbers_are_those_of_one_device(form, over):
+    one = learner(network(), optax.sgd(0.1), FORMS[form])
+    (wide, metrics), (lone, numbers) = (train(l, DATA, 5) for l in (over(one), one))
+    assert_close(wide.params, lone.params)
+    assert_close(metrics, numbers)
+    assert differ(lone.params, jax.jit(one.init)(KEY, DATA).params)
+
+
+@pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
+def test_once_in_double_precision(over, x64):
+    data = batch(dtype="float64")
+    one = guard(learner(network(), optax.sgd(0.1, momentum=0.9), accumulate(2)))
+    (wide, _), (lone, _) = (train(l, data, 10) for l in (over(one), one))
+    assert_close(wide, lone, rtol=1e-9, atol=1e-12)
+
+
+def mistaken(loss):
+    """What tutorials write: the mean of the devices' gradients, inside shard_map."""
+
+    def gradient(params, state, batch, key, *, axis=None):
+        def total(params):
+            mean, aux = loss(params, state, batch, key, train=True)
+            return mean.total, (mean.weight, aux)
+
+        grads, (weight, (state, metrics)) = jax.grad(total, has_aux=True)(params)
+        # Already summed over the devices, because the parameters are the same on all of them.
+        grads = jax.lax.pmean(divide(grads, weight), axis)
+        return grads, (state, jax.lax.psum(metrics, axis))
+
+    return gradient
+
+
+def test_a_mean_after_the_hidden_sum_is_eight_times_too_large():
+    """The control: SGD shows it; Adam, which divides by the gradient's size, would not."""
+    data = {name: value for name, value in DATA.items() if name != "mask"}
+    moved = {}
+    for name, tx in {"sgd": optax.sgd(1e-3), "adam": optax.adam(1e-3, eps=0.0)}.items():
+        start = jax.jit(learner(network(), tx).init)(KEY, data).params["in"]
+        right, wrong = (
+            train(mapped(learner(network(), tx, gradient)), data, 1)[0].params["in"] - start
+            for gradient in (plain, mistaken)
+        )
+        moved[name] = float(jnp.abs(wrong).sum() / jnp.abs(right).sum())
+    assert moved["sgd"] == pytest.approx(8, rel=1e-3)
+    assert moved["adam"] == pytest.approx(1, rel=1e-3)
+
+
+def test_transforms_inside_and_outside():
+    one = learner(network(), optax.sgd(0.1))
+    lone, _ = train(one, DATA, 5)
+    for change in (
+        lambda l: pmap(window(ema(guard(l), 0.9), 3)),
+        lambda l: window(ema(guard(pmap(l)), 0.9), 3),
+    ):
+        wide, metrics = train(change(one), DATA, 5)
+        assert_close(wide.params, lone.params)
+        assert int(metrics["refused"].weight) == 2 and int(metrics["refused"].total) == 0
+    held = loop(resident(pmap(one), lambda s, n: (jnp.arange(n) + s) % 16, 16))
+    looped, _ = jax.jit(held.step)(jax.jit(held.init)(KEY, DATA), DATA, 5)
+    assert_close(looped.params, lone.params)
+    many = ensemble(one, 3)
+    assert_close(train(pmap(many), DATA, 3)[0].params, train(many, DATA, 3)[0].params)
+
+
+def test_guard_refuses_on_all_devices_at_once():
+    bad = DATA | {"x": DATA["x"].at[3, 0].set(jnp.nan), "mask": jnp.ones(16)}
+    for change in (lambda l: guard(pmap(l)), lambda l: pmap(guard(l))):
+        wide = change(learner(network(), optax.adam(0.1)))
+        after, metrics = train(wide, bad, 3)
+        assert not differ(after.params, jax.jit(wide.init)(KEY, bad).params)
+        assert int(after.extra["guard"].total) == 3 and int(metrics["refused"].total) == 1
+
+
+def drawing():
+    """A task that reports the sum and the sum of squares of the devices' random draws."""
+    task = network()
+
+    def loss(params, state, batch, key, *, train):
+        mean, (state, metrics) = task.loss(params, state, batch, key, train=train)
+        draw = jax.random.normal(key)
+        more = {"draw": Mean(draw, jnp.float32(1)), "square": Mean(draw**2, jnp.float32(1))}
+        return mean, (state, metrics | more)
+
+    return task._replace(loss=loss)
+
+
+def test_each_device_draws_for_itself_and_each_step_anew():
+    step = jax.jit(pmap(learner(drawing(), optax.sgd(0.1))).step)
+    start = jax.jit(learner(drawing(), optax.sgd(0.1)).init)(KEY, DATA)
+    after, first = step(start, DATA)
+    _, second = step(after, DATA)
+    assert float(first["draw"].weight) == 8
+    # Eight draws of one key would have no spread.
+    spread = float(first["square"].value - first["draw"].value ** 2)
+    assert spread > 0.05
+    assert float(first["draw"].total) != float(second["draw"].total)
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    # Batch statistics of the parts differ from those of the whole.
+    x = rng.normal(size=(16, 6, 6, 1)) + np.arange(16)[:, None, None, None] / 4
+    return {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(rng.integers(0, 3, 16))}
+
+
+def normalised(axis):
+    model = from_linen(CNN((2,), (), 3, batch_norm=True, axis_name=axis))
+    return learner(tasks.classification(model), optax.sgd(0.1))
+
+
+@pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
+def test_batch_statistics_over_all_devices(over):
+    data = pictures()
+    wide, whole = over(normalised("data")), shard(normalised(None), mesh(data=8))
+    (one, _), (other, _) = (train(l, data, 5) for l in (wide, whole))
+    assert_close((one.params, one.state), (other.params, other.state), rtol=1e-4, atol=1e-5)
+    assert_close(wide.evaluate(one, data), whole.evaluate(other, data), rtol=1e-4)
+
+
+def test_without_the_axis_name_each_device_has_its_own():
+    """The control, and what the docstring of pmap says."""
+    data = pictures()
+    (one, _), (other, _) = (train(l, data, 3) for l in (pmap(normalised(None)), normalised(None)))
+    assert np.abs(one.params["output"]["kernel"] - other.params["output"]["kernel"]).max() > 1e-3
+
+
+def test_one_program_from_the_first_step_on():
+    for change in (lambda l: l, lambda l: window(guard(l), 3)):
+        wide = jit(change(pmap(learner(network(), optax.adam(0.1)))))
+        trained = wide.init(KEY, DATA)
+        with compilations() as programs:
+            for _ in range(3):
+                trained, _ = wide.step(trained, DATA)
+        assert len(programs) == 1, programs
+
+
+def test_fewer_devices():
+    one = learner(network(), optax.sgd(0.1))
+    wide, _ = train(pmap(one, devices=2), DATA, 3)
+    assert len(wide.params["in"].devices()) == 2
+    assert_close(wide.params, train(one, DATA, 3)[0].params)
+
+
+@pytest.mark.parametrize("devices", [0, 9])
+def test_devices_that_are_not_there(devices):
+    text = message(lambda: pmap(learner(network(), optax.sgd(0.1)), devices=devices))
+    assert text == (
+        f"pmap devices\n  expected: 1 to 8, the devices of this process\n  got:      {devices}\n"
+        "  fix:      ask for fewer, or leave devices out to use them all"
+    )
+
+
+def test_a_batch_that_does_not_divide():
+    wide = pmap(learner(network(), optax.sgd(0.1)))
+    start = wide.init(KEY, DATA)
+    text = message(lambda: wide.step(start, batch(examples=20)))
+    assert text == (
+        "batch_size\n  expected: a multiple of the 8 devices\n  got:      20\n  fix:      use 16"
+    )
+    assert "use 8" in message(lambda: wide.step(start, batch(examples=5)))
+    assert message(lambda: wide.step(start, DATA, axis="data")).startswith(
+        "pmap\n  expected: to be the outermost transform"
+    )

@@ -1,0 +1,140 @@
+"""A run has the same bits however it is cut into dispatches and wherever its batches come from."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jdl
+from jdl.data.feed import Feed
+from jdl.run import dispatch, loop
+from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.folder import RunFolder
+from tests import small
+from tests.running import (  # noqa: F401
+    assert_same_run,
+    classes,
+    dropout_net,
+    kept_programs,
+    line,
+    net,
+    program_store,
+    quiet,
+)
+
+
+class Source:
+    """Random access to examples, as Grain wants it; counts what is read."""
+
+    def __init__(self, data):
+        self.data, self.reads = data, 0
+
+    def __len__(self):
+        return len(self.data["x"])
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return {name: value[index] for name, value in self.data.items()}
+
+
+@pytest.fixture
+def forced(monkeypatch):
+    """Runs a learner in a given form."""
+
+    def run(learner, data, form, size, **given):
+        monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch(form, size))
+        given = {"batch_size": 8, "epochs": 4, "options": quiet(log_every=5)} | given
+        return jdl.fit(learner, data, valid=classes(20, seed=1), **given)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    """A small network of convolutions, and pictures for it."""
+    draw = np.random.default_rng(0)
+    data = {"x": draw.random((24, 8, 8, 1), np.float32), "y": np.arange(24, dtype=np.int32) % 3}
+    model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2)
+    return jdl.learner(jdl.classification(jdl.from_linen(model)), optax.adam(1e-2)), data
+
+
+def test_a_loop_cut_in_any_way_has_the_same_bits(forced):
+    runs = [forced(dropout_net(), classes(), "loop", size) for size in (1000, 1, 3, 7)]
+    assert int(runs[0].train.step) == 30
+    for other in runs[1:]:
+        assert_same_run(runs[0], other)
+
+
+def test_steps_one_by_one_have_the_same_bits_in_any_number(forced):
+    one = forced(dropout_net(), classes(), "step", 1)
+    assert_same_run(one, forced(dropout_net(), classes(), "step", 32))
+    other = forced(dropout_net(), classes(), "step", 32, seed=1)
+    assert small.differ(one.train.params, other.train.params)
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_resident_and_streamed_have_the_same_bits(forced, monkeypatch, form):
+    resident = forced(dropout_net(), classes(), form, 6)
+    source = Source(classes())
+    assert_same_run(resident, forced(dropout_net(), Feed(source, 8, 0), form, 6))
+    assert source.reads >= 4 * 60  # it was streamed
+    monkeypatch.setattr(Feed, "is_resident", property(lambda self: False))
+    assert_same_run(resident, forced(dropout_net(), classes(), form, 4))
+
+
+def test_resident_and_streamed_have_the_same_bits_with_convolutions(monkeypatch, cnn):
+    learner, data = cnn
+    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("step", 3))
+    feeds = [Feed(data, 8, 0), Feed(Source(data), 8, 0)]
+    one, other = (jdl.fit(learner, feed, epochs=2, options=quiet(log_every=4)) for feed in feeds)
+    assert_same_run(one, other)
+
+
+def test_sharded_runs_have_the_same_bits_in_any_cut(forced):
+    wide = jdl.shard(dropout_net(), jdl.mesh(data=8), jdl.rules.fsdp(smallest=8))
+    runs = [forced(wide, classes(), "loop", size, epochs=2) for size in (1000, 4)]
+    assert_same_run(*runs)
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_one_program_trains_from_a_stream(monkeypatch, form):
+    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch(form, 6))
+    with small.compilations() as names:
+        jdl.fit(net(), Feed(Source(line()), 8), epochs=3, options=quiet(log_every=7))
+    assert names.count("jit(step)") == 1
+
+
+def test_measuring_chooses_one_form_and_writes_it_down(tmp_path, monkeypatch):
+    given = {"batch_size": 8, "epochs": 2, "seed": 3}
+    measured = jdl.fit(net(), line(), dir=tmp_path / "run", options=quiet(dispatch="auto"), **given)
+    choice = json.loads((tmp_path / "run" / "dispatch.json").read_text())
+    assert choice["form"] in ("step", "loop") and choice["size"] >= 1
+    # What was measured leaves no trace in the run.
+    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch(**choice))
+    assert_same_run(measured, jdl.fit(net(), line(), options=quiet(), **given))
+
+
+def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
+    RunFolder(tmp_path).create({})
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    chosen = [Dispatch("loop", 5), Dispatch("step", 1)]
+    monkeypatch.setattr(Programs, "measure", lambda self, train: chosen.pop(0))
+    for _ in range(3):
+        assert dispatch.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
+    assert dispatch.chosen(programs, train, "step", RunFolder(tmp_path)) == ("loop", 5)
+    assert dispatch.chosen(programs, train, "auto", None) == ("step", 1)
+
+
+@pytest.mark.parametrize(("one", "many", "form"), [(1e-3, 1e-4, "loop"), (1e-4, 1e-3, "step")])
+def test_the_faster_form_is_taken(monkeypatch, one, many, form):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    monkeypatch.setattr(
+        Programs, "_seconds", lambda self, form, *_, **__: {"step": one, "loop": many}[form]
+    )
+    assert programs.measure(train, seconds=0.15) == (form, 1024)
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.2}[form])
+    assert programs.measure(train) == ("step", 1)  # too slow for a loop to matter: not tried

@@ -1,0 +1,172 @@
+"""Experiments as files, and runs that are loaded again."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jdl
+from jdl.run import experiment
+from jdl.run.folder import RunFolder
+from tests import small
+from tests.running import (  # noqa: F401
+    assert_same_run,
+    content,
+    counter,
+    kept_programs,
+    line,
+    program_store,
+    quiet,
+)
+
+FILE = '''"""A tiny experiment."""
+import dataclasses
+from pathlib import Path
+import jdl
+from tests.running import line, net, quiet
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rate: float = 1e-2
+    epochs: int = 2
+    widths: tuple[int, ...] = (1, 2)
+    place: Path | None = None
+
+def experiment(config):
+    assert isinstance(config.widths, tuple)
+    return jdl.Experiment("tiny", net(rate=config.rate), line(), valid=line(20, seed=1),
+                          batch_size=8, epochs=config.epochs, best="min loss", options=quiet())
+'''
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "tiny.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def run(file, tmp_path):
+    """A finished run of the file, as the command line makes it."""
+    module = experiment.from_file(file)
+    config = module.Config(rate=2e-2)
+    folder = RunFolder(tmp_path / "run", config, experiment.source_of(module.experiment))
+    return module.experiment(config).fit(dir=folder)
+
+
+def test_a_loaded_run_evaluates_and_predicts_as_it_did(run):
+    loaded = jdl.load(run.dir)
+    small.assert_same_bits(content(loaded.train), content(run.train))
+    assert jdl.evaluate(loaded, line(21)) == jdl.evaluate(run, line(21))
+    x = line(7, seed=3)["x"]
+    np.testing.assert_array_equal(jdl.predict(loaded, x), jdl.predict(run, x))
+    assert loaded.history == run.history and loaded.dir == run.dir
+
+
+def test_a_loaded_run_can_be_gone_on_with(run):
+    loaded = jdl.load(run.dir)
+    more = jdl.fit(
+        loaded.learner, line(), batch_size=8, epochs=1, start=loaded.train, options=quiet()
+    )
+    assert more.history[0]["loss"] < run.history[0]["loss"]
+    assert int(loaded.train.step) > 0  # its arrays are still there
+
+
+def test_a_loaded_run_has_the_best_weights(tmp_path):
+    path = tmp_path / "count.py"
+    path.write_text(
+        "import dataclasses, jdl\n"
+        "from tests.running import counter, line, quiet\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Config:\n    epochs: int = 10\n"
+        "def experiment(config):\n"
+        "    return jdl.Experiment('count', counter(), line(), valid=line(8), batch_size=8,\n"
+        "        epochs=config.epochs, best='min loss', options=quiet(evaluate_every=5))\n"
+    )
+    module = experiment.from_file(path)
+    folder = RunFolder(tmp_path / "run", module.Config(), path)
+    module.experiment(module.Config()).fit(dir=folder)
+    assert float(jdl.load(tmp_path / "run").train.params["w"]) == 20
+
+
+def test_a_changed_program_is_not_run(run, file):
+    own = run.dir / "experiment.py"
+    own.write_text(own.read_text() + "\nraise SystemExit('it ran')\n")
+    text = small.message(lambda: jdl.load(run.dir))
+    assert "was changed after the run was made, and is not run" in text
+    assert "--experiment FILE.py" in text
+    loaded = jdl.load(run.dir, experiment=file)
+    small.assert_same_bits(content(loaded.train), content(run.train))
+
+
+def test_a_run_without_a_program_asks_for_one(tmp_path, file):
+    jdl.fit(counter(), line(), batch_size=8, epochs=1, dir=tmp_path / "plain", options=quiet())
+    assert "--experiment FILE.py" in small.message(lambda: jdl.load(tmp_path / "plain"))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    assert "no such folder" in small.message(lambda: jdl.load(tmp_path / "absent"))
+    assert "without one" in small.message(lambda: jdl.load(tmp_path))
+
+
+def test_a_run_of_another_model_is_refused(run, file, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(FILE.replace("net(rate=config.rate)", "__import__('tests.running', "
+                     "fromlist=['counter']).counter()"))
+    text = small.message(lambda: jdl.load(run.dir, experiment=other))
+    assert "checkpoint" in text and "the learner's" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "fragment"),
+    [
+        ("absent.py", None, "no such file"),
+        ("bare.py", "x = 1\n", "no Config and no experiment"),
+        ("half.py", "class Config: pass\n", "no experiment"),
+        ("text.txt", "x = 1\n", "a Python file"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path, name, source, fragment):
+    if source is not None:
+        (tmp_path / name).write_text(source)
+    assert fragment in small.message(lambda: experiment.from_file(tmp_path / name))
+
+
+def test_a_configuration_survives_json(file):
+    module = experiment.from_file(file)
+    config = module.Config(rate=0.5, widths=(3,), place=Path("some") / "where")
+    from jdl.run.folder import plain
+
+    values = json.loads(json.dumps(plain(config) | {"fit": {"seed": 1}}))
+    assert experiment.revived(module.Config, values) == config
+    assert experiment.revived(module.Config, {}) == module.Config()
+
+
+def test_nested_configurations_survive_json():
+    @dataclasses.dataclass(frozen=True)
+    class Inner:
+        sizes: tuple[int, ...] = (1,)
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        inner: Inner = Inner()  # noqa: RUF009
+
+    Outer.__annotations__["inner"] = Inner
+    config = Outer(Inner((4, 5)))
+    assert experiment.revived(Outer, {"inner": {"sizes": [4, 5]}}) == config
+
+
+def test_the_source_of_an_experiment_is_found(file):
+    assert experiment.source_of(experiment.from_file(file).experiment) == file
+    assert experiment.source_of(eval("lambda config: None")) is None
+
+
+def test_an_experiment_takes_another_learner_in_its_place(file):
+    module = experiment.from_file(file)
+    made = module.experiment(module.Config())
+    wide = made.fit(learner=jdl.shard(made.learner, jdl.mesh(data=8)))
+    assert len(wide.train.params["in"].sharding.device_set) == 8
+    small.assert_close(wide.train.params, made.fit().train.params)
