@@ -1,9 +1,10 @@
 """What jdl's loop costs: `jdl.fit`, all logging on, against the loop of experiments/by_hand.py.
 
-Same network (CNN A), same batch (128), Adam, float32; one step for each dispatch on both sides, and
-the measuring of dispatch forms left out. Rounds alternate, so that a drift of the machine meets both.
+Same network (CNN A), same batch (128), Adam, float32; one step for each dispatch on both sides, the
+measuring of dispatch forms left out. Rounds alternate, so that a drift of the machine meets both.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import itertools
@@ -45,7 +46,10 @@ def main(rounds: int, seconds: float) -> None:
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "flax", "optax"))
     print(f"CNN A, batch {BATCH}, Adam, float32; {rounds} interleaved rounds of {seconds:g} s")
     print(f"{device}, {os.cpu_count()} cores, {platform.machine()}, {versions}")
-    print(f"{'':22}{'steps/s, median':>18}{'min':>8}{'max':>8}{'ratio to by hand':>19}{'min':>7}{'max':>7}")
+    heads = (
+        f"{'steps/s, median':>18}{'min':>8}{'max':>8}{'ratio to by hand':>19}{'min':>7}{'max':>7}"
+    )
+    print(f"{'':22}{heads}")
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(values, speeds["by hand"], strict=True)]
         print(
@@ -95,7 +99,7 @@ def jdl_speed(
             raise Enough
 
     with tempfile.TemporaryDirectory() as folder:
-        try:
+        with contextlib.suppress(Enough):
             jdl.fit(
                 learner,
                 {"x": images, "y": labels},
@@ -105,8 +109,6 @@ def jdl_speed(
                 log=note,
                 options=jdl.Options(log_every=20 if logging else 100, dispatch=dispatch, bar=False),
             )
-        except Enough:
-            pass
     (first, began), (last, ended) = rows[0], rows[-1]
     return (last - first) / (ended - began)
 

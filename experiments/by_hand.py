@@ -45,7 +45,12 @@ def load(folder: str | None):
 
 def init(key):
     """He-normal weights, zero biases: 225,034 numbers."""
-    shapes = {"conv_1": (3, 3, 1, 32), "conv_2": (3, 3, 32, 64), "dense": (1600, 128), "output": (128, 10)}
+    shapes = {
+        "conv_1": (3, 3, 1, 32),
+        "conv_2": (3, 3, 32, 64),
+        "dense": (1600, 128),
+        "output": (128, 10),
+    }
     keys = jax.random.split(key, len(shapes))
     params = {}
     for key, (name, shape) in zip(keys, shapes.items(), strict=True):
@@ -56,7 +61,9 @@ def init(key):
 
 def conv_pool(layer, x):
     """A 3x3 convolution, ReLU, and the largest of each 2x2 window."""
-    x = jax.lax.conv_general_dilated(x, layer["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = jax.lax.conv_general_dilated(
+        x, layer["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     x = jax.nn.relu(x + layer["b"])
     n, h, w, c = x.shape
     return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
@@ -101,8 +108,12 @@ def main(folder: str | None = None, epochs: str = "10"):
             params, moments, value = step(params, moments, x[rows], y[rows])
             losses.append(value)
         mean = float(np.mean(jax.device_get(losses)))
-        print(f"epoch {epoch + 1}  loss {mean:.4f}  {len(losses) / (time.perf_counter() - began):.1f} steps/s")
-    right = sum(int(hits(params, test_x[i : i + 1000], test_y[i : i + 1000])) for i in range(0, len(test_x), 1000))
+        speed = len(losses) / (time.perf_counter() - began)
+        print(f"epoch {epoch + 1}  loss {mean:.4f}  {speed:.1f} steps/s")
+    right = sum(
+        int(hits(params, test_x[i : i + 1000], test_y[i : i + 1000]))
+        for i in range(0, len(test_x), 1000)
+    )
     print(f"test accuracy {right / len(test_x):.4f}")
 
 

@@ -36,7 +36,9 @@ def points() -> jdl.Data:
     x = np.array([[1, 2], [2, 3], [3, 4], [4, 5]], np.float32)
     y = np.array([[1], [2], [3], [4]], np.float32)
     new = {"x": np.array([[5, 6], [6, 7]], np.float32), "y": np.array([[5], [6]], np.float32)}
-    return jdl.Data(train={"x": x, "y": y}, valid={}, test=lambda: new, info={"name": "four points"})
+    return jdl.Data(
+        train={"x": x, "y": y}, valid={}, test=lambda: new, info={"name": "four points"}
+    )
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -60,7 +62,9 @@ def experiment(config: Config) -> jdl.Experiment:
 def remark(result: jdl.Result) -> str:
     w, b = result.train.params["w"][:, 0], result.train.params["b"][0]
     at = jdl.predict(result, points().test()["x"])[:, 0]
-    return f"w = ({w[0]:.4f}, {w[1]:.4f}), b = {b:.4f}; at [5, 6] and [6, 7]: {at[0]:.4f}, {at[1]:.4f}"
+    return (
+        f"w = ({w[0]:.4f}, {w[1]:.4f}), b = {b:.4f}; at [5, 6] and [6, 7]: {at[0]:.4f}, {at[1]:.4f}"
+    )
 
 
 if __name__ == "__main__":

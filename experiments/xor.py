@@ -52,7 +52,9 @@ def experiment(config: Config) -> jdl.Experiment:
 
 def remark(result: jdl.Result) -> str:
     losses = np.array(jdl.evaluate(result, {"x": ROWS, "y": TRUTH})["loss"])
-    return f"{(losses < 0.01).sum()} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
+    return (
+        f"{(losses < 0.01).sum()} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
+    )
 
 
 def pictures(result: jdl.Result) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def pictures(result: jdl.Result) -> dict[str, Any]:
         if index >= len(answers):
             axis.set_visible(False)
             continue
-        image = axis.contourf(side, side, answers[index], np.linspace(-0.5, 1.5, 21), extend="both", cmap="RdBu_r")
+        image = axis.contourf(
+            side, side, answers[index], np.linspace(-0.5, 1.5, 21), extend="both", cmap="RdBu_r"
+        )
         axis.contour(side, side, answers[index], [0.5], colors="black", linewidths=1)
         axis.scatter(*ROWS.T, c=TRUTH[:, 0], cmap="gray", edgecolors="black", s=60, zorder=3)
         axis.set_title(f"member {index}", fontsize=10)

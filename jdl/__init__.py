@@ -48,14 +48,14 @@ if TYPE_CHECKING:
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
-    from jdl.run.experiment import Experiment as Experiment
-    from jdl.run.plan import Options as Options
     from jdl.run.apply import Result as Result
     from jdl.run.apply import evaluate as evaluate
-    from jdl.run.loop import fit as fit
-    from jdl.run.experiment import load as load
     from jdl.run.apply import predict as predict
+    from jdl.run.experiment import Experiment as Experiment
+    from jdl.run.experiment import load as load
+    from jdl.run.loop import fit as fit
     from jdl.run.loop import steps as steps
+    from jdl.run.plan import Options as Options
     from jdl.run.summary import summary as summary
     from jdl.tasks.penalties import augment as augment
     from jdl.tasks.penalties import l1 as l1

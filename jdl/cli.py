@@ -34,7 +34,9 @@ def command(arguments: list[str] | None = None) -> None:
     _guarded(_dispatch, given)
 
 
-def main(config: type, experiment: Callable[[Any], Any], arguments: list[str] | None = None) -> None:
+def main(
+    config: type, experiment: Callable[[Any], Any], arguments: list[str] | None = None
+) -> None:
     """End an experiment's file with this, so that `python FILE.py` is `jdl train FILE.py`.
 
     Flags are the fields of the dataclass `config`, next to the options of a run (`--run.dir`, ...).
@@ -51,11 +53,18 @@ def _dispatch(given: list[str]) -> int | None:
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         raise error(
-            "jdl", expected=f"a command: {', '.join(COMMANDS)}", got=name, fix=nearest(name, COMMANDS)
+            "jdl",
+            expected=f"a command: {', '.join(COMMANDS)}",
+            got=name,
+            fix=nearest(name, COMMANDS),
         )
     if rest[:1] in (["-h"], ["--help"]):
         print(USAGE)
         return None
+    if name == "sweep":
+        from jdl.run.sweeping import sweep_command
+
+        return sweep_command(rest)
     from jdl.run import commands
 
     return getattr(commands, f"{name}_command")(rest)

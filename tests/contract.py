@@ -28,6 +28,7 @@ from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
+from tests import small
 
 Around = Callable[[Learner], Learner]
 
@@ -49,7 +50,7 @@ class Row(NamedTuple):
     mapped: Callable[[Around], Learner] | None = None
     """The learner under pmap where it is built differently there."""
     same_as: Callable[[], Learner] | None = None
-    """A learner that gives the same weights; its batch is `DENSE`."""
+    """A learner that gives the same weights; its batch is `PLAIN`."""
     double: bool = False
     """Compare once more in float64, at 1e-9."""
 
@@ -82,23 +83,26 @@ def _batches() -> tuple[dict[str, Any], ...]:
     binary = {"x": x, "y": rng.integers(0, 2, (16, 3)), "mask": mask}
     pictures = {"x": images, "y": classes, "mask": mask}
 
-    def small(batch: dict[str, Any]) -> dict[str, Any]:
+    def arrays(batch: dict[str, Any]) -> dict[str, Any]:
         kinds = {"f": np.float32, "i": np.int32, "b": np.float32}
         return {name: jnp.asarray(v.astype(kinds[v.dtype.kind])) for name, v in batch.items()}
 
-    return tuple(map(small, (dense, real, binary, pictures)))
+    return tuple(map(arrays, (dense, real, binary, pictures)))
 
 
 DENSE, REAL, BINARY, IMAGES = _batches()
+PLAIN = jax.tree.map(jnp.asarray, small.batch())
 UNMASKED = {name: value for name, value in IMAGES.items() if name != "mask"}
-# Ten batches of the same examples in other orders: the sums are those of DENSE.
+# Ten batches of the same examples in other orders: the sums are those of PLAIN.
 ROLLED = {
     "first": jnp.int32(0),
-    "stack": {name: jnp.stack([jnp.roll(v, -i, 0) for i in range(10)]) for name, v in DENSE.items()},
+    "stack": {name: jnp.stack([jnp.roll(v, -i, 0) for i in range(10)]) for name, v in PLAIN.items()},
 }
 
 MODEL = from_linen(MLP((5,), 3, activation="tanh"))
-SMALL = tasks.classification(MODEL)
+CLASSES = tasks.classification(MODEL)
+# For the transforms a network of plain functions: it is traced faster.
+SMALL = small.network()
 # Momentum is linear in the gradient: a gradient that is N times too large shows, as under SGD.
 SGD = recorded(optax.sgd(0.1, momentum=0.9))
 
@@ -178,16 +182,16 @@ def _task(name: str, task: Task, batch: Any = DENSE, **more: Any) -> Row:
 
 
 def _gradient(name: str, gradient: Any, **more: Any) -> Row:
-    return Row(name, lambda around: around(learner(SMALL, SGD, gradient)), DENSE, **more)
+    return Row(name, lambda around: around(learner(SMALL, SGD, gradient)), PLAIN, **more)
 
 
-def _transform(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Row:
+def _transform(name: str, change: Around, batch: Any = PLAIN, **more: Any) -> Row:
     """A transform that is given batches; `around` goes outside it."""
     more = {"same_as": base} | more
     return Row(name, lambda around: around(change(base())), batch, **more)
 
 
-def _gathering(name: str, change: Around, batch: Any = DENSE, **more: Any) -> Row:
+def _gathering(name: str, change: Around, batch: Any = PLAIN, **more: Any) -> Row:
     """A transform that is given more than a batch; `around` goes inside it."""
     return Row(name, lambda around: change(around(base())), batch, same_as=base, **more)
 
@@ -228,7 +232,7 @@ OUTERMOST = {
     "sharded equals one": "it is the sharded form itself; compared with one device as `same_as`",
     "pmap equals shard": "there is one way over devices at a time",
 }
-SPLIT = [("dense_1/kernel", PartitionSpec("model"))]
+SPLIT = [("out$", PartitionSpec("model"))]
 MASKS = {"pmap equals shard": "each device draws its own mask; pmap must differ from shard"}
 
 MODELS = [
@@ -247,21 +251,21 @@ TASKS = [
     _task("regression", tasks.regression(MODEL), REAL),
     _task("binary_classification", tasks.binary_classification(MODEL), BINARY),
     _task("a triple of the user's", _triple(), REAL),
-    _task("l1", tasks.l1(SMALL, 0.01)),
-    _task("l2", tasks.l2(SMALL, 0.01)),
-    _task("label_smoothing", tasks.label_smoothing(SMALL, 0.1)),
+    _task("l1", tasks.l1(SMALL, 0.01), PLAIN),
+    _task("l2", tasks.l2(SMALL, 0.01), PLAIN),
+    _task("label_smoothing", tasks.label_smoothing(CLASSES, 0.1)),
     _task(
-        "mixup", tasks.mixup(SMALL, 0.3),
+        "mixup", tasks.mixup(CLASSES, 0.3),
         without={"pmap equals shard": "an example's partner is one of its own device's examples"},
     ),
     _task(
         "augment", tasks.augment(SMALL, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)),
-        without=MASKS,
+        PLAIN, without=MASKS,
     ),
 ]  # fmt: skip
 
 TRANSFORMS = [
-    Row("adam", lambda around: around(learner(SMALL, recorded(optax.adam(0.01)))), DENSE),
+    Row("adam", lambda around: around(learner(SMALL, recorded(optax.adam(0.01)))), PLAIN),
     _gradient("accumulate", accumulate(2), same_as=base, double=True),
     _gradient("clipped", clipped(0.1)),
     _gradient("sharpness_aware", sharpness_aware(0.05), double=True),
@@ -273,7 +277,7 @@ TRANSFORMS = [
     _transform("guard", guard),
     _transform("window of ema of guard", lambda l: window(ema(guard(l), 0.9), 4)),
     _transform("ensemble", lambda l: ensemble(l, 2), same_as=None, double=True),
-    Row("sweep", _swept, DENSE, double=True),
+    Row("sweep", _swept, PLAIN, double=True),
     Row("game", _played, DENSE, double=True),
     _gathering("resident", lambda l: resident(l, turned, 16)),
     _gathering("stacked", stacked, ROLLED),

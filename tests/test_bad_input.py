@@ -14,7 +14,7 @@ import jdl
 from jdl import cli
 from jdl.core.check import within
 from tests import small
-from tests.running import ROOT, classes, counter, kept_programs, line, net, program_store, quiet  # noqa: F401, E501
+from tests.running import ROOT, classes, counter, kept_programs, line, net, program_store, quiet  # noqa: F401
 
 MNIST = ROOT / "experiments" / "mnist_cnn.py"
 
@@ -78,7 +78,11 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx(np.zeros((9, 28))), [IMAGES, "images: 3 dimensions", "2 dimensions"]),
         (IMAGES, gzip.compress(idx(np.zeros((9, 28, 28))))[:-9], [IMAGES, "a whole gzip file"]),
         (LABELS, idx(np.arange(8)), [LABELS, "9 labels, one for each image", "8 labels"]),
-        (LABELS, idx(np.arange(9) + 3), [LABELS, "labels from 0 to 9", "2 out of range, the first 10"]),
+        (
+            LABELS,
+            idx(np.arange(9) + 3),
+            [LABELS, "labels from 0 to 9", "2 out of range, the first 10"],
+        ),
         (LABELS, b"", [LABELS, "magic number missing"]),
     ],
 )
@@ -161,8 +165,12 @@ def troubled(name):
 def experiment(config):
     task, data = troubled(config.trouble)
     return jdl.Experiment(
-        "troubled", jdl.learner(task, optax.sgd(0.01)), data, batch_size=config.batch_size,
-        epochs=config.epochs, options=quiet(log_every=config.log_every),
+        "troubled",
+        jdl.learner(task, optax.sgd(0.01)),
+        data,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        options=quiet(log_every=config.log_every),
     )
 
 

@@ -17,7 +17,7 @@ from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.run.checkpoint import Checkpoints
 from tests import small
-from tests.contract import DENSE, ROWS, Row, Seen, plainly
+from tests.contract import PLAIN, ROWS, Row, Seen, plainly
 from tests.small import KEY, assert_close, assert_same_bits
 
 
@@ -40,7 +40,7 @@ class Case:
     @property
     def rows(self):
         """A batch for evaluation."""
-        return self.batch if "x" in self.batch else DENSE
+        return self.batch if "x" in self.batch else PLAIN
 
     def begin(self, learner, key):
         start = learner.init(key, self.batch)
@@ -170,7 +170,7 @@ def gives_the_weights_of_its_reference(case):
 
 @functools.cache
 def reference_weights(build, double):
-    learner, batch = build(), small.doubled(DENSE) if double else DENSE
+    learner, batch = build(), small.doubled(PLAIN) if double else PLAIN
     start = learner.init(KEY, batch)
     lone, _ = small.train(learner, batch, 10, start=small.doubled(start) if double else start)
     return lone.params

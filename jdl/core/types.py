@@ -57,11 +57,13 @@ class Learner(NamedTuple):
 
 
 class Gradient(Protocol):
-    """`gradient(loss) -> ((params, state, batch, key, *, axis=None) -> (grads, (state, metrics)))`."""
+    """`gradient(loss) -> ((params, state, batch, key, *, axis) -> (grads, (state, metrics)))`."""
 
     def __call__(
         self, loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]], /
-    ) -> Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]]: ...
+    ) -> Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]]:
+        """The function that computes gradients of `loss`."""
+        ...
 
 
 class TrainState(struct.PyTreeNode):

@@ -67,7 +67,10 @@ def game(**players: Player) -> Learner:
                 turn = train.step % player.every == 0
                 train, moved = jax.lax.cond(turn, move, _skip(move), train)
             metrics |= {f"{name}/{metric}": value for metric, value in moved.items()}
-        metrics |= {"loss": _total(metrics, "loss"), "gradient_norm": _total(metrics, "gradient_norm")}
+        metrics |= {
+            "loss": _total(metrics, "loss"),
+            "gradient_norm": _total(metrics, "gradient_norm"),
+        }
         return train.replace(step=train.step + 1), metrics
 
     def evaluate(train: TrainState, batch: Batch) -> Metrics:
@@ -90,7 +93,11 @@ def _move(name: str, player: Player, train: TrainState, batch: Batch, key: Key, 
 
     def loss(params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
         mean, (state, metrics) = player.task.loss(
-            everyone.params | {name: params}, everyone.state | {name: state}, batch, key, train=train
+            everyone.params | {name: params},
+            everyone.state | {name: state},
+            batch,
+            key,
+            train=train,
         )
         return mean, (state[name], metrics)
 

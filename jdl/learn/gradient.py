@@ -79,7 +79,9 @@ def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
     """
 
     def operator(loss: Any) -> Any:
-        def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+        def gradient(
+            params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None
+        ) -> Any:
             pieces = _split(batch, parts)
             keys = None if key is None else jax.random.split(key, parts)
             # A linear inner gradient is summed over the devices once, at the end.
@@ -111,7 +113,9 @@ def sharpness_aware(rho: float, inner: Gradient = plain) -> Gradient:
     """
 
     def operator(loss: Any) -> Any:
-        def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+        def gradient(
+            params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None
+        ) -> Any:
             first, aux = inner(loss)(params, state, batch, key, axis=axis)
             scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
             nearby = tree.add(params, _scale(first, scale))
@@ -158,7 +162,8 @@ def _split(batch: Batch, parts: int) -> PyTree:
             fix="change the batch size or the number of parts",
         )
     return jax.tree.map(
-        lambda x: jnp.moveaxis(jnp.reshape(x, (examples // parts, parts, *x.shape[1:])), 1, 0), batch
+        lambda x: jnp.moveaxis(jnp.reshape(x, (examples // parts, parts, *x.shape[1:])), 1, 0),
+        batch,
     )
 
 

@@ -35,7 +35,11 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
         key, init_key = jax.random.split(key)
         params, state = task.init(init_key, batch)
         return TrainState(
-            step=jnp.zeros((), jnp.int32), key=key, params=params, state=state, opt_state=tx.init(params)
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            params=params,
+            state=state,
+            opt_state=tx.init(params),
         )
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:

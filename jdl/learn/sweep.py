@@ -23,7 +23,9 @@ class Sweep(Learner):
 
     points: list[Point]
 
+    # A tuple's fields are fixed when it is made, so this is where `points` joins the four.
     def __new__(cls, four: Learner, points: list[Point]) -> "Sweep":
+        """The four functions of a learner, with the points they train."""
         self = super().__new__(cls, *four)
         self.points = points
         return self
@@ -35,7 +37,9 @@ class Sweep(Learner):
         """
         rows: dict[tuple[Any, ...], list[float]] = {}
         for point, value in zip(self.points, np.asarray(values, np.float64), strict=True):
-            rows.setdefault(tuple((k, v) for k, v in point.items() if k != "seed"), []).append(value)
+            rows.setdefault(tuple((k, v) for k, v in point.items() if k != "seed"), []).append(
+                value
+            )
         return [dict(point) | interval(numbers) for point, numbers in rows.items()]
 
 
@@ -72,7 +76,9 @@ def sweep(
         raise error("seeds", expected="1 or more", got=str(seeds), fix="set seeds=1")
     for name, values in grid.items():
         if not len(values):
-            raise error(f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value")
+            raise error(
+                f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value"
+            )
     points: list[Point] = [
         dict(zip(names, values, strict=True)) | {"seed": seed}
         for values in product(*grid.values())
@@ -86,10 +92,14 @@ def sweep(
     def init(key: Key, batch: Batch) -> TrainState:
         programs = [points[rows[0]] for _, rows in _groups(points, floats).values()]
         traced = [
-            name for name in floats if all(_traceable(member, p, name, key, batch) for p in programs)
+            name
+            for name in floats
+            if all(_traceable(member, p, name, key, batch) for p in programs)
         ]
         if refused := [name for name in floats if name not in traced]:
-            log.warning("sweep: %s cannot be traced; one program for each value", ", ".join(refused))
+            log.warning(
+                "sweep: %s cannot be traced; one program for each value", ", ".join(refused)
+            )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.array([p["seed"] for p in points]))
         trains, given = {}, {}
         for label, (static, rows) in _groups(points, traced).items():
@@ -116,7 +126,9 @@ def sweep(
         return results, _positions(points, traced)
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        results, where = each(train, lambda learner, t: learner.step(t, batch, axis=axis), (MEMBERS, 0))
+        results, where = each(
+            train, lambda learner, t: learner.step(t, batch, axis=axis), (MEMBERS, 0)
+        )
         given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
         after = _join({label: t for label, (t, _) in results.items()}, given, points)
         return after, _ordered([metrics for _, metrics in results.values()], where)
@@ -142,7 +154,13 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
 
     n, mean = len(numbers), float(np.mean(numbers))
     if n < 2:
-        return {"n": n, "mean": mean, "std": float("nan"), "low": float("nan"), "high": float("nan")}
+        return {
+            "n": n,
+            "mean": mean,
+            "std": float("nan"),
+            "low": float("nan"),
+            "high": float("nan"),
+        }
     std = float(np.std(numbers, ddof=1))
     half = float(stdtrit(n - 1, 0.975)) * std / n**0.5
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
@@ -184,7 +202,9 @@ def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[where], *parts)
 
 
-def _join(trains: dict[str, TrainState], given: dict[str, Point], points: list[Point]) -> TrainState:
+def _join(
+    trains: dict[str, TrainState], given: dict[str, Point], points: list[Point]
+) -> TrainState:
     first = next(iter(trains.values()))
     where = _positions(points, list(next(iter(given.values()))))
     return TrainState(

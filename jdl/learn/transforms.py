@@ -155,11 +155,13 @@ def ema(inner: Learner, decay: float) -> Learner:
 
 
 def take(train: TrainState, name: str) -> tuple[TrainState, PyTree]:
+    """A transform's entry of `extra`, and the state without it."""
     rest = {key: value for key, value in train.extra.items() if key != name}
     return train.replace(extra=rest), train.extra[name]
 
 
 def put(train: TrainState, name: str, value: PyTree) -> TrainState:
+    """The state with a transform's entry in `extra`."""
     return train.replace(extra=train.extra | {name: value})
 
 

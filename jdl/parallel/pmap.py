@@ -56,7 +56,9 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
     def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
-                "pmap", expected="to be the outermost transform", got=f"axis={axis!r}",
+                "pmap",
+                expected="to be the outermost transform",
+                got=f"axis={axis!r}",
                 fix="use pmap once",
             )
         return step(train, batch)

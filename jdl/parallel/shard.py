@@ -89,7 +89,9 @@ def _refuse_axis(step: Any) -> Any:
     def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
-                "shard", expected="to be the outermost transform", got=f"axis={axis!r}",
+                "shard",
+                expected="to be the outermost transform",
+                got=f"axis={axis!r}",
                 fix="use either pmap or shard, not one inside the other",
             )
         return step(train, batch)

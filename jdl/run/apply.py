@@ -71,13 +71,13 @@ def evaluator(
 
 
 def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[Batch]:
-    """Padded batches of a multiple of `batch_size` near `wanted`, so that a mesh still divides it."""
+    """Padded batches of a multiple of `batch_size` near `wanted`: a mesh still divides it."""
     limit = min(wanted, tree.leading(data))
     return evaluation_batches(data, batch_size * max(1, -(-limit // batch_size)))
 
 
 def _check_fit(result: Result, batch: Batch) -> None:
-    """Refuse examples of another shape, told by their own sizes and not by those of a padded batch."""
+    """Refuse examples of another shape, named by their own sizes, not a padded batch's."""
     try:
         jax.eval_shape(result.learner.predict, result.train, batch)
     except InputError:

@@ -40,7 +40,7 @@ class Experiment:
     epochs: float = 10
     best: str | None = None
     patience: int | None = None
-    options: Options = Options()
+    options: Options = dataclasses.field(default_factory=Options)
     pictures: Callable[[Result], dict[str, Any]] | None = None
     remark: Callable[[Result], str] | None = None
 
@@ -92,9 +92,7 @@ def opened(
 def restored(folder: RunFolder, made: Experiment) -> Result:
     """The weights and the log of a run."""
     feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
-    plan = make_plan(
-        made.learner, feed, valid, made.epochs, made.best, made.patience, made.options
-    )
+    plan = make_plan(made.learner, feed, valid, made.epochs, made.best, made.patience, made.options)
     target = jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
     checkpoints = Checkpoints(folder.checkpoints)
     best = checkpoints.best() if plan.best is not None else None
@@ -107,12 +105,17 @@ def from_file(path: str | Path) -> ModuleType:
     path = Path(path)
     if not path.is_file():
         raise error(
-            str(path), expected="the file of an experiment", got="no such file", fix="check the path"
+            str(path),
+            expected="the file of an experiment",
+            got="no such file",
+            fix="check the path",
         )
     name = f"jdl_experiment_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise error(str(path), expected="a Python file", got=path.suffix or "no suffix", fix="name it .py")
+        raise error(
+            str(path), expected="a Python file", got=path.suffix or "no suffix", fix="name it .py"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -19,7 +19,9 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
     to them. No file can execute code.
     """
     if not path.is_file():
-        raise error(str(path), expected="a file of inputs", got="no such file", fix="check the path")
+        raise error(
+            str(path), expected="a file of inputs", got="no such file", fix="check the path"
+        )
     readers = {".npz": _npz, ".npy": _npy, ".csv": _csv}
     try:
         raw = readers.get(path.suffix.lower(), _image)(path).astype(np.float32)
@@ -27,7 +29,10 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
         raise
     except (OSError, ValueError, TypeError) as bad:
         raise error(
-            str(path), expected="npz with x, npy, csv or an image", got=str(bad), fix="check the file"
+            str(path),
+            expected="npz with x, npy, csv or an image",
+            got=str(bad),
+            fix="check the file",
         ) from bad
     shape = tuple(info.get("shape", raw.shape[1:]))
     numbers = math.prod(shape)
@@ -54,7 +59,9 @@ def _npz(path: Path) -> np.ndarray:
     arrays = read_npz(path)
     if "x" not in arrays:
         raise error(
-            str(path), expected="an array x", got=", ".join(arrays) or "no arrays",
+            str(path),
+            expected="an array x",
+            got=", ".join(arrays) or "no arrays",
             fix="np.savez(path, x=x)",
         )
     return arrays["x"]
@@ -80,7 +87,9 @@ def _csv(path: Path) -> np.ndarray:
             )
         rows.append([float(cell) for cell in cells])
     if not rows:
-        raise error(str(path), expected="one line or more", got="an empty file", fix="check the file")
+        raise error(
+            str(path), expected="one line or more", got="an empty file", fix="check the file"
+        )
     return np.array(rows)
 
 
@@ -97,7 +106,9 @@ def _image(path: Path) -> np.ndarray:
         from PIL import Image
     except ImportError:
         raise error(
-            str(path), expected="pillow, to read images", got="no module named PIL",
+            str(path),
+            expected="pillow, to read images",
+            got="no module named PIL",
             fix='pip install "jdl-jax[report]"',
         ) from None
     with Image.open(path) as image:

@@ -146,9 +146,7 @@ def steps(
     put = placement(train)
     step = jax.jit(learner.step, static_argnames="axis", donate_argnums=(0,) if donate else ())
     count = int(train.step)
-    batches = (
-        map(feed.batch, iter(range(count, 2**31))) if feed.is_resident else feed.stream(count)
-    )
+    batches = map(feed.batch, iter(range(count, 2**31))) if feed.is_resident else feed.stream(count)
     for batch in batches:
         train, metrics = step(train, put(batch))
         yield train, metrics

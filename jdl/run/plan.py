@@ -102,6 +102,7 @@ def make_plan(
     patience: int | None,
     options: Options,
 ) -> Plan:
+    """Check what `fit` was given, and put the learner into the form that it trains."""
     per_epoch = feed.size / feed.batch_size
     numbers = {
         "epochs": epochs,
@@ -111,15 +112,21 @@ def make_plan(
     }
     for name, value in numbers.items():
         if not (value > 0 and math.isfinite(value)):
-            raise error(name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more")
+            raise error(
+                name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
+            )
     if options.dispatch not in ("auto", "step", "loop"):
         raise error(
-            "dispatch", expected='"auto", "step" or "loop"', got=repr(options.dispatch),
+            "dispatch",
+            expected='"auto", "step" or "loop"',
+            got=repr(options.dispatch),
             fix='leave it at "auto"',
         )
     if (best or patience) and valid is None:
         raise error(
-            "best" if best else "patience", expected="a validation set to choose by", got="none",
+            "best" if best else "patience",
+            expected="a validation set to choose by",
+            got="none",
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
@@ -130,7 +137,14 @@ def make_plan(
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
     return Plan(
-        window(learner, options.log_every), feed, rule, epochs, total, options.log_every, every, options
+        window(learner, options.log_every),
+        feed,
+        rule,
+        epochs,
+        total,
+        options.log_every,
+        every,
+        options,
     )
 
 
@@ -172,6 +186,7 @@ def _check_labels(plan: Plan, valid: Arrays | None, train: TrainState, sample: A
 
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
+    """The state before step 1, made by one compiled program."""
     return jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
 
 
@@ -200,7 +215,9 @@ def _taken(name: str, given: PyTree, like: PyTree) -> PyTree:
         want = wanted[leaf].shape if leaf in wanted else "no such leaf"
         if got != want:
             raise error(
-                f"start: {name}/{leaf}", expected=str(want), got=str(got),
+                f"start: {name}/{leaf}",
+                expected=str(want),
+                got=str(got),
                 fix="start from a run of the same model",
             )
     return jax.tree.map(_copied_to, given, like)

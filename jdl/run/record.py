@@ -32,7 +32,8 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
     wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
     host = jax.device_get(list(parts))
     return jax.tree.map(
-        lambda *leaves: sum(np.asarray(x, wide.get(np.asarray(x).dtype.kind)) for x in leaves), *host
+        lambda *leaves: sum(np.asarray(x, wide.get(np.asarray(x).dtype.kind)) for x in leaves),
+        *host,
     )
 
 
@@ -141,7 +142,7 @@ class Record:
         self._queue.append((step, "train", [metrics], speed))
 
     def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:
-        """Note the parts of an evaluation; the weights are kept until it is known to be the best."""
+        """Note the parts of an evaluation; its weights are kept until it is known to be best."""
         candidate = None if self.best is None else jax.tree.map(jnp.copy, train)
         self._queue.append((step, "valid", parts, candidate))
 
@@ -168,7 +169,9 @@ class Record:
         if self._file is not None:
             self._file.append(row)
         if self._events is not None:
-            self._events.scalars(row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()})
+            self._events.scalars(
+                row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()}
+            )
         self._bar.show(row["step"], row["split"], numbers)
         if self._tell is not None:
             self._tell({"split": row["split"], **numbers})
@@ -226,7 +229,8 @@ def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
     rows = [int(i) for i in feed.order(first, feed.batch_size, np)]
     shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
     raise Diverged(
-        f"training diverged: {limit or 'too many'} steps in a row gave a loss or gradient that is not finite\n"
+        f"training diverged: {limit or 'too many'} steps in a row gave a loss or gradient "
+        "that is not finite\n"
         f"  first bad step: {first}\n"
         f"  its batch:      examples {shown}\n"
         "  fix:            lower the learning rate, clip the gradient, or look at these examples;\n"

@@ -1,6 +1,5 @@
 """The report of a run: one HTML page that needs nothing else, and its pictures as files."""
 
-# ruff: noqa: RUF001  (the dash of a range is meant)
 import base64
 import html
 import json

@@ -114,8 +114,11 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_a_run_of_another_model_is_refused(run, file, tmp_path):
     other = tmp_path / "other.py"
-    other.write_text(FILE.replace("net(rate=config.rate)", "__import__('tests.running', "
-                     "fromlist=['counter']).counter()"))
+    other.write_text(
+        FILE.replace(
+            "net(rate=config.rate)", "__import__('tests.running', fromlist=['counter']).counter()"
+        )
+    )
     text = small.message(lambda: jdl.load(run.dir, experiment=other))
     assert "checkpoint" in text and "the learner's" in text
 
@@ -152,7 +155,7 @@ def test_nested_configurations_survive_json():
 
     @dataclasses.dataclass(frozen=True)
     class Outer:
-        inner: Inner = Inner()  # noqa: RUF009
+        inner: Inner = Inner()
 
     Outer.__annotations__["inner"] = Inner
     config = Outer(Inner((4, 5)))

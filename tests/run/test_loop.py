@@ -80,7 +80,11 @@ def test_the_weights_are_those_of_a_loop_by_hand(plain_run):
 def test_the_last_row_of_a_run_may_cover_fewer_steps():
     result = fit(counter(), epochs=2, options=quiet(log_every=5))
     # The counter's loss is the number of steps before: 10 and 11 in the last row.
-    assert [(row["step"], row["loss"]) for row in result.history] == [(5, 2.0), (10, 7.0), (12, 10.5)]
+    assert [(row["step"], row["loss"]) for row in result.history] == [
+        (5, 2.0),
+        (10, 7.0),
+        (12, 10.5),
+    ]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(plain_run):
@@ -181,8 +185,21 @@ def test_start_lands_where_the_state_lives(plain_run, rule):
 # The caller's arrays
 
 
+def aligned(data):
+    """Copies that start at multiples of 64 bytes, which JAX would use in place on a CPU."""
+
+    def copied(value):
+        room = np.empty(value.nbytes + 64, np.uint8)
+        start = -room.ctypes.data % 64
+        copy = room[start : start + value.nbytes].view(value.dtype).reshape(value.shape)
+        copy[:] = value
+        return copy
+
+    return {name: copied(value) for name, value in data.items()}
+
+
 def test_arrays_are_not_changed_and_may_be_changed_meanwhile(plain_run):
-    data, valid = line(), line(20, seed=1)
+    data, valid = aligned(line()), aligned(line(20, seed=1))
     kept = {name: value.copy() for name, value in data.items()}
 
     def spoil(row):
@@ -314,9 +331,8 @@ def test_a_diverged_run_names_the_first_bad_step_and_its_batch(tmp_path):
     data = line()
     explode = jdl.learner(small.network(), optax.chain(optax.sgd(1.0), optax.scale(1e6)))
     guarded = jdl.guard(explode)
-    for step, (train, _) in enumerate(jdl.steps(guarded, data, batch_size=8)):
-        if int(guards(train)[0].total):
-            break
+    states = (train for train, _ in jdl.steps(guarded, data, batch_size=8))
+    step = next(n for n, train in enumerate(states) if int(guards(train)[0].total))
     with pytest.raises(Diverged) as info:
         fit(explode, data, dir=tmp_path / "run", epochs=100)
     text = str(info.value)
@@ -459,5 +475,3 @@ def test_a_fit_needs_something_to_choose_the_best_by():
         fit(net(), best="min loss")
     with pytest.raises(InputError, match="patience"):
         fit(net(), patience=3)
-
-

@@ -79,7 +79,9 @@ def whole(tmp_path_factory):
 def assert_same_folder(one, other, like):
     small.assert_same_bits(content(saved(one, like)), content(saved(other, like)))
     assert rows(one) == rows(other)
-    best = [json.loads((folder / "checkpoints" / "best.json").read_text()) for folder in (one, other)]
+    best = [
+        json.loads((folder / "checkpoints" / "best.json").read_text()) for folder in (one, other)
+    ]
     assert best[0] == best[1]
 
 
@@ -122,12 +124,12 @@ def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
     draw = np.random.default_rng(0)
     data = {"x": draw.random((24, 8, 8, 1), np.float32), "y": np.arange(24, dtype=np.int32) % 3}
     model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2, batch_norm=True)
-    learner = jdl.ema(
-        jdl.learner(jdl.classification(jdl.from_linen(model)), optax.adam(1e-2)), 0.9
-    )
+    learner = jdl.ema(jdl.learner(jdl.classification(jdl.from_linen(model)), optax.adam(1e-2)), 0.9)
 
     def run(folder):
-        return jdl.fit(learner, data, batch_size=8, epochs=4, dir=folder, options=quiet(log_every=5))
+        return jdl.fit(
+            learner, data, batch_size=8, epochs=4, dir=folder, options=quiet(log_every=5)
+        )
 
     stop_at(None)
     straight = run(tmp_path / "straight")
@@ -176,7 +178,10 @@ def net():  # noqa: F811
         ({"epochs": 3}, ["fit.epochs: 4 in the run, 3 now"]),
         (
             {"seed": 5, "best": "max accuracy"},
-            ["fit.seed: 0 in the run, 5 now", 'fit.best: "min loss" in the run, "max accuracy" now'],
+            [
+                "fit.seed: 0 in the run, 5 now",
+                'fit.best: "min loss" in the run, "max accuracy" now',
+            ],
         ),
         ({"options": quiet(log_every=6, evaluate_every=5)}, ["fit.log_every: 7 in the run, 6 now"]),
     ],

@@ -1,0 +1,153 @@
+"""The words of a command line: the fields of an experiment and the options of a run."""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from jdl.core.check import error, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Options of a run, beside the fields of its experiment."""
+
+    dir: str | None = None
+    """Folder of the run; an existing run goes on there. Default: runs/NAME/N."""
+    seed: int = 0
+    """Seed of the weights, the order and every mask."""
+    seeds: int = 1
+    """Repeat with this many seeds and print mean and standard deviation."""
+    start: str | None = None
+    """A run whose weights to begin from."""
+    mesh: str | None = None
+    """Devices by axis: data=8, or data=4,model=2."""
+    rule: str = "replicated"
+    """How the state is placed on the mesh: replicated or fsdp."""
+    cache: bool = True
+    """Keep compiled programs on disk for the next run."""
+    report: bool = True
+    """Write figures and report.html."""
+
+
+def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
+    """The configuration and the options of a run; `--help` and wrong words end the program."""
+    import tyro
+
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            (
+                "config",
+                Annotated[config_type, tyro.conf.arg(name="")],
+                dataclasses.field(default_factory=config_type),
+            ),
+            ("run", Run, dataclasses.field(default=Run())),
+        ],
+    )
+    parsed: Any = tyro.cli(arguments, prog=prog, args=given, description=config_type.__doc__)
+    return parsed.config, parsed.run
+
+
+def first(given: list[str], usage: str, what: str) -> tuple[str, list[str]]:
+    """The word that a command cannot do without, and the rest."""
+    if not given or given[0].startswith("-"):
+        raise error(usage, expected=what, got=given[0] if given else "nothing", fix=f"say {usage}")
+    return given[0], given[1:]
+
+
+def small(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """The few flags of the small commands; `False` marks a switch, `None` one with a value."""
+    values, rest = dict(known), list(given)
+    while rest:
+        flag = rest.pop(0)
+        if flag not in known:
+            raise error(flag, expected=", ".join(known), got=flag, fix=nearest(flag, known))
+        if known[flag] is None and not rest:
+            raise error(flag, expected="a value", got="nothing", fix=f"say {flag} VALUE")
+        values[flag] = True if known[flag] is False else rest.pop(0)
+    return values
+
+
+def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
+    """What stands behind `--sweep.NAME`, by name, and the rest."""
+    texts, rest, left = {}, [], list(given)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--sweep."):
+            rest.append(word)
+            continue
+        flag, _, value = word.partition("=")
+        if not value and not left:
+            raise error(
+                flag, expected="values with commas between", got="nothing", fix=f"{flag} 1,2"
+            )
+        texts[flag.removeprefix("--sweep.").replace("-", "_")] = value or left.pop(0)
+    if not texts and not {"-h", "--help"} & set(rest):
+        raise error(
+            "jdl sweep",
+            expected="a field to sweep",
+            got="none",
+            fix="say --sweep.learning-rate 1e-4,1e-3",
+        )
+    return texts, rest
+
+
+def values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
+    """The values of a swept field, read as its own flag would be."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    flag = f"--sweep.{name.replace('_', '-')}"
+    if name not in fields:
+        raise error(flag, expected="a field of the experiment", got=name, fix=nearest(name, fields))
+    words = text.split(",")
+    if isinstance(getattr(config, name), bool):
+        known = {"true": True, "false": False}
+        if not {word.lower() for word in words} <= set(known):
+            raise error(flag, expected="true,false", got=text, fix="write it like that")
+        return [known[word.lower()] for word in words]
+    own = f"--{name.replace('_', '-')}"
+    return [
+        getattr(parse(type(config), [*given, own, word], "jdl sweep")[0], name) for word in words
+    ]
+
+
+def quiet_backend() -> None:
+    """Before jax is imported: its backend would print what no user of a command line can use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def set_up(cache: bool) -> None:
+    """Messages on the screen, and compiled programs kept for the next process."""
+    import jax
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("jdl").setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    if cache and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "jdl" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def on_mesh(learner: Any, run: Run) -> Any:
+    """The learner on the mesh that `--run.mesh` and `--run.rule` ask for."""
+    from jdl.parallel import rules
+    from jdl.parallel.mesh import mesh
+    from jdl.parallel.shard import shard
+
+    known = {"replicated": rules.replicated, "fsdp": rules.fsdp}
+    if run.rule not in known:
+        raise error(
+            "--run.rule", expected=" or ".join(known), got=run.rule, fix=nearest(run.rule, known)
+        )
+    if run.mesh is None:
+        return learner
+    axes = {}
+    for part in run.mesh.split(","):
+        name, _, size = part.partition("=")
+        if not name.isidentifier() or not size.isdecimal():
+            raise error("--run.mesh", expected="name=size,...", got=run.mesh, fix="say data=8")
+        axes[name] = int(size)
+    return shard(learner, mesh(**axes), known[run.rule]())
