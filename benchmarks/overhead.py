@@ -98,17 +98,16 @@ def jdl_speed(
         if rows[-1][1] - rows[0][1] >= seconds:
             raise Enough
 
-    with tempfile.TemporaryDirectory() as folder:
-        with contextlib.suppress(Enough):
-            jdl.fit(
-                learner,
-                {"x": images, "y": labels},
-                batch_size=BATCH,
-                epochs=10**6,
-                dir=Path(folder) / "run" if logging else None,
-                log=note,
-                options=jdl.Options(log_every=20 if logging else 100, dispatch=dispatch, bar=False),
-            )
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
+        jdl.fit(
+            learner,
+            {"x": images, "y": labels},
+            batch_size=BATCH,
+            epochs=10**6,
+            dir=Path(folder) / "run" if logging else None,
+            log=note,
+            options=jdl.Options(log_every=20 if logging else 100, dispatch=dispatch, bar=False),
+        )
     (first, began), (last, ended) = rows[0], rows[-1]
     return (last - first) / (ended - began)
 

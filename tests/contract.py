@@ -96,7 +96,10 @@ UNMASKED = {name: value for name, value in IMAGES.items() if name != "mask"}
 # Ten batches of the same examples in other orders: the sums are those of PLAIN.
 ROLLED = {
     "first": jnp.int32(0),
-    "stack": {name: jnp.stack([jnp.roll(v, -i, 0) for i in range(10)]) for name, v in PLAIN.items()},
+    "stack": {
+        name: jnp.stack([jnp.roll(value, -i, 0) for i in range(10)])
+        for name, value in PLAIN.items()
+    },
 }
 
 MODEL = from_linen(MLP((5,), 3, activation="tanh"))
@@ -272,19 +275,19 @@ TRANSFORMS = [
     _gradient("accumulate of clipped", accumulate(2, clipped(0.1))),
     _gradient("nested gradients", clipped(1.0, sharpness_aware(0.05, accumulate(2)))),
     _transform("jit", jit),
-    _transform("window", lambda l: window(l, 4)),
-    _transform("ema", lambda l: ema(l, 0.9)),
+    _transform("window", lambda inner: window(inner, 4)),
+    _transform("ema", lambda inner: ema(inner, 0.9)),
     _transform("guard", guard),
-    _transform("window of ema of guard", lambda l: window(ema(guard(l), 0.9), 4)),
-    _transform("ensemble", lambda l: ensemble(l, 2), same_as=None, double=True),
+    _transform("window of ema of guard", lambda inner: window(ema(guard(inner), 0.9), 4)),
+    _transform("ensemble", lambda inner: ensemble(inner, 2), same_as=None, double=True),
     Row("sweep", _swept, PLAIN, double=True),
     Row("game", _played, DENSE, double=True),
-    _gathering("resident", lambda l: resident(l, turned, 16)),
+    _gathering("resident", lambda inner: resident(inner, turned, 16)),
     _gathering("stacked", stacked, ROLLED),
-    _gathering("loop", lambda l: _twice(resident(window(l, 4), turned, 16)), calls=5),
-    _devices("shard, replicated", lambda l: shard(l, mesh(data=8))),
-    _devices("shard, fsdp", lambda l: shard(l, mesh(data=4, model=2), rules.fsdp("data", 1))),
-    _devices("shard, regex", lambda l: shard(l, mesh(data=2, model=4), rules.regex(SPLIT))),
+    _gathering("loop", lambda inner: _twice(resident(window(inner, 4), turned, 16)), calls=5),
+    _devices("shard, replicated", lambda inner: shard(inner, mesh(data=8))),
+    _devices("shard, fsdp", lambda inner: shard(inner, mesh(data=4, model=2), rules.fsdp("data", 1))),
+    _devices("shard, regex", lambda inner: shard(inner, mesh(data=2, model=4), rules.regex(SPLIT))),
     _devices("pmap", pmap),
 ]  # fmt: skip
 

@@ -34,7 +34,8 @@ class Case:
         with small.compilations() as self.programs:
             self.trained = self.run(self.jitted.step, self.start)
         with small.compilations() as self.evaluations:
-            self.evaluated = [self.jitted.evaluate(t, self.rows) for t in (self.start, self.trained)]
+            states = self.start, self.trained
+            self.evaluated = [self.jitted.evaluate(train, self.rows) for train in states]
         self.spread_results = {}
 
     @property

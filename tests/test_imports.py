@@ -73,7 +73,7 @@ def breaches(root: Path) -> list[str]:
     found = modules(root)
     wrong = []
     for module, names in found.items():
-        place = (module.split(".") + ["(root)"])[1]
+        place = [*module.split("."), "(root)"][1]
         if place == "(root)":
             wrong += [f"{module} imports {n}" for n in sorted(names) if _outside(n)]
             continue

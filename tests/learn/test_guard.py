@@ -118,7 +118,7 @@ def test_the_counts_name_the_first_bad_step_of_the_row(kinds, total, in_a_row, f
 def test_a_state_that_begins_infinite_may_stay():
     """`reduce_on_plateau` keeps a best value that starts at infinity."""
     tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
-    train, metrics = run(guard(learner(TASK, tx)), batches(0, 0))
+    train, _ = run(guard(learner(TASK, tx)), batches(0, 0))
     assert int(train.extra["guard"].total) == 0
 
 
@@ -183,6 +183,6 @@ def test_inside_a_loop_and_a_window():
 def test_evaluation_and_prediction_are_the_inner_ones():
     inner = learner(TASK, optax.sgd(0.1))
     train, _ = run(guard(inner), batches(0, 0))
-    bare = train.replace(extra={})
-    assert_same_bits(guard(inner).evaluate(train, batches(0)[0]), inner.evaluate(bare, batches(0)[0]))
+    bare, batch = train.replace(extra={}), batches(0)[0]
+    assert_same_bits(guard(inner).evaluate(train, batch), inner.evaluate(bare, batch))
     assert_same_bits(guard(inner).predict(train, None), train.params["w"])

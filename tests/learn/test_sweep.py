@@ -16,7 +16,15 @@ from jdl.learn.sweep import interval, sweep
 from jdl.learn.transforms import jit, loop, resident
 from jdl.models import MLP, from_linen
 from tests.small import (
-    KEY, assert_close, assert_same_bits, batch, compilations, member, message, network, train,
+    KEY,
+    assert_close,
+    assert_same_bits,
+    batch,
+    compilations,
+    member,
+    message,
+    network,
+    train,
 )  # fmt: skip
 
 
@@ -157,7 +165,7 @@ def test_it_trains_like_any_learner():
     looped = jit(loop(resident(many, lambda s, n: (jnp.arange(n) + s) % 16, 8)))
     trained, metrics = looped.step(looped.init(KEY, data), data, 5)
     assert int(trained.step) == 5 and metrics["loss"].value.shape == (2,)
-    both, metrics = train(ensemble(many, 2), batch(), 2)
+    _, metrics = train(ensemble(many, 2), batch(), 2)
     assert metrics["loss"].value.shape == (2, 2)
 
 

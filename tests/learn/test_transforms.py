@@ -10,7 +10,16 @@ import pytest
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
-from tests.small import KEY, assert_close, assert_same_bits, batch, compilations, differ, network, train
+from tests.small import (
+    KEY,
+    assert_close,
+    assert_same_bits,
+    batch,
+    compilations,
+    differ,
+    network,
+    train,
+)
 
 DATA = batch(examples=24)
 

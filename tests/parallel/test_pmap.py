@@ -44,7 +44,7 @@ def mapped(inner, names="data"):
 @pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
 def test_the_numbers_are_those_of_one_device(form, over):
     one = learner(network(), optax.sgd(0.1), FORMS[form])
-    (wide, metrics), (lone, numbers) = (train(l, DATA, 5) for l in (over(one), one))
+    (wide, metrics), (lone, numbers) = (train(each, DATA, 5) for each in (over(one), one))
     assert_close(wide.params, lone.params)
     assert_close(metrics, numbers)
     assert differ(lone.params, jax.jit(one.init)(KEY, DATA).params)
@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_one_device(form, over):
 def test_once_in_double_precision(over, x64):
     data = batch(dtype="float64")
     one = guard(learner(network(), optax.sgd(0.1, momentum=0.9), accumulate(2)))
-    (wide, _), (lone, _) = (train(l, data, 10) for l in (over(one), one))
+    (wide, _), (lone, _) = (train(each, data, 10) for each in (over(one), one))
     assert_close(wide, lone, rtol=1e-9, atol=1e-12)
 
 
@@ -93,8 +93,8 @@ def test_transforms_inside_and_outside():
     one = learner(network(), optax.sgd(0.1))
     lone, _ = train(one, DATA, 5)
     for change in (
-        lambda l: pmap(window(ema(guard(l), 0.9), 3)),
-        lambda l: window(ema(guard(pmap(l)), 0.9), 3),
+        lambda inner: pmap(window(ema(guard(inner), 0.9), 3)),
+        lambda inner: window(ema(guard(pmap(inner)), 0.9), 3),
     ):
         wide, metrics = train(change(one), DATA, 5)
         assert_close(wide.params, lone.params)
@@ -108,7 +108,7 @@ def test_transforms_inside_and_outside():
 
 def test_guard_refuses_on_all_devices_at_once():
     bad = DATA | {"x": DATA["x"].at[3, 0].set(jnp.nan), "mask": jnp.ones(16)}
-    for change in (lambda l: guard(pmap(l)), lambda l: pmap(guard(l))):
+    for change in (lambda inner: guard(pmap(inner)), lambda inner: pmap(guard(inner))):
         wide = change(learner(network(), optax.adam(0.1)))
         after, metrics = train(wide, bad, 3)
         assert not differ(after.params, jax.jit(wide.init)(KEY, bad).params)
@@ -156,7 +156,7 @@ def normalised(axis):
 def test_batch_statistics_over_all_devices(over):
     data = pictures()
     wide, whole = over(normalised("data")), shard(normalised(None), mesh(data=8))
-    (one, _), (other, _) = (train(l, data, 5) for l in (wide, whole))
+    (one, _), (other, _) = (train(each, data, 5) for each in (wide, whole))
     assert_close((one.params, one.state), (other.params, other.state), rtol=1e-4, atol=1e-5)
     assert_close(wide.evaluate(one, data), whole.evaluate(other, data), rtol=1e-4)
 
@@ -164,12 +164,13 @@ def test_batch_statistics_over_all_devices(over):
 def test_without_the_axis_name_each_device_has_its_own():
     """The control, and what the docstring of pmap says."""
     data = pictures()
-    (one, _), (other, _) = (train(l, data, 3) for l in (pmap(normalised(None)), normalised(None)))
+    lone = normalised(None)
+    (one, _), (other, _) = (train(each, data, 3) for each in (pmap(lone), lone))
     assert np.abs(one.params["output"]["kernel"] - other.params["output"]["kernel"]).max() > 1e-3
 
 
 def test_one_program_from_the_first_step_on():
-    for change in (lambda l: l, lambda l: window(guard(l), 3)):
+    for change in (lambda inner: inner, lambda inner: window(guard(inner), 3)):
         wide = jit(change(pmap(learner(network(), optax.adam(0.1)))))
         trained = wide.init(KEY, DATA)
         with compilations() as programs:

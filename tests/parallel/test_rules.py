@@ -44,7 +44,8 @@ def test_replicated_is_everywhere_the_same():
 
 def test_regex_takes_the_first_pattern_and_then_the_rest():
     rule = rules.regex(
-        [("query/kernel", P(None, "model")), ("kernel", P("data"))], otherwise=rules.fsdp(smallest=1)
+        [("query/kernel", P(None, "model")), ("kernel", P("data"))],
+        otherwise=rules.fsdp(smallest=1),
     )
     assert rule("params/query/kernel", (4, 4), MESH) == P(None, "model")
     assert rule("params/dense/kernel", (4, 4), MESH) == P("data")
