@@ -286,7 +286,7 @@ TRANSFORMS = [
     _gathering("stacked", stacked, ROLLED),
     _gathering("loop", lambda inner: _twice(resident(window(inner, 4), turned, 16)), calls=5),
     _devices("shard, replicated", lambda inner: shard(inner, mesh(data=8))),
-    _devices("shard, fsdp", lambda inner: shard(inner, mesh(data=4, model=2), rules.fsdp("data", 1))),
+    _devices("shard, fsdp", lambda inner: shard(inner, mesh(data=4), rules.fsdp(smallest=1))),
     _devices("shard, regex", lambda inner: shard(inner, mesh(data=2, model=4), rules.regex(SPLIT))),
     _devices("pmap", pmap),
 ]  # fmt: skip

@@ -141,7 +141,9 @@ BREACHES = {
         "def f():\n    import jdl.models.mlp",
         "jdl.learn.learner imports jdl.models.mlp",
     ),
-    "learn/game.py": ("from jdl.data.feed import Feed", "jdl.learn.game imports jdl.data.feed.Feed"),
+    "learn/game.py": (
+        "from jdl.data.feed import Feed", "jdl.learn.game imports jdl.data.feed.Feed"
+    ),
     "learn/guard.py": (
         "from jdl.parallel import mesh", "jdl.learn.guard imports jdl.parallel.mesh"
     ),

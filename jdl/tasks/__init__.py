@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.tasks.adversarial import adversarial
+    from jdl.tasks.gan import adversarial
     from jdl.tasks.criteria import (
         binary_cross_entropy,
         cross_entropy,
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
-    "adversarial": "adversarial",
+    "adversarial": "gan",
     "augment": "penalties",
     "binary_classification": "supervised",
     "binary_cross_entropy": "criteria",

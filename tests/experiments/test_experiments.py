@@ -88,7 +88,9 @@ def test_digits_mlp(run):
     assert json.loads((folder / "config.json").read_text())["features"] == [32]
 
 
-@pytest.mark.parametrize(("recipe", "epochs"), [("plain", "1"), ("best", "4")])
+@pytest.mark.parametrize(
+    ("recipe", "epochs"), [("plain", "1"), pytest.param("best", "4", marks=pytest.mark.slow)]
+)
 def test_mnist_cnn_falls_back_to_digits(run, recipe, epochs):
     words = (
         "--epochs",
@@ -117,7 +119,7 @@ def test_mnist_cnn_on_mnist_is_cnn_a(mnist_dir):
     assert made.data.info["sizes"] == {"train": 55_000, "valid": 5_000, "test": 10_000}
 
 
-@pytest.mark.parametrize("recipe", ["stable", "plain"])
+@pytest.mark.parametrize("recipe", ["stable", pytest.param("plain", marks=pytest.mark.slow)])
 def test_gan_ring(run, recipe):
     words = ("--recipe", recipe, "--members", "2", "--steps", "6", "--run.no-report")
     code, out, _, folder = run("gan_ring", *words)

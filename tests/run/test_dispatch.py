@@ -92,6 +92,7 @@ def test_resident_and_streamed_have_the_same_bits(forced, monkeypatch, form):
     assert_same_run(resident, forced(net(0.3), line(), form, 4))
 
 
+@pytest.mark.slow
 def test_resident_and_streamed_have_the_same_bits_with_convolutions(monkeypatch, cnn):
     learner, data = cnn
     monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("step", 3))
