@@ -21,14 +21,14 @@ class Config:
     data_dir: str | None = None
     """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
     recipe: Literal["plain", "best"] = "plain"
-    """"best" adds augmentation, a schedule, normalisation and dropout."""
+    """"best" adds augmentation, a schedule, normalisation and weight decay."""
     split: int = 0
     """Seed of the split (digits: training, validation and test; MNIST: validation)."""
     epochs: int | None = None
     """Passes over the training set; 30 on digits, 10 (best: 12) on MNIST."""
     batch_size: int = 128
     learning_rate: float = 2e-3
-    """Of Adam; the peak of its schedule in the best recipe."""
+    """Of Adam; the best recipe's schedule rises to twice this."""
     average: float = 0.99
     """Decay of the average of the weights that is evaluated."""
 
@@ -51,15 +51,17 @@ def experiment(config: Config) -> jdl.Experiment:
         classes=10,
         padding="VALID" if folder else "SAME",
         batch_norm=best,
-        dropout=0.3 if best else 0.0,
     )
     task = jdl.classification(jdl.from_linen(model))
     rate = config.learning_rate
     if best:
-        task = jdl.augment(task, jdl.data.augment.affine(degrees=10, scale=0.1, shift=2.0))
+        task = jdl.augment(task, jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5))
         steps = epochs * len(data.train["x"]) // config.batch_size
-        rate = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 10, steps)
-    learner = jdl.ema(jdl.learner(task, optax.adam(rate)), config.average)
+        rise = optax.warmup_cosine_decay_schedule(0.0, 2 * rate, steps // 10, steps)
+        tx = optax.adamw(rise, weight_decay=0.01)
+    else:
+        tx = optax.adam(rate)
+    learner = jdl.ema(jdl.learner(task, tx), config.average)
     return jdl.Experiment(
         name="mnist_cnn" if folder else "digits_cnn",
         learner=learner,

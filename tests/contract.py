@@ -236,7 +236,7 @@ OUTERMOST = {
     "pmap equals shard": "there is one way over devices at a time",
 }
 SPLIT = [("out$", PartitionSpec("model"))]
-MASKS = {"pmap equals shard": "each device draws its own mask; pmap must differ from shard"}
+MASKS = {"pmap equals shard": "each device draws for itself, and the masks must differ"}
 
 MODELS = [
     _model("MLP", MODEL, double=True),

@@ -6,18 +6,32 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.learn.ensemble import ensemble
+from jdl.learn.gradient import plain
+from jdl.learn.learner import learner
 from jdl.learn.transforms import jit
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.run.checkpoint import Checkpoints
 from tests import small
-from tests.contract import PLAIN, ROWS, Row, Seen, plainly
+from tests.contract import (
+    MASKS,
+    PLAIN,
+    ROWS,
+    SGD,
+    SMALL,
+    Row,
+    Seen,
+    base,
+    plainly,
+    recorded,
+)
 from tests.small import KEY, assert_close, assert_same_bits
 
 
@@ -119,10 +133,16 @@ def pmap_equals_shard(case):
     assert len(programs) == 1, programs
 
 
-def pmap_differs_from_shard(case):
-    """The control where devices draw for themselves: equality would mean that they do not."""
+def masks_differ_between_devices(case):
+    """Eight devices with the same examples and the same draws would make the step of one."""
+    part = {name: value[:2] for name, value in case.batch.items()} | {"mask": jnp.ones(2)}
+    tiled = {name: jnp.concatenate([value] * 8) for name, value in part.items()}
+    steps = [jax.jit(pmap(case.learner, devices=n).step) for n in (8, 1)]
+    (eight, _), (one, _) = (
+        step(case.start, data) for step, data in zip(steps, (tiled, part), strict=True)
+    )
     with pytest.raises(AssertionError):
-        case.close(case.spread(pmap)[0].params, case.spread(shard)[0].params)
+        case.close(eight.params, one.params)
 
 
 def one_program_for_training_and_one_for_evaluation(case):
@@ -131,6 +151,7 @@ def one_program_for_training_and_one_for_evaluation(case):
 
 
 def inputs_are_not_mutated(case):
+    case.learner.step(case.start, case.batch)  # uncompiled: there a container could be changed
     assert_same_bits((case.start, case.batch), case.before)
     assert small.differ(case.trained.params, case.start.params)
 
@@ -212,8 +233,8 @@ def check(case, properties):
 def test_contract(row, tmp_path):
     case = Case(row, tmp_path)
     check(case, PROPERTIES)
-    if "mask" in row.without.get("pmap equals shard", ""):
-        pmap_differs_from_shard(case)
+    if row.without is MASKS:
+        masks_differ_between_devices(case)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.double], ids=lambda row: row.name)
@@ -227,3 +248,61 @@ def test_each_name_stands_once():
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names))
     assert {name for row in ROWS for name in row.without} <= PROPERTIES.keys()
+
+
+def _broken():
+    """Learners that break one property each, by its name."""
+    whole, draws = base(), iter(range(10**6))
+
+    def drifting(train, batch, *, axis=None):
+        after, metrics = whole.step(train, batch, axis=axis)
+        factor = 1.0 if isinstance(train.step, jax.core.Tracer) else 1.001
+        return after.replace(params=jax.tree.map(lambda w: w * factor, after.params)), metrics
+
+    def unseeded(key, batch):
+        return whole.init(jax.random.fold_in(key, next(draws)), batch)
+
+    def weakly_typed(key, batch):
+        return whole.init(key, batch).replace(step=jnp.asarray(0))
+
+    def typed(train, batch, *, axis=None):
+        after, metrics = whole.step(train, batch, axis=axis)
+        return after.replace(step=train.step + jnp.int32(1)), metrics
+
+    def in_place(train, batch, *, axis=None):
+        after, metrics = whole.step(train, batch, axis=axis)
+        train.params["in"] = after.params["in"]
+        return after, metrics
+
+    def with_an_idle_parameter(key, batch):
+        params, state = SMALL.init(key, batch)
+        return params | {"idle": jnp.ones(2)}, state
+
+    def mean_of_means(loss):
+        def gradient(*args, axis=None):
+            grads, (state, metrics) = plain(loss)(*args)
+            if axis is not None:
+                grads, metrics = jax.lax.pmean(grads, axis), jax.lax.psum(metrics, axis)
+            return grads, (state, metrics)
+
+        return gradient
+
+    return {
+        "jit equals eager": whole._replace(step=drifting),
+        "pmap equals shard": learner(SMALL, SGD, mean_of_means),
+        "same as": learner(SMALL, recorded(optax.sgd(0.1))),
+        "one program": whole._replace(init=weakly_typed, step=typed),
+        "same key": whole._replace(init=unseeded),
+        "gradients": learner(SMALL._replace(init=with_an_idle_parameter), SGD),
+        "inputs": whole._replace(step=in_place),
+    }
+
+
+@pytest.mark.parametrize("name", _broken())
+def test_a_broken_learner_is_seen(name, tmp_path):
+    """The controls: each property fails for a learner that breaks it."""
+    row = Row("broken", lambda around: around(_broken()[name]), PLAIN, same_as=base)
+    case = Case(row, tmp_path)
+    with pytest.raises(ExceptionGroup, match="broken breaks the contract") as info:
+        check(case, {name: PROPERTIES[name]})
+    assert info.value.exceptions[0].__notes__ == [f"the property: {name}"]

@@ -76,11 +76,12 @@ def test_all_floats_share_one_program():
 
 
 def test_other_values_make_groups_and_results_keep_the_order_of_the_points():
-    many = sweep(build, {"width": [4, 8], "learning_rate": [0.1, 0.03]}, seeds=2)
+    # Two by three: the members of the groups, laid end to end, are in quite another order.
+    many = sweep(build, {"learning_rate": [0.1, 0.03], "width": [4, 6, 8]})
     data = batch()
     trained, metrics = train(many, data, 3)
-    assert set(trained.params) == {"width=4", "width=8"}
-    assert trained.params["width=4"]["in"].shape == (4, 3, 4)
+    assert set(trained.params) == {"width=4", "width=6", "width=8"}
+    assert trained.params["width=4"]["in"].shape == (2, 3, 4)
     outputs = many.predict(trained, data)
     for i, point in enumerate(many.points):
         single, last = lone(point, data, 3)

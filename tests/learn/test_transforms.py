@@ -171,10 +171,10 @@ def test_after_one_step_the_average_is_the_weights_in_single_precision_too():
 
 
 def test_the_average_shares_no_memory_with_weights_that_are_donated():
-    averaged = jit(ema(base(), 0.9), donate=True)
-    train = averaged.init(KEY, DATA)
+    train = ema(base(), 0.9).init(KEY, DATA)
+    step = jit(ema(base(), 0.9), donate=True).step
     for _ in range(3):
-        train, _ = averaged.step(train, DATA)
+        train, _ = step(train, DATA)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(train))
 
 

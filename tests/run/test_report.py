@@ -1,6 +1,6 @@
 """A run's page says what the run came to, needs nothing else, and its pictures show the numbers."""
 
-# ruff: noqa: RUF001  (the dash of a range is meant)
+
 import base64
 import json
 import math

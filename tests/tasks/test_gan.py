@@ -52,7 +52,7 @@ def test_losses_are_those_of_the_non_saturating_game():
     for name in ("g", "d"):
         z = jax.random.normal(spy(name), (6, 3))
         fake[name] = np.asarray(makes.predict(params, state, {"z": z}))
-    logit = lambda x: np.square(x) @ np.asarray(params["discriminator"]["a"])  # noqa: E731
+    logit = lambda x: np.square(x) @ np.asarray(params["discriminator"]["a"])
     got, _ = makes.loss(params, state, REAL, KEY, train=True)
     np.testing.assert_allclose(got.value, softplus(-logit(fake["g"])).mean(), rtol=1e-5)
     got, (_, metrics) = judges.loss(params, state, REAL, KEY, train=True)
