@@ -4,8 +4,10 @@ import os
 
 # Before jax starts its backend. Setting it here, not in a fixture, also covers the doctests.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs here are small and run a few times: nearly all the time would go into optimizing them.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
 ).strip()
 os.environ.pop("JDL_DATA_DIR", None)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
 
@@ -45,6 +46,13 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
         shape = train.key.shape
+        if any(leaf.shape[: len(shape)] != shape for leaf in jax.tree.leaves(train.params)):
+            raise error(
+                "guard",
+                expected=f"parameters with all {shape} members on their leading axes",
+                got="a sweep whose members are in groups",
+                fix="leave this guard out: a sweep guards each of its members itself",
+            )
         none = jnp.full(shape, -1, jnp.int32)
         zero = jnp.zeros(shape, jnp.int32)
         return put(train, "guard", Refusals(zero, zero, none, none))

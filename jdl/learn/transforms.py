@@ -120,25 +120,27 @@ def ema(inner: Learner, decay: float) -> Learner:
 
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
-        count = jnp.zeros(train.key.shape, jnp.int32)
+        averaged, members = (train.params, train.state), train.key.ndim
+        # One for each member of each leaf: the groups of a sweep have members of their own.
+        count = jax.tree.map(lambda x: jnp.zeros(x.shape[:members], jnp.int32), averaged)
         # Copies: the average must not share buffers with weights that a step donates.
-        average = jax.tree.map(jnp.copy, (train.params, train.state))
+        average = jax.tree.map(jnp.copy, averaged)
         return put(train, "ema", {"count": count, "average": average})
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         train, memory = take(train, "ema")
         train, metrics = inner.step(train, batch, axis=axis)
-        count = memory["count"] + 1
-        # Not 1 - d ** t, which loses its digits when d is close to 1.
-        rate = (1 - decay) / -jnp.expm1(count * jnp.log1p(-(1 - decay)))
+        count = jax.tree.map(lambda c: c + 1, memory["count"])
 
-        def move(average: Any, new: Any) -> Any:
+        def move(count: Any, average: Any, new: Any) -> Any:
             if not tree.is_float(new):
                 return new
+            # Not 1 - d ** t, which loses its digits when d is close to 1.
+            rate = (1 - decay) / -jnp.expm1(count * jnp.log1p(-(1 - decay)))
             per_leaf = rate.reshape(rate.shape + (1,) * (new.ndim - rate.ndim))
             return (average + per_leaf * (new - average)).astype(new.dtype)
 
-        average = jax.tree.map(move, memory["average"], (train.params, train.state))
+        average = jax.tree.map(move, count, memory["average"], (train.params, train.state))
         return put(train, "ema", {"count": count, "average": average}), metrics
 
     def averaged(train: TrainState) -> TrainState:

@@ -27,8 +27,8 @@ def fsdp(axis: str = "data", smallest: int = 2**10) -> Rule:
 
     >>> from jdl.parallel.mesh import mesh
     >>> import jax
-    >>> fsdp()("params/dense/kernel", (30, 8000), mesh(data=len(jax.devices())))
-    PartitionSpec(None, 'data')
+    >>> tuple(fsdp()("params/dense/kernel", (30, 8000), mesh(data=len(jax.devices()))))
+    (None, 'data')
     """
 
     def rule(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
@@ -56,8 +56,8 @@ def regex(rules: Sequence[tuple[str, PartitionSpec]], otherwise: Rule | None = N
     """The spec of the first pattern found in a leaf's path; `otherwise` (replicated) for the rest.
 
     >>> rule = regex([("attention/.*/kernel", PartitionSpec(None, "model"))])
-    >>> rule("params/attention/query/kernel", (8, 8), None)
-    PartitionSpec(None, 'model')
+    >>> tuple(rule("params/attention/query/kernel", (8, 8), None))
+    (None, 'model')
     """
     rest = otherwise or replicated()
 

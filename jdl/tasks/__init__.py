@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.tasks.gan import adversarial
     from jdl.tasks.criteria import (
         binary_cross_entropy,
         cross_entropy,
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
         soft_cross_entropy,
         squared_error,
     )
+    from jdl.tasks.gan import adversarial
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 

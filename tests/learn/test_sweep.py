@@ -11,9 +11,10 @@ from flax import linen as nn
 
 from jdl import tasks
 from jdl.learn.ensemble import ensemble
+from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.sweep import interval, sweep
-from jdl.learn.transforms import jit, loop, resident
+from jdl.learn.transforms import ema, jit, loop, resident
 from jdl.models import MLP, from_linen
 from tests.small import (
     KEY,
@@ -168,6 +169,21 @@ def test_it_trains_like_any_learner():
     assert int(trained.step) == 5 and metrics["loss"].value.shape == (2,)
     _, metrics = train(ensemble(many, 2), batch(), 2)
     assert metrics["loss"].value.shape == (2, 2)
+
+
+def test_an_average_around_groups_and_a_guard_that_is_not_needed():
+    grid = {"learning_rate": [0.1, 0.03], "width": [4, 8]}
+    trained, _ = train(ema(sweep(build, grid), 0.9), batch(), 3)
+    inside, _ = train(sweep(lambda **values: ema(build(**values), 0.9), grid), batch(), 3)
+    for label, average in trained.extra["ema"]["average"][0].items():
+        own = inside.extra["sweep"][label]["extra"]["ema"]["average"][0]
+        assert_close(average, own)
+    text = message(lambda: guard(sweep(build, grid)).init(KEY, batch()))
+    assert text == (
+        "guard\n  expected: parameters with all (4,) members on their leading axes\n"
+        "  got:      a sweep whose members are in groups\n"
+        "  fix:      leave this guard out: a sweep guards each of its members itself"
+    )
 
 
 def test_the_table_has_mean_and_interval_over_seeds():

@@ -1,6 +1,5 @@
 """A run's page says what the run came to, needs nothing else, and its pictures show the numbers."""
 
-
 import base64
 import json
 import math
