@@ -3,6 +3,8 @@ PY ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Tests of one file share compiled programs; the longest files begin first (tests/conftest.py).
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: train test test-all lint types bench clean
 .DEFAULT_GOAL := help
@@ -30,10 +32,10 @@ train: $(VENV)/.train
 	$(BIN)/python experiments/mnist_cnn.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD) -m "not slow"
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) --timeout 1800
+	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD) --timeout 1800
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

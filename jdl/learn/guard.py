@@ -35,7 +35,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
-    >>> line = guard(jdl.learner(jdl.regression(model), optax.adam(0.1)))
+    >>> line = jdl.jit(guard(jdl.learner(jdl.regression(model), optax.adam(0.1))))
     >>> batch = {"x": jnp.ones((2, 1)), "y": jnp.full((2, 1), jnp.nan)}
     >>> train = line.init(jax.random.key(0), batch)
     >>> after, metrics = line.step(train, batch)

@@ -19,7 +19,7 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
 
     >>> import jdl
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
-    >>> line = learner(jdl.regression(model), optax.sgd(0.1))
+    >>> line = jdl.jit(learner(jdl.regression(model), optax.sgd(0.1)))
     >>> batch = {"x": jnp.array([[0.0], [1.0]]), "y": jnp.array([[1.0], [3.0]])}
     >>> train = line.init(jax.random.key(0), batch)
     >>> for _ in range(300):

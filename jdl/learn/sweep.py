@@ -60,7 +60,8 @@ def sweep(
     ...     return jdl.learner(jdl.regression(model), optax.sgd(learning_rate))
     >>> many = sweep(build, {"learning_rate": [0.1, 0.01]}, seeds=3)
     >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
-    >>> train, metrics = many.step(many.init(jax.random.key(0), batch), batch)
+    >>> compiled = jdl.jit(many)
+    >>> train, metrics = compiled.step(compiled.init(jax.random.key(0), batch), batch)
     >>> metrics["loss"].value.shape, many.points[-1]
     ((6,), {'learning_rate': 0.01, 'seed': 2})
     """

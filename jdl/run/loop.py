@@ -48,7 +48,7 @@ def fit(
     Raises `InputError` for what cannot be trained on, `Diverged` when the numbers stay non-finite,
     and after Ctrl-C `Interrupted`, a KeyboardInterrupt, once everything is saved.
 
-    >>> import jdl, optax
+    >>> import jdl, optax, numpy as np
     >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
@@ -130,7 +130,7 @@ def steps(
     Nothing is logged, saved or read back. `start` goes on from a state, step and moments included.
     With `donate` each state is gone as soon as the next is asked for.
 
-    >>> import jdl, optax, itertools
+    >>> import itertools, jdl, optax, numpy as np
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
     >>> data = {"x": np.ones((8, 1), np.float32), "y": np.ones((8, 1), np.float32)}

@@ -121,7 +121,7 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
 def test_activation_memory_shrinks_with_the_number_of_parts(name):
     module, data = LARGE[name]
     task = tasks.classification(from_linen(module))

@@ -138,7 +138,13 @@ def ours(rate, learning_rate=0.1):
 
 
 @pytest.mark.parametrize(
-    "make, name", [(peaked, "peak"), (dropping, "rate"), (checking, "rate"), (ours, "rate")]
+    "make, name",
+    [
+        (peaked, "peak"),
+        pytest.param(dropping, "rate", marks=pytest.mark.slow),
+        pytest.param(checking, "rate", marks=pytest.mark.slow),
+        (ours, "rate"),
+    ],
 )
 def test_a_float_that_is_refused_becomes_a_group_and_is_logged(make, name, caplog):
     data = batch()
