@@ -2,9 +2,12 @@
 
 command   python experiments/gan_ring.py [--recipe plain]
 data      generated: eight Gaussians of width 0.05 on a circle of radius 1
+device    CPU, 2 cores
+time      90 s (plain: 75 s)
+expect    all 8 Gaussians found by all 8 members (plain: from 0 to 8, five on average)
 
-`--recipe plain` is the pair as it was first published: it loses some of the eight. The R1 penalty,
-a faster second moment and averaged weights find them all.
+`--recipe plain` is the pair as it was first published, with Adam's own moments: it loses some of
+the eight. The R1 penalty, faster moments and averaged weights find them all.
 """
 
 import dataclasses
@@ -51,7 +54,8 @@ def experiment(config: Config) -> jdl.Experiment:
     makes, judges = jdl.tasks.adversarial(
         generator, discriminator, latent=16, r1=0.1 if stable else 0.0
     )
-    adam = optax.adam(config.learning_rate, b1=0.5, b2=0.99 if stable else 0.999)
+    moments = {"b1": 0.5, "b2": 0.99} if stable else {}
+    adam = optax.adam(config.learning_rate, **moments)
     pair = jdl.game(
         discriminator=jdl.Player(judges, adam),
         generator=jdl.Player(makes, adam),
@@ -101,7 +105,13 @@ def pictures(result: jdl.Result) -> dict[str, Any]:
         if index < len(made):
             axis.scatter(*made[index].T, s=2, color="tab:blue", label="generated")
             axis.set_title(f"member {index}: {modes_found(made[index])} of {MODES}", fontsize=10)
-    axes[0].legend(loc="center", markerscale=4, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        markerscale=4,
+        frameon=False,
+    )
     return {"samples": figure}
 
 

@@ -2,6 +2,9 @@
 
 command   python experiments/linear_regression.py
 data      four points, X = [[1, 2], [2, 3], [3, 4], [4, 5]], y = [1, 2, 3, 4]
+device    CPU, 2 cores
+time      5 s
+expect    w = (0.6667, 0.3333), b = -0.3333; at [5, 6] and [6, 7]: 5.0000, 6.0000
 
 Many weights fit this rank-deficient data exactly. Descent from zero finds the shortest of them,
 w = (2/3, 1/3), b = -1/3. It diverges above a learning rate of 2 / lambda_max = 0.0458:

@@ -2,6 +2,9 @@
 
 command   python experiments/xor.py
 data      the four rows of the truth table
+device    CPU, 2 cores
+time      6 s
+expect    20 of 20 members below 0.01 MSE, the worst at 0.00016
 """
 
 import dataclasses

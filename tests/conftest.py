@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.pop("JDL_DATA_DIR", None)
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -45,3 +46,29 @@ def mnist_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no MNIST files: set JDL_TEST_DATA to a folder that holds mnist/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def program_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for compiled programs, so that the same one is compiled once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def kept_programs(program_store: Path) -> Iterator[None]:
+    """Compiled programs are kept while a module's tests run, by the command line's settings."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(program_store / "jdl" / "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -4,7 +4,8 @@ A new one is done when its row is here. `test_contract.py` holds the properties 
 have; what a row cannot have stands beside it with the reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ class Row(NamedTuple):
     eager: int = 0
     """Calls that are made without compiling, where ten steps would take long."""
     tolerance: float = 1e-5
-    without: dict[str, str] = {}  # noqa: RUF012
+    without: Mapping[str, str] = MappingProxyType({})
     """Properties that do not hold, and why."""
     mapped: Callable[[Around], Learner] | None = None
     """The learner under pmap where it is built differently there."""

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import jdl
 from jdl.core.types import Learner, Mean, TrainState
@@ -17,30 +15,6 @@ from jdl.run.log import read, without_clocks
 from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def program_store(tmp_path_factory: Any) -> Path:
-    """A home for compiled programs, so that the same one is compiled once for all tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kept_programs(program_store: Path) -> Any:
-    """Compiled programs are kept while a module's tests run, by the command line's settings."""
-    settings = {
-        "jax_compilation_cache_dir": str(program_store / "jdl" / "xla"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def quiet(**given: Any) -> jdl.Options:

@@ -14,7 +14,9 @@ import jdl
 from jdl import cli
 from jdl.core.check import within
 from tests import small
-from tests.running import ROOT, classes, counter, kept_programs, line, net, program_store, quiet  # noqa: F401
+from tests.running import ROOT, classes, counter, line, net, quiet
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 MNIST = ROOT / "experiments" / "mnist_cnn.py"
 

@@ -18,7 +18,9 @@ import jdl
 from jdl import cli
 from jdl.run.log import read
 from tests import small
-from tests.running import ROOT, content, kept_programs, program_store, rows  # noqa: F401
+from tests.running import ROOT, content, rows
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 # Raw 8-bit pictures: jdl predict has to do to its inputs what was done to the training set.
 FILE = '''"""Two classes in 4x4 pictures, bright and dark."""
@@ -415,6 +417,13 @@ def test_a_sweep_prints_its_table_best_first(call, file):
     assert [row["learning_rate"] for row in table["rows"]] == [1e-2, 1e-7]
     assert table["rows"][0]["mean"] >= table["rows"][1]["mean"]
 
+    code, out, _ = call("evaluate", "runs/bright-sweep/1")
+    assert code == 0
+    assert "± " in out.splitlines()[0] and "of 4 members, n " in out.splitlines()[0]
+    assert len(jdl.load("runs/bright-sweep/1").learner.points) == 4
+    code, _, err = call("predict", "runs/bright-sweep/1", "any.npz")
+    assert code == 2 and "a sweep, whose members are different learners" in err
+
 
 @pytest.mark.parametrize(
     ("words", "fragment"),
@@ -455,7 +464,7 @@ def test_a_stopped_command_prints_the_one_that_resumes(
     call,
     file,
     tmp_path,
-    program_store,  # noqa: F811
+    program_store,
     number,
     code,
 ):
@@ -495,7 +504,7 @@ def test_a_stopped_command_prints_the_one_that_resumes(
     )
 
 
-def test_an_experiment_is_a_program_too(file, tmp_path, program_store):  # noqa: F811
+def test_an_experiment_is_a_program_too(file, tmp_path, program_store):
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

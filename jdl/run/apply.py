@@ -36,7 +36,8 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     check_arrays(data, name="evaluation data")
     count = jax.jit(result.learner.evaluate)
     put = placement(result.train)
-    parts = [count(result.train, put(b)) for b in evaluation_batches(data, batch_size)]
+    size = _whole(batch_size, result.train)
+    parts = [count(result.train, put(b)) for b in evaluation_batches(data, size)]
     return measure.show(add_on_host(parts))
 
 
@@ -48,15 +49,22 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
     examples = tree.leading(data)
-    _check_fit(result, {name: value[:batch_size] for name, value in data.items()})
+    size = _whole(batch_size, result.train)
+    _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
     call, put = jax.jit(result.learner.predict), placement(result.train)
     axis = result.train.key.ndim
     outputs = []
-    for batch in evaluation_batches(data, batch_size):
+    for batch in evaluation_batches(data, size):
         batch = batch if "mask" in data else {k: v for k, v in batch.items() if k != "mask"}
         outputs.append(jax.device_get(call(result.train, put(batch))))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
+
+
+def _whole(batch_size: int, train: TrainState) -> int:
+    """The batch size, raised to a multiple of the devices, which then divide it."""
+    devices = len(jax.tree.leaves(train.params)[0].sharding.device_set)
+    return -(-batch_size // devices) * devices
 
 
 def evaluator(

@@ -19,6 +19,7 @@ from jdl.run.apply import Result, evaluate, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
 from jdl.run.folder import RunFolder, cannot_write, next_run, write_json
 from jdl.run.inputs import read_inputs
+from jdl.run.log import without_clocks
 from jdl.run.signals import Interrupted
 
 
@@ -128,10 +129,12 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
     test = getattr(made.data, "test", None)
     if test is None:
         rows = [row for row in result.history if row["split"] == "valid"] or result.history
-        numbers = {k: v for k, v in rows[-1].items() if isinstance(v, float)} if rows else {}
+        numbers = without_clocks(rows[-1]) if rows else {}
+        for key in ("step", "epoch", "split"):
+            numbers.pop(key, None)
+        means = {k: np.mean(v) for k, v in numbers.items()}
         print(
-            f"step {int(result.train.step)}: "
-            + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items())
+            f"step {int(result.train.step)}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items())
         )
         return numbers
     data = test()
@@ -181,6 +184,13 @@ def predict_command(given: list[str]) -> int | None:
     options = flags.small(rest, {"--out": None, "--experiment": None})
     flags.set_up(True)
     folder, made = opened(run, experiment=options["--experiment"])
+    if "sweep" in folder.config():
+        raise error(
+            run,
+            expected="the run of one learner, or of an ensemble",
+            got="a sweep, whose members are different learners",
+            fix="train the point you want with jdl train, or use jdl.predict in Python",
+        )
     info = getattr(made.data, "info", {})
     result = restored(folder, made)
     outputs = np.asarray(predict(result, read_inputs(Path(source), info)))

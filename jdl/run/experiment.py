@@ -16,6 +16,7 @@ from jdl.core.check import error
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
+from jdl.learn.sweep import Sweep, sweep
 from jdl.run.apply import Result
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
@@ -86,7 +87,22 @@ def opened(
     """The folder of a run and its experiment, made again from the recorded configuration."""
     folder = RunFolder(run).open()
     module = from_file(folder.check_experiment() if experiment is None else experiment)
-    return folder, module.experiment(revived(module.Config, folder.config()))
+    values = folder.config()
+    config = revived(module.Config, values)
+    made = module.experiment(config)
+    if "sweep" in values:
+        many = swept(module, config, values["sweep"], values["run"]["seeds"])
+        made = dataclasses.replace(made, learner=many)
+    return folder, made
+
+
+def swept(module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int) -> Sweep:
+    """The learners of an experiment at every point of a grid of its fields, as one."""
+
+    def build(**point: Any) -> Learner:
+        return module.experiment(dataclasses.replace(config, **point)).learner
+
+    return sweep(build, grid, seeds)
 
 
 def restored(folder: RunFolder, made: Experiment) -> Result:

@@ -1,5 +1,6 @@
 """What a run will do, worked out and checked before anything is trained or written."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from jdl.data.records import Data
 from jdl.learn.guard import guard
 from jdl.learn.transforms import window
 from jdl.run.record import Best, guards
+
+log = logging.getLogger("jdl")
 
 Arrays = Mapping[str, Any]
 
@@ -49,10 +52,23 @@ def feeds(
         data = Feed(data, batch_size, seed)
     if isinstance(data.data, dict):
         check_arrays(data.data, name="training data")
+        _notice_pixels(data.data)
     if valid is not None:
         valid = as_arrays(valid, name="validation data")
         check_arrays(valid, name="validation data")
     return data, valid
+
+
+def _notice_pixels(data: Arrays) -> None:
+    """Raw 8-bit pictures train badly, and without an error: say so."""
+    for name, value in data.items():
+        if value.dtype == np.uint8 and value.ndim == 4:
+            log.warning(
+                'training data["%s"]: 8-bit pictures with values up to %d; most networks train '
+                "better on x.astype(np.float32) / 255",
+                name,
+                value.max(),
+            )
 
 
 class Plan(NamedTuple):

@@ -10,14 +10,12 @@ from jdl.core.check import error
 from jdl.run import flags
 from jdl.run.apply import evaluate
 from jdl.run.commands import explained, recorded_config, run_folder
-from jdl.run.experiment import Experiment, from_file
+from jdl.run.experiment import Experiment, from_file, swept
 from jdl.run.folder import RunFolder, write_json
 
 
 def sweep_command(given: list[str]) -> int | None:
     """`jdl sweep FILE.py --sweep.learning-rate 1e-4,1e-3 ...`."""
-    from jdl.learn.sweep import sweep
-
     file, rest = flags.first(
         given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
     )
@@ -47,10 +45,7 @@ def sweep_command(given: list[str]) -> int | None:
                     fix="train once for each value: all members of a sweep see the same batches",
                 )
 
-    def build(**point: Any) -> Any:
-        return module.experiment(dataclasses.replace(config, **point)).learner
-
-    many = sweep(build, grid, run.seeds)
+    many = swept(module, config, grid, run.seeds)
     learner = flags.on_mesh(many, run)
     place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "rule": run.rule}
     with run_folder(run, f"{first.name}-sweep", command) as (path, resume):

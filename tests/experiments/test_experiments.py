@@ -14,7 +14,9 @@ from jdl import cli
 from jdl.core import tree
 from jdl.run.dispatch import Dispatch, Programs
 from jdl.run.experiment import from_file
-from tests.running import ROOT, kept_programs, program_store, rows  # noqa: F401
+from tests.running import ROOT, rows
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 FILES = sorted((ROOT / "experiments").glob("*.py"))
 BY_NAME = {path.stem: path for path in FILES}

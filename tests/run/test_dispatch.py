@@ -13,16 +13,9 @@ from jdl.run import dispatch, loop
 from jdl.run.dispatch import Dispatch, Programs
 from jdl.run.folder import RunFolder
 from tests import small
-from tests.running import (  # noqa: F401
-    assert_same_run,
-    classes,
-    dropout_net,
-    kept_programs,
-    line,
-    net,
-    program_store,
-    quiet,
-)
+from tests.running import assert_same_run, classes, dropout_net, line, net, quiet
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 
 class Source:

@@ -11,15 +11,9 @@ import jdl
 from jdl.run import experiment
 from jdl.run.folder import RunFolder
 from tests import small
-from tests.running import (  # noqa: F401
-    assert_same_run,
-    content,
-    counter,
-    kept_programs,
-    line,
-    program_store,
-    quiet,
-)
+from tests.running import content, counter, line, quiet
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 FILE = '''"""A tiny experiment."""
 import dataclasses

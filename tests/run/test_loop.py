@@ -16,19 +16,19 @@ from jdl.core.check import Diverged, InputError
 from jdl.core.types import Learner
 from jdl.run.record import guards
 from tests import small
-from tests.running import (  # noqa: F401
+from tests.running import (
     assert_same_run,
     classes,
     content,
     counter,
     dropout_net,
-    kept_programs,
     line,
     net,
-    program_store,
     quiet,
     saved,
 )
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 
 def fit(learner, data=None, **given):
@@ -213,6 +213,22 @@ def test_arrays_are_not_changed_and_may_be_changed_meanwhile(plain_run):
     small.assert_same_bits(data, kept)
 
 
+def test_raw_pictures_are_noticed(caplog):
+    x = np.zeros((8, 4, 4, 1), np.uint8)
+    x[3] = 200
+    model = jdl.from_linen(jdl.models.MLP((), outputs=1))
+    learner = jdl.learner(jdl.regression(model), optax.sgd(0.0))
+    with caplog.at_level(logging.WARNING, "jdl"):
+        jdl.fit(
+            learner,
+            {"x": x, "y": np.zeros((8, 1), np.float32)},
+            batch_size=8,
+            epochs=1,
+            options=quiet(),
+        )
+    assert 'training data["x"]: 8-bit pictures with values up to 200' in caplog.text
+
+
 def test_64_bit_numbers_are_cast_with_one_line(caplog):
     wide = {"x": classes()["x"].astype(np.float64), "y": classes()["y"].astype(np.int64)}
     with caplog.at_level(logging.WARNING, "jdl"):
@@ -256,6 +272,22 @@ def test_eight_devices_agree_with_one():
     assert jdl.evaluate(wide, line(21))["loss"] == pytest.approx(
         jdl.evaluate(one, line(21))["loss"], rel=1e-5
     )
+
+
+def test_any_number_of_devices_evaluates_and_predicts():
+    six = jax.sharding.Mesh(np.array(jax.devices()[:6]), ("data",))
+    wide = fit(jdl.shard(net(), six), batch_size=12, epochs=1)
+    one = wide._replace(learner=net(), train=jax.device_put(wide.train, jax.devices()[0]))
+    for batch_size in (512, 5):
+        assert jdl.evaluate(wide, line(21), batch_size=batch_size)["loss"] == pytest.approx(
+            jdl.evaluate(one, line(21))["loss"], rel=1e-5
+        )
+        np.testing.assert_allclose(
+            jdl.predict(wide, line(7)["x"], batch_size=batch_size),
+            jdl.predict(one, line(7)["x"]),
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 def test_an_ensemble_has_members_in_every_number():

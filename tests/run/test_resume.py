@@ -19,21 +19,20 @@ from jdl.run.log import read
 from jdl.run.record import Record
 from jdl.run.signals import Interrupted
 from tests import small
-from tests.running import (  # noqa: F401
+from tests.running import (
     ROOT,
     assert_same_run,
     classes,
     content,
     counter,
     dropout_net,
-    kept_programs,
     line,
-    net,
-    program_store,
     quiet,
     rows,
     saved,
 )
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 # 60 examples in batches of 8 for 4 epochs: 30 steps; rows at 7, 14, ..., evaluations at 5, 10, ...
 OPTIONS = quiet(log_every=7, evaluate_every=5, save_seconds=1e9)
@@ -157,15 +156,15 @@ def test_patience_runs_out_at_the_same_step(tmp_path, stop_at, step):
 def test_more_epochs_go_on_where_the_run_ended(tmp_path, whole):
     # 14 epochs are 105 steps, 28 are 210: both end on a row and on an evaluation.
     options = {"options": quiet(log_every=7, evaluate_every=5), "best": None}
-    train(tmp_path / "run", net(), epochs=14, **options)
-    longer = train(tmp_path / "run", net(), epochs=28, **options)
+    train(tmp_path / "run", small_net(), epochs=14, **options)
+    longer = train(tmp_path / "run", small_net(), epochs=28, **options)
     assert int(longer.train.step) == 210
-    assert_same_run(longer, train(None, net(), epochs=28, **options))
+    assert_same_run(longer, train(None, small_net(), epochs=28, **options))
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["fit"]["epochs"] == 28
 
 
-def net():  # noqa: F811
+def small_net():
     """The classifier without dropout, quicker to compile."""
     model = jdl.from_linen(jdl.models.MLP((4,), outputs=2))
     return jdl.learner(jdl.classification(model), optax.adam(1e-2))
@@ -254,7 +253,7 @@ jdl.fit(
 """
 
 
-def test_killed_without_warning_and_resumed_is_the_same_run(tmp_path, program_store):  # noqa: F811
+def test_killed_without_warning_and_resumed_is_the_same_run(tmp_path, program_store):
     folder = tmp_path / "run"
     program = tmp_path / "killed.py"
     program.write_text(KILLED)

@@ -9,15 +9,9 @@ import pytest
 import jdl
 from jdl.run.signals import Interrupted, Signals
 from tests import small
-from tests.running import (  # noqa: F401
-    content,
-    kept_programs,
-    line,
-    net,
-    program_store,
-    quiet,
-    saved,
-)
+from tests.running import content, line, net, quiet, saved
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 
 def raised(number):

@@ -45,12 +45,10 @@ def test_losses_are_those_of_the_non_saturating_game():
     makes, judges, params, state = tasks()
     fake = {}
 
-    def spy(name):
-        # The generator's draw is found by predicting from the same noise as the loss draws.
-        return jax.random.split(jax.random.split(KEY, 2 if name == "g" else 3)[0])[0]
-
-    for name in ("g", "d"):
-        z = jax.random.normal(spy(name), (6, 3))
+    for name, parts in (("g", 2), ("d", 3)):
+        # The noise that the loss draws: from the first of so many keys, split once more.
+        draw, _ = jax.random.split(jax.random.split(KEY, parts)[0])
+        z = jax.random.normal(draw, (6, 3))
         fake[name] = np.asarray(makes.predict(params, state, {"z": z}))
     logit = lambda x: np.square(x) @ np.asarray(params["discriminator"]["a"])
     got, _ = makes.loss(params, state, REAL, KEY, train=True)
