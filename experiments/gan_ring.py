@@ -54,8 +54,8 @@ def experiment(config: Config) -> jdl.Experiment:
     makes, judges = jdl.tasks.adversarial(
         generator, discriminator, latent=16, r1=0.1 if stable else 0.0
     )
-    moments = {"b1": 0.5, "b2": 0.99} if stable else {}
-    adam = optax.adam(config.learning_rate, **moments)
+    b1, b2 = (0.5, 0.99) if stable else (0.9, 0.999)
+    adam = optax.adam(config.learning_rate, b1, b2)
     pair = jdl.game(
         discriminator=jdl.Player(judges, adam),
         generator=jdl.Player(makes, adam),

@@ -81,14 +81,22 @@ def _good(before: TrainState, after: TrainState, metrics: Metrics) -> jax.Array:
 
     A leaf that was not finite before the step (a "best so far" that starts at infinity) may stay.
     """
-    members = metrics["loss"].total.ndim
-    checks = [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
+    good = reduce(
+        jnp.logical_and, [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
+    )
     old = jax.tree.leaves(_content(before))
     for was, now in zip(old, jax.tree.leaves(_content(after)), strict=True):
         if not tree.is_key(now) and tree.is_float(now):
-            fine = jnp.isfinite(now) | ~jnp.isfinite(was)
-            checks.append(jnp.all(fine, axis=tuple(range(members, fine.ndim))))
-    return reduce(jnp.logical_and, checks)
+            # One leaf after the other: all at once they take threads of XLA's CPU runtime from
+            # the backward pass (6 to 10 % of CNN A's step on 2 cores).
+            fine = (jnp.isfinite(now) | ~jnp.isfinite(was)) & _like(good, now)
+            good = jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
+    return good
+
+
+def _like(good: jax.Array, leaf: jax.Array) -> jax.Array:
+    """One answer per member, in a shape that meets a leaf with the members in front."""
+    return good.reshape(good.shape + (1,) * (leaf.ndim - good.ndim))
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:
