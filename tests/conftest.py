@@ -24,7 +24,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ("test_contract", "test_resume", "test_cli", "test_pmap", "test_sweep", "test_loop")
+LONGEST = (
+    *("test_contract", "test_contract_models", "test_resume", "test_cli", "test_pmap"),
+    *("test_sweep", "test_loop"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """The table of the contract: every model, task and learner transform once, in its smallest form.
 
-A new one is done when its row is here. `test_contract.py` holds the properties that each row must
-have; what a row cannot have stands beside it with the reason.
+A new one is done when its row is here or, for a family of models, in `families/`. The properties
+that each row must have are in `properties.py`; what a row cannot have stands beside it, with the
+reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -177,11 +178,11 @@ def _bilinear(sign: float) -> Task:
     return Task(init, loss, predict)
 
 
-def _model(name: str, model: Any, batch: Any = DENSE, **more: Any) -> Row:
-    return _task(name, tasks.classification(model), batch, **more)
+def model_row(name: str, model: Any, batch: Any = DENSE, **more: Any) -> Row:
+    return task_row(name, tasks.classification(model), batch, **more)
 
 
-def _task(name: str, task: Task, batch: Any = DENSE, **more: Any) -> Row:
+def task_row(name: str, task: Task, batch: Any = DENSE, **more: Any) -> Row:
     return Row(name, lambda around: around(learner(task, SGD)), batch, **more)
 
 
@@ -240,29 +241,29 @@ SPLIT = [("out$", PartitionSpec("model"))]
 MASKS = {"pmap equals shard": "each device draws for itself, and the masks must differ"}
 
 MODELS = [
-    _model("MLP", MODEL, double=True),
-    _model("CNN", from_linen(CNN((2,), (4,), 3, activation="tanh")), IMAGES, tolerance=1e-4),
+    model_row("MLP", MODEL, double=True),
+    model_row("CNN", from_linen(CNN((2,), (4,), 3, activation="tanh")), IMAGES, tolerance=1e-4),
     Row(
         "CNN with BatchNorm", _normalised(None), UNMASKED, tolerance=1e-4,
         mapped=_normalised("data"), double=True,
     ),
-    _model("MLP with dropout", from_linen(MLP((5,), 3, "tanh", dropout=0.5)), without=MASKS),
-    _model("from_nnx", from_nnx(NnxNet)),
-    _model("from_functions", _plain_functions()),
+    model_row("MLP with dropout", from_linen(MLP((5,), 3, "tanh", dropout=0.5)), without=MASKS),
+    model_row("from_nnx", from_nnx(NnxNet)),
+    model_row("from_functions", _plain_functions()),
 ]  # fmt: skip
 
 TASKS = [
-    _task("regression", tasks.regression(MODEL), REAL),
-    _task("binary_classification", tasks.binary_classification(MODEL), BINARY),
-    _task("a triple of the user's", _triple(), REAL),
-    _task("l1", tasks.l1(SMALL, 0.01), PLAIN),
-    _task("l2", tasks.l2(SMALL, 0.01), PLAIN),
-    _task("label_smoothing", tasks.label_smoothing(CLASSES, 0.1)),
-    _task(
+    task_row("regression", tasks.regression(MODEL), REAL),
+    task_row("binary_classification", tasks.binary_classification(MODEL), BINARY),
+    task_row("a triple of the user's", _triple(), REAL),
+    task_row("l1", tasks.l1(SMALL, 0.01), PLAIN),
+    task_row("l2", tasks.l2(SMALL, 0.01), PLAIN),
+    task_row("label_smoothing", tasks.label_smoothing(CLASSES, 0.1)),
+    task_row(
         "mixup", tasks.mixup(CLASSES, 0.3),
         without={"pmap equals shard": "an example's partner is one of its own device's examples"},
     ),
-    _task(
+    task_row(
         "augment", tasks.augment(SMALL, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)),
         PLAIN, without=MASKS,
     ),

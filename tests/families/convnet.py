@@ -1,0 +1,15 @@
+"""Convolutional networks."""
+
+from jdl.models import CNN, from_linen
+from tests.contract import IMAGES, model_row
+
+ROWS = [
+    # CNN B of the scope: no hidden layer.
+    model_row(
+        "CNN without a hidden layer",
+        from_linen(CNN((2,), (), 3, activation="tanh")),
+        IMAGES,
+        eager=2,
+        tolerance=1e-4,
+    ),
+]

@@ -1,0 +1,46 @@
+"""Every row of every family of models has every property of the contract."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import contract
+from tests.families import ROWS
+from tests.properties import (
+    PARITY,
+    PROPERTIES,
+    Case,
+    check,
+    masks_differ_between_devices,
+)
+
+ALONE = {name: holds for name, holds in PROPERTIES.items() if name not in PARITY}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_contract_on_one_device(row, tmp_path):
+    check(Case(row, tmp_path), ALONE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_contract_on_many_devices(row, tmp_path):
+    case = Case(row, tmp_path)
+    check(case, PARITY)
+    if row.without is contract.MASKS:
+        masks_differ_between_devices(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in ROWS if row.double], ids=lambda row: row.name)
+def test_parity_in_float64(row, tmp_path, x64):
+    case = Case(row, tmp_path, double=True)
+    assert {leaf.dtype for leaf in jax.tree.leaves(case.trained.params)} == {np.dtype("float64")}
+    check(case, PARITY)
+
+
+def test_each_name_stands_once():
+    rows = [*contract.ROWS, *ROWS]
+    names = [row.name for row in rows]
+    assert len(names) == len(set(names))
+    assert {name for row in rows for name in row.without} <= PROPERTIES.keys()
