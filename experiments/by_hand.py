@@ -2,6 +2,9 @@
 
 command   python experiments/by_hand.py [FOLDER of MNIST's IDX files] [epochs]
 data      MNIST, or random pictures of the same shape where no folder is given (to time the step)
+device    CPU, 2 cores
+time      4 min on MNIST
+expect    test accuracy 0.9900 on MNIST
 
 Not here, and in jdl for free: saving and resuming, a guard against NaN, the best weights, a log
 that does not wait for the device, an exact order that can be sought in, evaluation without padding

@@ -77,26 +77,45 @@ def _content(train: TrainState) -> dict[str, Any]:
 
 
 def _good(before: TrainState, after: TrainState, metrics: Metrics) -> jax.Array:
-    """Whether a step may stand; one answer per member where the loss has a member axis.
-
-    A leaf that was not finite before the step (a "best so far" that starts at infinity) may stay.
-    """
+    """Whether a step may stand; one answer per member where the loss has a member axis."""
     good = reduce(
         jnp.logical_and, [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
     )
-    old = jax.tree.leaves(_content(before))
-    for was, now in zip(old, jax.tree.leaves(_content(after)), strict=True):
-        if not tree.is_key(now) and tree.is_float(now):
-            # One leaf after the other: all at once they take threads of XLA's CPU runtime from
-            # the backward pass (6 to 10 % of CNN A's step on 2 cores).
-            fine = (jnp.isfinite(now) | ~jnp.isfinite(was)) & _like(good, now)
-            good = jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
+    if good.ndim > 0:
+        return _may_stand(good, before, after)
+    return jax.lax.cond(
+        _all_finite(good, after), lambda: jnp.array(True), lambda: _may_stand(good, before, after)
+    )
+
+
+def _all_finite(good: jax.Array, train: TrainState) -> jax.Array:
+    """Whether `good` holds and every number is finite: 0 times it is then 0, and else NaN.
+
+    A product reads a leaf three times as fast as a reduction to one boolean does on CPU. Each
+    product is given the result of the one before, as they would else compete for threads.
+    """
+    zero = jnp.where(good, 0.0, jnp.nan).astype(jnp.float32)
+    for leaf in _floats(train):
+        zeros = jnp.full(leaf.shape[-1:], zero.astype(leaf.dtype))
+        products = leaf @ zeros if leaf.ndim else leaf * zeros
+        zero = products.sum().astype(jnp.float32)
+    return zero == 0
+
+
+def _may_stand(good: jax.Array, before: TrainState, after: TrainState) -> jax.Array:
+    """Whether `good` holds and no number has ceased to be finite.
+
+    One that was not finite before the step (a "best so far" that starts at infinity) may stay.
+    """
+    for was, now in zip(_floats(before), _floats(after), strict=True):
+        fine = jnp.isfinite(now) | ~jnp.isfinite(was)
+        good = good & jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
     return good
 
 
-def _like(good: jax.Array, leaf: jax.Array) -> jax.Array:
-    """One answer per member, in a shape that meets a leaf with the members in front."""
-    return good.reshape(good.shape + (1,) * (leaf.ndim - good.ndim))
+def _floats(train: TrainState) -> list[jax.Array]:
+    leaves = jax.tree.leaves(_content(train))
+    return [leaf for leaf in leaves if not tree.is_key(leaf) and tree.is_float(leaf)]
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:
