@@ -99,12 +99,13 @@ def pictures(result: jdl.Result) -> dict[str, Any]:
     made, real = samples(result, 1_024)[:8], ring(1_024, seed=2)
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     axes = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
-    for index, axis in enumerate(axes):
+    for axis in axes[len(made) :]:
+        axis.set_axis_off()
+    for index, axis in enumerate(axes[: len(made)]):
         axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xticks=[], yticks=[])
         axis.scatter(*real.T, s=2, color="0.8", label="real")
-        if index < len(made):
-            axis.scatter(*made[index].T, s=2, color="tab:blue", label="generated")
-            axis.set_title(f"member {index}: {modes_found(made[index])} of {MODES}", fontsize=10)
+        axis.scatter(*made[index].T, s=2, color="tab:blue", label="generated")
+        axis.set_title(f"member {index}: {modes_found(made[index])} of {MODES}", fontsize=10)
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside lower center",
