@@ -7,7 +7,6 @@ integers from 1 to time. Padding reaches neither losses nor metrics nor gradient
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
