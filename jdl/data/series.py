@@ -31,7 +31,8 @@ def read_ts(path: str | Path) -> Series:
     one example may not. Raises `InputError`, naming file and line, for channels of unequal length
     or number, a missing or wrong number, an unknown class, and time stamps, which it cannot read.
 
-    Format: Loening et al., "sktime: A Unified Interface for Machine Learning with Time Series", 2019.
+    Format: Loening et al., "sktime: A Unified Interface for Machine Learning with Time
+    Series", 2019.
     """
     path = Path(path)
     lines = _lines(path)

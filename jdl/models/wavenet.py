@@ -16,7 +16,8 @@ class WaveNet(nn.Module):
 
     After a dense layer to `features` channels, for each of `dilations`:
     $z = \tanh(W_f * x) \odot \sigma(W_g * x)$, $x \leftarrow x + A z$, $s \leftarrow s + B z$,
-    where $*$ is a causal convolution of that dilation. Then two dense layers on $s$, each after ReLU.
+    where $*$ is a causal convolution of that dilation. Then two dense layers on $s$, each after
+    ReLU.
 
     Inputs (batch, time, n), or a pair of them and their true lengths (batch,); outputs
     (batch, time, outputs): those of step t depend on the inputs up to t, of which they see
