@@ -10,6 +10,7 @@ expect    EXPECT
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import optax
 
@@ -52,11 +53,10 @@ def experiment(config: Config) -> jdl.Experiment:
         (config.units,), 9, config.cell, bidirectional=True, read="mean", dropout=config.dropout
     )
     task = jdl.tasks.sequence_classification(jdl.from_linen(network))
-    task = jdl.augment(task, jdl.data.augment.noise(config.noise))
+    task = jdl.augment(task, lambda key, x: x + config.noise * jax.random.normal(key, x.shape))
     steps = config.epochs * len(data.train["x"]) // config.batch_size
-    learner = jdl.learner(
-        task, optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps))
-    )
+    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    learner = jdl.learner(task, optax.adam(rate))
     return jdl.Experiment(
         name=f"japanese_vowels_{config.cell}",
         learner=jdl.ensemble(learner, config.members),
