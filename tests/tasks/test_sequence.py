@@ -97,10 +97,8 @@ def test_models_are_told_the_lengths(batch):
 
 @pytest.mark.parametrize("make", [tasks.sequence_classification, tasks.sequence_labelling])
 def test_lengths_beyond_the_sequence_are_refused(batch, make):
-    with pytest.raises(
-        InputError, match=r'batch\["lengths"\](.|\n)*from 1 to 3(.|\n)*4 at index 1'
-    ):
-        make(linear()).init(KEY, {**batch, "lengths": np.array([3, 4, 1])})
+    words = message(lambda: make(linear()).init(KEY, {**batch, "lengths": np.array([3, 4, 1])}))
+    assert 'batch["lengths"]' in words and "from 1 to 3" in words and "4 at index 1" in words
 
 
 def test_fit_and_evaluate_refuse_them_too(batch):
