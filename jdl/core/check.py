@@ -52,3 +52,28 @@ def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
         raise error(
             name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"
         )
+
+
+def check_lengths(lengths: Any, steps: int, name: str) -> None:
+    """Raise unless the true lengths of padded sequences are integers from 1 to `steps`.
+
+    >>> check_lengths([3, 9], 5, "lengths")
+    Traceback (most recent call last):
+    jdl.core.check.InputError: lengths
+      expected: from 1 to 5, the steps of the padded sequences
+      got:      9 at index 1
+      fix:      count the true steps of each sequence, or pad to the longest
+    """
+    import numpy as np  # this module is imported where nothing heavy may be loaded
+
+    lengths = np.asarray(lengths)
+    wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
+    if lengths.dtype.kind not in "iu" or len(wrong):
+        raise error(
+            name,
+            expected=f"from 1 to {steps}, the steps of the padded sequences",
+            got=f"{lengths.ravel()[wrong[0]]} at index {wrong[0]}"
+            if len(wrong)
+            else f"dtype {lengths.dtype}",
+            fix="count the true steps of each sequence, or pad to the longest",
+        )

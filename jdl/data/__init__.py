@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jdl.data import augment as augment
     from jdl.data import scale as scale
+    from jdl.data import sequences as sequences
     from jdl.data import split as split
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from jdl.data.files import read_npz as read_npz
     from jdl.data.order import Order as Order
     from jdl.data.records import Data as Data
+    from jdl.data.series import pad as pad
+    from jdl.data.series import read_ts as read_ts
     from jdl.data.sources import from_arrays as from_arrays
     from jdl.data.sources import known as known
     from jdl.data.sources import load as load
 
-_MODULES = ("augment", "scale", "split")
+_MODULES = ("augment", "scale", "sequences", "split")
 _HOME = {
     "Data": "records",
     "Feed": "feed",
@@ -30,8 +33,10 @@ _HOME = {
     "from_arrays": "sources",
     "known": "sources",
     "load": "sources",
+    "pad": "series",
     "read_idx": "files",
     "read_npz": "files",
+    "read_ts": "series",
 }
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.check import check_lengths, error
 
 Arrays = dict[str, np.ndarray]
 
@@ -53,8 +53,8 @@ def check_arrays(
 
     Looks for text and objects, scalars, unequal lengths, an empty set, and numbers that are not
     finite (counted, with the index of the first; entries at or after an example's `lengths` are
-    padding and may hold anything). With `classes`, integer labels in `y` must lie in
-    0 ... classes - 1.
+    padding and may hold anything), and for `lengths` that are not from 1 to the steps of `x`. With
+    `classes`, integer labels in `y` must lie in 0 ... classes - 1.
 
     >>> check_arrays({"x": [[1.0, float("nan")]]})
     Traceback (most recent call last):
@@ -64,6 +64,8 @@ def check_arrays(
       fix:      remove or fill these examples
     """
     arrays = as_arrays(data, name=name, notice=False)
+    if "lengths" in arrays and arrays.get("x", np.empty(0)).ndim >= 2:
+        check_lengths(arrays["lengths"], arrays["x"].shape[1], f'{name}["lengths"]')
     for key, value in arrays.items():
         _check_finite(key, value, arrays.get("lengths"), name)
     labels = arrays.get("y")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.check import error, nearest
-from jdl.data import split
+from jdl.data import named_series, split
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.files import read_labelled, read_npz
 from jdl.data.records import Arrays, Data
@@ -37,6 +37,9 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
     - `iris`, `wine`, `breast_cancer`, `diabetes`: from scikit-learn, standardised.
     - `mnist`: the four IDX files, plain or .gz, in `dir` or `$JDL_DATA_DIR` or its folder
       `mnist`; x [n, 28, 28, 1], divided by 255; 5,000 training images are the valid part.
+    - `japanese_vowels`: the two .ts files, found like MNIST's; x [n, 29, 12], standardised, with
+      true `lengths`; 54 training series are the valid part.
+    - `mnist1d`: x [n, 40, 1], made by the package mnist1d; 400 training series are the valid part.
     - a path to an .npz file with `x` and `y`, and where they exist `x_valid`, `x_test`, ...
 
     Sets without a fixed test part are split 70 / 10 / 20, stratified by class. Splits depend on
@@ -52,6 +55,10 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         return _digits(seed)
     if name == "mnist":
         return _mnist(dir, seed)
+    if name == "japanese_vowels":
+        return named_series.japanese_vowels(dir, seed)
+    if name == "mnist1d":
+        return named_series.mnist1d(seed)
     if name in _TABLES:
         return _table(name, seed)
     if name.endswith(".npz"):
@@ -60,7 +67,7 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         f'data set "{name}"',
         expected="a known name or a path that ends in .npz",
         got=name,
-        fix=nearest(name, ["digits", "mnist", *_TABLES]),
+        fix=nearest(name, known()),
     )
 
 
@@ -341,7 +348,12 @@ def known() -> Mapping[str, str]:
     """Names that `load` knows, with where the data comes from.
 
     >>> sorted(known())
-    ['breast_cancer', 'diabetes', 'digits', 'iris', 'mnist', 'wine']
+    ['breast_cancer', 'diabetes', 'digits', 'iris', 'japanese_vowels', 'mnist', 'mnist1d', 'wine']
     """
-    sources = {"digits": "inside the package", "mnist": "four IDX files of yours"}
+    sources = {
+        "digits": "inside the package",
+        "japanese_vowels": "two .ts files of yours",
+        "mnist": "four IDX files of yours",
+        "mnist1d": "the package mnist1d",
+    }
     return {**sources, **{name: "scikit-learn" for name in _TABLES}}

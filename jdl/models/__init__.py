@@ -7,15 +7,19 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.mlp import MLP
+    from jdl.models.recurrent import RNN
+    from jdl.models.wavenet import WaveNet
 
 _HOME = {
     "CNN": "convnet",
     "MLP": "mlp",
+    "RNN": "recurrent",
+    "WaveNet": "wavenet",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
 }
-__all__ = ["CNN", "MLP", "from_functions", "from_linen", "from_nnx"]
+__all__ = ["CNN", "MLP", "RNN", "WaveNet", "from_functions", "from_linen", "from_nnx"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     )
     from jdl.tasks.gan import adversarial
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
+    from jdl.tasks.sequence import (
+        sequence_classification,
+        sequence_labelling,
+        sequence_regression,
+    )
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
@@ -28,6 +33,9 @@ _HOME = {
     "label_smoothing": "penalties",
     "mixup": "penalties",
     "regression": "supervised",
+    "sequence_classification": "sequence",
+    "sequence_labelling": "sequence",
+    "sequence_regression": "sequence",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
@@ -45,6 +53,9 @@ __all__ = [
     "label_smoothing",
     "mixup",
     "regression",
+    "sequence_classification",
+    "sequence_labelling",
+    "sequence_regression",
     "soft_cross_entropy",
     "squared_error",
     "supervised",

@@ -184,13 +184,13 @@ def grey(n: int) -> dict[str, np.ndarray]:
 
 
 def test_npz_of_one_part(tmp_path):
-    np.savez(tmp_path / "set.npz", **grey(60), lengths=np.arange(60))
+    np.savez(tmp_path / "set.npz", **grey(60), number=np.arange(60))
     data = load(tmp_path / "set.npz")
     assert data.info["sizes"] == {"train": 42, "valid": 6, "test": 12}
     assert (data.info["classes"], data.info["scaler"]) == (3, {"divisor": 255.0})
     assert data.train["x"].shape == (42, 5, 6, 1)
     assert data.train["x"].max() == 1
-    rows = np.concatenate([data.train["lengths"], data.valid["lengths"], data.test()["lengths"]])
+    rows = np.concatenate([data.train["number"], data.valid["number"], data.test()["number"]])
     assert sorted(rows.tolist()) == list(range(60))
     assert load("set.npz", dir=tmp_path).info["sizes"] == data.info["sizes"]
 

@@ -1,0 +1,104 @@
+"""Digits as series of 40 numbers, by four kinds of network: what weight sharing is worth.
+
+command   python experiments/mnist1d.py [--model logistic|mlp|cnn|gru]
+data      MNIST-1D, 4,000 training and 1,000 test series, made by the package mnist1d
+device    CPU, 2 cores
+time      TIME
+expect    EXPECT
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+
+import jdl
+from jdl.core.check import within
+
+PUBLISHED = {"logistic": 0.32, "mlp": 0.68, "cnn": 0.94, "gru": 0.91}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """MNIST-1D, by one of four networks."""
+
+    model: Literal["logistic", "mlp", "cnn", "gru"] = "cnn"
+    """"logistic" sees each place alone, "cnn" and "gru" share weights over places."""
+    learning_rate: float = 3e-3
+    epochs: int | None = None
+    """Passes over the training set; 60, for the MLP 20."""
+    batch_size: int = 100
+    split: int = 0
+    """Seed of the validation part, 400 of the training series."""
+
+    def __post_init__(self):
+        within("learning_rate", self.learning_rate, 0)
+        within("epochs", self.epochs, 1)
+        within("batch_size", self.batch_size, 1)
+
+
+class Conv1D(nn.Module):
+    """Convolutions along the series, each halving it, then a dense layer."""
+
+    features: Sequence[int] = (32, 32, 32)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        for index, width in enumerate(self.features, start=1):
+            x = nn.relu(nn.Conv(width, (5,), strides=2, name=f"conv_{index}")(x))
+        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2])
+        x = nn.Dropout(0.3, deterministic=not train, name="dropout")(x)
+        return nn.Dense(10, name="output")(x)
+
+
+def network(name: str) -> nn.Module:
+    return {
+        "logistic": jdl.models.MLP((), 10),
+        "mlp": jdl.models.MLP((128, 128), 10, dropout=0.2),
+        "cnn": Conv1D(),
+        "gru": jdl.models.RNN((48,), 10, "gru", bidirectional=True, read="mean"),
+    }[name]
+
+
+def experiment(config: Config) -> jdl.Experiment:
+    data = jdl.data.load("mnist1d", seed=config.split)
+    epochs = config.epochs or (20 if config.model == "mlp" else 60)
+    steps = epochs * len(data.train["x"]) // config.batch_size
+    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    task = jdl.classification(jdl.from_linen(network(config.model)))
+    return jdl.Experiment(
+        name=f"mnist1d_{config.model}",
+        learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
+        data=data,
+        batch_size=config.batch_size,
+        epochs=epochs,
+        pictures=lambda result: pictures(result, data),
+        remark=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
+    )
+
+
+def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
+    """Test series of each digit, with the answers."""
+    from matplotlib.figure import Figure
+
+    test = data.test()
+    answers = jdl.predict(result, test).argmax(-1)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure.suptitle("Three series of each digit, read downwards; red: taken for another digit")
+    for digit, axis in enumerate(figure.subplots(1, 10, sharey=True)):
+        for shift, row in enumerate(np.flatnonzero(test["y"] == digit)[:3]):
+            right = answers[row] == digit
+            series = test["x"][row, :, 0] + 8 * shift
+            axis.plot(series, np.arange(40), color="black" if right else "tab:red", linewidth=1)
+            word = "" if right else str(answers[row])
+            axis.text(8 * shift, 43, word, ha="center", color="tab:red", fontsize=9)
+        axis.set(title=str(digit), xticks=[], yticks=[], ylim=(45, -1))
+    return {"series": figure}
+
+
+if __name__ == "__main__":
+    jdl.main(Config, experiment)

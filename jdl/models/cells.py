@@ -1,0 +1,259 @@
+"""Recurrent cells as pure functions, and the layer that runs one over time.
+
+A cell turns its weights into a step, `bind(weights) -> (step(state, x) -> state)`. The state is a
+tuple of arrays (batch, m) whose first one, h, is the output. `bind` joins the kernels once, before
+the scan, so that each step is one product $[x, h]\\,W$: on CPU this is faster than multiplying all
+inputs beforehand.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.core import Tracer
+
+from jdl.core.check import check_lengths, error, nearest
+from jdl.models import layers
+
+State = tuple[jax.Array, ...]
+Step = Callable[[State, jax.Array], State]
+
+
+class Weights(NamedTuple):
+    """Weights of a cell of m units on n inputs, with b blocks of m columns each."""
+
+    kernel: jax.Array
+    """From the inputs, (n, b m)."""
+    recurrent: jax.Array
+    """From the state before, (m, b m)."""
+    bias: jax.Array
+    """(b m,)."""
+    inner_bias: Any = None
+    """(m,), of cells that have it."""
+
+    def joined(self, first: int, last: int) -> tuple[jax.Array, jax.Array]:
+        """Kernel (n + m, k m) and bias (1, k m) of the blocks first ... last - 1."""
+        units = self.recurrent.shape[0]
+        columns = slice(first * units, last * units)
+        kernel = jnp.concatenate([self.kernel[:, columns], self.recurrent[:, columns]])
+        return kernel, self.bias[None, columns]
+
+
+class Cell(NamedTuple):
+    """A kind of recurrent unit."""
+
+    bind: Callable[[Weights], Step]
+    blocks: int
+    """Blocks of its kernels: one for each gate and one for the candidate."""
+    carried: int
+    """Arrays in its state."""
+    open_block: int | None = None
+    """The block whose bias starts at one."""
+    has_inner_bias: bool = False
+    """Whether the recurrent part of the candidate has a bias of its own."""
+
+
+def _simple(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 1)
+
+    def step(state: State, x: jax.Array) -> State:
+        return (jnp.tanh(_join(x, state[0]) @ kernel + bias),)
+
+    return step
+
+
+def _lstm(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 4)
+
+    def step(state: State, x: jax.Array) -> State:
+        h, c = state
+        enter, forget, new, leave = jnp.split(_join(x, h) @ kernel + bias, 4, axis=-1)
+        c = nn.sigmoid(forget) * c + nn.sigmoid(enter) * jnp.tanh(new)
+        return nn.sigmoid(leave) * jnp.tanh(c), c
+
+    return step
+
+
+def _gru(weights: Weights) -> Step:
+    units = weights.recurrent.shape[0]
+    kernel, bias = weights.joined(0, 2)
+    inputs, recurrent = weights.kernel[:, 2 * units :], weights.recurrent[:, 2 * units :]
+    outer, inner = weights.bias[None, 2 * units :], weights.inner_bias[None]
+
+    def step(state: State, x: jax.Array) -> State:
+        (h,) = state
+        reset, keep = jnp.split(nn.sigmoid(_join(x, h) @ kernel + bias), 2, axis=-1)
+        new = jnp.tanh(x @ inputs + outer + reset * (h @ recurrent + inner))
+        return (keep * h + (1 - keep) * new,)
+
+    return step
+
+
+def _minimal(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 1)
+    inner_kernel, inner_bias = weights.joined(1, 2)
+
+    def step(state: State, x: jax.Array) -> State:
+        (h,) = state
+        gate = nn.sigmoid(_join(x, h) @ kernel + bias)
+        new = jnp.tanh(_join(x, gate * h) @ inner_kernel + inner_bias)
+        return ((1 - gate) * h + gate * new,)
+
+    return step
+
+
+def _join(x: jax.Array, h: jax.Array) -> jax.Array:
+    return jnp.concatenate([x, h], axis=-1)
+
+
+CELLS = {
+    "gru": Cell(_gru, blocks=3, carried=1, has_inner_bias=True),
+    "lstm": Cell(_lstm, blocks=4, carried=2, open_block=1),
+    "mgu": Cell(_minimal, blocks=2, carried=1),
+    "rnn": Cell(_simple, blocks=1, carried=1),
+}
+r"""Cells by name. $W$ acts on the joined $[x_t, h_{t-1}]$, $\sigma$ is the sigmoid.
+
+- `"rnn"` (Elman 1990): $h_t = \tanh(W[x_t, h_{t-1}] + b)$. Its gradient over many steps is a
+  product of as many matrices, so it dies out or explodes.
+- `"lstm"` (Hochreiter & Schmidhuber 1997; Gers et al. 2000): blocks i, f, g, o in this order,
+  $c_t = \sigma(f)\,c_{t-1} + \sigma(i)\tanh(g)$, $h_t = \sigma(o)\tanh(c_t)$. The bias of f starts
+  at one, so that at first the cell remembers.
+- `"gru"` (Cho et al. 2014): blocks r, z, n. **z keeps the old state**:
+  $h_t = z\,h_{t-1} + (1-z)\,n$, as in PyTorch; some texts write z for the share of the new one.
+  The reset gate acts after the product, $n = \tanh(W_n x_t + b_n + r(U_n h_{t-1} + b'))$, as in
+  PyTorch and cuDNN (Cho et al. have it before: $U_n(r\,h_{t-1})$). So $b'$ is a bias of its own.
+- `"mgu"` (Zhou et al. 2016): blocks f, n, with one gate for both. **f takes the new state**:
+  $n = \tanh(W_n[x_t, f\,h_{t-1}] + b_n)$, $h_t = (1-f)\,h_{t-1} + f\,n$.
+
+Each block has one bias; PyTorch has two for each, whose sum it is.
+"""
+
+
+def cell(name: str) -> Cell:
+    """The cell of that name.
+
+    >>> cell("lstm").blocks
+    4
+    """
+    if name not in CELLS:
+        raise error(
+            "cell",
+            expected=f"one of {', '.join(CELLS)}",
+            got=repr(name),
+            fix=nearest(str(name), CELLS),
+        )
+    return CELLS[name]
+
+
+class Recurrent(nn.Module):
+    r"""One layer of a recurrent cell, run over time by a scan.
+
+    Inputs (batch, time, n), and where sequences are padded a mask (batch, time) that is true at
+    true steps. Returns all outputs (batch, time, features) and the last state. Where the mask is
+    false the state stays as it was and the output is zero, so the last state is that after the
+    last true step. With `reverse` the scan runs from the end to the start: padding then lies before
+    the sequence and leaves the first state at zero.
+
+    Parameters: `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each block
+    (Saxe et al. 2014; Le et al. 2015), which keeps the size of the state; `bias` (b m,), zero but
+    for the LSTM's forget gate, one (Jozefowicz et al. 2015); the GRU's `inner_bias` (m,), zero.
+
+    >>> layer = Recurrent(5, "gru")
+    >>> x = jnp.zeros((2, 7, 3))
+    >>> (outputs, (last,)), _ = layer.init_with_output(jax.random.key(0), x)
+    >>> outputs.shape, last.shape
+    ((2, 7, 5), (2, 5))
+    """
+
+    features: int
+    cell: str = "lstm"
+    reverse: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
+        """All outputs, and the last state."""
+        kind, units = cell(self.cell), self.features
+        step = kind.bind(self._weights(kind, x.shape[-1]))
+        # From the inputs, so that inside a mapped step it varies over devices as they do.
+        zero = jnp.zeros_like(x, shape=(x.shape[0], units))
+
+        def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
+            x, real = now
+            after = step(state, x)
+            if real is None:
+                return after, after[0]
+            after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
+            return after, jnp.where(real, after[0], 0)
+
+        steps = jnp.moveaxis(x, 1, 0), None if mask is None else mask.T[..., None]
+        last, outputs = jax.lax.scan(advance, (zero,) * kind.carried, steps, reverse=self.reverse)
+        return jnp.moveaxis(outputs, 0, 1), last
+
+    def _weights(self, kind: Cell, inputs: int) -> Weights:
+        units, width = self.features, kind.blocks * self.features
+        kernel, recurrent = layers.INITIALIZERS["glorot"], layers.INITIALIZERS["orthogonal"]
+        inner = None
+        if kind.has_inner_bias:
+            inner = self.param("inner_bias", nn.initializers.zeros_init(), (units,))
+        return Weights(
+            self.param("kernel", _by_block(kernel, kind.blocks), (inputs, width)),
+            self.param("recurrent_kernel", _by_block(recurrent, kind.blocks), (units, width)),
+            self.param("bias", _open(kind, units), (width,)),
+            inner,
+        )
+
+
+def _by_block(init: layers.Initializer, blocks: int) -> layers.Initializer:
+    def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        size = (shape[0], shape[1] // blocks)
+        return jnp.concatenate([init(k, size) for k in jax.random.split(key, blocks)], axis=1)
+
+    return draw
+
+
+def _open(kind: Cell, units: int) -> layers.Initializer:
+    def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
+        start = jnp.zeros(shape)
+        if kind.open_block is None:
+            return start
+        return start.at[kind.open_block * units : (kind.open_block + 1) * units].set(1.0)
+
+    return draw
+
+
+def true_steps(inputs: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Sequences (batch, time, n) with zeros in the padding, and their mask (batch, time).
+
+    `inputs` is an array, or a pair of it and the true lengths (batch,), integers from 1 to time.
+    Whatever stands in the padding, nan included, reaches neither outputs nor gradients.
+
+    >>> x, mask = true_steps((jnp.ones((1, 3, 1)), jnp.array([2])))
+    >>> x[0, :, 0], mask[0]
+    (Array([1., 1., 0.], dtype=float32), Array([ True,  True, False], dtype=bool))
+    """
+    x, lengths = inputs if isinstance(inputs, tuple | list) else (inputs, None)
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) != 3:
+        raise error(
+            "sequences",
+            expected="an array of shape (batch, time, features)",
+            got=f"shape {shape}" if shape is not None else type(x).__name__,
+            fix="give series of single numbers a feature axis: x[..., None]",
+        )
+    if lengths is None:
+        return x, None
+    kind = jnp.result_type(lengths)
+    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(kind, jnp.integer):
+        raise error(
+            "lengths",
+            expected=f"one integer for each sequence, shape {shape[:1]}",
+            got=f"{kind} of shape {jnp.shape(lengths)}",
+            fix="count the true steps of each sequence",
+        )
+    if not isinstance(lengths, Tracer):
+        check_lengths(lengths, shape[1], "lengths")
+    mask = jnp.arange(shape[1])[None] < jnp.asarray(lengths)[:, None]
+    return jnp.where(mask[..., None], x, 0), mask
