@@ -7,15 +7,33 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.mlp import MLP
+    from jdl.models.sampling import generate
+    from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
 
 _HOME = {
     "CNN": "convnet",
+    "Decoder": "transformer",
+    "Encoder": "transformer",
     "MLP": "mlp",
+    "ViT": "transformer",
+    "attention_weights": "transformer",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
+    "generate": "sampling",
 }
-__all__ = ["CNN", "MLP", "from_functions", "from_linen", "from_nnx"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Decoder",
+    "Encoder",
+    "ViT",
+    "attention_weights",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "generate",
+]
 
 
 def __getattr__(name: str) -> Any:

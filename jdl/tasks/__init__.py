@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         squared_error,
     )
     from jdl.tasks.gan import adversarial
+    from jdl.tasks.language import language_model
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
@@ -26,6 +27,7 @@ _HOME = {
     "l1": "penalties",
     "l2": "penalties",
     "label_smoothing": "penalties",
+    "language_model": "language",
     "mixup": "penalties",
     "regression": "supervised",
     "soft_cross_entropy": "criteria",
@@ -43,6 +45,7 @@ __all__ = [
     "l1",
     "l2",
     "label_smoothing",
+    "language_model",
     "mixup",
     "regression",
     "soft_cross_entropy",
