@@ -199,7 +199,7 @@ def _check_tokens(tokens: Any) -> None:
             "tokens",
             expected="integers of shape (batch, time)",
             got=f"{dtype} of shape {shape}",
-            fix="encode the text with a tokenizer of jdl.data.text",
+            fix="encode the text with one of jdl.data.tokenizers",
         )
 
 

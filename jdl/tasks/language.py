@@ -34,15 +34,15 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     >>> uniform = from_functions(lambda key, x: {}, lambda p, x: jnp.zeros((*x.shape, 8)))
     >>> task, batch = language_model(uniform), {"x": jnp.array([[3, 1, 2]])}
     >>> _, (_, metrics) = task.loss({}, {}, batch, None, train=False)
-    >>> print(metrics["bits_per_token"].show(), metrics["perplexity"].show().round(4))
+    >>> print(*(metrics[name].show().round(4) for name in ("bits_per_token", "perplexity")))
     3.0 8.0
     """
     inner = supervised(model, cross_entropy)
 
     def shifted(batch: Batch, key: Key | None, train: bool) -> Batch:
         windows = _checked(examples(batch), context)
-        if context is not None and windows.shape[1] > context + 1:
-            windows = _cut(windows, context + 1, key if train else None)
+        if context is not None:
+            windows = _cut(windows, context + 1, key, train)
         return {**batch, "x": windows[:, :-1], "y": windows[:, 1:]}
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
@@ -55,13 +55,6 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     def loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        if train and key is None and context is not None:
-            raise error(
-                "key",
-                expected="a random key, to cut windows at random places in training",
-                got="none",
-                fix="pass key=jax.random.key(0)",
-            )
         # The model keeps the whole key where nothing is drawn here.
         draw, own = (key, key) if key is None or context is None else jax.random.split(key)
         mean, (state, metrics) = inner.loss(
@@ -77,11 +70,18 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     return Task(init, loss, predict)
 
 
-def _cut(windows: jax.Array, length: int, key: Key | None) -> jax.Array:
-    """`length` tokens of each window: its first ones, or with a key those from a random place."""
-    if key is None:
-        return windows[:, :length]
+def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.Array:
+    """`length` tokens of each window: its first ones, in training those from a random place."""
     last = windows.shape[1] - length
+    if not train or last == 0:
+        return windows[:, :length]
+    if key is None:
+        raise error(
+            "key",
+            expected="a random key, to cut windows at random places in training",
+            got="none",
+            fix="pass key=jax.random.key(0)",
+        )
     starts = jax.random.randint(key, (windows.shape[0], 1), 0, last + 1)
     return jnp.take_along_axis(windows, starts + jnp.arange(length)[None], axis=1)
 

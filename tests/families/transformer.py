@@ -35,8 +35,14 @@ TEXTS = _texts()
 ROWS = [
     task_row("Encoder", ENCODER, _ragged(), eager=1),
     model_row("ViT", from_linen(ViT(3, patch=3, blocks=1, heads=2, width=4)), IMAGES, eager=1),
-    task_row("language_model", tasks.language_model(_decoder()), TEXTS, eager=1, double=True),
     task_row(
-        "Decoder with dropout", tasks.language_model(_decoder(0.3)), TEXTS, eager=1, without=MASKS
+        "language_model", tasks.language_model(_decoder(), context=4), TEXTS, eager=1, double=True
+    ),
+    task_row(
+        "Decoder with dropout",
+        tasks.language_model(_decoder(0.3), context=4),
+        TEXTS,
+        eager=1,
+        without=MASKS,
     ),
 ]
