@@ -106,7 +106,7 @@ def ngram(train: np.ndarray, valid: np.ndarray, size: int, n: int) -> np.ndarray
     Takes memory for size ** n counts. Before the text there are tokens 0.
 
     >>> ngram(np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1]), size=2, n=2).round(2).tolist()
-    [0.7, 0.9]
+    [0.33, 0.67]
     """
     if n == 0:
         return np.full(len(valid), 1 / size)
