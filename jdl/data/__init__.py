@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from jdl.data import scale as scale
     from jdl.data import sequences as sequences
     from jdl.data import split as split
+    from jdl.data import text as text
+    from jdl.data import tokenizers as tokenizers
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
     from jdl.data.feed import Feed as Feed
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from jdl.data.sources import load as load
 
 _MODULES = ("augment", "scale", "sequences", "split")
+_MODULES = ("augment", "scale", "split", "text", "tokenizers")
 _HOME = {
     "Data": "records",
     "Feed": "feed",

@@ -9,17 +9,36 @@ if TYPE_CHECKING:
     from jdl.models.mlp import MLP
     from jdl.models.recurrent import RNN
     from jdl.models.wavenet import WaveNet
+    from jdl.models.sampling import generate
+    from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
 
 _HOME = {
     "CNN": "convnet",
+    "Decoder": "transformer",
+    "Encoder": "transformer",
     "MLP": "mlp",
     "RNN": "recurrent",
     "WaveNet": "wavenet",
+    "ViT": "transformer",
+    "attention_weights": "transformer",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
+    "generate": "sampling",
 }
 __all__ = ["CNN", "MLP", "RNN", "WaveNet", "from_functions", "from_linen", "from_nnx"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Decoder",
+    "Encoder",
+    "ViT",
+    "attention_weights",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "generate",
+]
 
 
 def __getattr__(name: str) -> Any:

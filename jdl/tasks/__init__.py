@@ -12,12 +12,15 @@ if TYPE_CHECKING:
         squared_error,
     )
     from jdl.tasks.gan import adversarial
+    from jdl.tasks.language import language_model
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
     from jdl.tasks.sequence import (
         sequence_classification,
         sequence_labelling,
         sequence_regression,
     )
+    from jdl.tasks.pretext import masked_reconstruction, rotation
+    from jdl.tasks.simclr import contrastive, nt_xent
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
@@ -26,16 +29,21 @@ _HOME = {
     "binary_classification": "supervised",
     "binary_cross_entropy": "criteria",
     "classification": "supervised",
+    "contrastive": "simclr",
     "cross_entropy": "criteria",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
     "label_smoothing": "penalties",
+    "language_model": "language",
+    "masked_reconstruction": "pretext",
     "mixup": "penalties",
+    "nt_xent": "simclr",
     "regression": "supervised",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
     "sequence_regression": "sequence",
+    "rotation": "pretext",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
@@ -46,16 +54,21 @@ __all__ = [
     "binary_classification",
     "binary_cross_entropy",
     "classification",
+    "contrastive",
     "cross_entropy",
     "half_squared_error",
     "l1",
     "l2",
     "label_smoothing",
+    "language_model",
+    "masked_reconstruction",
     "mixup",
+    "nt_xent",
     "regression",
     "sequence_classification",
     "sequence_labelling",
     "sequence_regression",
+    "rotation",
     "soft_cross_entropy",
     "squared_error",
     "supervised",

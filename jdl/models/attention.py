@@ -1,0 +1,241 @@
+"""Attention and what is built around it: masks, learned positions, pre-norm blocks, their stack.
+
+Sequences are (batch, time, width). Masks are boolean (batch or 1, 1, queries, keys), and True
+where a query may look. Dense layers are computed on two-dimensional operands (`layers.Dense`).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.core.check import error
+from jdl.models import layers
+
+SMALL = nn.initializers.normal(0.02)
+"""First weights of a transformer's layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
+
+EPSILON = 1e-5
+"""Added to the variance in layer normalisation: PyTorch's value (Flax's own is 1e-6)."""
+
+
+class Past(NamedTuple):
+    """What one layer remembers of earlier tokens: keys and values (batch, slots, heads, size)."""
+
+    keys: Any
+    values: Any
+
+
+class Cache(NamedTuple):
+    """The past of every layer, and how many of its slots are filled."""
+
+    layers: tuple[Past, ...]
+    length: Any
+
+
+def causal(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
+    """The mask under which query i, at position `start` + i, sees keys 0 ... `start` + i.
+
+    >>> causal(3)[0, 0].astype(int)
+    Array([[1, 0, 0],
+           [1, 1, 0],
+           [1, 1, 1]], dtype=int32)
+    """
+    places = start + jnp.arange(queries)[:, None]
+    return (jnp.arange(keys or queries)[None] <= places)[None, None]
+
+
+def padding(lengths: jax.Array, time: int) -> jax.Array:
+    """The mask (batch, 1, 1, time) that hides positions at and after each sequence's length.
+
+    >>> padding(jnp.array([1, 3]), 3)[:, 0, 0].astype(int)
+    Array([[1, 0, 0],
+           [1, 1, 1]], dtype=int32)
+    """
+    return (jnp.arange(time)[None] < lengths[:, None])[:, None, None]
+
+
+def scores(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    r"""Attention weights $\mathrm{softmax}(q k^\top / \sqrt{d})$, (batch, heads, queries, keys).
+
+    Queries and keys are (batch, time, heads, d). The softmax is taken in float32 at least. Where
+    the mask is False the weight is exactly zero; a query that may see nothing weighs all alike.
+    """
+    products = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
+    products = products.astype(jnp.promote_types(products.dtype, jnp.float32))
+    if mask is not None:
+        products = jnp.where(mask, products, jnp.finfo(products.dtype).min)
+    return jax.nn.softmax(products).astype(query.dtype)
+
+
+class SelfAttention(nn.Module):
+    r"""Multi-head self-attention (Vaswani et al. 2017).
+
+    $[Q_h, K_h, V_h] = x W_{qkv} + b$, $o_h = \mathrm{softmax}(Q_h K_h^\top/\sqrt{d}) V_h$,
+    $y = [o_1, \dots, o_H] W_o + b_o$ with $d = $ width / heads. Inputs and outputs
+    (batch, time, width). Layers are `qkv` (query, key and value beside one another, each with its
+    heads beside one another, as in PyTorch) and `output`: 4 width² weights.
+
+    With `past`, the new keys and values are written after its first `length` slots, and the
+    queries look at all slots under `mask`. The second result is the past with them, or None.
+    Dropout is on the weights and on the output. The weights are sown as `intermediates/weights`.
+    """
+
+    heads: int
+    dropout: float = 0.0
+    use_bias: bool = True
+    output_init: layers.Initializer = SMALL
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        past: Past | None = None,
+        length: Any = 0,
+        train: bool = False,
+    ) -> tuple[jax.Array, Past | None]:
+        """The outputs, and the past with the new keys and values."""
+        batch, time, width = x.shape
+        _check_heads(width, self.heads)
+        qkv = layers.Dense(3 * width, use_bias=self.use_bias, kernel_init=SMALL, name="qkv")(x)
+        qkv = qkv.reshape(batch, time, 3, self.heads, width // self.heads)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        if past is not None:
+            at = (0, length, 0, 0)
+            key = jax.lax.dynamic_update_slice(past.keys, key, at)
+            value = jax.lax.dynamic_update_slice(past.values, value, at)
+            past = Past(key, value)
+        weights = scores(query, key, mask)
+        self.sow("intermediates", "weights", weights)
+        weights = nn.Dropout(self.dropout, deterministic=not train, name="drop_weights")(weights)
+        y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, time, width)
+        output = layers.Dense(
+            width, use_bias=self.use_bias, kernel_init=self.output_init, name="output"
+        )
+        y = nn.Dropout(self.dropout, deterministic=not train, name="drop_output")(output(y))
+        return y, past
+
+
+class Block(nn.Module):
+    r"""A pre-norm transformer block (Xiong et al. 2020).
+
+    $x \leftarrow x + \mathrm{attention}(\mathrm{norm}_1(x))$,
+    $x \leftarrow x + W_2\,\mathrm{gelu}(W_1\,\mathrm{norm}_2(x))$ with the exact GELU
+    $x\,\Phi(x)$ (Hendrycks & Gimpel 2016) and `hidden` units. Layers are `norm_1`, `attention`,
+    `norm_2`, `dense_1` and `dense_2`; normalisation adds 1e-5 to the variance. With 4 width
+    hidden units and no biases it has 12 width² + 2 width parameters.
+    """
+
+    heads: int
+    hidden: int
+    dropout: float = 0.0
+    use_bias: bool = True
+    output_init: layers.Initializer = SMALL
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        past: Past | None = None,
+        length: Any = 0,
+        train: bool = False,
+    ) -> tuple[jax.Array, Past | None]:
+        """The sequence after attention and the dense layers, and the past."""
+        attention = SelfAttention(
+            self.heads, self.dropout, self.use_bias, self.output_init, name="attention"
+        )
+        y, past = attention(norm(self.use_bias, "norm_1")(x), mask, past, length, train)
+        x = x + y
+        y = norm(self.use_bias, "norm_2")(x)
+        y = layers.Dense(self.hidden, use_bias=self.use_bias, kernel_init=SMALL, name="dense_1")(y)
+        y = nn.gelu(y, approximate=False)
+        y = layers.Dense(
+            x.shape[-1], use_bias=self.use_bias, kernel_init=self.output_init, name="dense_2"
+        )(y)
+        return x + nn.Dropout(self.dropout, deterministic=not train, name="drop")(y), past
+
+
+class Stack(nn.Module):
+    """Blocks one after the other and a last normalisation: `block_1`, ..., `norm`.
+
+    `hidden` is four times the width where left out. The two layers of each block that write to
+    the residual sum start smaller by the root of their number (Radford et al. 2019).
+    """
+
+    blocks: int
+    heads: int
+    hidden: int | None = None
+    dropout: float = 0.0
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        cache: Cache | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, Cache | None]:
+        """The sequence (batch, time, width), and the cache with the new tokens in it."""
+        output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
+        length = 0 if cache is None else cache.length
+        kept = []
+        for index in range(self.blocks):
+            block = Block(
+                self.heads,
+                self.hidden or 4 * x.shape[-1],
+                self.dropout,
+                self.use_bias,
+                output_init,
+                name=f"block_{index + 1}",
+            )
+            past = None if cache is None else cache.layers[index]
+            x, past = block(x, mask, past, length, train)
+            kept.append(past)
+        x = norm(self.use_bias, "norm")(x)
+        return x, None if cache is None else Cache(tuple(kept), length + x.shape[1])
+
+
+class Positions(nn.Module):
+    """Adds to each token a learned vector of its place, of which there are `context`.
+
+    The table is `embedding` (context, width). Raises `InputError` for a longer sequence.
+    """
+
+    context: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, start: Any = 0) -> jax.Array:
+        """The sequence (batch, time, width), whose first token is at place `start`."""
+        time, width = x.shape[1:]
+        if time > self.context:
+            raise error(
+                "sequence",
+                expected=f"at most {self.context} positions, the context of the model",
+                got=f"{time}",
+                fix="cut the sequence, or give the model a larger context",
+            )
+        table = self.param("embedding", SMALL, (self.context, width))
+        return x + jax.lax.dynamic_slice_in_dim(table, start, time)[None]
+
+
+def norm(use_bias: bool = True, name: str | None = None) -> nn.LayerNorm:
+    r"""Layer normalisation over the last axis, $\gamma (x-\mu)/\sqrt{\sigma^2 + 10^{-5}} + \beta$.
+
+    The variance is that of the deviations from the mean, not a difference of squares, which loses
+    digits where the mean is large (Ba, Kiros & Hinton 2016).
+    """
+    return nn.LayerNorm(EPSILON, use_bias=use_bias, use_fast_variance=False, name=name)
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if heads < 1 or width % heads:
+        raise error(
+            "heads",
+            expected=f"a number that divides the width, {width}",
+            got=str(heads),
+            fix="each head takes width / heads of the units",
+        )

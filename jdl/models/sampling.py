@@ -1,0 +1,165 @@
+"""Text from a decoder: one compiled program for all steps, with a cache of keys and values."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl.core.check import error
+from jdl.core.types import Key, PyTree
+from jdl.models.transformer import Decoder
+
+
+def generate(
+    module: Decoder,
+    params: PyTree,
+    prompt: Any,
+    key: Key,
+    steps: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> jax.Array:
+    r"""The prompt (batch, time) and `steps` tokens after it, (batch, time + steps).
+
+    Each token is drawn from $\mathrm{softmax}(z / T)$ with logits z and `temperature` T, at T = 0
+    it is the most likely one. `top_k` keeps the k most likely tokens, `top_p` the fewest whose
+    probabilities sum to p or more (Holtzman et al. 2020); with both, p counts among the k.
+
+    Every token is computed once and remembered. Positions are learned, so once `context` tokens
+    are remembered the memory is filled anew from the last half of them, and goes on from there.
+    One program is compiled for each shape of prompt, `steps` and `top_k`.
+
+    >>> module = Decoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
+    >>> params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
+    >>> generate(module, params, [[1, 2]], jax.random.key(1), steps=6, top_k=2).shape
+    (1, 8)
+    """
+    prompt = np.asarray(prompt)
+    _check(module, prompt, steps, temperature, top_k, top_p)
+    p = None if top_p is None else jnp.float32(top_p)
+    return _generate(module, params, jnp.asarray(prompt), key, steps, temperature, top_k, p)
+
+
+@functools.partial(jax.jit, static_argnames=("module", "steps", "top_k"))
+def _generate(
+    module: Decoder,
+    params: PyTree,
+    prompt: jax.Array,
+    key: Key,
+    steps: int,
+    temperature: Any,
+    top_k: int | None,
+    top_p: Any,
+) -> jax.Array:
+    batch, given = prompt.shape
+    half = max(1, module.context // 2)
+    dtype = jax.tree.leaves(params)[0].dtype
+
+    def read(tokens: jax.Array, cache: Any) -> Any:
+        logits, cache = module.apply({"params": params}, tokens, cache=cache)
+        return logits[:, -1], cache
+
+    def step(carry: Any, index: jax.Array) -> tuple[Any, None]:
+        text, logits, cache = carry
+        new = choose(jax.random.fold_in(key, index), logits, temperature, top_k, top_p)
+        new = new[:, None].astype(text.dtype)
+        end = given + index
+        text = jax.lax.dynamic_update_slice(text, new, (0, end))
+
+        def begin_anew() -> Any:
+            last = jax.lax.dynamic_slice(text, (0, end + 1 - half), (batch, half))
+            return read(last, module.empty_cache(batch, dtype))
+
+        if given + steps <= module.context:
+            logits, cache = read(new, cache)
+        else:
+            full = cache.length == module.context
+            logits, cache = jax.lax.cond(full, begin_anew, lambda: read(new, cache))
+        return (text, logits, cache), None
+
+    text = jnp.pad(prompt, ((0, 0), (0, steps)))
+    start = read(prompt[:, -module.context :], module.empty_cache(batch, dtype))
+    (text, *_), _ = jax.lax.scan(step, (text, *start), jnp.arange(steps))
+    return text
+
+
+def choose(
+    key: Key, logits: jax.Array, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None
+) -> jax.Array:
+    """A token for each row of logits (batch, vocabulary), drawn as `generate` says.
+
+    >>> choose(jax.random.key(0), jnp.array([[0.0, 3.0, 1.0]]), temperature=0.0)
+    Array([1], dtype=int32)
+    """
+    best = logits.argmax(-1).astype(jnp.int32)
+    greedy = jnp.asarray(temperature) <= 0
+    logits = logits / jnp.where(greedy, 1.0, temperature)
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    return jnp.where(greedy, best, jax.random.categorical(key, logits).astype(jnp.int32))
+
+
+def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
+    """The k largest logits (batch, vocabulary); those below the k-th become minus infinity.
+
+    >>> keep_top_k(jnp.array([[1.0, 3.0, 2.0]]), 2)
+    Array([[-inf,   3.,   2.]], dtype=float32)
+    """
+    least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][:, -1:]
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def keep_top_p(logits: jax.Array, p: Any) -> jax.Array:
+    """The fewest most likely tokens with probability p together; the others minus infinity.
+
+    The most likely token stays in any case.
+
+    >>> jnp.exp(keep_top_p(jnp.log(jnp.array([[0.25, 0.5, 0.25]])), 0.5)).round(2)
+    Array([[0. , 0.5, 0. ]], dtype=float32)
+    """
+    ordered = jnp.flip(jnp.sort(logits, axis=-1), -1)
+    shares = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(shares, axis=-1) - shares
+    # The first has nothing before it, and stays even at p = 0.
+    inside = (before < p).at[:, 0].set(True)
+    least = jnp.where(inside, ordered, jnp.inf).min(-1, keepdims=True)
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def _check(
+    module: Decoder,
+    prompt: np.ndarray,
+    steps: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+) -> None:
+    if prompt.ndim != 2 or prompt.size == 0 or prompt.dtype.kind not in "iu":
+        raise error(
+            "prompt",
+            expected="integers of shape (batch, time), at least one token in each row",
+            got=f"{prompt.dtype} of shape {prompt.shape}",
+            fix="encode a text: tokenizer.encode(text)[None]",
+        )
+    if prompt.min() < 0 or prompt.max() >= module.vocabulary:
+        raise error(
+            "prompt",
+            expected=f"tokens from 0 to {module.vocabulary - 1}",
+            got=f"tokens from {prompt.min()} to {prompt.max()}",
+            fix="encode it with the tokenizer that the model was trained with",
+        )
+    limits = {
+        "steps": (steps >= 1, "1 or more", steps),
+        "temperature": (temperature >= 0, "a number of at least 0", temperature),
+        "top_k": (top_k is None or top_k >= 1, "1 or more", top_k),
+        "top_p": (top_p is None or 0 < top_p <= 1, "a number above 0, at most 1", top_p),
+    }
+    for name, (holds, expected, got) in limits.items():
+        if not holds:
+            raise error(name, expected=expected, got=str(got), fix="choose a value in that range")

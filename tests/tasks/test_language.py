@@ -1,0 +1,108 @@
+"""Language modelling: the loss is that of each next token, windows are cut fairly, bits add up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import tasks
+from jdl.core import tree
+from jdl.metrics import show
+from jdl.models import from_functions
+from tests.small import message
+
+VOCABULARY = 6
+
+
+def bigram(key, x):
+    return {"table": jax.random.normal(key, (VOCABULARY, VOCABULARY))}
+
+
+# Logits of the next token from this one alone: the loss can be worked out in numpy.
+MODEL = from_functions(bigram, lambda params, x: params["table"][x])
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, VOCABULARY, (4, 9)))
+
+
+def surprises(params, windows):
+    table = np.asarray(params["table"], np.float64)
+    logs = table - np.log(np.exp(table).sum(-1, keepdims=True))
+    return -logs[windows[:, :-1], windows[:, 1:]]
+
+
+def evaluated(task, batch, params):
+    mean, (_, metrics) = task.loss(params, {}, batch, None, train=False)
+    assert float(mean.value) == pytest.approx(float(metrics["loss"].value))
+    return metrics
+
+
+def test_loss_bits_and_perplexity():
+    task = tasks.language_model(MODEL)
+    params, _ = task.init(jax.random.key(0), {"x": TOKENS})
+    numbers = show(evaluated(task, {"x": TOKENS}, params))
+    loss = surprises(params, np.asarray(TOKENS)).mean()
+    expected = {"loss": loss, "bits_per_token": loss / np.log(2), "perplexity": np.exp(loss)}
+    assert numbers == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 8)])
+def test_masks_of_windows_and_of_tokens(shape):
+    task = tasks.language_model(MODEL)
+    params, _ = task.init(jax.random.key(0), {"x": TOKENS})
+    mask = np.random.default_rng(1).integers(0, 2, shape).astype(np.float32)
+    numbers = show(evaluated(task, {"x": TOKENS, "mask": jnp.asarray(mask)}, params))
+    weights = np.broadcast_to(mask.reshape(4, -1), (4, 8))
+    expected = (weights * surprises(params, np.asarray(TOKENS))).sum() / weights.sum()
+    assert numbers["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bits_of_two_batches_merge_by_addition():
+    task = tasks.language_model(MODEL)
+    params, _ = task.init(jax.random.key(0), {"x": TOKENS})
+    parts = [evaluated(task, {"x": part}, params) for part in (TOKENS[:1], TOKENS[1:])]
+    merged = show(tree.add(*parts))
+    assert merged == pytest.approx(show(evaluated(task, {"x": TOKENS}, params)), rel=1e-5)
+
+
+def test_windows_are_cut_at_every_place_in_training_and_at_the_start_elsewhere():
+    """With tokens that count up, the loss of a window says where it was cut."""
+    params = {"table": jnp.diag(jnp.arange(9.0))[:, :9]}
+    task = tasks.language_model(MODEL, context=3)
+    x = jnp.tile(jnp.array([[0, 0, 1, 1, 2, 2]]), (400, 1))
+    starts = [surprises(params, np.asarray(x[:1, s : s + 4]))[0] for s in range(3)]
+
+    @jax.jit
+    def loss(key):
+        mean, _ = task.loss(params, {}, {"x": x}, key, train=True)
+        return mean.value
+
+    # About a third of the windows begin at each of three places, not the same ones for each key.
+    found = np.array([loss(jax.random.key(k)) for k in range(3)])
+    assert np.ptp(found) > 0
+    np.testing.assert_allclose(found, np.mean(starts), rtol=0.03)
+    first = evaluated(task, {"x": x}, params)["loss"].show()
+    assert first == pytest.approx(starts[0].mean(), rel=1e-5)
+    assert abs(first - np.mean(starts)) > 0.1
+    assert task.predict(params, {}, {"x": x}).shape == (400, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("batch", "context", "words"),
+    [
+        ({"x": jnp.zeros((2, 4))}, None, ("integers", "float32")),
+        ({"x": jnp.zeros((2, 1), int)}, None, ("2 or more", "(2, 1)")),
+        ({"x": jnp.zeros((2, 4), int)}, 4, ("5 or more", "(2, 4)")),
+        ({"x": jnp.full((2, 4), VOCABULARY)}, None, ("tokens from 0 to 5", "6 to 6")),
+        ({"y": TOKENS}, None, ('batch["x"]',)),
+    ],
+)
+def test_what_is_no_window_is_refused(batch, context, words):
+    task = tasks.language_model(MODEL, context=context)
+    said = message(lambda: task.init(jax.random.key(0), batch))
+    assert all(word in said for word in words), said
+
+
+def test_a_cut_needs_a_key():
+    task = tasks.language_model(MODEL, context=3)
+    params, _ = task.init(jax.random.key(0), {"x": TOKENS})
+    said = message(lambda: task.loss(params, {}, {"x": TOKENS}, None, train=True))
+    assert "random key" in said
