@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jdl.data import augment as augment
+    from jdl.data import forest as forest
+    from jdl.data import listops as listops
+    from jdl.data import ratings as ratings
     from jdl.data import scale as scale
     from jdl.data import split as split
+    from jdl.data import trees as trees
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
     from jdl.data.feed import Feed as Feed
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from jdl.data.sources import known as known
     from jdl.data.sources import load as load
 
-_MODULES = ("augment", "scale", "split")
+_MODULES = ("augment", "forest", "listops", "ratings", "scale", "split", "trees")
 _HOME = {
     "Data": "records",
     "Feed": "feed",

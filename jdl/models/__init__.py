@@ -7,15 +7,28 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.mlp import MLP
+    from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
 
 _HOME = {
     "CNN": "convnet",
+    "ChildSumTreeLSTM": "tree",
     "MLP": "mlp",
+    "NaryTreeLSTM": "tree",
+    "RvNN": "tree",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
 }
-__all__ = ["CNN", "MLP", "from_functions", "from_linen", "from_nnx"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "ChildSumTreeLSTM",
+    "NaryTreeLSTM",
+    "RvNN",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+]
 
 
 def __getattr__(name: str) -> Any:

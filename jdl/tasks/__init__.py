@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jdl.tasks.gan import adversarial
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
+    from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
 
 _HOME = {
     "adversarial": "gan",
@@ -27,10 +28,13 @@ _HOME = {
     "l2": "penalties",
     "label_smoothing": "penalties",
     "mixup": "penalties",
+    "node_labelling": "trees",
     "regression": "supervised",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
+    "tree_arrays": "trees",
+    "tree_classification": "trees",
 }
 __all__ = [
     "adversarial",
@@ -44,10 +48,13 @@ __all__ = [
     "l2",
     "label_smoothing",
     "mixup",
+    "node_labelling",
     "regression",
     "soft_cross_entropy",
     "squared_error",
     "supervised",
+    "tree_arrays",
+    "tree_classification",
 ]
 
 
