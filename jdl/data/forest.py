@@ -50,9 +50,11 @@ def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
     """A few shapes, each holding the one before: the last holds all trees, the first the small.
 
     The trees are cut into `at_most` equal parts by size. A program that is compiled for each
-    shape then serves them all, and small trees are not padded to the size of the largest.
+    shape then serves them all, and small trees are not padded to the size of the largest. All
+    shapes have the same arity, on which the weights of some networks depend.
     """
     single = _shapes(*_counts(_forest(trees)))
+    single[:, 3] = single[:, 3].max()
     order = np.argsort(single[:, 0] + single[:, 1] * single[:, 2], kind="stable")
     parts = np.array_split(order, min(at_most, len(trees)))
     largest = np.maximum.accumulate([single[part].max(0) for part in parts])

@@ -78,10 +78,10 @@ def from_text(text: str) -> Tree:
     labels: list[str] = []
     above: list[int] = []
     for number, (before, word) in enumerate(zip(["", *words], words, strict=False), start=1):
-        if (labels and not above) or (word == ")" and not above):
-            raise _unreadable(text, "one tree", f'"{word}" outside of it, as word {number}')
         if before == "(" and word in "()":
             raise _unreadable(text, "a label after each (", f'"{word}" as word {number}')
+        if not above and (labels or word == ")"):
+            raise _unreadable(text, "one tree", f'"{word}" outside of it, as word {number}')
         if word == ")":
             above.pop()
         elif word != "(":

@@ -160,7 +160,7 @@ class RvNN(_TreeNet):
         """The outputs of a batch of trees."""
         arity = inputs["children"].shape[-1]
         shape = (arity * self.features, self.features)
-        kernel = self.param("children_kernel", layers.INITIALIZERS["lecun"], shape)
+        kernel = self.param("children_kernel", layers.INITIALIZERS["lecun"], shape, jnp.float32)
         cell = recursive_cell(kernel, layers.activation(self.activation).function)
         return self.climbed(cell, self.features, inputs)
 
@@ -181,8 +181,8 @@ class ChildSumTreeLSTM(_TreeNet):
     def __call__(self, inputs: Inputs) -> jax.Array:
         """The outputs of a batch of trees."""
         make, width = layers.INITIALIZERS["lecun"], self.features
-        gates = self.param("sum_kernel", make, (width, 3 * width))
-        forget = self.param("forget_kernel", make, (width, width))
+        gates = self.param("sum_kernel", make, (width, 3 * width), jnp.float32)
+        forget = self.param("forget_kernel", make, (width, width), jnp.float32)
         return self.climbed(child_sum_cell(gates, forget), 4 * width, inputs)
 
 
@@ -202,7 +202,7 @@ class NaryTreeLSTM(_TreeNet):
         """The outputs of a batch of trees."""
         arity, width = inputs["children"].shape[-1], self.features
         shape = (arity * width, (3 + arity) * width)
-        kernel = self.param("children_kernel", layers.INITIALIZERS["lecun"], shape)
+        kernel = self.param("children_kernel", layers.INITIALIZERS["lecun"], shape, jnp.float32)
         return self.climbed(nary_cell(kernel, arity), 4 * width, inputs)
 
 
