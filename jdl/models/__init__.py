@@ -7,13 +7,16 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.mlp import MLP
+    from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
     from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
 
 _HOME = {
     "CNN": "convnet",
     "ChildSumTreeLSTM": "tree",
     "MLP": "mlp",
+    "MatrixFactorization": "recommender",
     "NaryTreeLSTM": "tree",
+    "NeuralCollaborativeFiltering": "recommender",
     "RvNN": "tree",
     "from_functions": "bridge",
     "from_linen": "bridge",
@@ -23,7 +26,9 @@ __all__ = [
     "CNN",
     "MLP",
     "ChildSumTreeLSTM",
+    "MatrixFactorization",
     "NaryTreeLSTM",
+    "NeuralCollaborativeFiltering",
     "RvNN",
     "from_functions",
     "from_linen",
