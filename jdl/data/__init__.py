@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jdl.data import augment as augment
+    from jdl.data import forest as forest
+    from jdl.data import listops as listops
+    from jdl.data import ratings as ratings
     from jdl.data import scale as scale
     from jdl.data import sequences as sequences
     from jdl.data import split as split
     from jdl.data import text as text
     from jdl.data import tokenizers as tokenizers
+    from jdl.data import trees as trees
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
     from jdl.data.feed import Feed as Feed
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("augment", "scale", "sequences", "split")
 _MODULES = ("augment", "scale", "split", "text", "tokenizers")
+_MODULES = ("augment", "forest", "listops", "ratings", "scale", "split", "trees")
 _HOME = {
     "Data": "records",
     "Feed": "feed",

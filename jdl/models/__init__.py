@@ -21,6 +21,17 @@ _HOME = {
     "WaveNet": "wavenet",
     "ViT": "transformer",
     "attention_weights": "transformer",
+    from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
+    from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
+
+_HOME = {
+    "CNN": "convnet",
+    "ChildSumTreeLSTM": "tree",
+    "MLP": "mlp",
+    "MatrixFactorization": "recommender",
+    "NaryTreeLSTM": "tree",
+    "NeuralCollaborativeFiltering": "recommender",
+    "RvNN": "tree",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
@@ -38,6 +49,17 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "generate",
+__all__ = [
+    "CNN",
+    "MLP",
+    "ChildSumTreeLSTM",
+    "MatrixFactorization",
+    "NaryTreeLSTM",
+    "NeuralCollaborativeFiltering",
+    "RvNN",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
 ]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jdl.tasks.pretext import masked_reconstruction, rotation
     from jdl.tasks.simclr import contrastive, nt_xent
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
+    from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
 
 _HOME = {
     "adversarial": "gan",
@@ -39,6 +40,7 @@ _HOME = {
     "masked_reconstruction": "pretext",
     "mixup": "penalties",
     "nt_xent": "simclr",
+    "node_labelling": "trees",
     "regression": "supervised",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
@@ -47,6 +49,8 @@ _HOME = {
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
+    "tree_arrays": "trees",
+    "tree_classification": "trees",
 }
 __all__ = [
     "adversarial",
@@ -64,6 +68,7 @@ __all__ = [
     "masked_reconstruction",
     "mixup",
     "nt_xent",
+    "node_labelling",
     "regression",
     "sequence_classification",
     "sequence_labelling",
@@ -72,6 +77,8 @@ __all__ = [
     "soft_cross_entropy",
     "squared_error",
     "supervised",
+    "tree_arrays",
+    "tree_classification",
 ]
 
 
