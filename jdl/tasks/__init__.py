@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     )
     from jdl.tasks.gan import adversarial
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
+    from jdl.tasks.reconstruction import (
+        denoising,
+        gaussian_noise,
+        masking_noise,
+        reconstruction,
+        variational,
+    )
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
@@ -22,15 +29,20 @@ _HOME = {
     "binary_cross_entropy": "criteria",
     "classification": "supervised",
     "cross_entropy": "criteria",
+    "denoising": "reconstruction",
+    "gaussian_noise": "reconstruction",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
     "label_smoothing": "penalties",
+    "masking_noise": "reconstruction",
     "mixup": "penalties",
+    "reconstruction": "reconstruction",
     "regression": "supervised",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
+    "variational": "reconstruction",
 }
 __all__ = [
     "adversarial",
@@ -39,15 +51,20 @@ __all__ = [
     "binary_cross_entropy",
     "classification",
     "cross_entropy",
+    "denoising",
+    "gaussian_noise",
     "half_squared_error",
     "l1",
     "l2",
     "label_smoothing",
+    "masking_noise",
     "mixup",
+    "reconstruction",
     "regression",
     "soft_cross_entropy",
     "squared_error",
     "supervised",
+    "variational",
 ]
 
 

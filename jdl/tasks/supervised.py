@@ -47,7 +47,7 @@ def supervised(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
-            _refuse_masked_statistics(state, batch)
+            refuse_masked_statistics(state, batch)
         outputs, state = model.apply(params, state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
         mean = measures.mean(_checked(loss(outputs, _entry(batch, "y"))), batch.get("mask"))
@@ -155,7 +155,8 @@ def _entry(batch: Batch, name: str) -> Any:
     return batch[name]
 
 
-def _refuse_masked_statistics(state: PyTree, batch: Batch) -> None:
+def refuse_masked_statistics(state: PyTree, batch: Batch) -> None:
+    """Raise if a batch has a mask and the model batch statistics, which it cannot reach."""
     if "mask" in batch and isinstance(state, Mapping) and state.get("batch_stats"):
         raise error(
             "mask",
