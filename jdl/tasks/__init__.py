@@ -4,6 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jdl.tasks.autoencoding import (
+        denoising,
+        gaussian_noise,
+        masking_noise,
+        reconstruction,
+        variational,
+    )
     from jdl.tasks.criteria import (
         binary_cross_entropy,
         cross_entropy,
@@ -13,13 +20,6 @@ if TYPE_CHECKING:
     )
     from jdl.tasks.gan import adversarial
     from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
-    from jdl.tasks.reconstruction import (
-        denoising,
-        gaussian_noise,
-        masking_noise,
-        reconstruction,
-        variational,
-    )
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
 
 _HOME = {
@@ -29,20 +29,20 @@ _HOME = {
     "binary_cross_entropy": "criteria",
     "classification": "supervised",
     "cross_entropy": "criteria",
-    "denoising": "reconstruction",
-    "gaussian_noise": "reconstruction",
+    "denoising": "autoencoding",
+    "gaussian_noise": "autoencoding",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
     "label_smoothing": "penalties",
-    "masking_noise": "reconstruction",
+    "masking_noise": "autoencoding",
     "mixup": "penalties",
-    "reconstruction": "reconstruction",
+    "reconstruction": "autoencoding",
     "regression": "supervised",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
-    "variational": "reconstruction",
+    "variational": "autoencoding",
 }
 __all__ = [
     "adversarial",
