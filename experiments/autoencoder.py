@@ -11,11 +11,13 @@ import dataclasses
 import os
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import optax
 
 import jdl
 from jdl.core.check import within
+from jdl.run.mosaics import mosaic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Config:
     data_dir: str | None = None
     """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
     code: int | None = None
-    """Numbers in the code; 32 on MNIST, 8 on the digits."""
+    """Numbers in the code; 32 on MNIST, 16 on the digits."""
     epochs: int | None = None
     """Passes over the training set; on MNIST 50 (conv: 5), on the digits 400."""
     batch_size: int = 128
@@ -44,7 +46,7 @@ class Config:
 def experiment(config: Config) -> jdl.Experiment:
     folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
     data = jdl.data.load("mnist" if folder else "digits", dir=folder)
-    code = config.code or (32 if folder else 8)
+    code = config.code or (32 if folder else 16)
     epochs = config.epochs or (400 if not folder else 5 if config.kind == "conv" else 50)
     shape, linear = data.info["shape"], config.kind == "linear"
     if config.kind == "conv":
@@ -69,21 +71,22 @@ def experiment(config: Config) -> jdl.Experiment:
         )
 
     def pictures(result: jdl.Result) -> dict[str, Any]:
-        import jax
-
         x = data.valid["x"][:12]
         rows = {"original": x, "returned": jdl.predict(result, x)}
         if config.kind == "denoising":
             given = np.asarray(spoil(jax.random.key(0), x))
             rows = {"original": x, "given": given, "returned": jdl.predict(result, given)}
-        layer = ("encoder", "conv_1") if config.kind == "conv" else ("decoder", "output")
-        kernel = np.asarray(result.train.params[layer[0]][layer[1]]["kernel"])
-        drawn = kernel[..., 0, :].transpose(2, 0, 1) if config.kind == "conv" else kernel
-        drawn = drawn.reshape(len(drawn), *(shape if kernel.ndim == 2 else (3, 3, 1)))[:32]
-        what = "First filters" if config.kind == "conv" else "What one unit of the code draws"
+        if config.kind == "conv":
+            kernel = result.train.params["encoder"]["conv_1"]["kernel"]
+            drawn, what = np.moveaxis(kernel, -1, 0), "Filters of the first convolution"
+        else:
+            kernel = result.train.params["decoder"]["output"]["kernel"]
+            drawn, what = np.reshape(kernel, (-1, *shape)), "What each unit of the code draws"
+        drawn = drawn[: len(drawn) // 2 * 2][:32].reshape(2, -1, *drawn.shape[1:])
+        title = f"{config.kind} autoencoder, {code} numbers in the code"
         return {
-            "reconstructions": mosaic(f"{config.kind}: images and what comes back", rows),
-            "filters": mosaic(what, dict(enumerate(np.array_split(drawn, 2))), signed=True),
+            "reconstructions": mosaic(np.stack([*rows.values()]), title, list(rows)),
+            "filters": mosaic(drawn, what, signed=True),
         }
 
     return jdl.Experiment(
@@ -103,27 +106,6 @@ def components(train: np.ndarray, test: np.ndarray, count: int) -> float:
     mean = train.mean(0)[None]
     axes = np.linalg.eigh(np.cov(train.T))[1][:, -count:]
     return float((((test - mean) - (test - mean) @ axes @ axes.T) ** 2).mean())
-
-
-def mosaic(title: str, rows: dict[Any, np.ndarray], signed: bool = False) -> Any:
-    """Rows of images (n, height, width, 1); signed ones in blue and red around white."""
-    from matplotlib.figure import Figure
-
-    tiles = [np.concatenate([np.pad(i[..., 0], 1) for i in row], 1) for row in rows.values()]
-    width = max(tile.shape[1] for tile in tiles)
-    whole = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]))) for t in tiles])
-    top = float(abs(whole).max()) if signed else 1.0
-    height = tiles[0].shape[0]
-    figure = Figure(figsize=(10, 10 * len(whole) / width + 0.6), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(whole, cmap="RdBu_r" if signed else "gray", vmin=-top if signed else 0, vmax=top)
-    axis.set_yticks([height * (i + 0.5) - 0.5 for i in range(len(rows))])
-    axis.set_yticklabels([name if isinstance(name, str) else "" for name in rows])
-    axis.tick_params(length=0)
-    axis.set(xticks=[], title=title)
-    axis.spines[:].set_visible(False)
-    axis.grid(False)
-    return figure
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import optax
 
 import jdl
 from jdl.core.check import within
+from jdl.run.mosaics import mosaic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +73,10 @@ def experiment(config: Config) -> jdl.Experiment:
         logits = [network.apply(variables, c, method="decode") for c in (*drawn, *walk)]
         images = 1 / (1 + np.exp(-np.asarray(logits)))
         return {
-            "samples": mosaic("Images of random codes", images[:5]),
-            "latent walk": mosaic("From the code of one image to that of another", images[5:]),
+            "samples": mosaic(images[:5], "Images of random codes"),
+            "latent walk": mosaic(images[5:], "From the code of one image to that of another"),
             "reconstructions": mosaic(
-                "Images (above) and what comes back (below)",
-                np.stack([x[:12], jdl.predict(result, x[:12])]),
+                np.stack([x[:12], jdl.predict(result, x[:12])]), rows=["original", "returned"]
             ),
         }
 
@@ -96,20 +96,6 @@ def pixels_alone(data: jdl.Data) -> float:
     mean = np.clip(data.train["x"].mean(0, dtype=np.float64), 1e-4, 1 - 1e-4)[None]
     x = data.test()["x"]
     return float(-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum() / len(x))
-
-
-def mosaic(title: str, images: np.ndarray) -> Any:
-    """Images (rows, columns, height, width, 1) as one picture."""
-    from matplotlib.figure import Figure
-
-    tiles = np.pad(images[..., 0], ((0, 0), (0, 0), (1, 1), (1, 1)))
-    whole = np.concatenate(np.concatenate(tiles, axis=1), axis=1)
-    figure = Figure(figsize=(10, 10 * len(whole) / whole.shape[1] + 0.4), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(whole, cmap="gray", vmin=0, vmax=1)
-    axis.set_title(title)
-    axis.set_axis_off()
-    return figure
 
 
 if __name__ == "__main__":
