@@ -23,6 +23,10 @@ class Autoencoder(nn.Module):
     after each of them and on the code; with `"identity"` and no hidden layers the network is
     linear and can at best do what as many principal components do (Bourlard & Kamp 1988).
 
+    Weights are drawn by Glorot's rule. Those of a decoder by the number of its inputs alone, the
+    few of the code, would be several times larger: before the biases have learned that most
+    pixels are dark they push the code below zero, where ReLU units stay for ever.
+
     For 28x28 images and the default code 784-32-784 has 50,992 parameters. `encode` and `decode`
     are methods: `module.apply({"params": params}, codes, method="decode")`.
     Raises `InputError` for inputs of another shape.
@@ -39,11 +43,13 @@ class Autoencoder(nn.Module):
     hidden: Sequence[int] = ()
     activation: str = "relu"
     shape: Sequence[int] = (28, 28, 1)
+    initializer: str = "glorot"
 
     def setup(self) -> None:
         """Its two halves."""
-        self.encoder = MLP(tuple(self.hidden), self.code, self.activation)
-        self.decoder = MLP(tuple(self.hidden)[::-1], math.prod(self.shape), self.activation)
+        pixels, settings = math.prod(self.shape), (self.activation, 0.0, self.initializer)
+        self.encoder = MLP(tuple(self.hidden), self.code, *settings)
+        self.decoder = MLP(tuple(self.hidden)[::-1], pixels, *settings)
 
     def encode(self, inputs: jax.Array) -> jax.Array:
         """The codes (batch, code) of inputs (batch, *shape)."""
