@@ -4,8 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jdl.models.autoencoder import Autoencoder, ConvAutoencoder, VariationalAutoencoder
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
+    from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
     from jdl.models.mlp import MLP
     from jdl.models.recurrent import RNN
     from jdl.models.wavenet import WaveNet
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
 
 _HOME = {
+    "Autoencoder": "autoencoder",
     "CNN": "convnet",
     "Decoder": "transformer",
     "Encoder": "transformer",
@@ -32,6 +35,13 @@ _HOME = {
     "NaryTreeLSTM": "tree",
     "NeuralCollaborativeFiltering": "recommender",
     "RvNN": "tree",
+    "ConvAutoencoder": "autoencoder",
+    "ConvDiscriminator": "gan",
+    "ConvGenerator": "gan",
+    "DenseDiscriminator": "gan",
+    "DenseGenerator": "gan",
+    "MLP": "mlp",
+    "VariationalAutoencoder": "autoencoder",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
@@ -57,6 +67,16 @@ __all__ = [
     "NaryTreeLSTM",
     "NeuralCollaborativeFiltering",
     "RvNN",
+__all__ = [
+    "CNN",
+    "MLP",
+    "Autoencoder",
+    "ConvAutoencoder",
+    "ConvDiscriminator",
+    "ConvGenerator",
+    "DenseDiscriminator",
+    "DenseGenerator",
+    "VariationalAutoencoder",
     "from_functions",
     "from_linen",
     "from_nnx",

@@ -4,6 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jdl.tasks.autoencoding import (
+        denoising,
+        gaussian_noise,
+        masking_noise,
+        reconstruction,
+        variational,
+    )
     from jdl.tasks.criteria import (
         binary_cross_entropy,
         cross_entropy,
@@ -32,6 +39,8 @@ _HOME = {
     "classification": "supervised",
     "contrastive": "simclr",
     "cross_entropy": "criteria",
+    "denoising": "autoencoding",
+    "gaussian_noise": "autoencoding",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
@@ -41,6 +50,9 @@ _HOME = {
     "mixup": "penalties",
     "nt_xent": "simclr",
     "node_labelling": "trees",
+    "masking_noise": "autoencoding",
+    "mixup": "penalties",
+    "reconstruction": "autoencoding",
     "regression": "supervised",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
@@ -51,6 +63,7 @@ _HOME = {
     "supervised": "supervised",
     "tree_arrays": "trees",
     "tree_classification": "trees",
+    "variational": "autoencoding",
 }
 __all__ = [
     "adversarial",
@@ -60,6 +73,8 @@ __all__ = [
     "classification",
     "contrastive",
     "cross_entropy",
+    "denoising",
+    "gaussian_noise",
     "half_squared_error",
     "l1",
     "l2",
@@ -69,6 +84,9 @@ __all__ = [
     "mixup",
     "nt_xent",
     "node_labelling",
+    "masking_noise",
+    "mixup",
+    "reconstruction",
     "regression",
     "sequence_classification",
     "sequence_labelling",
@@ -79,6 +97,7 @@ __all__ = [
     "supervised",
     "tree_arrays",
     "tree_classification",
+    "variational",
 ]
 
 

@@ -1,35 +1,90 @@
 """A generator against a discriminator: two tasks for `jdl.game`."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jdl import metrics as measures
 from jdl.core import tree
+from jdl.core.check import error, nearest, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.tasks.supervised import refuse_masked_statistics
+
+
+class Objective(NamedTuple):
+    """What the players minimise, for each example, given the discriminator's outputs."""
+
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array]
+    """Of the outputs on real and on invented examples."""
+    generator: Callable[[jax.Array], jax.Array]
+    """Of the outputs on invented examples."""
+
+
+OBJECTIVES = {
+    "hinge": Objective(
+        lambda real, fake: jnp.maximum(0, 1 - real) + jnp.maximum(0, 1 + fake), lambda fake: -fake
+    ),
+    # -log σ(D) = softplus(-D) and -log(1 - σ(D)) = softplus(D), finite for any logit.
+    "non_saturating": Objective(
+        lambda real, fake: jax.nn.softplus(-real) + jax.nn.softplus(fake),
+        lambda fake: jax.nn.softplus(-fake),
+    ),
+    "wasserstein": Objective(lambda real, fake: fake - real, lambda fake: -fake),
+}
 
 
 def adversarial(
-    generator: Model, discriminator: Model, latent: int, r1: float = 0.0
+    generator: Model,
+    discriminator: Model,
+    latent: int,
+    r1: float = 0.0,
+    *,
+    objective: str = "non_saturating",
+    gradient_penalty: float = 0.0,
 ) -> tuple[Task, Task]:
     r"""The tasks of `generator` and `discriminator`, which are the players' names in the game.
 
-    With $z \sim N(0, I)$ of size `latent` and logits D: the discriminator minimises
-    $-\log\sigma(D(x)) - \log(1 - \sigma(D(G(z)))) + \frac{r_1}{2} \lVert \nabla_x D(x) \rVert^2$,
-    the generator $-\log\sigma(D(G(z)))$, the non-saturating form. The penalty is taken at real
-    examples (Goodfellow et al. 2014; Mescheder, Geiger & Nowozin 2018, "R1"). It is no part of
-    `metrics["loss"]`. `predict` returns the generator's outputs for `batch["z"]`.
+    With $z \sim N(0, I)$ of size `latent`, the discriminator and the generator minimise
 
-    A batch holds real examples `x` and, where needed, a `mask`. Neither network sees the mask.
+    - "non_saturating": $-\log\sigma(D(x)) - \log(1 - \sigma(D(G(z))))$ and
+      $-\log\sigma(D(G(z)))$ (Goodfellow et al. 2014);
+    - "wasserstein": $D(G(z)) - D(x)$ and $-D(G(z))$ (Arjovsky et al. 2017), which bounds nothing
+      unless D's slope is bounded, as by `gradient_penalty` or by spectral normalisation;
+    - "hinge": $\max(0, 1 - D(x)) + \max(0, 1 + D(G(z)))$ and $-D(G(z))$ (Miyato et al. 2018).
+
+    To the discriminator's mean the penalties add $\frac{r_1}{2} \lVert \nabla_x D(x) \rVert^2$ at
+    real examples (Mescheder, Geiger & Nowozin 2018) and, with weight $\lambda$,
+    $\lambda (\lVert \nabla_{\hat x} D(\hat x) \rVert - 1)^2$ at
+    $\hat x = \epsilon x + (1 - \epsilon) G(z)$, $\epsilon \sim U(0, 1)$ for each example, the
+    WGAN-GP of Gulrajani et al. (2017), whose $\lambda$ is 10. They are no part of
+    `metrics["loss"]`, and want a discriminator without batch statistics, since D of an example
+    must depend on this example alone. `predict` returns the generator's outputs for `batch["z"]`.
+
+    A batch holds real examples `x` and, where needed, a `mask`. Neither network sees the mask, so
+    it is refused in training if the discriminator has batch statistics.
     """
+    if objective not in OBJECTIVES:
+        raise error(
+            "objective",
+            expected=f"one of {', '.join(OBJECTIVES)}",
+            got=repr(objective),
+            fix=nearest(str(objective), OBJECTIVES),
+        )
+    within("r1", r1, 0)
+    within("gradient_penalty", gradient_penalty, 0)
+    aims = OBJECTIVES[objective]
 
     def noise(key: Key, batch: Batch) -> jax.Array:
         return jax.random.normal(key, (tree.leading(batch), latent))
 
     def make_generator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        return generator.init(key, jnp.zeros((tree.leading(batch), latent)))
+        params, state = generator.init(key, jnp.zeros((tree.leading(batch), latent)))
+        z = jax.ShapeDtypeStruct((tree.leading(batch), latent), jnp.float32)
+        images, _ = jax.eval_shape(lambda p, s, z: generator.apply(p, s, z), params, state, z)
+        _check_alike(images, batch["x"])
+        return params, state
 
     def make_discriminator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         return discriminator.init(key, batch["x"])
@@ -55,34 +110,41 @@ def adversarial(
         first, second = jax.random.split(key)
         fake, state = invent(params, state, batch, first, train)
         logits, _ = judge(params, state, fake, second, train)
-        values = optax.sigmoid_binary_cross_entropy(logits, jnp.ones_like(logits))
-        mean = measures.mean(values, batch.get("mask"))
+        mean = measures.mean(aims.generator(logits), batch.get("mask"))
         return mean, (state, {"loss": mean})
 
     def discriminator_loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
+        if train:
+            refuse_masked_statistics(state["discriminator"], batch)
         first, second, third = jax.random.split(key, 3)
         fake, _ = invent(params, state, batch, first, train)
+        fake = jax.lax.stop_gradient(fake)
         on_real, state = judge(params, state, batch["x"], second, train)
-        on_fake, state = judge(params, state, jax.lax.stop_gradient(fake), third, train)
-        values = optax.sigmoid_binary_cross_entropy(on_real, jnp.ones_like(on_real))
-        values += optax.sigmoid_binary_cross_entropy(on_fake, jnp.zeros_like(on_fake))
-        mean = measures.mean(values, batch.get("mask"))
+        on_fake, state = judge(params, state, fake, third, train)
+        mean = measures.mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
         metrics = {
             "loss": mean,
             "real_accuracy": measures.share(on_real > 0, batch.get("mask")),
             "fake_accuracy": measures.share(on_fake < 0, batch.get("mask")),
         }
-        if not (train and r1):
+        if not train:
             return mean, (state, metrics)
 
-        def total(x: Any) -> Any:
-            return judge(params, state, x, second, train)[0].sum()
+        def slopes(x: Any) -> Any:
+            """The squared norm of D's gradient at each example."""
+            total = lambda x: judge(params, state, x, second, train)[0].sum()
+            return jnp.square(jax.grad(total)(x)).reshape(len(x), -1).sum(-1)
 
-        slopes = jnp.square(jax.grad(total)(batch["x"])).reshape(len(on_real), -1).sum(-1)
-        penalty = measures.mean(slopes, batch.get("mask"))
-        return Mean(mean.total + r1 / 2 * penalty.total, mean.weight), (state, metrics)
+        penalties = []
+        if r1:
+            penalties.append(r1 / 2 * slopes(batch["x"]))
+        if gradient_penalty:
+            between = _between(jax.random.fold_in(third, 1), batch["x"], fake)
+            penalties.append(gradient_penalty * jnp.square(_root(slopes(between)) - 1))
+        total = mean.total + sum(measures.mean(p, batch.get("mask")).total for p in penalties)
+        return Mean(total, mean.weight), (state, metrics)
 
     def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
         return generator.apply(params["generator"], state["generator"], batch["z"], train=False)[0]
@@ -91,3 +153,25 @@ def adversarial(
         Task(make_generator, generator_loss, predict),
         Task(make_discriminator, discriminator_loss, predict),
     )
+
+
+def _between(key: Key, real: Any, fake: Any) -> jax.Array:
+    """A point on the line from each invented example to a real one."""
+    share = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1), real.dtype)
+    return share * real + (1 - share) * fake
+
+
+def _root(squared: jax.Array) -> jax.Array:
+    """The square root, with gradient zero instead of infinite at zero."""
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+
+
+def _check_alike(invented: Any, real: Any) -> None:
+    if jnp.shape(invented)[1:] != jnp.shape(real)[1:]:
+        raise error(
+            "generator",
+            expected=f"outputs of the real examples' shape, {tuple(jnp.shape(real)[1:])}",
+            got=f"{tuple(jnp.shape(invented)[1:])}",
+            fix="give the generator that shape",
+        )

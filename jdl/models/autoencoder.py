@@ -1,0 +1,212 @@
+"""Autoencoders: networks that give back what they are given, through a narrow code."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.core.check import error
+from jdl.models import layers
+from jdl.models.mlp import MLP
+from jdl.models.upsampling import conv_transpose
+
+
+class Autoencoder(nn.Module):
+    r"""A dense autoencoder: $z = \phi(x W + b)$, $\hat x = z V + c$ (Hinton & Salakhutdinov 2006).
+
+    Inputs (batch, *shape) are flattened; outputs have the inputs' shape and are logits of pixels
+    in [0, 1], or the pixels themselves: the task decides. `hidden` are widths between the
+    inputs and the code, and in reverse between the code and the outputs. `activation` is used
+    after each of them and on the code; with `"identity"` and no hidden layers the network is
+    linear and can at best do what as many principal components do (Bourlard & Kamp 1988).
+
+    Weights are drawn by Glorot's rule. Those of a decoder by the number of its inputs alone, the
+    few of the code, would be several times larger: before the biases have learned that most
+    pixels are dark they push the code below zero, where ReLU units stay for ever.
+
+    For 28x28 images and the default code 784-32-784 has 50,992 parameters. `encode` and `decode`
+    are methods: `module.apply({"params": params}, codes, method="decode")`.
+    Raises `InputError` for inputs of another shape.
+
+    >>> from jdl.core import tree
+    >>> from jdl.models import from_linen
+    >>> start = from_linen(Autoencoder()).init
+    >>> shapes = jax.eval_shape(start, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    >>> tree.count(shapes)
+    50992
+    """
+
+    code: int = 32
+    hidden: Sequence[int] = ()
+    activation: str = "relu"
+    shape: Sequence[int] = (28, 28, 1)
+    initializer: str = "glorot"
+
+    def setup(self) -> None:
+        """Its two halves."""
+        pixels, settings = math.prod(self.shape), (self.activation, 0.0, self.initializer)
+        self.encoder = MLP(tuple(self.hidden), self.code, *settings)
+        self.decoder = MLP(tuple(self.hidden)[::-1], pixels, *settings)
+
+    def encode(self, inputs: jax.Array) -> jax.Array:
+        """The codes (batch, code) of inputs (batch, *shape)."""
+        check_shape(inputs, self.shape)
+        return layers.activation(self.activation).function(self.encoder(inputs))
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """What codes (batch, code) stand for, (batch, *shape)."""
+        return self.decoder(codes).reshape(len(codes), *self.shape)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """The reconstruction of a batch."""
+        return self.decode(self.encode(inputs))
+
+
+class ConvAutoencoder(nn.Module):
+    """An autoencoder of convolutions (Masci et al. 2011).
+
+    For each of `features` a 3x3 convolution of stride 2 and ReLU, then a dense layer to the code,
+    which is linear; back through a dense layer and a transposed convolution for each stage.
+    Inputs and outputs (batch, *shape), codes (batch, code); outputs are logits or pixels, as
+    those of `Autoencoder`, whose methods `encode` and `decode` it shares. Height and width must
+    be divisible by 2 once for each stage.
+
+    >>> from jdl.models import from_linen
+    >>> model = from_linen(ConvAutoencoder(8, features=(4,), shape=(8, 8, 1)))
+    >>> params, state = model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    >>> model.apply(params, state, jnp.zeros((2, 8, 8, 1)))[0].shape
+    (2, 8, 8, 1)
+    """
+
+    code: int = 32
+    features: Sequence[int] = (16, 32)
+    shape: Sequence[int] = (28, 28, 1)
+
+    def setup(self) -> None:
+        """Its two halves."""
+        self.encoder = ConvEncoder(self.code, tuple(self.features))
+        self.decoder = ConvDecoder(tuple(self.features)[::-1], tuple(self.shape))
+
+    def encode(self, inputs: jax.Array) -> jax.Array:
+        """The codes (batch, code) of images (batch, *shape)."""
+        check_shape(inputs, self.shape)
+        return self.encoder(inputs)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """What codes (batch, code) stand for, (batch, *shape)."""
+        return self.decoder(codes)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """The reconstruction of a batch."""
+        return self.decode(self.encode(inputs))
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions of stride 2, then a dense layer: (batch, h, w, channels) to (batch, code)."""
+
+    code: int
+    features: Sequence[int]
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """The codes of images."""
+        x = images
+        for index, width in enumerate(self.features, start=1):
+            x = nn.relu(layers.conv(width, stride=2, name=f"conv_{index}")(x))
+        linear = layers.initializer("matched", "identity")
+        return layers.Dense(self.code, kernel_init=linear, name="code")(layers.flatten(x))
+
+
+class ConvDecoder(nn.Module):
+    """A dense layer, then transposed convolutions: (batch, code) to (batch, *shape)."""
+
+    features: Sequence[int]
+    shape: Sequence[int]
+
+    @nn.compact
+    def __call__(self, codes: jax.Array) -> jax.Array:
+        """What codes stand for."""
+        height, width, channels = coarsest(self.shape, len(self.features))
+        size = height * width * self.features[0]
+        x = layers.Dense(size, kernel_init=layers.INITIALIZERS["he"], name="dense")(codes)
+        x = nn.relu(x).reshape(len(codes), height, width, self.features[0])
+        for index, features in enumerate(self.features[1:], start=1):
+            x = nn.relu(conv_transpose(features, name=f"conv_transpose_{index}")(x))
+        return conv_transpose(channels, name="output")(x)
+
+
+class VariationalAutoencoder(nn.Module):
+    r"""A code with a distribution, $z \sim N(\mu(x), \sigma^2(x))$ (Kingma & Welling 2014).
+
+    Dense, with `hidden` widths and a non-linearity on both sides. Inputs (batch, *shape). The
+    outputs are a dict: `logits` (batch, *shape) of the pixels, and `mean` and `log_variance`
+    (batch, code) of the code. Where `apply` is given a key, $z = \mu + \sigma \epsilon$ with
+    $\epsilon \sim N(0, I)$, through which gradients reach both (the reparameterisation); in
+    training a key is needed. Without one $z = \mu$.
+
+    `encode` returns mean and log variance, `decode` logits for codes.
+
+    >>> from jdl.models import from_linen
+    >>> model = from_linen(VariationalAutoencoder(2, hidden=(8,), shape=(4, 4, 1)))
+    >>> params, state = model.init(jax.random.key(0), jnp.zeros((3, 4, 4, 1)))
+    >>> outputs, _ = model.apply(params, state, jnp.zeros((3, 4, 4, 1)))
+    >>> outputs["logits"].shape, outputs["mean"].shape
+    ((3, 4, 4, 1), (3, 2))
+    """
+
+    code: int = 20
+    hidden: Sequence[int] = (400,)
+    activation: str = "relu"
+    shape: Sequence[int] = (28, 28, 1)
+
+    def setup(self) -> None:
+        """Its two halves."""
+        self.encoder = MLP(tuple(self.hidden), 2 * self.code, self.activation)
+        self.decoder = MLP(tuple(self.hidden)[::-1], math.prod(self.shape), self.activation)
+
+    def encode(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and log variance of the codes, (batch, code) each."""
+        check_shape(inputs, self.shape)
+        mean, log_variance = jnp.split(self.encoder(inputs), 2, axis=-1)
+        return mean, log_variance
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """The logits (batch, *shape) of codes (batch, code)."""
+        return self.decoder(codes).reshape(len(codes), *self.shape)
+
+    def __call__(self, inputs: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """The logits of a batch, through codes that are drawn."""
+        mean, log_variance = self.encode(inputs)
+        codes = mean
+        if train or self.has_rng("noise"):
+            draws = jax.random.normal(self.make_rng("noise"), mean.shape, mean.dtype)
+            codes = mean + jnp.exp(log_variance / 2) * draws
+        return {"logits": self.decode(codes), "mean": mean, "log_variance": log_variance}
+
+
+def check_shape(inputs: Any, shape: Sequence[int]) -> None:
+    """Raise unless `inputs` are (batch, *shape)."""
+    if tuple(inputs.shape[1:]) != tuple(shape):
+        raise error(
+            "inputs",
+            expected=f"shape (batch, {', '.join(map(str, shape))})",
+            got=f"shape {tuple(inputs.shape)}",
+            fix=f"build the network with shape={tuple(inputs.shape[1:])}",
+        )
+
+
+def coarsest(shape: Sequence[int], stages: int) -> tuple[int, int, int]:
+    """Height, width and channels of an image halved `stages` times; raises where that fails."""
+    height, width, channels = shape
+    scale = 2**stages
+    if height % scale or width % scale:
+        raise error(
+            "shape",
+            expected=f"a height and a width divisible by {scale}, for {stages} stages of stride 2",
+            got=f"{height}x{width}",
+            fix="pad the images, or use fewer features",
+        )
+    return height // scale, width // scale, channels
