@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jdl.data import augment as augment
+    from jdl.data import balance as balance
+    from jdl.data import clean as clean
+    from jdl.data import encode as encode
+    from jdl.data import generate as generate
+    from jdl.data import leakage as leakage
     from jdl.data import scale as scale
     from jdl.data import split as split
+    from jdl.data import tables as tables
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
     from jdl.data.feed import Feed as Feed
@@ -15,21 +21,28 @@ if TYPE_CHECKING:
     from jdl.data.files import read_npz as read_npz
     from jdl.data.order import Order as Order
     from jdl.data.records import Data as Data
+    from jdl.data.records import Report as Report
     from jdl.data.sources import from_arrays as from_arrays
     from jdl.data.sources import known as known
     from jdl.data.sources import load as load
+    from jdl.data.tables import read_csv as read_csv
 
-_MODULES = ("augment", "scale", "split")
+_MODULES = (
+    *("augment", "balance", "clean", "encode", "generate", "leakage"),
+    *("scale", "split", "tables"),
+)
 _HOME = {
     "Data": "records",
     "Feed": "feed",
     "Order": "order",
+    "Report": "records",
     "as_arrays": "arrays",
     "check_arrays": "arrays",
     "evaluation_batches": "feed",
     "from_arrays": "sources",
     "known": "sources",
     "load": "sources",
+    "read_csv": "tables",
     "read_idx": "files",
     "read_npz": "files",
 }
