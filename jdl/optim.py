@@ -155,6 +155,59 @@ def clip(tx: optax.GradientTransformation, norm: float) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(norm), tx)
 
 
+def soft_threshold(
+    by: Any, where: Callable[[str, Any], bool] = is_weight
+) -> optax.GradientTransformation:
+    r"""After the step, pull each weight towards zero by `by`, and no further than zero.
+
+    $w \leftarrow \mathrm{sign}(v) \max(|v| - t, 0)$ with v the weight after the step and t = `by`,
+    a number or a schedule. It stands last in a chain. With $t = \eta\lambda$ behind SGD of rate
+    $\eta$ this is the proximal step of the penalty $\lambda \lVert w \rVert_1$, which ends at exact
+    zeros where the penalty's subgradient does not (Beck & Teboulle 2009). `where(path, leaf)` says
+    which leaves; biases and normalisation scales are left out by default.
+
+    >>> tx = optax.chain(optax.sgd(0.1), soft_threshold(0.1 * 0.5))
+    >>> w = {"kernel": jnp.array([[1.0, 0.04]])}
+    >>> updates, _ = tx.update(jax.tree.map(jnp.zeros_like, w), tx.init(w), w)
+    >>> optax.apply_updates(w, updates)["kernel"]
+    Array([[0.95, 0.  ]], dtype=float32)
+    """
+    if isinstance(by, int | float) and not by >= 0:
+        raise error(
+            "soft_threshold",
+            expected="a number of at least 0",
+            got=repr(by),
+            fix="learning rate times penalty",
+        )
+
+    def init(params: PyTree) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        if params is None:
+            raise error(
+                "soft_threshold",
+                expected="the parameters, which it acts on",
+                got="none",
+                fix="call tx.update(updates, state, params)",
+            )
+        threshold: Any = by(state.count) if callable(by) else by
+
+        def shrunk(path: str, weight: Any, change: Any) -> Any:
+            if not where(path, weight):
+                return change
+            moved = weight + change
+            size = jnp.maximum(jnp.abs(moved) - threshold, 0)
+            return (jnp.sign(moved) * size - weight).astype(change.dtype)
+
+        changes = jax.tree.map_with_path(
+            lambda keys, weight, change: shrunk(tree.path(keys), weight, change), params, updates
+        )
+        return changes, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)
+
+
 def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
     """Leave the parameters whose path matches `pattern` (a regular expression) as they are.
 

@@ -34,6 +34,29 @@ def test_schedules(name, options, expected):
         np.testing.assert_allclose(rate(step), 0.3 * part, rtol=1e-5, atol=1e-7)
 
 
+T = np.arange(1001)
+CLOSED = [
+    ("constant", {}, np.ones(1001)),
+    ("step", {"factor": 0.2, "at": (0.3, 0.6, 0.8)}, 0.2 ** np.digitize(T, [300, 600, 800])),
+    ("exponential", {"factor": 0.3}, 0.3 ** (T / 1000)),
+    ("exponential", {"factor": 0.5, "every": 70}, 0.5 ** (T / 70)),
+    ("exponential", {"factor": 0.5, "every": 70, "staircase": True}, 0.5 ** (T // 70)),
+    ("cosine", {"end": 0.1}, 0.1 + 0.9 * (1 + np.cos(np.pi * T / 1000)) / 2),
+    (
+        "warmup_cosine",
+        {"warmup": 0.2, "end": 0.05},
+        np.where(T < 200, T / 200, 0.05 + 0.95 * (1 + np.cos(np.pi * (T - 200) / 800)) / 2),
+    ),
+]
+
+
+@pytest.mark.parametrize("name, options, expected", CLOSED)
+def test_schedules_in_closed_form_at_every_step(name, options, expected, x64):
+    rate = optim.schedule(name, 0.3, 1000, **options)
+    values = jnp.broadcast_to(jax.jit(jax.vmap(rate))(jnp.arange(1001)), 1001)
+    np.testing.assert_allclose(values, 0.3 * expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "warmup_cosine"])
 def test_the_learning_rate_may_be_traced(name):
     rates = jnp.array([0.1, 0.2])
@@ -68,6 +91,35 @@ def test_clip_limits_the_gradient_before_the_optimizer():
     np.testing.assert_allclose(optax.tree.norm(updates), optax.tree.norm(small), rtol=1e-6)
 
 
+def test_soft_thresholding_solves_the_lasso_with_exact_zeros():
+    # With orthonormal columns the minimum of 1/2 |w - b|^2 + t |w|_1 is known.
+    b = np.array([[3.0, 0.2, -0.1, -2.0, 0.0, 0.5]])
+    expected = np.sign(b) * np.maximum(np.abs(b) - 0.4, 0)
+    tx = optax.chain(optax.sgd(0.3), optim.soft_threshold(0.3 * 0.4))
+    params = {"kernel": jnp.full(b.shape, 1.0), "bias": jnp.ones(6)}
+
+    @jax.jit
+    def step(params, state):
+        grads = {"kernel": params["kernel"] - b, "bias": 0 * params["bias"]}
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(100):
+        params, state = step(params, state)
+    np.testing.assert_allclose(params["kernel"], expected, atol=1e-6)
+    assert ((params["kernel"] == 0) == (expected == 0)).all() and (expected == 0).sum() == 3
+    assert (params["bias"] == 1).all()
+
+
+def test_the_threshold_may_be_a_schedule_and_the_leaves_chosen():
+    tx = optim.soft_threshold(lambda step: 0.1 * (step + 1), where=lambda path, _: path == "bias")
+    params, zero = {"bias": jnp.ones(2)}, {"bias": jnp.zeros(2)}
+    one, state = tx.update(zero, tx.init(params), params)
+    two, _ = tx.update(zero, state, params)
+    np.testing.assert_allclose([one["bias"][0], two["bias"][0]], [-0.1, -0.2], rtol=1e-5)
+
+
 def test_frozen_parameters_stay_and_have_no_moments():
     tx = optim.freeze(optax.adam(0.1), "conv_.*")
     state = tx.init(PARAMS)
@@ -89,6 +141,8 @@ def test_frozen_parameters_stay_and_have_no_moments():
         (lambda: optim.by_name("chain", 0.1), "takes a learning rate"),
         (lambda: optim.by_name("sgd", 0.1, momentm=0.9), 'did you mean "momentum"'),
         (lambda: optim.clip(optax.sgd(0.1), 0), "above 0"),
+        (lambda: optim.soft_threshold(-1), "at least 0"),
+        (lambda: optim.soft_threshold(0.1).update(PARAMS, None), "the parameters"),
         (lambda: optim.freeze(optax.sgd(0.1), "conv").init(PARAMS), "matches the path"),
     ],
 )

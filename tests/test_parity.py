@@ -185,6 +185,33 @@ def test_steps_of_optimizers(pair, name):
     assert moved > 1e-3
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_300_noisy_steps_of_optimizers(name, x64):
+    """On a quadratic bowl with noise in every gradient: the whole path is compared."""
+    make, make_theirs = OPTIMIZERS[name]
+    rng = np.random.default_rng(3)
+    start, curvature = rng.normal(size=20), rng.uniform(0.1, 2, 20)
+    noise = rng.normal(size=(300, 20))
+    tx = make()
+
+    def step(carry, noise):
+        w, state = carry
+        updates, state = tx.update(curvature * w + noise, state, w)
+        w = optax.apply_updates(w, updates)
+        return (w, state), w
+
+    w = jnp.asarray(start)
+    _, path = jax.jit(lambda w: jax.lax.scan(step, (w, tx.init(w)), jnp.asarray(noise)))(w)
+    theirs = torch.tensor(start, requires_grad=True)
+    optimizer, followed = make_theirs([theirs]), []
+    for row in noise:
+        theirs.grad = torch.from_numpy(curvature * theirs.detach().numpy() + row)
+        optimizer.step()
+        followed.append(theirs.detach().numpy().copy())
+    np.testing.assert_allclose(path, followed, rtol=1e-9, atol=1e-11)
+    assert np.abs(path[-1] - start).max() > 0.1
+
+
 def test_epsilon_inside_the_root_would_be_seen(x64):
     """The negative control: with optax's default the comparison above fails."""
     grads = {"w": jnp.full(1, 1e-3)}

@@ -1,6 +1,7 @@
-"""What loading gives."""
+"""What loading gives, and what cleaning and checking report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,3 +22,33 @@ class Data(NamedTuple):
     valid: Arrays
     test: Callable[[], Arrays]
     info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a function found in a data set, or did to it; `print` shows it as a short text.
+
+    >>> print(Report("duplicates in 9 examples", {"dropped": (3, 7)}, {"contradicting": 0}))
+    duplicates in 9 examples
+      dropped: 2 (rows 3, 7)
+      contradicting: 0
+    """
+
+    title: str
+    rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What was found or done, and the numbers of the examples that it befell."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Further numbers by name."""
+    shown: int = field(default=10, repr=False)
+    """Row numbers of each kind that `print` shows; `rows` holds all of them."""
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: {len(rows)}{self._listed(rows)}" for name, rows in self.rows.items()]
+        lines += [f"  {name}: {number}" for name, number in self.counts.items()]
+        return "\n".join([self.title, *lines])
+
+    def _listed(self, rows: tuple[int, ...]) -> str:
+        if not rows:
+            return ""
+        more = ", ..." if len(rows) > self.shown else ""
+        return f" (rows {', '.join(map(str, rows[: self.shown]))}{more})"

@@ -104,6 +104,8 @@ def from_arrays(
         indices = split.by_time(_along(times, n, "times"), fractions)
     else:
         indices = _split(whole, fractions, seed)
+    if _classes(whole) is not None and whole["y"].ndim == 1:
+        split.check_classes(whole["y"], indices[:1])
     parts = {part: _rows(whole, index) for part, index in zip(PARTS, indices, strict=True)}
     return _finish(parts, scale, {"name": name, "seed": seed}, _classes(whole))
 

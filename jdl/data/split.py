@@ -126,6 +126,59 @@ def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]
     return result
 
 
+def folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cross-validation: each part once for validation, all others together for training.
+
+    Takes the parts of any split: `folds(stratified(labels, [1 / 5] * 5))`. For parts in time see
+    `forward`.
+
+    >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
+    >>> [(train.tolist(), valid.tolist()) for train, valid in folds(thirds)]
+    [([1, 2], [0]), ([0, 2], [1]), ([0, 1], [2])]
+    """
+    parts = _several(parts)
+    rest = [[*parts[:i], *parts[i + 1 :]] for i in range(len(parts))]
+    return [
+        (np.sort(np.concatenate(others)), part) for others, part in zip(rest, parts, strict=True)
+    ]
+
+
+def forward(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cross-validation in time: train on all parts before one, validate on that one.
+
+    >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
+    >>> [(train.tolist(), valid.tolist()) for train, valid in forward(thirds)]
+    [([0], [1]), ([0, 1], [2])]
+    """
+    parts = _several(parts)
+    return [(np.sort(np.concatenate(parts[:i])), parts[i]) for i in range(1, len(parts))]
+
+
+def check_classes(labels: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    """Raises `InputError` for a class that is absent from a part.
+
+    >>> check_classes(np.array([0, 1, 0, 1]), (np.array([0, 1]), np.array([2, 3])))
+    """
+    labels = _vector(labels, "labels")
+    for number, part in enumerate(parts):
+        absent = np.setdiff1d(labels, labels[part])
+        if len(absent):
+            raise error(
+                f"part {number} of the split",
+                expected=f"examples of each of {len(np.unique(labels))} classes",
+                got=f"{len(part)} examples, none of class {', '.join(map(str, absent[:5]))}",
+                fix="use jdl.data.split.stratified, larger parts, or leave the class out",
+            )
+
+
+def _several(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    if len(parts) < 2:
+        raise error(
+            "parts", expected="two parts or more", got=f"{len(parts)}", fix="split into more"
+        )
+    return list(parts)
+
+
 def _shuffled(n: int, seed: int) -> np.ndarray:
     return Order(n, seed).permutation(_EPOCH).astype(np.int64)
 

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     )
     from jdl.tasks.criteria import (
         binary_cross_entropy,
+        class_weighted,
         cross_entropy,
+        focal,
+        gaussian_negative_log_likelihood,
         half_squared_error,
+        pinball,
         soft_cross_entropy,
         squared_error,
     )
@@ -30,17 +34,27 @@ if TYPE_CHECKING:
     from jdl.tasks.simclr import contrastive, nt_xent
     from jdl.tasks.supervised import binary_classification, classification, regression, supervised
     from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
+    from jdl.tasks.supervised import (
+        binary_classification,
+        classification,
+        regression,
+        supervised,
+        uncertain_regression,
+    )
 
 _HOME = {
     "adversarial": "gan",
     "augment": "penalties",
     "binary_classification": "supervised",
     "binary_cross_entropy": "criteria",
+    "class_weighted": "criteria",
     "classification": "supervised",
     "contrastive": "simclr",
     "cross_entropy": "criteria",
     "denoising": "autoencoding",
     "gaussian_noise": "autoencoding",
+    "focal": "criteria",
+    "gaussian_negative_log_likelihood": "criteria",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
@@ -53,6 +67,7 @@ _HOME = {
     "masking_noise": "autoencoding",
     "mixup": "penalties",
     "reconstruction": "autoencoding",
+    "pinball": "criteria",
     "regression": "supervised",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
@@ -64,17 +79,21 @@ _HOME = {
     "tree_arrays": "trees",
     "tree_classification": "trees",
     "variational": "autoencoding",
+    "uncertain_regression": "supervised",
 }
 __all__ = [
     "adversarial",
     "augment",
     "binary_classification",
     "binary_cross_entropy",
+    "class_weighted",
     "classification",
     "contrastive",
     "cross_entropy",
     "denoising",
     "gaussian_noise",
+    "focal",
+    "gaussian_negative_log_likelihood",
     "half_squared_error",
     "l1",
     "l2",
@@ -87,6 +106,7 @@ __all__ = [
     "masking_noise",
     "mixup",
     "reconstruction",
+    "pinball",
     "regression",
     "sequence_classification",
     "sequence_labelling",
@@ -98,6 +118,7 @@ __all__ = [
     "tree_arrays",
     "tree_classification",
     "variational",
+    "uncertain_regression",
 ]
 
 

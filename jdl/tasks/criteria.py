@@ -4,6 +4,8 @@ Each takes the model's outputs (never a softmax or a sigmoid of them) and the la
 shape (batch,) or (batch, ...). Integer labels and distributions are never taken for one another.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +13,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jdl.core.check import error
+from jdl.core.check import error, within
 from jdl.metrics import check_integer_labels, check_same_shape
+
+Criterion = Callable[[Any, Any], jax.Array]
 
 
 @struct.dataclass
@@ -72,6 +76,69 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     return optax.softmax_cross_entropy(outputs, targets)
 
 
+def class_weighted(loss: Criterion, weights: Any) -> Criterion:
+    r"""The criterion $w_y\,\ell(z, y)$ for integer labels: rare classes may weigh more.
+
+    The mean is over examples, not over weights as in PyTorch, so that a batch's gradient stays an
+    unbiased estimate; `jdl.data.balance.class_weights` average 1. It weights what it is given:
+    `class_weighted(focal(2.0), weights)`.
+
+    >>> loss = class_weighted(cross_entropy, jnp.array([1.0, 3.0]))
+    >>> loss(jnp.zeros((2, 2)), jnp.array([0, 1]))  # log 2, and three times that
+    Array([0.6931472, 2.0794415], dtype=float32)
+    """
+    weights = jnp.asarray(weights)
+
+    def weighted(outputs: jax.Array, labels: Any) -> jax.Array:
+        if isinstance(labels, Blend):
+            raise error(
+                "class_weighted",
+                expected="one class for each example",
+                got="labels that are mixed or smoothed",
+                fix="use class weights without mixup and label smoothing",
+            )
+        check_integer_labels(outputs, labels)
+        if weights.shape != outputs.shape[-1:]:
+            raise error(
+                "class weights",
+                expected=f"one for each of {outputs.shape[-1]} classes, the model's outputs",
+                got=f"shape {weights.shape}",
+                fix="see jdl.data.balance.class_weights(labels, classes)",
+            )
+        return weights[jnp.asarray(labels)] * loss(outputs, labels)
+
+    return weighted
+
+
+def focal(gamma: Any = 2.0) -> Criterion:
+    r"""The criterion $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$ (Lin et al. 2017).
+
+    Examples that are already classified well count less; with $\gamma = 0$ it is cross-entropy.
+    Logits (batch, ..., classes) of two classes or more, labels integers (batch, ...).
+
+    >>> focal(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
+    Array([0.1733], dtype=float32)
+    """
+    within("focal gamma", gamma, 0)
+
+    def loss(outputs: jax.Array, labels: Any) -> jax.Array:
+        if isinstance(labels, Blend):
+            raise error(
+                "focal",
+                expected="one class for each example",
+                got="labels that are mixed or smoothed",
+                fix="use the focal loss without mixup and label smoothing",
+            )
+        check_integer_labels(outputs, labels)
+        own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
+        # log(1 - p) from the other logits: 1 - exp(log p) would lose every digit near p = 1.
+        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
+        log_rest = others - jax.nn.logsumexp(outputs, axis=-1)
+        return jnp.exp(gamma * log_rest) * cross_entropy(outputs, labels)
+
+    return loss
+
+
 def binary_cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     r"""$-y \log \sigma(z) - (1-y) \log(1-\sigma(z))$, averaged over all axes but the first.
 
@@ -97,6 +164,52 @@ def half_squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
     Half of `squared_error`, so the largest stable learning rate is twice as large.
     """
     return 0.5 * squared_error(outputs, targets)
+
+
+def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
+    r"""$\log\sigma + \frac{(y-\mu)^2}{2\sigma^2} + \tfrac12\log 2\pi$ (Nix & Weigend 1994).
+
+    Averaged over all axes but the first. Outputs are a dict of `mean` and `std` of the targets'
+    shape, as `uncertain_regression` makes them.
+    """
+    mean, std = outputs["mean"], outputs["std"]
+    check_same_shape(mean, targets)
+    return _per_example(
+        jnp.log(std) + 0.5 * jnp.square((targets - mean) / std) + 0.5 * math.log(2 * math.pi)
+    )
+
+
+def pinball(levels: tuple[float, ...]) -> Criterion:
+    r"""The criterion whose minimum is at quantiles: $\max(q\,e, (q-1)\,e)$ with $e = y - \hat y$.
+
+    Output j is the quantile of level `levels[j]`: outputs (batch, levels), targets (batch, 1).
+    Averaged over levels (Koenker & Bassett 1978).
+
+    >>> pinball((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
+    Array([0.75, 0.25], dtype=float32)
+    """
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise error(
+            "pinball levels",
+            expected="one number or more between 0 and 1",
+            got=repr(levels),
+            fix="for example (0.05, 0.5, 0.95)",
+        )
+
+    def loss(outputs: jax.Array, targets: Any) -> jax.Array:
+        if outputs.shape[1:] != (len(levels),):
+            raise error(
+                "outputs of the model",
+                expected=f"shape (batch, {len(levels)}), one for each level",
+                got=f"shape {outputs.shape}",
+                fix=f"give the model {len(levels)} outputs",
+            )
+        check_same_shape(outputs[:, :1], targets)
+        surplus = targets - outputs
+        level = jnp.asarray(levels, outputs.dtype)[None]
+        return jnp.maximum(level * surplus, (level - 1) * surplus).mean(-1)
+
+    return loss
 
 
 def _per_example(values: jax.Array) -> jax.Array:

@@ -12,8 +12,7 @@ from jdl import metrics as measures
 from jdl.core.check import error, nearest
 from jdl.core.types import Batch, Count, Key, Mean, Metric, Metrics, Model, PyTree, Task
 from jdl.tasks import criteria
-
-Criterion = Callable[[Any, Any], jax.Array]
+from jdl.tasks.criteria import Criterion
 
 
 def examples(batch: Batch) -> PyTree:
@@ -118,10 +117,53 @@ def binary_classification(
 ) -> Task:
     """Yes or no: sigmoid cross-entropy from logits, and accuracy.
 
-    Labels are 0 and 1, of the outputs' shape; several columns are several questions.
+    Labels are 0 and 1, of the outputs' shape (batch, questions). Several columns are several
+    questions of which any number may be answered by yes: multi-label classification. The loss and
+    the accuracy are averaged over them.
     """
     metrics = {"accuracy": measures.binary_accuracy} if metrics is None else metrics
     return supervised(model, loss, metrics, inputs)
+
+
+def uncertain_regression(
+    model: Model,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    inputs: Callable[[Batch], PyTree] = examples,
+) -> Task:
+    r"""Predict numbers and how far off they may be: a normal distribution for each target.
+
+    The model has 2k outputs for k targets: k means and k numbers a, of which
+    $\sigma^2 = \log(1 + e^a) + 10^{-6}$ (Nix & Weigend 1994; Lakshminarayanan et al. 2017).
+    Outputs, and predictions, are a dict of `mean` and `std`, each (batch, k). The loss is the
+    negative log-likelihood in nats, averaged over targets.
+
+    >>> from jdl.models import MLP, from_linen
+    >>> task = uncertain_regression(from_linen(MLP((), outputs=2)))
+    >>> batch = {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}
+    >>> params, state = task.init(jax.random.key(0), batch)
+    >>> print(task.predict(params, state, batch)["std"].shape)
+    (4, 1)
+    """
+    if metrics is None:
+        metrics = {"mean_squared_error": measures.averaged(_squared_error_of_the_mean)}
+
+    def apply(
+        params: PyTree, state: PyTree, inputs: PyTree, **options: Any
+    ) -> tuple[PyTree, PyTree]:
+        outputs, state = model.apply(params, state, inputs, **options)
+        if outputs.shape[-1] % 2:
+            raise error(
+                "outputs of the model",
+                expected="an even number, two for each target",
+                got=f"{outputs.shape[-1]}",
+                fix="give the model two outputs for each target",
+            )
+        mean, width = jnp.split(_at_least_float32(outputs), 2, axis=-1)
+        return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, state
+
+    gaussian = Model(model.init, apply)
+    return supervised(gaussian, criteria.gaussian_negative_log_likelihood, metrics, inputs)
 
 
 def check_labels(labels: Any, classes: int) -> None:
@@ -192,6 +234,10 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
 
 def _at_least_float32(value: jax.Array) -> jax.Array:
     return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+
+
+def _squared_error_of_the_mean(outputs: Any, batch: Batch) -> jax.Array:
+    return criteria.squared_error(outputs["mean"], batch["y"])
 
 
 def _plain_labels(labels: Any) -> Any:

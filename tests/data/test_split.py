@@ -89,6 +89,35 @@ def test_the_seed_decides():
         assert not np.array_equal(make(3)[0], make(4)[0])
 
 
+def test_folds_validate_on_every_example_once():
+    labels = np.array([0, 1, 2] * 20)
+    parts = split.stratified(labels, [1 / 5] * 5)
+    pairs = split.folds(parts)
+    assert len(pairs) == 5 and covers([valid for _, valid in pairs], 60)
+    for train, valid in pairs:
+        assert covers((train, valid), 60)
+        split.check_classes(labels, (train, valid))
+
+
+def test_forward_folds_never_train_on_what_comes_later():
+    times = np.random.default_rng(0).permutation(40)
+    pairs = split.forward(split.by_time(times, [1 / 4] * 4))
+    assert len(pairs) == 3
+    for train, valid in pairs:
+        assert times[train].max() < times[valid].min()
+
+
+def test_a_class_that_is_absent_from_a_part():
+    labels = np.array([0] * 10 + [1] * 10)
+    with pytest.raises(InputError, match=r"part 1 of the split(.|\n)*none of class 0"):
+        split.check_classes(labels, (np.arange(12), np.arange(12, 20)))
+    import jdl
+
+    # The training part is the past, which knows one class only.
+    with pytest.raises(InputError, match=r"part 0 of the split(.|\n)*none of class 1"):
+        jdl.data.from_arrays(np.ones((20, 1), np.float32), labels, times=np.arange(20), test=0.5)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -100,6 +129,7 @@ def test_the_seed_decides():
         (lambda: split.stratified(np.zeros((3, 2)), (0.5, 0.5)), ["labels", "[3, 2]"]),
         (lambda: split.grouped(np.zeros(9), (0.5, 0.5)), ["at least 2 groups", "1 groups"]),
         (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["distinct times", "[9, 0]"]),
+        (lambda: split.folds([np.arange(3)]), ["two parts or more"]),
         (lambda: split.by_time(np.array([1, np.nan]), (0.5, 0.5)), ["1 missing", "index 1"]),
     ],
 )

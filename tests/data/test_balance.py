@@ -1,0 +1,70 @@
+"""Class weights and resampling."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jdl.core.check import InputError
+from jdl.data import balance, generate
+
+COUNTS = st.lists(st.integers(1, 30), min_size=2, max_size=5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(COUNTS)
+def test_classes_weigh_alike_and_examples_one_on_average(counts):
+    y = np.repeat(np.arange(len(counts)), counts)
+    weights = balance.class_weights(y)
+    np.testing.assert_allclose(weights[y].mean(), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights * counts, len(y) / len(counts), rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(COUNTS, st.integers(0, 100))
+def test_oversampling_keeps_every_example_and_repeats_evenly(counts, seed):
+    data = generate.blobs(counts, seed=seed) | {"row": np.arange(sum(counts), dtype=np.int32)}
+    made, report = balance.oversample(data, seed)
+    assert np.bincount(made["y"]).tolist() == [max(counts)] * len(counts)
+    assert made["row"][: sum(counts)].tolist() == list(range(sum(counts)))
+    assert np.array_equal(made["x"], data["x"][made["row"]])
+    times = np.bincount(made["row"])
+    for k in range(len(counts)):
+        assert np.ptp(times[data["y"] == k]) <= 1
+    assert report.title == f"{sum(counts)} examples oversampled to {len(made['y'])}"
+    assert [report.counts[f"class {k}"] for k in range(len(counts))] == [max(counts)] * len(counts)
+
+
+@settings(deadline=None, max_examples=10)
+@given(COUNTS, st.integers(0, 100))
+def test_undersampling_leaves_out(counts, seed):
+    data = generate.blobs(counts, seed=seed) | {"row": np.arange(sum(counts), dtype=np.int32)}
+    made, report = balance.undersample(data, seed)
+    assert np.bincount(made["y"]).tolist() == [min(counts)] * len(counts)
+    assert len(set(made["row"])) == len(made["row"])
+    for k, count in enumerate(counts):
+        assert report.counts.get(f"class {k}, before", min(counts)) == count
+
+
+def test_the_seed_decides():
+    data = generate.blobs((40, 15)) | {"row": np.arange(55, dtype=np.int32)}
+    for resample in (balance.oversample, balance.undersample):
+        one, again, other = (resample(data, seed)[0]["row"].tolist() for seed in (1, 1, 2))
+        assert one == again != other
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: balance.class_weights([0, 2]), "none of class 1"),
+        (lambda: balance.class_weights([0, 1], classes=3), "none of class 2"),
+        (lambda: balance.class_weights([0, 3], classes=2), "from 0 to 1"),
+        (lambda: balance.class_weights([0.5, 1.0]), "class numbers from 0"),
+        (lambda: balance.class_weights([-1, 0]), "class numbers from 0"),
+        (lambda: balance.oversample({"x": np.ones((2, 1), np.float32)}), 'data\\["y"\\]'),
+        (lambda: balance.undersample({"y": np.ones((2, 1), np.int32)}), r"shape \[2, 1\]"),
+    ],
+)
+def test_errors(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
