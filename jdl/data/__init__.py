@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jdl.data.feed import evaluation_batches as evaluation_batches
     from jdl.data.files import read_idx as read_idx
     from jdl.data.files import read_npz as read_npz
+    from jdl.data.images import read_cifar as read_cifar
+    from jdl.data.images import read_images as read_images
     from jdl.data.order import Order as Order
     from jdl.data.records import Data as Data
     from jdl.data.series import pad as pad
@@ -56,7 +58,9 @@ _HOME = {
     "load": "sources",
     "pad": "series",
     "read_csv": "tables",
+    "read_cifar": "images",
     "read_idx": "files",
+    "read_images": "images",
     "read_npz": "files",
     "read_ts": "series",
 }

@@ -12,6 +12,7 @@ from jdl.core.check import error, nearest
 from jdl.data import named_series, split
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.files import read_labelled, read_npz
+from jdl.data.images import cifar_files, read_cifar, read_images
 from jdl.data.records import Arrays, Data
 from jdl.data.scale import Scaler, divide, standardise
 
@@ -40,6 +41,9 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
     - `japanese_vowels`: the two .ts files, found like MNIST's; x [n, 29, 12], standardised, with
       true `lengths`; 54 training series are the valid part.
     - `mnist1d`: x [n, 40, 1], made by the package mnist1d; 400 training series are the valid part.
+    - `cifar10`, `cifar100`: the binary version's files in `dir` or `$JDL_DATA_DIR`; x
+      [n, 32, 32, 3], divided by 255; a tenth of the training images is the valid part.
+    - a path to a folder of images of one size, with a subfolder for each class.
     - a path to an .npz file with `x` and `y`, and where they exist `x_valid`, `x_test`, ...
 
     Sets without a fixed test part are split 70 / 10 / 20, stratified by class. Splits depend on
@@ -59,13 +63,17 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         return named_series.japanese_vowels(dir, seed)
     if name == "mnist1d":
         return named_series.mnist1d(seed)
+    if name in ("cifar10", "cifar100"):
+        return _cifar(int(name.removeprefix("cifar")), dir, seed)
     if name in _TABLES:
         return _table(name, seed)
+    if Path(name).is_dir():
+        return _folder(Path(name), seed)
     if name.endswith(".npz"):
         return _npz(Path(name) if dir is None else Path(dir) / name, seed)
     raise error(
         f'data set "{name}"',
-        expected="a known name or a path that ends in .npz",
+        expected="a known name, a folder of images or a path that ends in .npz",
         got=name,
         fix=nearest(name, known()),
     )
@@ -194,6 +202,45 @@ def _mnist(dir: str | Path | None, seed: int) -> Data:
         "seed": seed,
     }
     return _finish(parts, divide(255), about, 10)
+
+
+def _cifar(classes: int, dir: str | Path | None, seed: int) -> Data:
+    name, folder = f"cifar{classes}", dir or os.environ.get("JDL_DATA_DIR")
+    if not folder:
+        raise error(
+            f'data set "{name}"',
+            expected="the folder of its binary files",
+            got="neither dir= nor the environment variable JDL_DATA_DIR",
+            fix="give one of them",
+        )
+    files = cifar_files(Path(folder), classes)
+    raw = {part: [read_cifar(path, classes) for path in paths] for part, paths in files.items()}
+    whole = {
+        part: {key: np.concatenate([r[key] for r in read]) for key in read[0]}
+        for part, read in raw.items()
+    }
+    indices = split.stratified(whole["train"]["y"], (0.9, 0.1), seed)
+    parts = {
+        "train": _rows(whole["train"], indices[0]),
+        "valid": _rows(whole["train"], indices[1]),
+        "test": whole["test"],
+    }
+    about = {
+        "name": name,
+        "source": "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        "licence": "not stated in the files",
+        "files": {part: [str(path) for path in paths] for part, paths in files.items()},
+        "seed": seed,
+    }
+    return _finish(parts, None, about, classes)
+
+
+def _folder(path: Path, seed: int) -> Data:
+    whole, names = read_images(path)
+    indices = _split(whole, tuple(PARTS.values()), seed)
+    parts = {part: _rows(whole, index) for part, index in zip(PARTS, indices, strict=True)}
+    about = {"name": path.name, "source": str(path), "labels": names, "seed": seed}
+    return _finish(parts, None, about, len(names))
 
 
 def _npz(path: Path, seed: int) -> Data:
@@ -349,10 +396,12 @@ def _find(folder: Path, stem: str) -> Path:
 def known() -> Mapping[str, str]:
     """Names that `load` knows, with where the data comes from.
 
-    >>> sorted(known())
-    ['breast_cancer', 'diabetes', 'digits', 'iris', 'japanese_vowels', 'mnist', 'mnist1d', 'wine']
+    >>> [name for name in sorted(known()) if "mnist" in name]
+    ['mnist', 'mnist1d']
     """
     sources = {
+        "cifar10": "binary files of yours",
+        "cifar100": "binary files of yours",
         "digits": "inside the package",
         "japanese_vowels": "two .ts files of yours",
         "mnist": "four IDX files of yours",

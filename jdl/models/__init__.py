@@ -26,8 +26,14 @@ _HOME = {
     "attention_weights": "transformer",
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
     from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
+    from jdl.models.densenet import DenseNet
+    from jdl.models.googlenet import GoogLeNet
+    from jdl.models.mlp import MLP
+    from jdl.models.resnet import ResNet
+    from jdl.models.vgg import VGG, AlexNet
 
 _HOME = {
+    "AlexNet": "vgg",
     "CNN": "convnet",
     "ChildSumTreeLSTM": "tree",
     "MLP": "mlp",
@@ -42,6 +48,11 @@ _HOME = {
     "DenseGenerator": "gan",
     "MLP": "mlp",
     "VariationalAutoencoder": "autoencoder",
+    "DenseNet": "densenet",
+    "GoogLeNet": "googlenet",
+    "MLP": "mlp",
+    "ResNet": "resnet",
+    "VGG": "vgg",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
@@ -77,6 +88,14 @@ __all__ = [
     "DenseDiscriminator",
     "DenseGenerator",
     "VariationalAutoencoder",
+__all__ = [
+    "CNN",
+    "MLP",
+    "VGG",
+    "AlexNet",
+    "DenseNet",
+    "GoogLeNet",
+    "ResNet",
     "from_functions",
     "from_linen",
     "from_nnx",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from jdl.models import layers
+from jdl.core.check import error
+from jdl.models import layers, norms
 
 
 class CNN(nn.Module):
@@ -21,9 +22,10 @@ class CNN(nn.Module):
 
     Layers are `conv_1`, `batch_norm_1`, `pool_1`, ..., `dense_1`, ..., `output`, with initial
     weights as in `jdl.models.MLP`. `dropout` is the share of units removed before each dense
-    layer in training. `batch_norm=True` normalises after every convolution, which then has no
-    bias of its own (its gradient would be zero); `axis_name` is the mapped device axis over
-    which the statistics are taken in training.
+    layer in training. `norm` names a normalisation after every convolution ("batch", "layer",
+    "instance" or "group", see `jdl.models.norms.norm`), which then has no bias of its own;
+    `batch_norm=True` is short for `norm="batch"`, before which a bias' gradient would be zero.
+    `axis_name` is the mapped device axis over which batch statistics are taken in training.
 
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
@@ -40,6 +42,7 @@ class CNN(nn.Module):
     activation: str = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
+    norm: str = "none"
     axis_name: str | None = None
     initializer: str = "matched"
 
@@ -51,22 +54,18 @@ class CNN(nn.Module):
         function = layers.activation(self.activation).function
         hidden_init = layers.initializer(self.initializer, self.activation)
         output_init = layers.initializer(self.initializer, "identity")
+        norm = self._norm()
         x = inputs
         for index, width in enumerate(self.features, start=1):
             x = layers.conv(
                 width,
                 padding=self.padding,
-                use_bias=not self.batch_norm,
+                use_bias=norm == "none",
                 kernel_init=hidden_init,
                 name=f"conv_{index}",
             )(x)
-            if self.batch_norm:
-                x = layers.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    axis_name=self.axis_name,
-                    name=f"batch_norm_{index}",
-                )(x)
+            name = f"{norm}_norm_{index}"
+            x = norms.norm(norm, train=train, axis_name=self.axis_name, name=name)(x)
             x = layers.MaxPool(name=f"pool_{index}")(function(x))
         x = layers.flatten(x)
         for index, width in enumerate(self.hidden, start=1):
@@ -75,3 +74,14 @@ class CNN(nn.Module):
             x = function(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return layers.Dense(self.classes, kernel_init=output_init, name="output")(x)
+
+    def _norm(self) -> str:
+        norms.check_norm(self.norm)
+        if self.batch_norm and self.norm not in ("none", "batch"):
+            raise error(
+                "batch_norm",
+                expected="one normalisation",
+                got=f"batch_norm=True and norm={self.norm!r}",
+                fix="leave batch_norm out",
+            )
+        return "batch" if self.batch_norm else self.norm

@@ -11,7 +11,8 @@ from flax import linen as nn
 from jdl.core.check import error, nearest
 
 Initializer = Callable[..., jax.Array]
-Padding = str | int | Sequence[tuple[int, int]]
+Pairs = Sequence[tuple[int, int]]
+Padding = str | int | Pairs
 
 
 class Activation(NamedTuple):
@@ -101,6 +102,9 @@ class BatchNorm(nn.BatchNorm):
     In training it uses the batch's own mean and (biased) variance and moves its running ones
     towards them; otherwise it uses the running ones. With `axis_name` the batch is that of all
     devices mapped under this name. It cannot see a mask: padded rows would count as data.
+
+    In training its outputs are PyTorch's. The running variance is the biased one, PyTorch's the
+    unbiased: larger by n / (n - 1), for n numbers a channel.
     """
 
     def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
@@ -124,12 +128,36 @@ class MaxPool(nn.Module):
 
     window: int = 2
     stride: int | None = None
-    padding: str = "VALID"
+    padding: str | Pairs = "VALID"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """The pooled image."""
         return max_pool(x, self.window, self.stride, self.padding)
+
+
+class AvgPool(nn.Module):
+    """`avg_pool` as a named layer."""
+
+    window: int = 2
+    stride: int | None = None
+    padding: str | Pairs = "VALID"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The pooled image."""
+        return avg_pool(x, self.window, self.stride, self.padding)
+
+
+class AdaptiveAvgPool(nn.Module):
+    """`adaptive_avg_pool` as a named layer."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The pooled image."""
+        return adaptive_avg_pool(x, self.size)
 
 
 def conv(
@@ -167,7 +195,7 @@ def conv(
 
 
 def max_pool(
-    x: jax.Array, window: int = 2, stride: int | None = None, padding: str = "VALID"
+    x: jax.Array, window: int = 2, stride: int | None = None, padding: str | Pairs = "VALID"
 ) -> jax.Array:
     """The largest value of each window of an image (batch, height, width, channels).
 
@@ -188,7 +216,7 @@ def max_pool(
 
 
 def avg_pool(
-    x: jax.Array, window: int = 2, stride: int | None = None, padding: str = "VALID"
+    x: jax.Array, window: int = 2, stride: int | None = None, padding: str | Pairs = "VALID"
 ) -> jax.Array:
     """The mean of each window of an image (batch, height, width, channels).
 
@@ -202,6 +230,28 @@ def avg_pool(
         return _windows(x, window).mean(axis=(2, 4))
     stride = stride or window
     return nn.avg_pool(x, (window, window), (stride, stride), padding)
+
+
+def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
+    r"""The means of `size` x `size` windows that cover an image (batch, height, width, channels).
+
+    Window i of an axis of n pixels is $[\lfloor in/s \rfloor, \lceil (i+1)n/s \rceil)$, as in
+    PyTorch: windows may overlap by a pixel, and a smaller image is repeated.
+
+    >>> adaptive_avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0]
+    Array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
+    """
+
+    def shares(length: int) -> jax.Array:
+        edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        rows = [[(low <= j < high) / (high - low) for j in range(length)] for low, high in edges]
+        return jnp.array(rows, x.dtype).reshape(size, length)
+
+    if x.shape[1:3] == (size, size):
+        return x
+    down, across = shares(x.shape[1]), shares(x.shape[2])
+    return jnp.einsum("bhwc,ih,jw->bijc", x, down, across, precision="highest")
 
 
 def _windows(x: jax.Array, window: int) -> jax.Array:

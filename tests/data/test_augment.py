@@ -7,7 +7,19 @@ import pytest
 from scipy import ndimage
 
 from jdl.core.check import InputError
-from jdl.data.augment import affine, bilinear, compose, shift
+from jdl.data.augment import (
+    affine,
+    bilinear,
+    brightness,
+    compose,
+    contrast,
+    each,
+    elastic,
+    flip,
+    hue,
+    saturation,
+    shift,
+)
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).uniform(size=(64, 9, 11, 2)).astype(np.float32)
@@ -97,6 +109,76 @@ def test_under_jit_and_vmap():
         np.testing.assert_allclose(turn(key, jnp.asarray(IMAGES)), images, atol=1e-5)
 
 
+def test_each_gives_every_image_its_own_key():
+    noisy = each(lambda key, image: image + jax.random.uniform(key))(KEY, jnp.zeros((5, 2, 2, 1)))
+    assert len(np.unique(noisy)) == 5
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_flip_mirrors_some_images(vertical):
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    flipped = np.asarray(flip(0.25, vertical=vertical)(KEY, jnp.asarray(IMAGES)))
+    mirrored = IMAGES[:, ::-1] if vertical else IMAGES[:, :, ::-1]
+    turned = [np.array_equal(a, b) for a, b in zip(flipped, mirrored, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(flipped, IMAGES, strict=True)]
+    assert all(a != b for a, b in zip(turned, kept, strict=True))
+    assert 6 < sum(turned) < 28  # of 64
+    np.testing.assert_array_equal(flip(1.0, vertical=vertical)(KEY, IMAGES), mirrored)
+
+
+def test_colours_change_by_no_more_than_was_asked():
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    images = jnp.asarray(IMAGES)
+    added = np.asarray(brightness(0.3)(KEY, images) - images)
+    np.testing.assert_allclose(added, added[:, :1, :1, :1] + 0 * added, atol=1e-6)
+    assert -0.3 <= added.min() < -0.25 and 0.25 < added.max() <= 0.3
+    centred = lambda x: np.asarray(x) - np.asarray(x).mean((1, 2), keepdims=True)
+    factors = centred(contrast(0.5, 1.5)(KEY, images)) / centred(images)
+    np.testing.assert_allclose(factors, factors[:, :1, :1, :1] + 0 * factors, atol=2e-2)
+    assert 0.5 <= factors.min() + 0.02 < 0.6 and 1.4 < factors.max() < 1.52
+
+
+def test_saturation_and_hue_leave_the_brightest_channel():
+    """In HSV both keep the value, the largest of the three channels."""
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    colours = jnp.asarray(np.random.default_rng(2).uniform(size=(8, 3, 4, 3)), jnp.float32)
+    for change in (saturation(0.2, 0.9), hue(0.4)):
+        after = np.asarray(change(KEY, colours))
+        assert np.abs(after - colours).max() > 0.05
+        np.testing.assert_allclose(after.max(-1), colours.max(-1), atol=1e-5)
+    dull = np.asarray(saturation(0.2, 0.9)(KEY, colours))
+    assert (np.ptp(dull, -1) < np.ptp(np.asarray(colours), -1) + 1e-6).all()
+
+
+def test_elastic_bends_but_keeps_a_disc_near():
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    images = disc(21, 21, 10, 10)[:16]
+    # alpha is traced, so that both are one program.
+    bend = jax.jit(lambda alpha: elastic(alpha, 2)(KEY, images))
+    np.testing.assert_allclose(bend(0.0), images, atol=1e-5)
+    bent = bend(8.0)
+    moved = centres(bent) - centres(images)
+    assert 0.2 < np.abs(moved).max() < 4
+    assert np.abs(bent - images).max() > 0.1 and np.ptp(np.asarray(bent[:, 10, 10, 0])) > 0.01
+
+
+def test_augmentations_of_a_step_follow_from_its_number():
+    """The same key and step give the same images, the next step others."""
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    change = jax.jit(compose(flip(), brightness(0.2), contrast(0.8, 1.2)))
+    steps = [change(jax.random.fold_in(KEY, step), IMAGES) for step in (0, 0, 1)]
+    np.testing.assert_array_equal(steps[0], steps[1])
+    assert np.abs(steps[0] - steps[2]).max() > 0.1
+
+
+def test_without_dm_pix(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "dm_pix", None)
+    with pytest.raises(InputError, match=r"(?s)package dm-pix.*pip install"):
+        flip()
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_dtype_is_kept(dtype):
     assert affine(degrees=9)(KEY, jnp.ones((2, 8, 8, 1), dtype)).dtype == dtype
@@ -108,6 +190,12 @@ def test_dtype_is_kept(dtype):
         (lambda: shift(1)(KEY, jnp.ones((2, 8, 8))), ["[batch, height, width, channels]"]),
         (lambda: affine()(KEY, jnp.ones((2, 8, 8, 1), int)), ["floating-point", "int32"]),
         (lambda: shift(-1), ["pixels >= 0"]),
+        (lambda: flip(1.5), ["flip probability", "from 0 to 1"]),
+        (lambda: brightness(-1), ["brightness delta"]),
+        (lambda: contrast(1.2, 0.8), ["contrast", "low=1.2, high=0.8"]),
+        (lambda: hue(0.7), ["hue delta", "from 0 to 0.5"]),
+        (lambda: elastic(1, 0), ["elastic sigma"]),
+        (lambda: hue(0.1)(KEY, jnp.ones((2, 8, 8, 1))), ["three channels"]),
         (lambda: affine(scale=1), ["0 <= scale < 1", "scale=1"]),
     ],
 )

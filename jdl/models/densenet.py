@@ -1,0 +1,96 @@
+"""Densely connected convolutional networks."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.models import blocks, layers, norms
+
+
+class NormConv(nn.Module):
+    """Normalisation, ReLU, convolution: layers `norm` and `conv`, which has no bias."""
+
+    features: int
+    window: int
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """The unit's outputs, of the same height and width."""
+        x = norms.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
+        return layers.conv(self.features, self.window, use_bias=False, name="conv")(nn.relu(x))
+
+
+class DenseBlock(nn.Module):
+    r"""Layers that each see all before them (Huang et al. 2017).
+
+    $x_{i+1} = [x_i, F_i(x_i)]$, where F is a 1x1 convolution to 4 `growth` channels and a 3x3 one
+    to `growth`, each after normalisation and ReLU. Images (batch, height, width, channels) to
+    (batch, height, width, channels + count · growth); layers `reduce_1`, `grow_1`, ...
+
+    >>> block = DenseBlock(2, growth=3)
+    >>> block.init_with_output(jax.random.key(0), jnp.ones((1, 5, 5, 4)))[0].shape
+    (1, 5, 5, 10)
+    """
+
+    count: int
+    growth: int = 32
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """The inputs with the new channels after them."""
+        same = {"norm": self.norm, "axis_name": self.axis_name}
+        for index in range(1, self.count + 1):
+            new = NormConv(4 * self.growth, 1, **same, name=f"reduce_{index}")(x, train)
+            new = NormConv(self.growth, 3, **same, name=f"grow_{index}")(new, train)
+            x = jnp.concatenate([x, new], axis=-1)
+        return x
+
+
+class DenseNet(nn.Module):
+    """Dense blocks with transitions between them, the mean over pixels, a dense layer (Huang 2017).
+
+    A transition halves channels, by a 1x1 convolution, and height and width, by an average pool.
+    Inputs (batch, height, width, channels), outputs (batch, classes) logits. The defaults are
+    DenseNet-121 with 7,978,856 parameters; for 8x8 digits
+    `DenseNet((2, 2), growth=8, features=16, classes=10, stem="small")`.
+
+    `norm` names the normalisation (`jdl.models.norms.norm`) and `axis_name` the mapped device axis
+    of batch statistics. Layers are `stem`, `block_1`, `transition_1`, `pool_1`, ..., `norm`,
+    `output`.
+
+    >>> from jdl.core import tree
+    >>> from jdl.models import from_linen
+    >>> model = from_linen(DenseNet((1, 1), growth=2, features=4, classes=3, stem="small"))
+    >>> images = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+    >>> tree.count(jax.eval_shape(model.init, jax.random.key(0), images)[0])
+    495
+    """
+
+    stages: Sequence[int] = (6, 12, 24, 16)
+    growth: int = 32
+    features: int = 64
+    classes: int = 1000
+    stem: str = "large"
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The logits of a batch of images."""
+        layers.check_images(inputs)
+        same = {"norm": self.norm, "axis_name": self.axis_name}
+        x = blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        for index, count in enumerate(self.stages, start=1):
+            x = DenseBlock(count, self.growth, **same, name=f"block_{index}")(x, train)
+            if index < len(self.stages):
+                half = x.shape[-1] // 2
+                x = NormConv(half, 1, **same, name=f"transition_{index}")(x, train)
+                x = layers.AvgPool(name=f"pool_{index}")(x)
+        x = norms.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
+        return blocks.classify(nn.relu(x).mean((1, 2)), self.classes)

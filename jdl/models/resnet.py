@@ -1,0 +1,115 @@
+"""Residual networks."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.core.check import error, nearest
+from jdl.models import blocks, layers
+
+SHORTCUTS = ("project", "pad")
+
+
+class ResidualBlock(nn.Module):
+    r"""$y = \mathrm{ReLU}(F(x) + S(x))$ (He et al. 2016).
+
+    F is two 3x3 convolutions, or with `bottleneck` a 1x1, a 3x3 and a 1x1 convolution that widens
+    to 4 `features`; each is normalised. The first 3x3 convolution has the `stride`. S is the
+    identity where shapes agree, else `"project"`, a normalised 1x1 convolution, or `"pad"`, every
+    stride-th pixel with zeros as further channels, which has no parameters.
+
+    Images (batch, height, width, channels); layers `unit_1`, ..., `last`, `shortcut`.
+    """
+
+    features: int
+    stride: int = 1
+    bottleneck: bool = False
+    shortcut: str = "project"
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The block's outputs."""
+        units = [(1, 1), (3, self.stride)] if self.bottleneck else [(3, self.stride)]
+        last, width = (1, 4 * self.features) if self.bottleneck else (3, self.features)
+        same = {"norm": self.norm, "axis_name": self.axis_name}
+        x = inputs
+        for index, (window, stride) in enumerate(units, start=1):
+            unit = blocks.ConvUnit(self.features, window, stride, **same, name=f"unit_{index}")
+            x = unit(x, train)
+        x = blocks.ConvUnit(width, last, **same, activation="identity", name="last")(x, train)
+        if x.shape == inputs.shape:
+            return nn.relu(x + inputs)
+        if self.shortcut == "pad":
+            return nn.relu(x + _padded(inputs, self.stride, width))
+        project = blocks.ConvUnit(
+            width, 1, self.stride, **same, activation="identity", name="shortcut"
+        )
+        return nn.relu(x + project(inputs, train))
+
+
+class ResNet(nn.Module):
+    """Stages of residual blocks, then the mean over pixels and a dense layer (He et al. 2016).
+
+    The blocks of stage i have `features` times 2^i channels (four times that with `bottleneck`),
+    and each stage but the first halves the image. Inputs (batch, height, width, channels),
+    outputs (batch, classes) logits.
+
+    - ResNet-18: the defaults, 11,689,512 parameters;
+    - ResNet-50: `ResNet((3, 4, 6, 3), bottleneck=True)`, 25,557,032;
+    - ResNet-20 for CIFAR: `ResNet((3, 3, 3), features=16, classes=10, stem="small",
+      shortcut="pad")`, 269,722;
+    - for 8x8 digits: `ResNet((1, 1), features=16, classes=10, stem="small")`.
+
+    `norm` names the normalisation (`jdl.models.norms.norm`) and `axis_name` the mapped device axis
+    of batch statistics. Layers are `stem`, `stage_1_block_1`, ..., `output`.
+
+    >>> from jdl.core import tree
+    >>> from jdl.models import from_linen
+    >>> model = from_linen(ResNet((3, 3, 3), 16, classes=10, stem="small", shortcut="pad"))
+    >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    >>> tree.count(jax.eval_shape(model.init, jax.random.key(0), images)[0])
+    269722
+    """
+
+    stages: Sequence[int] = (2, 2, 2, 2)
+    features: int = 64
+    classes: int = 1000
+    bottleneck: bool = False
+    stem: str = "large"
+    shortcut: str = "project"
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The logits of a batch of images."""
+        layers.check_images(inputs)
+        if self.shortcut not in SHORTCUTS:
+            raise error(
+                "shortcut",
+                expected='"project" or "pad"',
+                got=repr(self.shortcut),
+                fix=nearest(str(self.shortcut), SHORTCUTS),
+            )
+        same = {"norm": self.norm, "axis_name": self.axis_name}
+        x = blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        for stage, count in enumerate(self.stages):
+            for block in range(count):
+                x = ResidualBlock(
+                    self.features * 2**stage,
+                    2 if stage and not block else 1,
+                    self.bottleneck,
+                    self.shortcut,
+                    **same,
+                    name=f"stage_{stage + 1}_block_{block + 1}",
+                )(x, train)
+        return blocks.classify(x.mean((1, 2)), self.classes)
+
+
+def _padded(x: jax.Array, stride: int, channels: int) -> jax.Array:
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

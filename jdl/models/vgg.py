@@ -1,0 +1,125 @@
+"""AlexNet and VGG: convolutions with pooling between, then wide dense layers."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import linen as nn
+
+from jdl.models import blocks, layers
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and two wide dense layers (Krizhevsky, Sutskever & Hinton 2012).
+
+    In the one-tower form of Krizhevsky (2014) and torchvision, without local response
+    normalisation: 61,100,840 parameters by default. Convolution i has `features[i]` channels and
+    a window of `windows[i]`; the first has the `stride`. A 3x3 max pool of stride 2 follows those
+    counted in `pools`, from 1. Then an adaptive average pool to `pooled` x `pooled`, and for each
+    of `hidden` dropout and a dense layer with ReLU. Inputs (batch, height, width, channels),
+    outputs (batch, classes) logits. For 8x8 digits `AlexNet((16, 32, 48, 32, 32), (3,) * 5,
+    stride=1, pools=(1, 5), hidden=(64, 64), pooled=1, classes=10)`.
+
+    Layers are `conv_1`, `pool_1`, ..., `pool`, `dense_1`, ..., `output`. An image that is too
+    small for the pools raises at `init`.
+
+    >>> import jax.numpy as jnp
+    >>> from jdl.core import tree
+    >>> from jdl.models import from_linen
+    >>> images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> tree.count(jax.eval_shape(from_linen(AlexNet()).init, jax.random.key(0), images)[0])
+    61100840
+    """
+
+    features: Sequence[int] = (64, 192, 384, 256, 256)
+    windows: Sequence[int] = (11, 5, 3, 3, 3)
+    stride: int = 4
+    pools: Sequence[int] = (1, 2, 5)
+    hidden: Sequence[int] = (4096, 4096)
+    pooled: int = 6
+    classes: int = 1000
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The logits of a batch of images."""
+        layers.check_rate(self.dropout)
+        layers.check_images(inputs)
+        x = inputs
+        sizes = zip(self.features, self.windows, strict=True)
+        for index, (width, window) in enumerate(sizes, start=1):
+            stride = self.stride if index == 1 else 1
+            padding = min(window // 2, 2)
+            x = layers.conv(width, window, stride=stride, padding=padding, name=f"conv_{index}")(x)
+            x = nn.relu(x)
+            if index in self.pools:
+                x = layers.MaxPool(3, 2, name=f"pool_{index}")(x)
+        x = layers.AdaptiveAvgPool(self.pooled, name="pool")(x)
+        rates = [self.dropout] * len(self.hidden) + [0.0]
+        return _dense_end(x, self.hidden, self.classes, rates, train)
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions, each ended by a 2x2 max pool (Simonyan & Zisserman 2015).
+
+    The default is VGG-16 with 138,357,544 parameters: thirteen convolutions, an adaptive average
+    pool to `pooled` x `pooled`, and for each of `hidden` a dense layer with ReLU and dropout.
+    Inputs (batch, height, width, channels), outputs (batch, classes) logits. For 8x8 digits
+    `VGG(((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10)`.
+
+    `norm` names a normalisation after each convolution, which the original has not, and
+    `axis_name` the mapped device axis of batch statistics. Layers are `stage_1_unit_1`, ...,
+    `pool_1`, ..., `pool`, `dense_1`, ..., `output`.
+
+    >>> import jax.numpy as jnp
+    >>> from jdl.core import tree
+    >>> from jdl.models import from_linen
+    >>> images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> tree.count(jax.eval_shape(from_linen(VGG()).init, jax.random.key(0), images)[0])
+    138357544
+    """
+
+    stages: Sequence[Sequence[int]] = (
+        (64, 64),
+        (128, 128),
+        (256, 256, 256),
+        (512, 512, 512),
+        (512, 512, 512),
+    )
+    hidden: Sequence[int] = (4096, 4096)
+    pooled: int = 7
+    classes: int = 1000
+    dropout: float = 0.5
+    norm: str = "none"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """The logits of a batch of images."""
+        layers.check_rate(self.dropout)
+        layers.check_images(inputs)
+        x = inputs
+        for stage, widths in enumerate(self.stages, start=1):
+            for index, width in enumerate(widths, start=1):
+                x = blocks.ConvUnit(
+                    width,
+                    norm=self.norm,
+                    axis_name=self.axis_name,
+                    name=f"stage_{stage}_unit_{index}",
+                )(x, train)
+            x = layers.MaxPool(name=f"pool_{stage}")(x)
+        x = layers.AdaptiveAvgPool(self.pooled, name="pool")(x)
+        rates = [0.0] + [self.dropout] * len(self.hidden)
+        return _dense_end(x, self.hidden, self.classes, rates, train)
+
+
+def _dense_end(
+    x: jax.Array, hidden: Sequence[int], classes: int, rates: Sequence[float], train: bool
+) -> jax.Array:
+    """Dense layers with ReLU and then the logits; before layer i, dropout of `rates[i]`."""
+    x = layers.flatten(x)
+    for index, (width, rate) in enumerate(zip(hidden, rates, strict=False), start=1):
+        x = nn.Dropout(rate, deterministic=not train, name=f"dropout_{index}")(x)
+        dense = layers.Dense(width, kernel_init=layers.INITIALIZERS["he"], name=f"dense_{index}")
+        x = nn.relu(dense(x))
+    x = nn.Dropout(rates[-1], deterministic=not train, name="dropout")(x)
+    return blocks.classify(x, classes)

@@ -1,0 +1,251 @@
+"""Convolutions, pools, normalisations and blocks equal PyTorch's, to 1e-9 in double precision.
+
+PyTorch's side keeps jdl's layout of the weights and permutes inside, so the gradients compare as
+they are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jdl.core import tree
+from jdl.models import from_linen, layers
+from jdl.models.densenet import DenseBlock
+from jdl.models.googlenet import Inception
+from jdl.models.norms import GroupNorm, InstanceNorm, LayerNorm, norm
+from jdl.models.resnet import ResidualBlock
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
+F = torch.nn.functional
+
+SIZES = st.tuples(st.integers(2, 3), st.integers(5, 8), st.integers(5, 8), st.integers(1, 3))
+few = settings(max_examples=4, deadline=None, derandomize=True)
+
+
+def nested(flat):
+    result = {}
+    for path, value in flat.items():
+        *folders, name = path.split("/")
+        place = result
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = value
+    return result
+
+
+def agree(module, theirs, shape, train=True):
+    """Outputs, the gradients of inputs and parameters, and the running statistics."""
+    rng = np.random.default_rng(sum(shape))
+    x = rng.normal(size=shape)
+    with jax.enable_x64(True):
+        model = from_linen(module)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(x))
+        # Random scales, biases and running variances, all of them positive.
+        params, state = jax.tree.map_with_path(
+            lambda path, leaf: (
+                rng.uniform(0.2, 1.5, leaf.shape)
+                if tree.path(path).endswith(("scale", "var"))
+                else rng.normal(scale=0.4, size=leaf.shape)
+            ),
+            shapes,
+        )
+        y_shape = jax.eval_shape(model.apply, params, state, jnp.asarray(x))[0].shape
+        weight = rng.normal(size=y_shape)
+
+        @jax.jit
+        def ours(params, x):
+            y, after = model.apply(params, state, x, key=jax.random.key(0), train=train)
+            return (y * weight).sum(), (y, after)
+
+        (_, (y, after)), grads = jax.value_and_grad(ours, (0, 1), has_aux=True)(params, x)
+
+    def tensors(values, grad):
+        return {
+            path: torch.tensor(np.asarray(value), requires_grad=grad)
+            for path, value in tree.flatten(values).items()
+        }
+
+    flat, seen = tensors(params, True), tensors(state.get("batch_stats", {}), False)
+    images = torch.tensor(x, requires_grad=True)
+    out = theirs(nested(flat), nested(seen), images.permute(0, 3, 1, 2), train)
+    out = out.permute(0, 2, 3, 1)
+    (out * torch.tensor(weight)).sum().backward()
+    close(y, out.detach())
+    close(grads[1], images.grad)
+    for path, value in tree.flatten(grads[0]).items():
+        close(value, flat[path].grad, path)
+    return tree.flatten(state), tree.flatten(jax.tree.map(np.asarray, after)), seen
+
+
+def close(ours, theirs, name=""):
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def conv(p, x, stride=1, padding=0):
+    return F.conv2d(x, p["kernel"].permute(3, 2, 0, 1), p.get("bias"), stride, padding)
+
+
+def batch_norm(p, s, x, train):
+    return F.batch_norm(x, s["mean"], s["var"], p["scale"], p["bias"], train, 0.1, 1e-5)
+
+
+def unit(p, s, x, train, stride=1):
+    window = p["conv"]["kernel"].shape[0]
+    return batch_norm(p["norm"], s["norm"], conv(p["conv"], x, stride, window // 2), train)
+
+
+@few
+@given(SIZES, st.sampled_from([(1, 1, 0), (3, 2, 1), (5, 1, 2), (4, 3, 0)]))
+def test_convolution(shape, form):
+    window, stride, padding = form
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.conv(3, window, stride=stride, padding=padding, name="conv")(x)
+
+    agree(Net(), lambda p, s, x, train: conv(p["conv"], x, stride, padding), shape)
+
+
+POOLS = {
+    "max": (layers.MaxPool(3, 2), lambda x: F.max_pool2d(x, 3, 2)),
+    "max, padded": (
+        layers.MaxPool(3, 2, ((1, 1), (1, 1))),
+        lambda x: F.max_pool2d(x, 3, 2, padding=1),
+    ),
+    "max, windows": (layers.MaxPool(2), lambda x: F.max_pool2d(x, 2)),
+    "mean": (layers.AvgPool(3, 2), lambda x: F.avg_pool2d(x, 3, 2)),
+    "mean, padded": (
+        layers.AvgPool(3, 2, ((1, 1), (1, 1))),
+        lambda x: F.avg_pool2d(x, 3, 2, padding=1),
+    ),
+    "mean, windows": (layers.AvgPool(2), lambda x: F.avg_pool2d(x, 2)),
+    "adaptive": (layers.AdaptiveAvgPool(3), lambda x: F.adaptive_avg_pool2d(x, 3)),
+    "adaptive, larger": (layers.AdaptiveAvgPool(9), lambda x: F.adaptive_avg_pool2d(x, 9)),
+    "adaptive, one": (layers.AdaptiveAvgPool(1), lambda x: F.adaptive_avg_pool2d(x, 1)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+@settings(few, max_examples=2)
+@given(SIZES)
+def test_pools(name, shape):
+    module, theirs = POOLS[name]
+    agree(module, lambda p, s, x, train: theirs(x), shape)
+
+
+def over_channels(p, s, x, train):
+    x = x.permute(0, 2, 3, 1)
+    return F.layer_norm(x, x.shape[-1:], p["scale"], p["bias"], 1e-5).permute(0, 3, 1, 2)
+
+
+NORMS = {
+    "layer": (LayerNorm(), over_channels),
+    "instance": (
+        InstanceNorm(),
+        lambda p, s, x, train: F.instance_norm(x, None, None, p["scale"], p["bias"], eps=1e-5),
+    ),
+    "group": (
+        GroupNorm(2),
+        lambda p, s, x, train: F.group_norm(x, 2, p["scale"], p["bias"], 1e-5),
+    ),
+}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", NORMS)
+@settings(few, max_examples=2)
+@given(SIZES)
+def test_norms_of_single_examples(name, train, shape):
+    module, theirs = NORMS[name]
+    agree(module, theirs, (*shape[:3], 2 * shape[3]), train)
+
+
+class Normed(nn.Module):
+    """The named normalisation alone."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return norm(self.kind, train=train, name="norm")(x)
+
+
+@settings(few, max_examples=3)
+@given(SIZES)
+def test_batch_norm_and_its_running_statistics(shape):
+    theirs = lambda p, s, x, train: batch_norm(p["norm"], s["norm"], x, train)
+    before, after, seen = agree(Normed("batch"), theirs, shape)
+    n = shape[0] * shape[1] * shape[2]
+    close(after["batch_stats/norm/mean"], seen["norm/mean"])
+    # PyTorch moves its running variance towards the unbiased one.
+    old, new = before["batch_stats/norm/var"], after["batch_stats/norm/var"]
+    close(0.9 * old + (new - 0.9 * old) * n / (n - 1), seen["norm/var"])
+    before, after, seen = agree(Normed("batch"), theirs, shape, train=False)
+    for name in ("mean", "var"):
+        np.testing.assert_array_equal(
+            after[f"batch_stats/norm/{name}"], before[f"batch_stats/norm/{name}"]
+        )
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(
+    ("block", "channels"),
+    [
+        (ResidualBlock(2), 2),
+        (ResidualBlock(4, stride=2), 2),
+        (ResidualBlock(2, stride=2, bottleneck=True), 3),
+    ],
+    ids=["identity", "projected", "bottleneck"],
+)
+def test_residual_block(block, channels, train):
+    def theirs(p, s, x, train):
+        y = x
+        for name in ("unit_1", "unit_2"):
+            if name in p:
+                # The first 3x3 convolution has the stride.
+                stride = block.stride if p[name]["conv"]["kernel"].shape[0] == 3 else 1
+                y = F.relu(unit(p[name], s[name], y, train, stride))
+        y = unit(p["last"], s["last"], y, train)
+        short = x
+        if "shortcut" in p:
+            short = unit(p["shortcut"], s["shortcut"], x, train, block.stride)
+        return F.relu(y + short)
+
+    agree(block, theirs, (3, 5, 6, channels), train)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_dense_block(train):
+    def theirs(p, s, x, train):
+        for index in (1, 2):
+            y = x
+            for name, padding in ((f"reduce_{index}", 0), (f"grow_{index}", 1)):
+                y = F.relu(batch_norm(p[name]["norm"], s[name]["norm"], y, train))
+                y = conv(p[name]["conv"], y, 1, padding)
+            x = torch.cat([x, y], 1)
+        return x
+
+    agree(DenseBlock(2, growth=2), theirs, (3, 4, 5, 3), train)
+
+
+def test_inception_module():
+    def theirs(p, s, x, train):
+        def run(name, x):
+            return F.relu(unit(p[name], s[name], x, train))
+
+        pooled = F.max_pool2d(x, 3, 1, padding=1)
+        branches = [
+            run("one", x),
+            run("three", run("three_reduce", x)),
+            run("large", run("large_reduce", x)),
+            run("pool_project", pooled),
+        ]
+        return torch.cat(branches, 1)
+
+    agree(Inception((2, 3, 2, 1, 2, 3), window=5), theirs, (3, 5, 4, 2))
