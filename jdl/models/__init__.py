@@ -4,101 +4,83 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.models.autoencoder import Autoencoder, ConvAutoencoder, VariationalAutoencoder
-    from jdl.models.bridge import from_functions, from_linen, from_nnx
-    from jdl.models.convnet import CNN
-    from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
-    from jdl.models.mlp import MLP
-    from jdl.models.recurrent import RNN
-    from jdl.models.wavenet import WaveNet
-    from jdl.models.sampling import generate
-    from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
-
-_HOME = {
-    "Autoencoder": "autoencoder",
-    "CNN": "convnet",
-    "Decoder": "transformer",
-    "Encoder": "transformer",
-    "MLP": "mlp",
-    "RNN": "recurrent",
-    "WaveNet": "wavenet",
-    "ViT": "transformer",
-    "attention_weights": "transformer",
-    from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
-    from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
-    from jdl.models.densenet import DenseNet
-    from jdl.models.googlenet import GoogLeNet
-    from jdl.models.mlp import MLP
-    from jdl.models.resnet import ResNet
-    from jdl.models.vgg import VGG, AlexNet
+    from jdl.models.autoencoder import (Autoencoder, ConvAutoencoder, VariationalAutoencoder)
+    from jdl.models.bridge import (from_functions, from_linen, from_nnx)
+    from jdl.models.convnet import (CNN)
+    from jdl.models.densenet import (DenseNet)
+    from jdl.models.gan import (ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator)
+    from jdl.models.googlenet import (GoogLeNet)
+    from jdl.models.mlp import (MLP)
+    from jdl.models.recommender import (MatrixFactorization, NeuralCollaborativeFiltering)
+    from jdl.models.recurrent import (RNN)
+    from jdl.models.resnet import (ResNet)
+    from jdl.models.sampling import (generate)
+    from jdl.models.transformer import (Decoder, Encoder, ViT, attention_weights)
+    from jdl.models.tree import (ChildSumTreeLSTM, NaryTreeLSTM, RvNN)
+    from jdl.models.vgg import (AlexNet, VGG)
+    from jdl.models.wavenet import (WaveNet)
 
 _HOME = {
     "AlexNet": "vgg",
+    "Autoencoder": "autoencoder",
     "CNN": "convnet",
     "ChildSumTreeLSTM": "tree",
+    "ConvAutoencoder": "autoencoder",
+    "ConvDiscriminator": "gan",
+    "ConvGenerator": "gan",
+    "Decoder": "transformer",
+    "DenseDiscriminator": "gan",
+    "DenseGenerator": "gan",
+    "DenseNet": "densenet",
+    "Encoder": "transformer",
+    "GoogLeNet": "googlenet",
     "MLP": "mlp",
     "MatrixFactorization": "recommender",
     "NaryTreeLSTM": "tree",
     "NeuralCollaborativeFiltering": "recommender",
-    "RvNN": "tree",
-    "ConvAutoencoder": "autoencoder",
-    "ConvDiscriminator": "gan",
-    "ConvGenerator": "gan",
-    "DenseDiscriminator": "gan",
-    "DenseGenerator": "gan",
-    "MLP": "mlp",
-    "VariationalAutoencoder": "autoencoder",
-    "DenseNet": "densenet",
-    "GoogLeNet": "googlenet",
-    "MLP": "mlp",
+    "RNN": "recurrent",
     "ResNet": "resnet",
+    "RvNN": "tree",
     "VGG": "vgg",
+    "VariationalAutoencoder": "autoencoder",
+    "ViT": "transformer",
+    "WaveNet": "wavenet",
+    "attention_weights": "transformer",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
     "generate": "sampling",
 }
-__all__ = ["CNN", "MLP", "RNN", "WaveNet", "from_functions", "from_linen", "from_nnx"]
 __all__ = [
+    "AlexNet",
+    "Autoencoder",
     "CNN",
-    "MLP",
+    "ChildSumTreeLSTM",
+    "ConvAutoencoder",
+    "ConvDiscriminator",
+    "ConvGenerator",
     "Decoder",
+    "DenseDiscriminator",
+    "DenseGenerator",
+    "DenseNet",
     "Encoder",
+    "GoogLeNet",
+    "MLP",
+    "MatrixFactorization",
+    "NaryTreeLSTM",
+    "NeuralCollaborativeFiltering",
+    "RNN",
+    "ResNet",
+    "RvNN",
+    "VGG",
+    "VariationalAutoencoder",
     "ViT",
+    "WaveNet",
     "attention_weights",
     "from_functions",
     "from_linen",
     "from_nnx",
     "generate",
-__all__ = [
-    "CNN",
-    "MLP",
-    "ChildSumTreeLSTM",
-    "MatrixFactorization",
-    "NaryTreeLSTM",
-    "NeuralCollaborativeFiltering",
-    "RvNN",
-__all__ = [
-    "CNN",
-    "MLP",
-    "Autoencoder",
-    "ConvAutoencoder",
-    "ConvDiscriminator",
-    "ConvGenerator",
-    "DenseDiscriminator",
-    "DenseGenerator",
-    "VariationalAutoencoder",
-__all__ = [
-    "CNN",
-    "MLP",
-    "VGG",
-    "AlexNet",
-    "DenseNet",
-    "GoogLeNet",
-    "ResNet",
-    "from_functions",
-    "from_linen",
-    "from_nnx",
 ]
 
 

@@ -4,43 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.tasks.autoencoding import (
-        denoising,
-        gaussian_noise,
-        masking_noise,
-        reconstruction,
-        variational,
-    )
-    from jdl.tasks.criteria import (
-        binary_cross_entropy,
-        class_weighted,
-        cross_entropy,
-        focal,
-        gaussian_negative_log_likelihood,
-        half_squared_error,
-        pinball,
-        soft_cross_entropy,
-        squared_error,
-    )
-    from jdl.tasks.gan import adversarial
-    from jdl.tasks.language import language_model
-    from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
-    from jdl.tasks.sequence import (
-        sequence_classification,
-        sequence_labelling,
-        sequence_regression,
-    )
-    from jdl.tasks.pretext import masked_reconstruction, rotation
-    from jdl.tasks.simclr import contrastive, nt_xent
-    from jdl.tasks.supervised import binary_classification, classification, regression, supervised
-    from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
-    from jdl.tasks.supervised import (
-        binary_classification,
-        classification,
-        regression,
-        supervised,
-        uncertain_regression,
-    )
+    from jdl.tasks.autoencoding import (denoising, gaussian_noise, masking_noise, reconstruction, variational)
+    from jdl.tasks.criteria import (binary_cross_entropy, class_weighted, cross_entropy, focal, gaussian_negative_log_likelihood, half_squared_error, pinball, soft_cross_entropy, squared_error)
+    from jdl.tasks.gan import (adversarial)
+    from jdl.tasks.language import (language_model)
+    from jdl.tasks.penalties import (augment, l1, l2, label_smoothing, mixup)
+    from jdl.tasks.pretext import (masked_reconstruction, rotation)
+    from jdl.tasks.sequence import (sequence_classification, sequence_labelling, sequence_regression)
+    from jdl.tasks.simclr import (contrastive, nt_xent)
+    from jdl.tasks.supervised import (binary_classification, classification, regression, supervised, uncertain_regression)
+    from jdl.tasks.trees import (node_labelling, tree_arrays, tree_classification)
 
 _HOME = {
     "adversarial": "gan",
@@ -52,34 +25,33 @@ _HOME = {
     "contrastive": "simclr",
     "cross_entropy": "criteria",
     "denoising": "autoencoding",
-    "gaussian_noise": "autoencoding",
     "focal": "criteria",
     "gaussian_negative_log_likelihood": "criteria",
+    "gaussian_noise": "autoencoding",
     "half_squared_error": "criteria",
     "l1": "penalties",
     "l2": "penalties",
     "label_smoothing": "penalties",
     "language_model": "language",
     "masked_reconstruction": "pretext",
-    "mixup": "penalties",
-    "nt_xent": "simclr",
-    "node_labelling": "trees",
     "masking_noise": "autoencoding",
     "mixup": "penalties",
-    "reconstruction": "autoencoding",
+    "node_labelling": "trees",
+    "nt_xent": "simclr",
     "pinball": "criteria",
+    "reconstruction": "autoencoding",
     "regression": "supervised",
+    "rotation": "pretext",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
     "sequence_regression": "sequence",
-    "rotation": "pretext",
     "soft_cross_entropy": "criteria",
     "squared_error": "criteria",
     "supervised": "supervised",
     "tree_arrays": "trees",
     "tree_classification": "trees",
-    "variational": "autoencoding",
     "uncertain_regression": "supervised",
+    "variational": "autoencoding",
 }
 __all__ = [
     "adversarial",
@@ -91,34 +63,33 @@ __all__ = [
     "contrastive",
     "cross_entropy",
     "denoising",
-    "gaussian_noise",
     "focal",
     "gaussian_negative_log_likelihood",
+    "gaussian_noise",
     "half_squared_error",
     "l1",
     "l2",
     "label_smoothing",
     "language_model",
     "masked_reconstruction",
-    "mixup",
-    "nt_xent",
-    "node_labelling",
     "masking_noise",
     "mixup",
-    "reconstruction",
+    "node_labelling",
+    "nt_xent",
     "pinball",
+    "reconstruction",
     "regression",
+    "rotation",
     "sequence_classification",
     "sequence_labelling",
     "sequence_regression",
-    "rotation",
     "soft_cross_entropy",
     "squared_error",
     "supervised",
     "tree_arrays",
     "tree_classification",
-    "variational",
     "uncertain_regression",
+    "variational",
 ]
 
 
