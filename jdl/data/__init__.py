@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jdl.data import augment as augment
-    from jdl.data import forest as forest
-    from jdl.data import listops as listops
-    from jdl.data import ratings as ratings
     from jdl.data import balance as balance
     from jdl.data import clean as clean
     from jdl.data import encode as encode
+    from jdl.data import forest as forest
     from jdl.data import generate as generate
     from jdl.data import leakage as leakage
+    from jdl.data import listops as listops
+    from jdl.data import ratings as ratings
     from jdl.data import scale as scale
     from jdl.data import sequences as sequences
     from jdl.data import split as split
+    from jdl.data import tables as tables
     from jdl.data import text as text
     from jdl.data import tokenizers as tokenizers
     from jdl.data import trees as trees
-    from jdl.data import tables as tables
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
     from jdl.data.feed import Feed as Feed
@@ -30,20 +30,31 @@ if TYPE_CHECKING:
     from jdl.data.images import read_images as read_images
     from jdl.data.order import Order as Order
     from jdl.data.records import Data as Data
+    from jdl.data.records import Report as Report
     from jdl.data.series import pad as pad
     from jdl.data.series import read_ts as read_ts
-    from jdl.data.records import Report as Report
     from jdl.data.sources import from_arrays as from_arrays
     from jdl.data.sources import known as known
     from jdl.data.sources import load as load
     from jdl.data.tables import read_csv as read_csv
 
-_MODULES = ("augment", "scale", "sequences", "split")
-_MODULES = ("augment", "scale", "split", "text", "tokenizers")
-_MODULES = ("augment", "forest", "listops", "ratings", "scale", "split", "trees")
 _MODULES = (
-    *("augment", "balance", "clean", "encode", "generate", "leakage"),
-    *("scale", "split", "tables"),
+    "augment",
+    "balance",
+    "clean",
+    "encode",
+    "forest",
+    "generate",
+    "leakage",
+    "listops",
+    "ratings",
+    "scale",
+    "sequences",
+    "split",
+    "tables",
+    "text",
+    "tokenizers",
+    "trees",
 )
 _HOME = {
     "Data": "records",
@@ -57,8 +68,8 @@ _HOME = {
     "known": "sources",
     "load": "sources",
     "pad": "series",
-    "read_csv": "tables",
     "read_cifar": "images",
+    "read_csv": "tables",
     "read_idx": "files",
     "read_images": "images",
     "read_npz": "files",

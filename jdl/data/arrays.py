@@ -34,7 +34,7 @@ def as_arrays(data: Mapping[str, Any], *, name: str = "data", notice: bool = Tru
             fix='wrap the arrays: {"x": x, "y": y}',
         )
     arrays = {key: _numeric(value, f'{name}["{key}"]') for key, value in data.items()}
-    check_lengths(arrays, name)
+    check_same_length(arrays, name)
     cast = {key: _narrow(value, f'{name}["{key}"]') for key, value in arrays.items()}
     changed = [
         f"{key} {arrays[key].dtype} -> {cast[key].dtype}"
@@ -125,7 +125,7 @@ def _numeric(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def check_lengths(arrays: Arrays, name: str) -> None:
+def check_same_length(arrays: Arrays, name: str) -> None:
     """Raises `InputError` unless all arrays have one length, and that is not zero."""
     sizes = {key: len(value) for key, value in arrays.items()}
     if len(set(sizes.values())) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.check import error
-from jdl.data.arrays import check_lengths
+from jdl.data.arrays import check_same_length
 from jdl.data.records import Arrays, Report
 
 Cleaned = tuple[Arrays, Report]
@@ -173,7 +173,7 @@ def _arrays(data: Mapping[str, Any]) -> Arrays:
                 got="Python objects" if value.dtype.hasobject else "a single value",
                 fix="give one type of value, with nan or empty text where it is missing",
             )
-    check_lengths(arrays, "data")
+    check_same_length(arrays, "data")
     return arrays
 
 

@@ -4,21 +4,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.models.autoencoder import (Autoencoder, ConvAutoencoder, VariationalAutoencoder)
-    from jdl.models.bridge import (from_functions, from_linen, from_nnx)
-    from jdl.models.convnet import (CNN)
-    from jdl.models.densenet import (DenseNet)
-    from jdl.models.gan import (ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator)
-    from jdl.models.googlenet import (GoogLeNet)
-    from jdl.models.mlp import (MLP)
-    from jdl.models.recommender import (MatrixFactorization, NeuralCollaborativeFiltering)
-    from jdl.models.recurrent import (RNN)
-    from jdl.models.resnet import (ResNet)
-    from jdl.models.sampling import (generate)
-    from jdl.models.transformer import (Decoder, Encoder, ViT, attention_weights)
-    from jdl.models.tree import (ChildSumTreeLSTM, NaryTreeLSTM, RvNN)
-    from jdl.models.vgg import (AlexNet, VGG)
-    from jdl.models.wavenet import (WaveNet)
+    from jdl.models.autoencoder import Autoencoder, ConvAutoencoder, VariationalAutoencoder
+    from jdl.models.bridge import from_functions, from_linen, from_nnx
+    from jdl.models.convnet import CNN
+    from jdl.models.densenet import DenseNet
+    from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
+    from jdl.models.googlenet import GoogLeNet
+    from jdl.models.mlp import MLP
+    from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
+    from jdl.models.recurrent import RNN
+    from jdl.models.resnet import ResNet
+    from jdl.models.sampling import generate
+    from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
+    from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
+    from jdl.models.vgg import VGG, AlexNet
+    from jdl.models.wavenet import WaveNet
 
 _HOME = {
     "AlexNet": "vgg",
@@ -52,9 +52,12 @@ _HOME = {
     "generate": "sampling",
 }
 __all__ = [
+    "CNN",
+    "MLP",
+    "RNN",
+    "VGG",
     "AlexNet",
     "Autoencoder",
-    "CNN",
     "ChildSumTreeLSTM",
     "ConvAutoencoder",
     "ConvDiscriminator",
@@ -65,14 +68,11 @@ __all__ = [
     "DenseNet",
     "Encoder",
     "GoogLeNet",
-    "MLP",
     "MatrixFactorization",
     "NaryTreeLSTM",
     "NeuralCollaborativeFiltering",
-    "RNN",
     "ResNet",
     "RvNN",
-    "VGG",
     "VariationalAutoencoder",
     "ViT",
     "WaveNet",

@@ -4,16 +4,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.tasks.autoencoding import (denoising, gaussian_noise, masking_noise, reconstruction, variational)
-    from jdl.tasks.criteria import (binary_cross_entropy, class_weighted, cross_entropy, focal, gaussian_negative_log_likelihood, half_squared_error, pinball, soft_cross_entropy, squared_error)
-    from jdl.tasks.gan import (adversarial)
-    from jdl.tasks.language import (language_model)
-    from jdl.tasks.penalties import (augment, l1, l2, label_smoothing, mixup)
-    from jdl.tasks.pretext import (masked_reconstruction, rotation)
-    from jdl.tasks.sequence import (sequence_classification, sequence_labelling, sequence_regression)
-    from jdl.tasks.simclr import (contrastive, nt_xent)
-    from jdl.tasks.supervised import (binary_classification, classification, regression, supervised, uncertain_regression)
-    from jdl.tasks.trees import (node_labelling, tree_arrays, tree_classification)
+    from jdl.tasks.autoencoding import (
+        denoising,
+        gaussian_noise,
+        masking_noise,
+        reconstruction,
+        variational,
+    )
+    from jdl.tasks.criteria import (
+        binary_cross_entropy,
+        class_weighted,
+        cross_entropy,
+        focal,
+        gaussian_negative_log_likelihood,
+        half_squared_error,
+        pinball,
+        soft_cross_entropy,
+        squared_error,
+    )
+    from jdl.tasks.gan import adversarial
+    from jdl.tasks.language import language_model
+    from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
+    from jdl.tasks.pretext import masked_reconstruction, rotation
+    from jdl.tasks.sequence import sequence_classification, sequence_labelling, sequence_regression
+    from jdl.tasks.simclr import contrastive, nt_xent
+    from jdl.tasks.supervised import (
+        binary_classification,
+        classification,
+        regression,
+        supervised,
+        uncertain_regression,
+    )
+    from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
 
 _HOME = {
     "adversarial": "gan",
