@@ -140,27 +140,6 @@ def _plain_functions() -> Any:
     return from_functions(init, lambda params, x: x @ params["w"] + params["b"][None])
 
 
-def _triple() -> Task:
-    """A task of the user's own, with state: a running mean of the inputs, and a count."""
-
-    def init(key: Any, batch: Any) -> Any:
-        state = {"mean": jnp.zeros(4), "count": jnp.int32(0)}
-        return {"w": jax.random.normal(key, (4, 3))}, state
-
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
-        if train:
-            mean = 0.9 * state["mean"] + 0.1 * batch["x"].mean(0)
-            state = {"mean": mean, "count": state["count"] + 1}
-        errors = ((predict(params, state, batch) - batch["y"]) ** 2).sum(-1)
-        mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
-        return mean, (state, {"loss": mean})
-
-    def predict(params: Any, state: Any, batch: Any) -> Any:
-        return batch["x"] @ params["w"]
-
-    return Task(init, loss, predict)
-
-
 def _bilinear(sign: float) -> Task:
     """A player that pulls a shared prediction, `x (w_one + w_two)`, up or down."""
 
@@ -252,23 +231,6 @@ MODELS = [
     model_row("from_functions", _plain_functions()),
 ]  # fmt: skip
 
-TASKS = [
-    task_row("regression", tasks.regression(MODEL), REAL),
-    task_row("binary_classification", tasks.binary_classification(MODEL), BINARY),
-    task_row("a triple of the user's", _triple(), REAL),
-    task_row("l1", tasks.l1(SMALL, 0.01), PLAIN),
-    task_row("l2", tasks.l2(SMALL, 0.01), PLAIN),
-    task_row("label_smoothing", tasks.label_smoothing(CLASSES, 0.1)),
-    task_row(
-        "mixup", tasks.mixup(CLASSES, 0.3),
-        without={"pmap equals shard": "an example's partner is one of its own device's examples"},
-    ),
-    task_row(
-        "augment", tasks.augment(SMALL, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)),
-        PLAIN, without=MASKS,
-    ),
-]  # fmt: skip
-
 TRANSFORMS = [
     Row("adam", lambda around: around(learner(SMALL, recorded(optax.adam(0.01)))), PLAIN),
     _gradient("accumulate", accumulate(2), same_as=base, double=True),
@@ -293,4 +255,4 @@ TRANSFORMS = [
     _devices("pmap", pmap),
 ]  # fmt: skip
 
-ROWS = [*MODELS, *TASKS, *TRANSFORMS]
+ROWS = [*MODELS, *TRANSFORMS]

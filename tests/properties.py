@@ -28,9 +28,9 @@ class Case:
         self.row, self.folder, self.double = row, folder, double
         self.learner = row.build(plainly)
         self.batch = small.doubled(row.batch) if double else row.batch
-        self.start = self.begin(self.learner, KEY)
-        self.before = small.numbers((self.start, self.batch))
         self.jitted = jit(self.learner)
+        self.start = self.begin(KEY)
+        self.before = small.numbers((self.start, self.batch))
         with small.compilations() as self.programs:
             self.trained = self.run(self.jitted.step, self.start)
         with small.compilations() as self.evaluations:
@@ -43,8 +43,8 @@ class Case:
         """A batch for evaluation."""
         return self.batch if "x" in self.batch else PLAIN
 
-    def begin(self, learner, key):
-        start = learner.init(key, self.batch)
+    def begin(self, key):
+        start = self.jitted.init(key, self.batch)
         return small.doubled(start) if self.double else start
 
     def run(self, step, train, calls=None):
@@ -88,7 +88,7 @@ def jit_equals_eager(case):
 
 
 def vmapped_equals_single(case):
-    lone = [case.begin(case.learner, jax.random.fold_in(KEY, i)) for i in range(2)]
+    lone = [case.begin(jax.random.fold_in(KEY, i)) for i in range(2)]
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lone).replace(step=lone[0].step)
     many = ensemble(case.learner, 2)
 
@@ -143,9 +143,9 @@ def inputs_are_not_mutated(case):
 
 
 def same_key_same_bits(case):
-    again = case.run(case.jitted.step, case.begin(case.learner, KEY))
+    again = case.run(case.jitted.step, case.begin(KEY))
     assert_same_bits(again, case.trained)
-    other = case.begin(case.learner, jax.random.key(1))
+    other = case.begin(jax.random.key(1))
     assert small.differ(other.params, case.start.params)
 
 
@@ -179,7 +179,7 @@ def gives_the_weights_of_its_reference(case):
 @functools.cache
 def reference_weights(build, double):
     learner, batch = build(), small.doubled(PLAIN) if double else PLAIN
-    start = learner.init(KEY, batch)
+    start = jit(learner).init(KEY, batch)
     lone, _ = small.train(learner, batch, 10, start=small.doubled(start) if double else start)
     return lone.params
 

@@ -121,7 +121,8 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("mlp", marks=pytest.mark.slow), "cnn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_activation_memory_shrinks_with_the_number_of_parts(name):
     module, data = LARGE[name]
     task = tasks.classification(from_linen(module))
