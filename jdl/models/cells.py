@@ -194,24 +194,48 @@ class Recurrent(nn.Module):
 
     def _weights(self, kind: Cell, inputs: int) -> Weights:
         units, width = self.features, kind.blocks * self.features
-        kernel, recurrent = layers.INITIALIZERS["glorot"], layers.INITIALIZERS["orthogonal"]
         inner = None
         if kind.has_inner_bias:
             inner = self.param("inner_bias", nn.initializers.zeros_init(), (units,))
         return Weights(
-            self.param("kernel", _by_block(kernel, kind.blocks), (inputs, width)),
-            self.param("recurrent_kernel", _by_block(recurrent, kind.blocks), (units, width)),
+            self.param("kernel", _glorot(kind.blocks), (inputs, width)),
+            self.param("recurrent_kernel", _rotations, (units, width)),
             self.param("bias", _open(kind, units), (width,)),
             inner,
         )
 
 
-def _by_block(init: layers.Initializer, blocks: int) -> layers.Initializer:
+def _glorot(blocks: int) -> layers.Initializer:
     def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
         size = (shape[0], shape[1] // blocks)
-        return jnp.concatenate([init(k, size) for k in jax.random.split(key, blocks)], axis=1)
+        keys = jax.random.split(key, blocks)
+        return jnp.concatenate([layers.INITIALIZERS["glorot"](k, size) for k in keys], axis=1)
 
     return draw
+
+
+def _rotations(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Random orthogonal matrices side by side."""
+    units = shape[0]
+    made = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
+    return jnp.moveaxis(made, 0, 1).reshape(shape)
+
+
+def _rotation(key: jax.Array, units: int) -> jax.Array:
+    """A random orthogonal matrix, all equally likely, as a product of reflections (Stewart 1980).
+
+    Not by a QR decomposition: several of those at once, as under `ensemble`, can hang on CPU.
+    """
+    draws = jnp.triu(jax.random.normal(key, (units, units)))
+
+    def reflect(back: jax.Array, made: jax.Array) -> jax.Array:
+        i = units - 1 - back
+        sign = jnp.where(draws[i, i] < 0, -1.0, 1.0)
+        v = draws[i].at[i].add(sign * jnp.sqrt((draws[i] ** 2).sum()))
+        made = made.at[i].multiply(-sign)
+        return made - (2 / (v**2).sum()) * v[:, None] * (v @ made)[None]
+
+    return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
 
 
 def _open(kind: Cell, units: int) -> layers.Initializer:
