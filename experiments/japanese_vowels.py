@@ -87,7 +87,8 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     for member in taken:
         np.add.at(counts, (test["y"], member), 1 / len(taken))
     figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    left, right = panels
     left.suptitle("One utterance of each speaker: 12 channels over time")
     for speaker, axis in enumerate(left.subplots(3, 3, sharex=True, sharey=True).ravel()):
         first = np.flatnonzero(test["y"] == speaker)[0]
