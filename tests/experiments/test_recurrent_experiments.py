@@ -67,7 +67,7 @@ def test_japanese_vowels(run, tmp_path):
     assert list((folder / "figures").glob("*speakers*.png"))
 
 
-def test_mnist1d(run, monkeypatch):
+def test_mnist_1d(run, monkeypatch):
     few = {
         "x": np.random.default_rng(0).normal(size=(120, 40, 1)).astype("float32"),
         "y": np.arange(120, dtype="int32") % 10,
@@ -75,14 +75,14 @@ def test_mnist1d(run, monkeypatch):
     few["x"][:, 0, 0] = few["y"]
     data = jdl.data.from_arrays(few["x"], few["y"])
     monkeypatch.setattr(jdl.data, "load", lambda *_, **__: data, raising=False)
-    out, folder = run("mnist1d", "--model", "logistic", "--epochs", "2", "--batch-size", "20")
+    out, folder = run("mnist_1d", "--model", "logistic", "--epochs", "2", "--batch-size", "20")
     assert "published for this model: 32%" in out
     assert list((folder / "figures").glob("*series*.png"))
 
 
 @pytest.mark.parametrize(("name", "size"), [("logistic", 410), ("mlp", 23_050), ("cnn", 12_106)])
-def test_networks_of_mnist1d(name, size):
-    model = jdl.from_linen(module("mnist1d").network(name))
+def test_networks_of_mnist_1d(name, size):
+    model = jdl.from_linen(module("mnist_1d").network(name))
     shape = jax.ShapeDtypeStruct((2, 40, 1), np.float32)
     assert tree.count(jax.eval_shape(model.init, jax.random.key(0), shape)[0]) == size
 

@@ -1,10 +1,12 @@
 """Digits as series of 40 numbers, by four kinds of network: what weight sharing is worth.
 
-command   python experiments/mnist1d.py [--model logistic|mlp|cnn|gru]
+command   python experiments/mnist_1d.py [--model logistic|mlp|cnn|gru]
 data      MNIST-1D, 4,000 training and 1,000 test series, made by the package mnist1d
 device    CPU, 2 cores
 time      TIME
 expect    EXPECT
+
+(The file is not called mnist1d.py, which would hide the package of that name.)
 """
 
 import dataclasses
@@ -71,7 +73,7 @@ def experiment(config: Config) -> jdl.Experiment:
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     task = jdl.classification(jdl.from_linen(network(config.model)))
     return jdl.Experiment(
-        name=f"mnist1d_{config.model}",
+        name=f"mnist_1d_{config.model}",
         learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
         data=data,
         batch_size=config.batch_size,
