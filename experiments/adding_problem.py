@@ -28,7 +28,7 @@ class Config:
     """Length of the sequences."""
     units: int = 48
     learning_rate: float = 5e-3
-    steps: int = 3_000
+    steps: int = 2_000
     batch_size: int = 64
 
     def __post_init__(self):
@@ -41,7 +41,7 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     train, valid = (adding(n, config.time, seed) for seed, n in enumerate((20_000, 1_000)))
-    network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell)
+    network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell, memory=config.time)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, 0.02)
     learner = jdl.learner(
         jdl.tasks.sequence_regression(jdl.from_linen(network)),

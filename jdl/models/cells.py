@@ -49,8 +49,10 @@ class Cell(NamedTuple):
     """Blocks of its kernels: one for each gate and one for the candidate."""
     carried: int
     """Arrays in its state."""
-    open_block: int | None = None
-    """The block whose bias starts at one."""
+    keeps: tuple[tuple[int, int], ...] = ()
+    """Blocks whose bias decides how long the state is kept, and with which sign."""
+    open_bias: float = 0.0
+    """Where the first of these biases starts."""
     has_inner_bias: bool = False
     """Whether the recurrent part of the candidate has a bias of its own."""
 
@@ -109,9 +111,9 @@ def _join(x: jax.Array, h: jax.Array) -> jax.Array:
 
 
 CELLS = {
-    "gru": Cell(_gru, blocks=3, carried=1, has_inner_bias=True),
-    "lstm": Cell(_lstm, blocks=4, carried=2, open_block=1),
-    "mgu": Cell(_minimal, blocks=2, carried=1),
+    "gru": Cell(_gru, blocks=3, carried=1, keeps=((1, 1),), has_inner_bias=True),
+    "lstm": Cell(_lstm, blocks=4, carried=2, keeps=((1, 1), (0, -1)), open_bias=1.0),
+    "mgu": Cell(_minimal, blocks=2, carried=1, keeps=((0, -1),)),
     "rnn": Cell(_simple, blocks=1, carried=1),
 }
 r"""Cells by name. $W$ acts on the joined $[x_t, h_{t-1}]$, $\sigma$ is the sigmoid.
@@ -160,6 +162,9 @@ class Recurrent(nn.Module):
     Parameters: `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each block
     (Saxe et al. 2014; Le et al. 2015), which keeps the size of the state; `bias` (b m,), zero but
     for the LSTM's forget gate, one (Jozefowicz et al. 2015); the GRU's `inner_bias` (m,), zero.
+    With `memory` the units start with time constants spread over 1 ... `memory` steps: the biases
+    of gates that keep the state are $\ln u$, u uniform in [1, memory - 1], those that take in the
+    new one its negative (Tallec & Ollivier 2018). The simple unit has no gate and ignores it.
 
     >>> layer = Recurrent(5, "gru")
     >>> x = jnp.zeros((2, 7, 3))
@@ -171,6 +176,7 @@ class Recurrent(nn.Module):
     features: int
     cell: str = "lstm"
     reverse: bool = False
+    memory: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
@@ -200,7 +206,7 @@ class Recurrent(nn.Module):
         return Weights(
             self.param("kernel", _glorot(kind.blocks), (inputs, width)),
             self.param("recurrent_kernel", _rotations, (units, width)),
-            self.param("bias", _open(kind, units), (width,)),
+            self.param("bias", _first_bias(kind, units, self.memory), (width,)),
             inner,
         )
 
@@ -238,12 +244,25 @@ def _rotation(key: jax.Array, units: int) -> jax.Array:
     return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
 
 
-def _open(kind: Cell, units: int) -> layers.Initializer:
+def _first_bias(kind: Cell, units: int, memory: int | None) -> layers.Initializer:
+    if memory is not None and memory < 2:
+        raise error(
+            "memory",
+            expected="at least 2 steps",
+            got=str(memory),
+            fix="give the length of the longest dependence, or leave it out",
+        )
+
     def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
-        start = jnp.zeros(shape)
-        if kind.open_block is None:
-            return start
-        return start.at[kind.open_block * units : (kind.open_block + 1) * units].set(1.0)
+        bias = jnp.zeros((kind.blocks, units))
+        if memory is None:
+            for block, _ in kind.keeps[:1]:
+                bias = bias.at[block].set(kind.open_bias)
+        else:
+            span = jnp.log(jax.random.uniform(key, (units,), minval=1, maxval=max(memory - 1, 1)))
+            for block, sign in kind.keeps:
+                bias = bias.at[block].set(sign * span)
+        return bias.reshape(shape)
 
     return draw
 

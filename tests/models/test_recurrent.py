@@ -253,6 +253,18 @@ def test_first_weights():
     assert weights["bias"].tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12
 
 
+def test_memory_spreads_the_time_constants():
+    """At zero input the state fades by exp(-1) in about 1 / (1 - keep) steps, here 2 to 50."""
+    for cell, keeping, sign in (("lstm", 1, 1), ("gru", 1, 1), ("mgu", 0, -1)):
+        layer = cells.Recurrent(64, cell, memory=50)
+        made = jax.eval_shape(layer.init, KEY, jnp.zeros((1, 2, 3)))
+        bias = layer.init(KEY, jnp.zeros((1, 2, 3)))["params"]["bias"].reshape(-1, 64)
+        assert bias.size == made["params"]["bias"].size
+        times = 1 + np.exp(sign * np.asarray(bias[keeping]))
+        assert 2 <= times.min() < 8 and 42 < times.max() <= 50
+    assert np.array_equal(start(RNN((4,), memory=50), X, [5, 5])["forward_1"]["bias"][8:], [0] * 8)
+
+
 def test_the_grus_gate_keeps_the_old_state():
     """With z driven to one the state never changes; the minimal unit's f does the opposite."""
     x = np.random.default_rng(0).normal(size=(1, 4, 2)).astype("float32")
@@ -299,6 +311,7 @@ X = np.zeros((2, 5, 3), "float32")
         (RNN((4,), read="first"), X, "one of last, mean, each"),
         (RNN(()), X, "at least one layer"),
         (RNN((4,), dropout=1.0), X, "below 1"),
+        (RNN((4,), memory=1), X, "at least 2 steps"),
     ],
 )
 def test_wrong_inputs_are_refused(module, inputs, words):
