@@ -3,8 +3,8 @@
 command   python experiments/wavenet.py
 data      generated: each symbol is the sum of those 1 and 12 steps before it, plus noise, modulo 4
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s
+expect    0.5886 nats where the entropy is 0.5875 (+0.2 %) and guessing costs 1.3863
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Config:
 
     @property
     def noise(self) -> tuple[float, ...]:
-        """The distribution of what is added to a symbol."""
+        """What is added to a symbol."""
         rest = (1 - self.certainty) / (SYMBOLS - 1)
         return (self.certainty, *[rest] * (SYMBOLS - 1))
 
@@ -115,10 +115,12 @@ def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
     left.set(xlabel="symbols seen", ylabel="cross-entropy (nats)", ylim=(0, 1.6))
     left.set_title("The twelfth symbol makes the difference")
     left.legend(frameon=False, loc="center right")
-    right.bar(np.arange(1, 25), reach(result, config), color="tab:blue")
+    changes = reach(result, config)
+    right.bar(np.arange(1, 25), changes, color="tab:blue")
     right.axvspan(field + 0.5, 24.5, color="0.9", label=f"beyond the field of {field} steps")
     right.set(xlabel="steps before the predicted symbol", ylabel="mean change of the logits")
-    right.set(xlim=(0.5, 24.5), title="What changing one symbol does")
+    right.set(xlim=(0.5, 24.5), ylim=(0, 1.25 * max(changes)))
+    right.set_title("What changing one symbol does")
     right.legend(frameon=False, loc="upper center")
     return {"wavenet": figure}
 
