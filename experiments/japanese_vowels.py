@@ -95,7 +95,7 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
         axis.plot(test["x"][first, : test["lengths"][first]], linewidth=0.9)
         axis.set_title(f"speaker {speaker + 1}", fontsize=9)
     axis = right.subplots()
-    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="viridis_r", norm="log")
+    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="Blues", norm="log")
     for row, column in np.argwhere(counts > 0):
         number = counts[row, column]
         colour = "white" if number > 5 else "black"
@@ -103,7 +103,7 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     names = [str(speaker + 1) for speaker in range(9)]
     axis.set(xticks=range(9), yticks=range(9), xticklabels=names, yticklabels=names)
     axis.set(xlabel="answer", ylabel="true speaker", title="Test utterances, mean over the seeds")
-    right.colorbar(image, ax=axis, shrink=0.8)
+    right.colorbar(image, ax=axis, shrink=0.8, label="utterances")
     return {"speakers": figure}
 
 
