@@ -31,8 +31,7 @@ class Config:
     model: Literal["logistic", "mlp", "cnn", "gru"] = "cnn"
     """"logistic" sees each place alone, "cnn" and "gru" share weights over places."""
     learning_rate: float = 3e-3
-    epochs: int | None = None
-    """Passes over the training set; 60, for the MLP 20."""
+    epochs: int = 60
     batch_size: int = 100
     split: int = 0
     """Seed of the validation part, 400 of the training series."""
@@ -60,7 +59,7 @@ class Conv1D(nn.Module):
 def network(name: str) -> nn.Module:
     return {
         "logistic": jdl.models.MLP((), 10),
-        "mlp": jdl.models.MLP((128, 128), 10, dropout=0.2),
+        "mlp": jdl.models.MLP((256, 256), 10, dropout=0.2),
         "cnn": Conv1D(),
         "gru": jdl.models.RNN((48,), 10, "gru", bidirectional=True, read="mean"),
     }[name]
@@ -68,8 +67,7 @@ def network(name: str) -> nn.Module:
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("mnist1d", seed=config.split)
-    epochs = config.epochs or (20 if config.model == "mlp" else 60)
-    steps = epochs * len(data.train["x"]) // config.batch_size
+    steps = config.epochs * len(data.train["x"]) // config.batch_size
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     task = jdl.classification(jdl.from_linen(network(config.model)))
     return jdl.Experiment(
@@ -77,7 +75,7 @@ def experiment(config: Config) -> jdl.Experiment:
         learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
         data=data,
         batch_size=config.batch_size,
-        epochs=epochs,
+        epochs=config.epochs,
         pictures=lambda result: pictures(result, data),
         remark=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
     )

@@ -80,7 +80,7 @@ def test_mnist_1d(run, monkeypatch):
     assert list((folder / "figures").glob("*series*.png"))
 
 
-@pytest.mark.parametrize(("name", "size"), [("logistic", 410), ("mlp", 23_050), ("cnn", 12_106)])
+@pytest.mark.parametrize(("name", "size"), [("logistic", 410), ("mlp", 78_858), ("cnn", 12_106)])
 def test_networks_of_mnist_1d(name, size):
     model = jdl.from_linen(module("mnist_1d").network(name))
     shape = jax.ShapeDtypeStruct((2, 40, 1), np.float32)
