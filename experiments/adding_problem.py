@@ -3,8 +3,9 @@
 command   python experiments/adding_problem.py [--cell rnn|lstm|gru|mgu]
 data      generated: 100 numbers in [0, 1), two of them marked
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s of processor time
+expect    MSE 0.00033 with the LSTM, 0.00051 with the GRU; 0.1613 with the plain RNN, as with 1 for
+          every answer (0.1667 in the mean, 0.1616 on this test set)
 """
 
 import dataclasses

@@ -3,8 +3,8 @@
 command   python experiments/japanese_vowels.py --data-dir FOLDER [--cell gru]
 data      Japanese Vowels: JapaneseVowels_TRAIN.ts and _TEST.ts in FOLDER (or in JDL_DATA_DIR)
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s of processor time
+expect    test accuracy 97.03 ± 0.54 % with LSTMs, 97.84 ± 0.66 % with GRUs, over 5 seeds
 """
 
 import dataclasses
