@@ -3,8 +3,9 @@
 command   python experiments/adding_problem.py [--cell rnn|lstm|gru|mgu]
 data      generated: 100 numbers in [0, 1), two of them marked
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s of processor time
+expect    MSE 0.00033 with the LSTM, 0.00051 with the GRU; 0.1613 with the plain RNN, as with 1 for
+          every answer (0.1667 in the mean, 0.1616 on this test set)
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ class Config:
     """Length of the sequences."""
     units: int = 48
     learning_rate: float = 5e-3
-    steps: int = 3_000
+    steps: int = 2_000
     batch_size: int = 64
 
     def __post_init__(self):
@@ -41,7 +42,7 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     train, valid = (adding(n, config.time, seed) for seed, n in enumerate((20_000, 1_000)))
-    network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell)
+    network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell, memory=config.time)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, 0.02)
     learner = jdl.learner(
         jdl.tasks.sequence_regression(jdl.from_linen(network)),
@@ -64,8 +65,9 @@ def test(config: Config) -> dict[str, np.ndarray]:
 
 
 def remark(result: jdl.Result, config: Config) -> str:
-    loss = jdl.evaluate(result, test(config))["loss"]
-    return f"{config.cell}: MSE {loss:.5f} (always answering 1: {ADDING_BASELINE:.4f})"
+    data = test(config)
+    loss, one = jdl.evaluate(result, data)["loss"], ((data["y"] - 1) ** 2).mean()
+    return f"{config.cell}: MSE {loss:.5f} (always answering 1: {one:.5f})"
 
 
 def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
@@ -77,8 +79,9 @@ def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
     rows = [row for row in result.history if row["split"] == "valid"]
     left.semilogy([row["step"] for row in rows], [row["loss"] for row in rows], label=config.cell)
     left.axhline(ADDING_BASELINE, color="0.5", linestyle="--", label="always answering 1")
-    left.set(xlabel="step", ylabel="mean squared error", title="Validation")
-    left.legend(frameon=False)
+    left.set(xlabel="step", ylabel="mean squared error", title="Validation error")
+    left.set_ylim(1e-5, 0.5)
+    left.legend(frameon=False, loc="lower left")
     data = {name: value[:500] for name, value in test(config).items()}
     right.scatter(data["y"], jdl.predict(result, data), s=6)
     right.plot([0, 2], [0, 2], color="0.5", linestyle="--")

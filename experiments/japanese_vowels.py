@@ -3,8 +3,8 @@
 command   python experiments/japanese_vowels.py --data-dir FOLDER [--cell gru]
 data      Japanese Vowels: JapaneseVowels_TRAIN.ts and _TEST.ts in FOLDER (or in JDL_DATA_DIR)
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s of processor time
+expect    test accuracy 97.03 ± 0.54 % with LSTMs, 97.84 ± 0.66 % with GRUs, over 5 seeds
 """
 
 import dataclasses
@@ -87,14 +87,15 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     for member in taken:
         np.add.at(counts, (test["y"], member), 1 / len(taken))
     figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    left, right = panels
     left.suptitle("One utterance of each speaker: 12 channels over time")
     for speaker, axis in enumerate(left.subplots(3, 3, sharex=True, sharey=True).ravel()):
         first = np.flatnonzero(test["y"] == speaker)[0]
         axis.plot(test["x"][first, : test["lengths"][first]], linewidth=0.9)
         axis.set_title(f"speaker {speaker + 1}", fontsize=9)
     axis = right.subplots()
-    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="viridis_r", norm="log")
+    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="Blues", norm="log")
     for row, column in np.argwhere(counts > 0):
         number = counts[row, column]
         colour = "white" if number > 5 else "black"
@@ -102,7 +103,7 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     names = [str(speaker + 1) for speaker in range(9)]
     axis.set(xticks=range(9), yticks=range(9), xticklabels=names, yticklabels=names)
     axis.set(xlabel="answer", ylabel="true speaker", title="Test utterances, mean over the seeds")
-    right.colorbar(image, ax=axis, shrink=0.8)
+    right.colorbar(image, ax=axis, shrink=0.8, label="utterances")
     return {"speakers": figure}
 
 

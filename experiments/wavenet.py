@@ -3,8 +3,8 @@
 command   python experiments/wavenet.py
 data      generated: each symbol is the sum of those 1 and 12 steps before it, plus noise, modulo 4
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      40 s of processor time
+expect    0.5886 nats where the entropy is 0.5875 (+0.2 %) and guessing costs 1.3863
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Config:
 
     @property
     def noise(self) -> tuple[float, ...]:
-        """The distribution of what is added to a symbol."""
+        """What is added to a symbol."""
         rest = (1 - self.certainty) / (SYMBOLS - 1)
         return (self.certainty, *[rest] * (SYMBOLS - 1))
 
@@ -78,43 +78,49 @@ def test(config: Config) -> dict[str, np.ndarray]:
 def by_step(result: jdl.Result, config: Config) -> np.ndarray:
     """Mean cross-entropy of each step of the test sequences."""
     data = test(config)
-    losses = jdl.tasks.cross_entropy(jdl.predict(result, data), data["y"])
-    return np.asarray(losses).mean(0)
+    return np.asarray(jdl.tasks.cross_entropy(jdl.predict(result, data), data["y"])).mean(0)
 
 
 def remark(result: jdl.Result, config: Config) -> str:
-    # The first steps cannot see 12 steps back, for the sequence has not begun there.
+    # Steps 1 to 11 cannot see 12 symbols: the sequence begins there.
     loss, known = by_step(result, config)[11:].mean(), entropy(config.noise)
     return (
-        f"cross-entropy where the past is visible {loss:.4f} nats; entropy {known:.4f}: "
+        f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}: "
         f"{loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
     )
+
+
+def reach(result: jdl.Result, config: Config) -> list[float]:
+    """How much the logits of step 40 change with the symbol 1, 2, ... steps before the next."""
+    data = {name: value[:200] for name, value in test(config).items()}
+    before, changes = jdl.predict(result, data), []
+    for back in range(24):
+        other = data["x"].copy()
+        other[:, 40 - back] = (other[:, 40 - back] + 1) % SYMBOLS
+        apart = jdl.predict(result, {**data, "x": other}) - before
+        changes.append(float(np.abs(apart[:, 40]).mean()))
+    return changes
 
 
 def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
     """The loss of each step, and how far back an output looks."""
     from matplotlib.figure import Figure
 
-    data = {name: value[:200] for name, value in test(config).items()}
     field = receptive_field(2, config.dilations)
-    changes = []
-    for back in range(24):
-        other = data["x"].copy()
-        other[:, 40 - back] = (other[:, 40 - back] + 1) % SYMBOLS
-        apart = jdl.predict(result, {**data, "x": other}) - jdl.predict(result, data)
-        changes.append(np.abs(apart[:, 40]).mean())
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(np.arange(1, 65), by_step(result, config), label="WaveNet")
     left.axhline(entropy(config.noise), color="black", linestyle="--", label="entropy")
     left.axhline(np.log(SYMBOLS), color="0.6", linestyle=":", label="guessing")
-    left.set(xlabel="symbols seen", ylabel="cross-entropy (nats)", ylim=(0, 1.5))
+    left.set(xlabel="symbols seen", ylabel="cross-entropy (nats)", ylim=(0, 1.6))
     left.set_title("The twelfth symbol makes the difference")
     left.legend(frameon=False, loc="center right")
+    changes = reach(result, config)
     right.bar(np.arange(1, 25), changes, color="tab:blue")
     right.axvspan(field + 0.5, 24.5, color="0.9", label=f"beyond the field of {field} steps")
     right.set(xlabel="steps before the predicted symbol", ylabel="mean change of the logits")
-    right.set(xlim=(0.5, 24.5), title="What changing one symbol does")
+    right.set(xlim=(0.5, 24.5), ylim=(0, 1.25 * max(changes)))
+    right.set_title("What changing one symbol does")
     right.legend(frameon=False, loc="upper center")
     return {"wavenet": figure}
 

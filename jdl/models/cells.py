@@ -49,8 +49,10 @@ class Cell(NamedTuple):
     """Blocks of its kernels: one for each gate and one for the candidate."""
     carried: int
     """Arrays in its state."""
-    open_block: int | None = None
-    """The block whose bias starts at one."""
+    keeps: tuple[tuple[int, int], ...] = ()
+    """Blocks whose bias decides how long the state is kept, and with which sign."""
+    open_bias: float = 0.0
+    """Where the first of these biases starts."""
     has_inner_bias: bool = False
     """Whether the recurrent part of the candidate has a bias of its own."""
 
@@ -109,9 +111,9 @@ def _join(x: jax.Array, h: jax.Array) -> jax.Array:
 
 
 CELLS = {
-    "gru": Cell(_gru, blocks=3, carried=1, has_inner_bias=True),
-    "lstm": Cell(_lstm, blocks=4, carried=2, open_block=1),
-    "mgu": Cell(_minimal, blocks=2, carried=1),
+    "gru": Cell(_gru, blocks=3, carried=1, keeps=((1, 1),), has_inner_bias=True),
+    "lstm": Cell(_lstm, blocks=4, carried=2, keeps=((1, 1), (0, -1)), open_bias=1.0),
+    "mgu": Cell(_minimal, blocks=2, carried=1, keeps=((0, -1),)),
     "rnn": Cell(_simple, blocks=1, carried=1),
 }
 r"""Cells by name. $W$ acts on the joined $[x_t, h_{t-1}]$, $\sigma$ is the sigmoid.
@@ -160,6 +162,9 @@ class Recurrent(nn.Module):
     Parameters: `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each block
     (Saxe et al. 2014; Le et al. 2015), which keeps the size of the state; `bias` (b m,), zero but
     for the LSTM's forget gate, one (Jozefowicz et al. 2015); the GRU's `inner_bias` (m,), zero.
+    With `memory` the units start with time constants spread over 1 ... `memory` steps: the biases
+    of gates that keep the state are $\ln u$, u uniform in [1, memory - 1], those that take in the
+    new one its negative (Tallec & Ollivier 2018). The simple unit has no gate and ignores it.
 
     >>> layer = Recurrent(5, "gru")
     >>> x = jnp.zeros((2, 7, 3))
@@ -171,6 +176,7 @@ class Recurrent(nn.Module):
     features: int
     cell: str = "lstm"
     reverse: bool = False
+    memory: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
@@ -194,32 +200,69 @@ class Recurrent(nn.Module):
 
     def _weights(self, kind: Cell, inputs: int) -> Weights:
         units, width = self.features, kind.blocks * self.features
-        kernel, recurrent = layers.INITIALIZERS["glorot"], layers.INITIALIZERS["orthogonal"]
         inner = None
         if kind.has_inner_bias:
             inner = self.param("inner_bias", nn.initializers.zeros_init(), (units,))
         return Weights(
-            self.param("kernel", _by_block(kernel, kind.blocks), (inputs, width)),
-            self.param("recurrent_kernel", _by_block(recurrent, kind.blocks), (units, width)),
-            self.param("bias", _open(kind, units), (width,)),
+            self.param("kernel", _glorot(kind.blocks), (inputs, width)),
+            self.param("recurrent_kernel", _rotations, (units, width)),
+            self.param("bias", _first_bias(kind, units, self.memory), (width,)),
             inner,
         )
 
 
-def _by_block(init: layers.Initializer, blocks: int) -> layers.Initializer:
+def _glorot(blocks: int) -> layers.Initializer:
     def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
         size = (shape[0], shape[1] // blocks)
-        return jnp.concatenate([init(k, size) for k in jax.random.split(key, blocks)], axis=1)
+        keys = jax.random.split(key, blocks)
+        return jnp.concatenate([layers.INITIALIZERS["glorot"](k, size) for k in keys], axis=1)
 
     return draw
 
 
-def _open(kind: Cell, units: int) -> layers.Initializer:
+def _rotations(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Random orthogonal matrices side by side."""
+    units = shape[0]
+    made = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
+    return jnp.moveaxis(made, 0, 1).reshape(shape)
+
+
+def _rotation(key: jax.Array, units: int) -> jax.Array:
+    """A random orthogonal matrix, all equally likely, as a product of reflections (Stewart 1980).
+
+    Not by a QR decomposition: several of those at once, as under `ensemble`, can hang on CPU.
+    """
+    draws = jnp.triu(jax.random.normal(key, (units, units)))
+
+    def reflect(back: jax.Array, made: jax.Array) -> jax.Array:
+        i = units - 1 - back
+        sign = jnp.where(draws[i, i] < 0, -1.0, 1.0)
+        v = draws[i].at[i].add(sign * jnp.sqrt((draws[i] ** 2).sum()))
+        made = made.at[i].multiply(-sign)
+        return made - (2 / (v**2).sum()) * v[:, None] * (v @ made)[None]
+
+    return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
+
+
+def _first_bias(kind: Cell, units: int, memory: int | None) -> layers.Initializer:
+    if memory is not None and memory < 2:
+        raise error(
+            "memory",
+            expected="at least 2 steps",
+            got=str(memory),
+            fix="give the length of the longest dependence, or leave it out",
+        )
+
     def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
-        start = jnp.zeros(shape)
-        if kind.open_block is None:
-            return start
-        return start.at[kind.open_block * units : (kind.open_block + 1) * units].set(1.0)
+        bias = jnp.zeros((kind.blocks, units))
+        if memory is None:
+            for block, _ in kind.keeps[:1]:
+                bias = bias.at[block].set(kind.open_bias)
+        else:
+            span = jnp.log(jax.random.uniform(key, (units,), minval=1, maxval=max(memory - 1, 1)))
+            for block, sign in kind.keeps:
+                bias = bias.at[block].set(sign * span)
+        return bias.reshape(shape)
 
     return draw
 

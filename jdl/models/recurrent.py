@@ -26,6 +26,7 @@ class RNN(nn.Module):
     backward layer the one after the first step), `"mean"` the mean of the outputs over true steps,
     `"each"` every output. Outputs are (batch, outputs), or for `"each"` (batch, time, outputs).
     `dropout` is the share of numbers removed between layers in training (Zaremba et al. 2014).
+    `memory` is the number of steps that the units start out to remember (see `cells.Recurrent`).
 
     A layer of m units on n inputs has $b\,(n + m + 1)\,m$ parameters, with b = 1, 4, 3, 2 for
     the four cells, and the GRU m more: LSTM(128) twice and 10 outputs on 10 inputs have
@@ -45,6 +46,7 @@ class RNN(nn.Module):
     bidirectional: bool = False
     read: Literal["last", "mean", "each"] = "last"
     dropout: float = 0.0
+    memory: int | None = None
 
     @nn.compact
     def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
@@ -66,9 +68,11 @@ class RNN(nn.Module):
         self, index: int, units: int, x: jax.Array, mask: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """Outputs and last state of one layer, of both directions side by side."""
-        parts = [cells.Recurrent(units, self.cell, name=f"forward_{index}")]
-        if self.bidirectional:
-            parts.append(cells.Recurrent(units, self.cell, True, name=f"backward_{index}"))
+        directions = ("forward", "backward") if self.bidirectional else ("forward",)
+        parts = [
+            cells.Recurrent(units, self.cell, way == "backward", self.memory, name=f"{way}_{index}")
+            for way in directions
+        ]
         outputs, states = zip(*(part(x, mask) for part in parts), strict=True)
         last = [state[0] for state in states]
         return jnp.concatenate(outputs, axis=-1), jnp.concatenate(last, axis=-1)

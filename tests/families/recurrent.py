@@ -33,18 +33,18 @@ def _row(name: str, task: object, batch: dict = SEQUENCES, **more) -> object:
 
 ROWS = [
     _row("LSTM", tasks.sequence_classification(_net()), double=True),
-    _row("GRU, both ways", tasks.sequence_classification(_net("gru", bidirectional=True))),
-    _row("minimal gated unit, mean", tasks.sequence_classification(_net("mgu", read="mean"))),
-    _row("simple RNN, regression", tasks.sequence_regression(_net("rnn", 1)), REAL),
-    _row("simple RNN, labelling", tasks.sequence_labelling(_net("rnn", read="each")), STEPS),
     _row(
-        "GRU with dropout",
-        tasks.sequence_classification(_net("gru", dropout=0.5)),
+        "GRU, both ways, regression",
+        tasks.sequence_regression(_net("gru", 1, bidirectional=True)),
+        REAL,
+    ),
+    _row(
+        "minimal gated unit, labelling", tasks.sequence_labelling(_net("mgu", read="each")), STEPS
+    ),
+    _row(
+        "simple RNN with dropout, mean",
+        tasks.sequence_classification(_net("rnn", read="mean", dropout=0.5)),
         without=MASKS,
     ),
-    _row(
-        "WaveNet",
-        tasks.sequence_labelling(from_linen(WaveNet(3, 4, (1, 2), 3))),
-        STEPS,
-    ),
+    _row("WaveNet", tasks.sequence_labelling(from_linen(WaveNet(3, 4, (1, 2), 3))), STEPS),
 ]

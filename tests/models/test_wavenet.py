@@ -55,7 +55,9 @@ def test_causal_convolution_is_pytorchs(batch, steps, channels, window, dilation
         np.testing.assert_allclose(one, other.numpy(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("window", "dilations"), [(2, (1, 2, 4)), (3, (1, 3))])
+@pytest.mark.parametrize(
+    ("window", "dilations"), [(3, (1, 3)), pytest.param(2, (1, 2, 4), marks=pytest.mark.slow)]
+)
 def test_the_gradient_ends_where_the_receptive_field_does(window, dilations):
     field, steps = receptive_field(window, dilations), 16
     assert field == 1 + (window - 1) * sum(dilations) < 12
@@ -81,7 +83,7 @@ def test_size_and_names():
 
 
 def test_padding_is_not_looked_at():
-    model = from_linen(WaveNet(3, 4, (1, 2), 2))
+    model = from_linen(WaveNet(3, 4, (2,), 2))
     x = np.random.default_rng(0).normal(size=(2, 6, 1)).astype("float32")
     mask, lengths = np.arange(6)[None] < np.array([[2], [6]]), jnp.array([2, 6])
     params, _ = model.init(KEY, (x, lengths))

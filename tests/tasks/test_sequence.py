@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl import tasks
 from jdl.core.check import InputError
-from jdl.models import RNN, from_functions, from_linen
+from jdl.models import from_functions
 from tests.running import quiet
 from tests.small import message
 
@@ -102,12 +102,10 @@ def test_lengths_beyond_the_sequence_are_refused(batch, make):
 
 
 def test_fit_and_evaluate_refuse_them_too(batch):
-    task = tasks.sequence_classification(from_linen(RNN((2,), 2)))
-    learner = jdl.learner(task, optax.sgd(0.1))
-    data = {**batch, "y": np.zeros(3, "int32")}
-    long = {**data, "lengths": np.array([3, 4, 1])}
+    learner = jdl.learner(tasks.sequence_labelling(linear()), optax.sgd(0.1))
+    data = {**batch, "y": np.zeros((3, 3), "int32"), "lengths": np.array([3, 4, 1])}
     with pytest.raises(InputError, match=r'training data\["lengths"\]'):
-        jdl.fit(learner, long, batch_size=3, epochs=1, options=quiet())
-    result = jdl.fit(learner, data, batch_size=3, epochs=1, options=quiet())
+        jdl.fit(learner, data, batch_size=3, epochs=1, options=quiet())
+    result = jdl.Result(learner.init(KEY, batch), learner, [], None)
     with pytest.raises(InputError, match=r'evaluation data\["lengths"\]'):
-        jdl.evaluate(result, long)
+        jdl.evaluate(result, data)

@@ -1,10 +1,12 @@
 """Digits as series of 40 numbers, by four kinds of network: what weight sharing is worth.
 
-command   python experiments/mnist1d.py [--model logistic|mlp|cnn|gru]
+command   python experiments/mnist_1d.py [--model logistic|mlp|cnn|gru]
 data      MNIST-1D, 4,000 training and 1,000 test series, made by the package mnist1d
 device    CPU, 2 cores
 time      TIME
 expect    EXPECT
+
+(The file is not called mnist1d.py, which would hide the package of that name.)
 """
 
 import dataclasses
@@ -29,8 +31,7 @@ class Config:
     model: Literal["logistic", "mlp", "cnn", "gru"] = "cnn"
     """"logistic" sees each place alone, "cnn" and "gru" share weights over places."""
     learning_rate: float = 3e-3
-    epochs: int | None = None
-    """Passes over the training set; 60, for the MLP 20."""
+    epochs: int = 60
     batch_size: int = 100
     split: int = 0
     """Seed of the validation part, 400 of the training series."""
@@ -58,7 +59,7 @@ class Conv1D(nn.Module):
 def network(name: str) -> nn.Module:
     return {
         "logistic": jdl.models.MLP((), 10),
-        "mlp": jdl.models.MLP((128, 128), 10, dropout=0.2),
+        "mlp": jdl.models.MLP((256, 256), 10, dropout=0.2),
         "cnn": Conv1D(),
         "gru": jdl.models.RNN((48,), 10, "gru", bidirectional=True, read="mean"),
     }[name]
@@ -66,16 +67,15 @@ def network(name: str) -> nn.Module:
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("mnist1d", seed=config.split)
-    epochs = config.epochs or (20 if config.model == "mlp" else 60)
-    steps = epochs * len(data.train["x"]) // config.batch_size
+    steps = config.epochs * len(data.train["x"]) // config.batch_size
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     task = jdl.classification(jdl.from_linen(network(config.model)))
     return jdl.Experiment(
-        name=f"mnist1d_{config.model}",
+        name=f"mnist_1d_{config.model}",
         learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
         data=data,
         batch_size=config.batch_size,
-        epochs=epochs,
+        epochs=config.epochs,
         pictures=lambda result: pictures(result, data),
         remark=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
     )
