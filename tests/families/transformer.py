@@ -43,6 +43,7 @@ ROWS = [
         tasks.language_model(_decoder(0.3), context=4),
         TEXTS,
         eager=1,
+        tolerance=1e-4,
         without=MASKS,
     ),
 ]
