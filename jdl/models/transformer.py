@@ -188,7 +188,7 @@ def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
     >>> jax.eval_shape(lambda p: attention_weights(module, p, tokens), params).shape
     (2, 1, 2, 3, 3)
     """
-    _, seen = module.apply({"params": params}, inputs, mutable=["intermediates"])
+    seen: Any = module.apply({"params": params}, inputs, mutable=["intermediates"])[1]
     blocks = seen["intermediates"]["stack"]
     names = sorted(blocks, key=lambda name: int(name.rsplit("_", 1)[1]))
     return jnp.stack([blocks[name]["attention"]["weights"][0] for name in names])
