@@ -4,8 +4,8 @@ command   python experiments/char_transformer.py --data-dir FOLDER
 data      tinyshakespeare.txt in FOLDER (or any .txt file: --data-dir FILE); else the reference
           texts of Python's own help; the first 90 % for training, the rest for validation
 device    CPU, 2 cores
-time      NN
-expect    NN
+time      not measured yet
+expect    not measured yet
 
 nanoGPT's small configuration for CPU: 804,096 parameters. The loss is that of the whole
 validation part, every character predicted once.
@@ -38,6 +38,7 @@ class Config:
     width: int = 128
     context: int = 64
     """Characters that a prediction can look back on."""
+    dropout: float = 0.0
     steps: int = 2_000
     batch_size: int = 12
     learning_rate: float = 1e-3
@@ -45,6 +46,7 @@ class Config:
     def __post_init__(self):
         within("blocks", self.blocks, 1)
         within("context", self.context, 1)
+        within("dropout", self.dropout, 0, 0.99)
         within("steps", self.steps, 1)
         within("batch_size", self.batch_size, 1)
         within("learning_rate", self.learning_rate, 0)
@@ -66,7 +68,8 @@ def parts(source: Path | None) -> tuple[tokenizers.Characters, np.ndarray, np.nd
 
 def network(config: Config) -> jdl.models.Decoder:
     size = parts(config.data_dir)[0].size
-    return jdl.models.Decoder(size, config.context, config.blocks, config.heads, config.width)
+    c = config
+    return jdl.models.Decoder(size, c.context, c.blocks, c.heads, c.width, c.dropout)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -3,8 +3,8 @@
 command   python experiments/self_supervised.py --data-dir FOLDER [--pretext rotation] --run.seeds 3
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      NN
-expect    NN
+time      not measured yet
+expect    not measured yet
 
 The encoder's 64 features are frozen and a linear classifier is trained on 10 labelled images of
 each class. The baseline is the same classifier on the same encoder before training.
