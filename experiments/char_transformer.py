@@ -4,8 +4,9 @@ command   python experiments/char_transformer.py --data-dir FOLDER
 data      tinyshakespeare.txt in FOLDER (or any .txt file: --data-dir FILE); else the reference
           texts of Python's own help; the first 90 % for training, the rest for validation
 device    CPU, 2 cores
-time      not measured yet
-expect    not measured yet
+time      11 min while two cores were shared with some twenty other programs
+expect    validation loss 1.905, 2.748 bits per character (counts of 2, 3 and 4 characters: 2.490,
+          2.063, 1.805), one seed
 
 nanoGPT's small configuration for CPU: 804,096 parameters. The loss is that of the whole
 validation part, every character predicted once.
@@ -132,7 +133,7 @@ def pictures(config: Config, result: jdl.Result) -> dict[str, Any]:
     for (name, loss), style in zip(baselines(config).items(), ("-", "--", "-.", ":"), strict=False):
         axes["L"].axhline(loss, color="0.6", linestyle=style, linewidth=1, label=name)
     axes["L"].set(xlabel="step", ylabel="nats per character", title="loss")
-    axes["L"].legend(frameon=False)
+    axes["L"].legend(framealpha=1, edgecolor="none")
     for head, axis in zip(weights, [axes[name] for name in "ABCD"], strict=False):
         axis.imshow(np.asarray(head), cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(letters)), letters, fontsize=7, family="monospace")
