@@ -4,8 +4,9 @@ command   python experiments/char_transformer.py --data-dir FOLDER
 data      tinyshakespeare.txt in FOLDER (or any .txt file: --data-dir FILE); else the reference
           texts of Python's own help; the first 90 % for training, the rest for validation
 device    CPU, 2 cores
-time      NN
-expect    NN
+time      11 min while two cores were shared with some twenty other programs
+expect    validation loss 1.905, 2.748 bits per character (counts of 2, 3 and 4 characters: 2.490,
+          2.063, 1.805), one seed
 
 nanoGPT's small configuration for CPU: 804,096 parameters. The loss is that of the whole
 validation part, every character predicted once.
@@ -38,6 +39,7 @@ class Config:
     width: int = 128
     context: int = 64
     """Characters that a prediction can look back on."""
+    dropout: float = 0.0
     steps: int = 2_000
     batch_size: int = 12
     learning_rate: float = 1e-3
@@ -45,6 +47,7 @@ class Config:
     def __post_init__(self):
         within("blocks", self.blocks, 1)
         within("context", self.context, 1)
+        within("dropout", self.dropout, 0, 0.99)
         within("steps", self.steps, 1)
         within("batch_size", self.batch_size, 1)
         within("learning_rate", self.learning_rate, 0)
@@ -66,7 +69,8 @@ def parts(source: Path | None) -> tuple[tokenizers.Characters, np.ndarray, np.nd
 
 def network(config: Config) -> jdl.models.Decoder:
     size = parts(config.data_dir)[0].size
-    return jdl.models.Decoder(size, config.context, config.blocks, config.heads, config.width)
+    c = config
+    return jdl.models.Decoder(size, c.context, c.blocks, c.heads, c.width, c.dropout)
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -129,7 +133,7 @@ def pictures(config: Config, result: jdl.Result) -> dict[str, Any]:
     for (name, loss), style in zip(baselines(config).items(), ("-", "--", "-.", ":"), strict=False):
         axes["L"].axhline(loss, color="0.6", linestyle=style, linewidth=1, label=name)
     axes["L"].set(xlabel="step", ylabel="nats per character", title="loss")
-    axes["L"].legend(frameon=False)
+    axes["L"].legend(framealpha=1, edgecolor="none")
     for head, axis in zip(weights, [axes[name] for name in "ABCD"], strict=False):
         axis.imshow(np.asarray(head), cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(letters)), letters, fontsize=7, family="monospace")

@@ -1,5 +1,6 @@
 """Transformers: an encoder, a decoder in the manner of GPT, and one for images."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,6 +178,7 @@ def patches(images: jax.Array, size: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
 
 
+@functools.partial(jax.jit, static_argnames="module")
 def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
     """The weights of every block's attention, (blocks, batch, heads, queries, keys).
 
@@ -186,7 +188,7 @@ def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
     >>> jax.eval_shape(lambda p: attention_weights(module, p, tokens), params).shape
     (2, 1, 2, 3, 3)
     """
-    _, seen = module.apply({"params": params}, inputs, mutable=["intermediates"])
+    seen: Any = module.apply({"params": params}, inputs, mutable=["intermediates"])[1]
     blocks = seen["intermediates"]["stack"]
     names = sorted(blocks, key=lambda name: int(name.rsplit("_", 1)[1]))
     return jnp.stack([blocks[name]["attention"]["weights"][0] for name in names])

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jdl.core.check import error
 from jdl.core.types import Batch, Count, Key, Mean, Metrics, Model, PyTree, Task
@@ -109,7 +110,7 @@ def _checked(windows: Any, context: int | None) -> Any:
 
 
 def _check_vocabulary(tokens: Any, size: int) -> None:
-    if isinstance(tokens, jax.core.Tracer) or not isinstance(tokens, np.ndarray | jax.Array):
+    if isinstance(tokens, Tracer) or not isinstance(tokens, np.ndarray | jax.Array):
         return
     tokens = np.asarray(tokens)
     if tokens.min() < 0 or tokens.max() >= size:

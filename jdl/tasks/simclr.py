@@ -78,7 +78,8 @@ def nt_xent(one: jax.Array, other: jax.Array, temperature: Any = 0.5, mask: Any 
     r"""The normalised temperature-scaled cross-entropy of pairs of embeddings, (batch,).
 
     For the 2B embeddings of both views, stretched to length one, view i with partner p(i) costs
-    $\ell_i = \log \sum_{k \ne i} \exp(z_i \cdot z_k / \tau) - z_i \cdot z_{p(i)} / \tau$; an example costs the mean of its two views. Examples whose `mask` (batch,) is zero are nobody's
+    $\ell_i = \log \sum_{k \ne i} \exp(z_i \cdot z_k / \tau) - z_i \cdot z_{p(i)} / \tau$; an
+    example costs the mean of its two views. Examples whose `mask` (batch,) is zero are nobody's
     negatives (Chen et al. 2020).
 
     >>> far = jnp.array([[1.0, 0.0], [-1.0, 0.0]])

@@ -5,7 +5,7 @@ import numpy as np
 
 from jdl import tasks
 from jdl.models import Decoder, Encoder, ViT, from_linen
-from tests.contract import DENSE, IMAGES, MASKS, model_row, task_row
+from tests.contract import DENSE, IMAGES, model_row, task_row
 
 
 def _texts() -> dict:
@@ -22,10 +22,7 @@ def _ragged() -> dict:
     return {**DENSE, "x": jnp.asarray(x), "lengths": jnp.asarray(lengths)}
 
 
-def _decoder(dropout: float = 0.0):
-    return from_linen(Decoder(vocabulary=4, context=4, blocks=1, heads=2, width=4, dropout=dropout))
-
-
+DECODER = from_linen(Decoder(vocabulary=4, context=4, blocks=1, heads=2, width=4))
 ENCODER = tasks.classification(
     from_linen(Encoder(outputs=3, context=3, blocks=1, heads=2, width=4)),
     inputs=lambda batch: {"x": batch["x"], "lengths": batch["lengths"]},
@@ -36,13 +33,6 @@ ROWS = [
     task_row("Encoder", ENCODER, _ragged(), eager=1),
     model_row("ViT", from_linen(ViT(3, patch=3, blocks=1, heads=2, width=4)), IMAGES, eager=1),
     task_row(
-        "language_model", tasks.language_model(_decoder(), context=4), TEXTS, eager=1, double=True
-    ),
-    task_row(
-        "Decoder with dropout",
-        tasks.language_model(_decoder(0.3), context=4),
-        TEXTS,
-        eager=1,
-        without=MASKS,
+        "language_model", tasks.language_model(DECODER, context=4), TEXTS, eager=1, double=True
     ),
 ]
