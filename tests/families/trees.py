@@ -37,7 +37,6 @@ def network(module, **more):
 
 
 ROWS = [
-    task_row("RvNN", tasks.tree_classification(network(RvNN)), TREES, eager=1),
     task_row(
         "child-sum Tree-LSTM",
         tasks.tree_classification(network(ChildSumTreeLSTM)),
@@ -46,7 +45,9 @@ ROWS = [
         double=True,
     ),
     task_row("N-ary Tree-LSTM", tasks.tree_classification(network(NaryTreeLSTM)), TREES, eager=1),
-    task_row("node_labelling", tasks.node_labelling(network(RvNN, at="nodes")), NODES, eager=1),
+    task_row(
+        "RvNN, node_labelling", tasks.node_labelling(network(RvNN, at="nodes")), NODES, eager=1
+    ),
     task_row(
         "matrix factorisation", tasks.regression(from_linen(MatrixFactorization(3, 3, 2))), RATED
     ),
