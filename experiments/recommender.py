@@ -3,8 +3,8 @@
 command   python experiments/recommender.py [--model ncf] [--ratings FILE]
 data      generated: 200,000 ratings of 500 items by 1,000 users, rank 3; or a MovieLens file
 device    CPU, 2 cores
-time      0 s
-expect    nothing yet
+time      13 s of CPU time
+expect    test RMSE 0.5134, 2.2 % above the noise; biases alone 0.9472, the mean rating 1.1002
 """
 
 import dataclasses
@@ -28,6 +28,8 @@ class Config:
     n: int = 200_000
     """Ratings to generate."""
     factors: int = 3
+    embedding: int = 2
+    """Numbers for a user and for an item that the perceptron of ncf is given."""
     decay: float = 5e-6
     """Weight of the penalty on all squared weights, biases too."""
     learning_rate: float = 1e-2
@@ -35,7 +37,8 @@ class Config:
     batch_size: int = 1_024
 
     def __post_init__(self):
-        within("factors", self.factors, 0)
+        within("factors", self.factors, 1)
+        within("embedding", self.embedding, 1)
         within("decay", self.decay, 0)
         within("learning_rate", self.learning_rate, 0)
         within("epochs", self.epochs, 1)
@@ -48,10 +51,12 @@ def everything(path: str, leaf: Any) -> bool:
 def experiment(config: Config) -> jdl.Experiment:
     data = ratings.read(config.ratings) if config.ratings else ratings.generate(config.n)
     sizes = {name: data.info[name] for name in ("users", "items", "mean")}
-    network = {
-        "mf": jdl.models.MatrixFactorization(factors=config.factors, **sizes),
-        "ncf": jdl.models.NeuralCollaborativeFiltering(factors=config.factors, **sizes),
-    }[config.model]
+    if config.model == "mf":
+        network = jdl.models.MatrixFactorization(factors=config.factors, **sizes)
+    else:
+        network = jdl.models.NeuralCollaborativeFiltering(
+            factors=config.factors, embedding=config.embedding, **sizes
+        )
     task = jdl.l2(jdl.regression(jdl.from_linen(network)), config.decay, where=everything)
     steps = config.epochs * len(data.train["y"]) // config.batch_size
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
@@ -97,7 +102,7 @@ def remark(result: jdl.Result, data: jdl.Data) -> str:
 
 
 def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """Ratings against predictions; for matrix factorisation, the singular values of the product."""
+    """Ratings against predictions, and the errors beside the noise that nobody can predict."""
     from matplotlib.figure import Figure
 
     test = data.test()

@@ -51,3 +51,19 @@ def test_listops_draws_accuracy_over_depth():
     module = from_file(ROOT / "experiments" / "listops.py")
     figure = module.pictures(np.linspace(1, 0.3, 6), module.Config())["accuracy over depth"]
     assert [text.get_text() for text in figure.axes[0].texts][::5] == ["100.0", "30.0"]
+
+
+@pytest.mark.parametrize("model", ["mf", pytest.param("ncf", marks=pytest.mark.slow)])
+def test_recommender(run, model):
+    out, folder = run("recommender", "--model", model, "--n", "5000", "--epochs", "2")
+    numbers = re.search(r"test RMSE (\S+); biases alone (\S+); the mean rating (\S+); noise", out)
+    _, alone, mean = map(float, numbers.groups())
+    assert alone < mean and list((folder / "figures").glob("predictions.png"))
+
+
+def test_recommender_reads_a_file(run, tmp_path):
+    rows = [f"{i % 13}\t{i % 17}\t{1 + i % 5}\t0" for i in range(400)]
+    (tmp_path / "u.data").write_text("\n".join(rows))
+    words = ("--ratings", str(tmp_path / "u.data"), "--epochs", "2", "--batch-size", "64")
+    out, _ = run("recommender", *words, "--run.no-report")
+    assert "users and items that training never saw: {'user': 0, 'item': 0}" in out
