@@ -3,12 +3,13 @@
 command   python experiments/listops.py [--model nary|rvnn|lstm]
 data      generated: expressions of MAX, MIN, MED and SUM_MOD over digits, 2 to 4 arguments
 device    CPU, 2 cores
-time      4 min of one core (estimated from its first steps)
-expect    not measured yet at these settings; aimed at: 98 % at the trained depths, 90 % two deeper
+time      not measured yet
+expect    not measured yet; the aim is 98 % at the trained depths and 90 % two levels deeper
 
 Depth is uniform from 1 to 3; besides the list that makes the depth, an argument is a list with
 probability 0.25. Only the value of the whole is taught. The LSTM reads the same expressions as
-words, brackets included.
+words, brackets included. There are 44,400 expressions of depth 1, and training has seen nearly all
+of them; of the deeper ones that are measured, practically none.
 """
 
 import dataclasses
@@ -45,8 +46,9 @@ class Config:
     """Expressions of each depth that the trained network is measured on."""
 
     def __post_init__(self):
-        for name in ("features", "expressions", "depth", "arity", "steps", "fresh"):
+        for name in ("features", "expressions", "depth", "steps", "fresh"):
             within(name, getattr(self, name), 1)
+        within("arity", self.arity, 2)
         within("learning_rate", self.learning_rate, 0)
 
 
