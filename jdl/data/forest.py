@@ -245,9 +245,9 @@ def _filled(
     return filled
 
 
-def _check_fit(fits: np.ndarray, single: np.ndarray, shape: TreeShape) -> None:
-    if not fits.all():
-        index = int(np.flatnonzero(~fits)[0])
+def _check_fit(fits: Any, single: np.ndarray, shape: TreeShape) -> None:
+    if not np.all(fits):
+        index = int(np.argmin(fits))
         raise error(
             f"tree {index}",
             expected=f"room for it in {shape}",

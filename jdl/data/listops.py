@@ -28,7 +28,6 @@ def generate(
     depth: tuple[int, int] = (1, 4),
     arity: tuple[int, int] = (2, 5),
     nested: float = 0.25,
-    largest: int | None = None,
     seed: int = 0,
 ) -> list[Tree]:
     """Random expressions as trees, nodes from left to right, labels numbered by `VOCABULARY`.
@@ -37,7 +36,6 @@ def generate(
     exactly: one argument of the root is a list, one of that list's own, and so on. Any other
     argument above the deepest level is a list with probability `nested`, otherwise a digit.
     A list has from `arity[0]` to `arity[1]` arguments; operators and digits are equally likely.
-    An expression of more than `largest` nodes is drawn again, at the same depth.
 
     >>> [tree] = generate(1, depth=(2, 2), seed=1)
     >>> text(tree), int(evaluate([tree])[0])
@@ -53,22 +51,8 @@ def generate(
                 got=f"({low}, {high})",
                 fix="for example (1, 4)",
             )
-    if largest is not None and largest <= depth[1] * arity[0]:
-        raise error(
-            "largest",
-            expected=f"more than {depth[1] * arity[0]} nodes, for depth {depth[1]}",
-            got=str(largest),
-            fix="allow more nodes or less depth",
-        )
     draw = random.Random(seed)
-    trees: list[Tree] = []
-    while len(trees) < n:
-        levels = draw.randint(*depth)
-        tree = _expression(draw, levels, arity, nested)
-        while largest is not None and len(tree.labels) > largest:
-            tree = _expression(draw, levels, arity, nested)
-        trees.append(tree)
-    return trees
+    return [_expression(draw, draw.randint(*depth), arity, nested) for _ in range(n)]
 
 
 def evaluate(trees: Sequence[Tree]) -> np.ndarray:

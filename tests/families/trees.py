@@ -5,7 +5,14 @@ import numpy as np
 
 from jdl import tasks
 from jdl.data import forest, trees
-from jdl.models import ChildSumTreeLSTM, NaryTreeLSTM, RvNN, from_linen
+from jdl.models import (
+    ChildSumTreeLSTM,
+    MatrixFactorization,
+    NaryTreeLSTM,
+    NeuralCollaborativeFiltering,
+    RvNN,
+    from_linen,
+)
 from tests.contract import task_row
 
 SHAPES = [(0, 1), (1, 0, (2, 1, 0)), (2, (0, 1), 2), 1, (0, (1, (2, 0), 1), 2)]
@@ -17,10 +24,12 @@ def _batches():
     mask = (rng.random(16) > 0.4).astype(np.float32)
     single = {**forest.pad(many), "y": rng.integers(0, 3, 16).astype(np.int32), "mask": mask}
     nodes = forest.pad(many, targets=[rng.integers(0, 3, len(tree.labels)) for tree in many])
-    return [{name: jnp.asarray(v) for name, v in b.items()} for b in (single, nodes)]
+    pairs = {"x": rng.integers(0, 4, (16, 2)).astype(np.int32), "mask": mask}
+    rated = {**pairs, "y": rng.normal(3, 1, (16, 1)).astype(np.float32)}
+    return [{name: jnp.asarray(v) for name, v in b.items()} for b in (single, nodes, rated)]
 
 
-TREES, NODES = _batches()
+TREES, NODES, RATED = _batches()
 
 
 def network(module, **more):
@@ -28,7 +37,6 @@ def network(module, **more):
 
 
 ROWS = [
-    task_row("RvNN", tasks.tree_classification(network(RvNN)), TREES, eager=1),
     task_row(
         "child-sum Tree-LSTM",
         tasks.tree_classification(network(ChildSumTreeLSTM)),
@@ -37,5 +45,17 @@ ROWS = [
         double=True,
     ),
     task_row("N-ary Tree-LSTM", tasks.tree_classification(network(NaryTreeLSTM)), TREES, eager=1),
-    task_row("node_labelling", tasks.node_labelling(network(RvNN, at="nodes")), NODES, eager=1),
+    task_row(
+        "RvNN, node_labelling", tasks.node_labelling(network(RvNN, at="nodes")), NODES, eager=1
+    ),
+    task_row(
+        "matrix factorisation", tasks.regression(from_linen(MatrixFactorization(3, 3, 2))), RATED
+    ),
+    task_row(
+        "neural collaborative filtering",
+        tasks.regression(
+            from_linen(NeuralCollaborativeFiltering(3, 3, 2, 2, (4,), activation="tanh"))
+        ),
+        RATED,
+    ),
 ]
