@@ -80,7 +80,7 @@ def test_vae(run):
     bound, surprise, distance, _ = map(float, found.groups())
     assert abs(bound - surprise - distance) < 0.02 and 15 < bound < 45
     figures = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert {"samples", "latent-walk", "reconstructions"} <= {n.replace(" ", "-") for n in figures}
+    assert {"samples", "latent_walk", "reconstructions"} <= figures
 
 
 RECIPES = ("plain", "spectral", "wgan_gp", "ttur")
@@ -89,9 +89,10 @@ SLOW += [pytest.param("conv", r, marks=pytest.mark.slow) for r in ("normalised",
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [("dense", "normalised"), *SLOW])
-def test_gan_mnist(run, monkeypatch, kind, recipe):
+def test_gan_mnist(run, kind, recipe):
     form = "loop" if kind == "dense" else "step"
     words = ("--kind", kind, "--recipe", recipe, "--steps", "6", "--batch-size", "8")
+    words += ("--judge-epochs", "4")
     out, folder = run("gan_mnist", *words, form=form)
     assert rows(folder)[-1]["step"] == 6
     line = next(line for line in out.splitlines() if line.startswith("digits 0 to 9"))
@@ -99,7 +100,7 @@ def test_gan_mnist(run, monkeypatch, kind, recipe):
     assert len(shares) == 10 and abs(sum(shares) - 100) < 1
     noise, real = map(float, re.search(r"noise (\S+), other real digits (\S+)\)", line).groups())
     assert real < noise
-    assert float(re.search(r"accuracy (0\.\d+)", line)[1]) > 0.9
+    assert float(re.search(r"accuracy (0\.\d+)", line)[1]) > 0.5
     assert (folder / "figures" / "samples.png").is_file()
 
 
