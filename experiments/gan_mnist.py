@@ -46,7 +46,7 @@ class Config:
     """Decay of the average of the weights that draws, in all recipes but "plain"."""
 
     judge_epochs: int | None = None
-    """Passes of the judging classifier over the training part; 2 on MNIST, 30 on the digits."""
+    """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
 
     def __post_init__(self):
         within("steps", self.steps, 1)
@@ -90,7 +90,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
     @functools.cache
     def jury() -> Judge:
-        return Judge(data, config.judge_epochs or (2 if folder else 30))
+        return Judge(data, config.judge_epochs or (1 if folder else 30))
 
     def remark(result: jdl.Result) -> str:
         shares, distance = jury()(draw(result, 10_000))
