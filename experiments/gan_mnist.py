@@ -3,13 +3,15 @@
 command   python experiments/gan_mnist.py [--data-dir FOLDER] [--recipe plain] [--kind conv]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      TODO
-expect    TODO
+time      4 min of processor time on MNIST, 20 s on the digits
+expect    MNIST, 20,000 steps: all ten digits, the rarest 4.6 %; FID 46.2 (noise 561, real 0.9);
+          --recipe plain --steps 2000: 60 % are taken for a 3, the rarest 0.1 %; FID 221;
+          digits: the rarest 5.8 %; FID 9.6 (plain: 5.4 % and 14.8; noise 127, real 1.3)
 
-The plain pair collapses: whatever the noise, it draws one or two digits. The recipes cure it with
-batch normalisation in the generator, a discriminator of bounded slope (spectral normalisation or
-a gradient penalty), or two time scales. "FID" is the Frechet distance (Heusel et al. 2017) in the
-classifier's last hidden layer: zero for the same distribution.
+The plain pair loses digits. The recipes cure it with batch normalisation in the generator, a
+discriminator of bounded slope (spectral normalisation or a gradient penalty), or two time scales.
+"FID" is the Frechet distance (Heusel et al. 2017) in the classifier's last hidden layer: zero for
+the same distribution.
 """
 
 import dataclasses
