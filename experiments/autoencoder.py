@@ -3,8 +3,9 @@
 command   python experiments/autoencoder.py [--data-dir FOLDER] [--kind linear]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      TODO
-expect    TODO
+time      26 s on the digits on a busy machine
+expect    test MSE on the digits, where 16 principal components have 0.01120: dense 0.00888,
+          conv 0.00875, linear 0.01146; denoising 0.03580 (the noisy images themselves: 0.25)
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class Config:
     code: int | None = None
     """Numbers in the code; 32 on MNIST, 16 on the digits."""
     epochs: int | None = None
-    """Passes over the training set; on MNIST 50 (conv: 5), on the digits 400."""
+    """Passes over the training set; on MNIST 50 (conv: 5), on the digits 400 (conv: 100)."""
     batch_size: int = 128
     learning_rate: float = 2e-3
     """Of Adam; it falls to zero by a cosine."""
@@ -47,7 +48,8 @@ def experiment(config: Config) -> jdl.Experiment:
     folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
     data = jdl.data.load("mnist" if folder else "digits", dir=folder)
     code = config.code or (32 if folder else 16)
-    epochs = config.epochs or (400 if not folder else 5 if config.kind == "conv" else 50)
+    usual = (50, 5) if folder else (400, 100)
+    epochs = config.epochs or usual[config.kind == "conv"]
     shape, linear = data.info["shape"], config.kind == "linear"
     if config.kind == "conv":
         network = jdl.models.ConvAutoencoder(code, shape=shape)
@@ -63,12 +65,14 @@ def experiment(config: Config) -> jdl.Experiment:
 
     def remark(result: jdl.Result) -> str:
         x, found = data.test()["x"], jdl.evaluate(result, data.test())
-        flat, mean = x.reshape(len(x), -1), data.train["x"].reshape(-1, x[0].size).mean(0)
-        return (
-            f"test mse {found['mse']:.5f}, loss {found['loss']:.5f}; for comparison the mse of "
-            f"{code} principal components {components(data.train['x'], x, code):.5f}, "
-            f"of the mean image {((flat - mean[None]) ** 2).mean():.5f}"
-        )
+        others = {
+            f"{code} principal components": components(data.train["x"], x, code),
+            "the mean image": float(((x - data.train["x"].mean(0)[None]) ** 2).mean()),
+        }
+        if config.kind == "denoising":
+            others["the noisy image itself"] = 0.5**2
+        compared = ", ".join(f"{value:.5f} of {name}" for name, value in others.items())
+        return f"test mse {found['mse']:.5f}, loss {found['loss']:.5f}; mse {compared}"
 
     def pictures(result: jdl.Result) -> dict[str, Any]:
         x = data.valid["x"][:12]

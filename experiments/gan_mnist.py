@@ -3,13 +3,15 @@
 command   python experiments/gan_mnist.py [--data-dir FOLDER] [--recipe plain] [--kind conv]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      TODO
-expect    TODO
+time      4 min of processor time on MNIST, 20 s on the digits
+expect    MNIST, 20,000 steps: all ten digits, the rarest 4.6 %; FID 46.2 (noise 561, real 0.9);
+          --recipe plain --steps 2000: 60 % are taken for a 3, the rarest 0.1 %; FID 221;
+          digits: the rarest 5.8 %; FID 9.6 (plain: 5.4 % and 14.8; noise 127, real 1.3)
 
-The plain pair collapses: whatever the noise, it draws one or two digits. The recipes cure it with
-batch normalisation in the generator, a discriminator of bounded slope (spectral normalisation or
-a gradient penalty), or two time scales. "FID" is the Frechet distance (Heusel et al. 2017) in the
-classifier's last hidden layer: zero for the same distribution.
+The plain pair loses digits. The recipes cure it with batch normalisation in the generator, a
+discriminator of bounded slope (spectral normalisation or a gradient penalty), or two time scales.
+"FID" is the Frechet distance (Heusel et al. 2017) in the classifier's last hidden layer: zero for
+the same distribution.
 """
 
 import dataclasses
@@ -38,17 +40,21 @@ class Config:
     data_dir: str | None = None
     """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
     steps: int | None = None
-    """20,000 on MNIST (conv: 4,000), 10,000 on the digits."""
+    """20,000 on MNIST (conv: 4,000), 3,000 on the digits."""
     batch_size: int = 64
     learning_rate: float = 2e-4
     """Of Adam(0.5, 0.999); with "ttur" the discriminator's is four times as large."""
     average: float = 0.999
     """Decay of the average of the weights that draws, in all recipes but "plain"."""
 
+    judge_epochs: int | None = None
+    """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
+
     def __post_init__(self):
         within("steps", self.steps, 1)
         within("batch_size", self.batch_size, 1)
         within("learning_rate", self.learning_rate, 0)
+        within("judge_epochs", self.judge_epochs, 1)
         within("average", self.average, 0, 0.999999)
 
 
@@ -81,12 +87,12 @@ def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
 def experiment(config: Config) -> jdl.Experiment:
     folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
     data = jdl.data.load("mnist" if folder else "digits", dir=folder)
-    steps = config.steps or (10_000 if not folder else 4_000 if config.kind == "conv" else 20_000)
+    steps = config.steps or (3_000 if not folder else 4_000 if config.kind == "conv" else 20_000)
     x = 2 * data.train["x"] - 1  # the range of tanh
 
     @functools.cache
     def jury() -> Judge:
-        return Judge(data)
+        return Judge(data, config.judge_epochs or (1 if folder else 30))
 
     def remark(result: jdl.Result) -> str:
         shares, distance = jury()(draw(result, 10_000))
@@ -120,11 +126,10 @@ def draw(result: jdl.Result, n: int) -> np.ndarray:
 class Judge:
     """A classifier of digits, trained on the training part; it counts what images show."""
 
-    def __init__(self, data: jdl.Data):
+    def __init__(self, data: jdl.Data, epochs: int):
         padding = "VALID" if data.info["shape"][0] > 9 else "SAME"
         self.network = jdl.models.CNN((16, 32), (64,), padding=padding)
         task = jdl.classification(jdl.from_linen(self.network))
-        epochs = 2 if len(data.train["x"]) > 10_000 else 30
         quiet = jdl.Options(bar=False)
         learner = jdl.learner(task, optax.adam(2e-3))
         self.result = jdl.fit(

@@ -3,8 +3,9 @@
 command   python experiments/vae.py [--data-dir FOLDER]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      TODO
-expect    TODO
+time      75 s of processor time on MNIST (3 min on a busy machine), 30 s on the digits
+expect    test -ELBO 105.34 nats an image on MNIST (the pixels' means alone: 205.8);
+          24.40 on the digits (27.12)
 
 -ELBO, in nats an image, is an upper bound of what it takes to tell the images to someone who has
 the network: the divergence tells the code, the reconstruction the pixels, given the code.

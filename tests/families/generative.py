@@ -66,5 +66,6 @@ ROWS = [
     _pair(
         "DCGAN", from_linen(ConvGenerator((2,), SIZE)), from_linen(ConvDiscriminator((2, 2))),
         {"x": IMAGES["x"]}, eager=1, tolerance=1e-4,
+        without={"pmap equals shard": "each device draws for itself and normalises by itself"},
     ),
 ]  # fmt: skip

@@ -97,7 +97,7 @@ def normalised(layer, variables, x):
     return valid.apply({**variables, "params": {"kernel": kernel}}, eye).reshape(len(eye), -1)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", ["dense", pytest.param("convolution", marks=pytest.mark.slow)])
 def test_the_kernels_largest_singular_value_is_one(name, x64):
     layer, shape = LAYERS[name]
     x = jax.random.normal(KEY, shape)
@@ -127,6 +127,7 @@ def test_fifteen_iterations_at_the_start_come_close_and_evaluation_changes_nothi
     assert 0.9 * top < np.linalg.norm(left @ kernel) <= top * 1.0001
 
 
+@pytest.mark.slow
 def test_a_spectral_discriminator_has_slope_at_most_one():
     model = from_linen(DenseDiscriminator((32, 16), spectral=True))
     x = jax.random.normal(KEY, (16, 50))
