@@ -10,7 +10,7 @@ All strategies see the same batches. Those that do not resample leave the copies
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import optax
@@ -18,7 +18,8 @@ import optax
 import jdl
 from jdl.core.check import within
 
-STRATEGIES = ("plain", "class weights", "resampling", "focal", "weighted focal")
+Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
+STRATEGIES = get_args(Strategy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Config:
     """Training examples of each rare class."""
     seeds: int = 5
     epochs: int = 40
+    strategies: tuple[Strategy, ...] = STRATEGIES
+    """Which of them to compare."""
 
     def __post_init__(self):
         within("kept", self.kept, 1)
@@ -73,7 +76,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
     return jdl.Experiment(
         name="imbalance",
-        learner=jdl.sweep(build, {"strategy": STRATEGIES}, seeds=config.seeds),
+        learner=jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds),
         data=data,
         batch_size=64,
         epochs=config.epochs,
@@ -98,13 +101,13 @@ def recalls(result: jdl.Result, config: Config) -> np.ndarray:
     test = jdl.data.load("digits", seed=config.split).test()
     counts = np.array(jdl.evaluate(result, test)["confusion"], float)
     shares = counts / counts.sum(-1, keepdims=True)
-    return shares.reshape(len(STRATEGIES), config.seeds, 10, 10)
+    return shares.reshape(-1, config.seeds, 10, 10)
 
 
 def remark(result: jdl.Result, config: Config) -> str:
     found = np.diagonal(recalls(result, config), axis1=2, axis2=3)
     lines = ["strategy        balanced accuracy   recall of the rare classes"]
-    for name, recall in zip(STRATEGIES, found, strict=True):
+    for name, recall in zip(config.strategies, found, strict=True):
         both = recall.mean(-1), recall[:, list(config.rare)].mean(-1)
         lines.append(f"{name:<16}" + "     ".join(f"{v.mean():.4f} ± {v.std():.4f}" for v in both))
     return "\n".join(lines)
@@ -115,8 +118,9 @@ def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(STRATEGIES), sharey=True)
-    for axis, name, shares in zip(axes, STRATEGIES, recalls(result, config).mean(1), strict=True):
+    axes = figure.subplots(1, len(config.strategies), sharey=True, squeeze=False)[0]
+    means = recalls(result, config).mean(1)
+    for axis, name, shares in zip(axes, config.strategies, means, strict=True):
         image = axis.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)
         rare = shares.diagonal()[list(config.rare)].mean()
         axis.set(title=f"{name}\nrecall of {config.rare}: {rare:.2f}", xlabel="taken for")

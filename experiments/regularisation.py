@@ -11,7 +11,7 @@ Strengths were chosen by the validation part of split 9. "plain L1" is the penal
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,11 @@ from jdl.core.check import within
 from jdl.optim import decay_mask, soft_threshold
 
 RATE = 2e-3
+Method = Literal[
+    "none", "plain L1", "proximal L1", "L2", "decoupled decay",
+    "dropout", "label smoothing", "mixup", "early stopping",
+]  # fmt: skip
+METHODS = get_args(Method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Config:
     hidden: int = 128
     seeds: int = 5
     steps: int = 1_500
+    methods: tuple[Method, ...] = METHODS
+    """Which of them to compare; "none" is always among them."""
 
     def __post_init__(self):
         within("examples", self.examples, 64)
@@ -98,9 +105,10 @@ def experiment(config: Config) -> jdl.Experiment:
     drawn = draw.integers(0, 10, config.examples, dtype=np.int32)
     few["y"] = np.where(draw.random(config.examples) < config.wrong, drawn, few["y"])
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
+    names = list(dict.fromkeys(("none", *config.methods)))
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(lambda method: choice[method], {"method": [*choice]}, config.seeds),
+        learner=jdl.sweep(lambda method: choice[method], {"method": names}, config.seeds),
         data=data._replace(train=few),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,

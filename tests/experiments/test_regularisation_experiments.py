@@ -24,13 +24,14 @@ def numbers(out, name):
 
 
 def test_imbalance(run):
-    code, out, _, folder = run("imbalance", "--seeds", "1", "--epochs", "1", "--run.no-report")
+    words = ("--seeds", "1", "--epochs", "1", "--strategies", "class weights", "resampling")
+    code, out, _, folder = run("imbalance", *words, "--run.no-report")
     assert code == 0
-    shown = {name: numbers(out, name) for name in ("plain", "class weights", "resampling")}
+    shown = {name: numbers(out, name) for name in ("class weights", "resampling")}
     assert all(len(found) == 4 and 0 <= min(found) <= max(found) <= 1 for found in shown.values())
     result = jdl.load(folder)
     module = from_file(BY_NAME["imbalance"])
-    config = module.Config(seeds=1, epochs=1)
+    config = module.Config(seeds=1, epochs=1, strategies=("class weights", "resampling"))
     shares = module.recalls(result, config)
     np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-6)
     assert set(module.pictures(result, config)) == {"confusion"}
@@ -51,13 +52,25 @@ def test_rare_classes_are_rare_and_the_copies_marked():
     assert (loss(last, True).weight, loss(last, False).weight) == (4, 8)
 
 
-def test_regularisation(run):
-    words = ("--seeds", "1", "--steps", "12", "--hidden", "8", "--examples", "70")
-    code, out, _, folder = run("regularisation", *words, "--run.no-report")
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ("proximal L1", "early stopping"),
+        pytest.param(
+            ("plain L1", "L2", "decoupled decay", "dropout", "label smoothing", "mixup"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_regularisation(run, methods):
+    words = ("--seeds", "1", "--steps", "12", "--hidden", "8", "--examples", "70", "--methods")
+    code, out, _, folder = run("regularisation", *words, *methods, "--run.no-report")
     assert code == 0
-    names = ("none", "plain L1", "proximal L1", "decoupled decay", "dropout", "early stopping")
-    assert all(0 <= numbers(out, name)[0] <= 1 for name in names)
+    assert all(0 <= numbers(out, name)[0] <= 1 for name in ("none", *methods))
     assert rows(folder)[-1]["step"] == 12
+    module = from_file(BY_NAME["regularisation"])
+    config = module.Config(seeds=1, steps=12, hidden=8, examples=70, methods=methods)
+    assert set(module.pictures(jdl.load(folder), config)) == {"methods"}
 
 
 def test_the_best_weights_are_kept():
