@@ -3,10 +3,13 @@
 command   python experiments/imbalance.py [--split 1]
 data      embedded digits; of the rare classes 5 training examples each, of the others about 126
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      15 s
+expect    over the splits 0 to 4, five seeds each, recall of the rare classes: plain 0.511,
+          class weights 0.675, resampling 0.658, focal 0.544, weighted focal 0.658; balanced
+          accuracy: 0.846, 0.891, 0.889, 0.855, 0.885
 
 All strategies see the same batches. Those that do not resample leave the copies out by a mask.
+Focal loss alone was made for another imbalance, that of easy and hard examples; it helps little.
 """
 
 import dataclasses

@@ -57,16 +57,16 @@ def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
     """Each regularisation as a learner."""
     adam = optax.adam(RATE)
     task = jdl.classification(jdl.from_linen(network))
-    dropped = jdl.classification(jdl.from_linen(network.clone(dropout=0.5)))
+    dropped = jdl.classification(jdl.from_linen(network.clone(dropout=0.8)))
     return {
         "none": jdl.learner(task, adam),
-        "plain L1": jdl.learner(jdl.l1(task, 1e-3), adam),
+        "plain L1": jdl.learner(jdl.l1(task, 3e-3), adam),
         "proximal L1": jdl.learner(task, optax.chain(adam, soft_threshold(RATE * 1e-3))),
         "L2": jdl.learner(jdl.l2(task, 3e-3), adam),
         "decoupled decay": jdl.learner(task, optax.adamw(RATE, weight_decay=1, mask=decay_mask)),
         "dropout": jdl.learner(dropped, adam),
         "label smoothing": jdl.learner(jdl.label_smoothing(task, 0.1), adam),
-        "mixup": jdl.learner(jdl.mixup(task, 1.0), adam),
+        "mixup": jdl.learner(jdl.mixup(task, 0.3), adam),
         "early stopping": keep_best(jdl.learner(task, adam), valid, every=20),
     }
 
@@ -125,14 +125,11 @@ def scores(result: jdl.Result, config: Config) -> dict[str, dict[str, np.ndarray
     split = {name: value.reshape(-1, config.seeds) for name, value in found.items()}
     answers = {}
     for row, (label, params) in enumerate(result.train.params.items()):
-        weights = np.concatenate([np.reshape(w, (config.seeds, -1)) for w in kernels(params)], 1)
+        kernels = [w for path, w in tree.flatten(params).items() if path.endswith("kernel")]
+        weights = np.concatenate([np.reshape(w, (config.seeds, -1)) for w in kernels], 1)
         zero = {"zeros": (weights == 0).mean(1)}
         answers[label.partition("=")[2]] = {k: v[row] for k, v in split.items()} | zero
     return answers
-
-
-def kernels(params: Any) -> list[Any]:
-    return [leaf for path, leaf in tree.flatten(params).items() if path.endswith("kernel")]
 
 
 def remark(result: jdl.Result, config: Config) -> str:

@@ -3,8 +3,9 @@
 command   python experiments/uncertainty.py
 data      generated: y = sin x + noise of width 0.05 + 0.35 sigmoid(3x), 1,000 points for training
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      15 s
+expect    loss on new points -0.398 ± 0.001 nats (floor -0.425; with one width for all x 0.153);
+          the predicted width is off by 5.6 % on average; 94.8 % of points inside the 95 % interval
 
 The floor is the entropy of the noise: no model that does not know y can do better on average.
 """

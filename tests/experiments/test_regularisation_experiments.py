@@ -32,8 +32,6 @@ def test_imbalance(run):
     result = jdl.load(folder)
     module = from_file(BY_NAME["imbalance"])
     config = module.Config(seeds=1, epochs=1, strategies=("class weights", "resampling"))
-    shares = module.recalls(result, config)
-    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-6)
     assert set(module.pictures(result, config)) == {"confusion"}
 
 
@@ -55,9 +53,9 @@ def test_rare_classes_are_rare_and_the_copies_marked():
 @pytest.mark.parametrize(
     "methods",
     [
-        ("proximal L1", "early stopping"),
+        ("early stopping",),
         pytest.param(
-            ("plain L1", "L2", "decoupled decay", "dropout", "label smoothing", "mixup"),
+            ("plain L1", "proximal L1", "L2", "decoupled decay", "dropout", "label smoothing", "mixup"),
             marks=pytest.mark.slow,
         ),
     ],
