@@ -61,7 +61,7 @@ def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
     return {
         "none": jdl.learner(task, adam),
         "plain L1": jdl.learner(jdl.l1(task, 3e-3), adam),
-        "proximal L1": jdl.learner(task, optax.chain(adam, soft_threshold(RATE * 1e-3))),
+        "proximal L1": jdl.learner(task, optax.chain(adam, soft_threshold(RATE * 0.3))),
         "L2": jdl.learner(jdl.l2(task, 3e-3), adam),
         "decoupled decay": jdl.learner(task, optax.adamw(RATE, weight_decay=1, mask=decay_mask)),
         "dropout": jdl.learner(dropped, adam),
