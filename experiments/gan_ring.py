@@ -20,7 +20,7 @@ import jdl
 from jdl.core.check import within
 
 MODES = 8
-CENTRES = np.stack([f(2 * np.pi * np.arange(MODES) / MODES) for f in (np.cos, np.sin)], -1)
+CENTRES = jdl.data.generate.ring(MODES)
 WIDTH = 0.05
 
 
@@ -43,8 +43,7 @@ class Config:
 
 def ring(n: int, seed: int) -> np.ndarray:
     """Points of the ring, as many from each Gaussian."""
-    noise = np.random.default_rng(seed).normal(0, WIDTH, (n, 2))
-    return (CENTRES[np.arange(n) % MODES] + noise).astype(np.float32)
+    return jdl.data.generate.gaussians(n, CENTRES, WIDTH, seed)["x"]
 
 
 def experiment(config: Config) -> jdl.Experiment:
