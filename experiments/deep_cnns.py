@@ -12,6 +12,7 @@ import os
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -81,9 +82,9 @@ def filters(result: jdl.Result, images: np.ndarray) -> Any:
 
     leaves = tree.flatten(result.train.params).values()
     kernel = np.asarray(next(w for w in leaves if w.ndim == 4 and w.shape[2] == images.shape[-1]))
-    chosen, shown = images[:3], min(12, kernel.shape[-1])
+    chosen, shown = jnp.asarray(images[:3]), min(12, kernel.shape[-1])
     maps = jax.lax.conv_general_dilated(
-        chosen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        chosen, jnp.asarray(kernel), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     figure = Figure(figsize=(0.85 * (shown + 1), 4.0), layout="constrained")
     axes = figure.subplots(4, shown + 1)
