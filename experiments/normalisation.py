@@ -1,10 +1,12 @@
 """No normalisation, batch, layer, instance and group: the same network with each, side by side.
 
-command   python experiments/normalisation.py [--learning-rate 0.2]
+command   python experiments/normalisation.py [--split 1]
 data      scikit-learn's 1,797 handwritten digits, inside the package
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      about 50 s of processor time
+expect    test accuracy over the splits 0 to 2 (with seeds 0 to 2): none 0.948 ± 0.043,
+          batch 0.988 ± 0.004, layer 0.973 ± 0.010, instance 0.990 ± 0.006, group 0.985 ± 0.002;
+          the validation accuracy of batch is the highest after the first epoch
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ class Config:
     learning_rate: float = 0.05
     split: int = 0
     """Seed of the split."""
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 64
 
     def __post_init__(self):
