@@ -6,7 +6,8 @@ device    CPU, 2 cores
 time      about 50 s of processor time
 expect    test accuracy over the splits 0 to 2 (with seeds 0 to 2): none 0.948 ± 0.043,
           batch 0.988 ± 0.004, layer 0.973 ± 0.010, instance 0.990 ± 0.006, group 0.985 ± 0.002;
-          the validation accuracy of batch is the highest after the first epoch
+          validation accuracy after the first epoch, mean of the three: none 0.35, batch 0.76,
+          layer 0.39, instance 0.67, group 0.55
 """
 
 import dataclasses
