@@ -69,7 +69,7 @@ class DenseNet(nn.Module):
     >>> model = from_linen(DenseNet((1, 1), growth=2, features=4, classes=3, stem="small"))
     >>> images = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
     >>> tree.count(jax.eval_shape(model.init, jax.random.key(0), images)[0])
-    495
+    492
     """
 
     stages: Sequence[int] = (6, 12, 24, 16)

@@ -80,7 +80,7 @@ class GoogLeNet(nn.Module):
     >>> model = from_linen(GoogLeNet((((2, 3, 4, 1, 2, 3),),), 4, classes=3, stem="small"))
     >>> images = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
     >>> tree.count(jax.eval_shape(model.init, jax.random.key(0), images)[0])
-    278
+    272
     """
 
     groups: Sequence[Sequence[Widths]] = INCEPTION_V1

@@ -212,7 +212,8 @@ def max_pool(
     if stride in (None, window) and padding == "VALID":
         return _windows(x, window).max(axis=(2, 4))
     stride = stride or window
-    return nn.max_pool(x, (window, window), (stride, stride), padding)
+    sizes, strides = (window, window), (stride, stride)
+    return nn.max_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
 
 
 def avg_pool(
@@ -229,7 +230,8 @@ def avg_pool(
     if stride in (None, window) and padding == "VALID":
         return _windows(x, window).mean(axis=(2, 4))
     stride = stride or window
-    return nn.avg_pool(x, (window, window), (stride, stride), padding)
+    sizes, strides = (window, window), (stride, stride)
+    return nn.avg_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:

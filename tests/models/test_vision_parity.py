@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jdl.core import tree
-from jdl.models import from_linen, layers
+from jdl.models import VGG, AlexNet, DenseNet, ResNet, from_linen, layers
 from jdl.models.densenet import DenseBlock
 from jdl.models.googlenet import Inception
 from jdl.models.norms import GroupNorm, InstanceNorm, LayerNorm, norm
@@ -72,7 +72,7 @@ def agree(module, theirs, shape, train=True):
     flat, seen = tensors(params, True), tensors(state.get("batch_stats", {}), False)
     images = torch.tensor(x, requires_grad=True)
     out = theirs(nested(flat), nested(seen), images.permute(0, 3, 1, 2), train)
-    out = out.permute(0, 2, 3, 1)
+    out = out.permute(0, 2, 3, 1) if out.ndim == 4 else out
     (out * torch.tensor(weight)).sum().backward()
     close(y, out.detach())
     close(grads[1], images.grad)
@@ -97,6 +97,35 @@ def batch_norm(p, s, x, train):
 def unit(p, s, x, train, stride=1):
     window = p["conv"]["kernel"].shape[0]
     return batch_norm(p["norm"], s["norm"], conv(p["conv"], x, stride, window // 2), train)
+
+
+def residual(p, s, x, train, stride):
+    """A residual block; its first 3x3 convolution has the stride."""
+    y = x
+    for name in ("unit_1", "unit_2"):
+        if name in p:
+            own = stride if p[name]["conv"]["kernel"].shape[0] == 3 else 1
+            y = F.relu(unit(p[name], s[name], y, train, own))
+    y = unit(p["last"], s["last"], y, train)
+    short = unit(p["shortcut"], s["shortcut"], x, train, stride) if "shortcut" in p else x
+    return F.relu(y + short)
+
+
+def norm_conv(p, s, x, train):
+    x = F.relu(batch_norm(p["norm"], s["norm"], x, train))
+    return conv(p["conv"], x, 1, p["conv"]["kernel"].shape[0] // 2)
+
+
+def dense_block(p, s, x, train):
+    for index in range(1, 1 + len(p) // 2):
+        y = norm_conv(p[f"reduce_{index}"], s[f"reduce_{index}"], x, train)
+        y = norm_conv(p[f"grow_{index}"], s[f"grow_{index}"], y, train)
+        x = torch.cat([x, y], 1)
+    return x
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p["bias"]
 
 
 @few
@@ -204,34 +233,67 @@ def test_batch_norm_and_its_running_statistics(shape):
     ids=["identity", "projected", "bottleneck"],
 )
 def test_residual_block(block, channels, train):
-    def theirs(p, s, x, train):
-        y = x
-        for name in ("unit_1", "unit_2"):
-            if name in p:
-                # The first 3x3 convolution has the stride.
-                stride = block.stride if p[name]["conv"]["kernel"].shape[0] == 3 else 1
-                y = F.relu(unit(p[name], s[name], y, train, stride))
-        y = unit(p["last"], s["last"], y, train)
-        short = x
-        if "shortcut" in p:
-            short = unit(p["shortcut"], s["shortcut"], x, train, block.stride)
-        return F.relu(y + short)
-
+    theirs = lambda p, s, x, train: residual(p, s, x, train, block.stride)
     agree(block, theirs, (3, 5, 6, channels), train)
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_dense_block(train):
-    def theirs(p, s, x, train):
-        for index in (1, 2):
-            y = x
-            for name, padding in ((f"reduce_{index}", 0), (f"grow_{index}", 1)):
-                y = F.relu(batch_norm(p[name]["norm"], s[name]["norm"], y, train))
-                y = conv(p[name]["conv"], y, 1, padding)
-            x = torch.cat([x, y], 1)
-        return x
+    agree(DenseBlock(2, growth=2), dense_block, (3, 4, 5, 3), train)
 
-    agree(DenseBlock(2, growth=2), theirs, (3, 4, 5, 3), train)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False])
+def test_whole_resnet(train):
+    def theirs(p, s, x, train):
+        x = F.relu(unit(p["stem"]["unit"], s["stem"]["unit"], x, train, 2))
+        x = F.max_pool2d(x, 3, 2, padding=1)
+        for name, stride in (("stage_1_block_1", 1), ("stage_2_block_1", 2)):
+            x = residual(p[name], s[name], x, train, stride)
+        return dense(p["output"], x.mean((2, 3)))
+
+    agree(ResNet((1, 1), features=2, classes=3), theirs, (2, 14, 12, 3), train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False])
+def test_whole_densenet(train):
+    def theirs(p, s, x, train):
+        x = F.relu(unit(p["stem"]["unit"], s["stem"]["unit"], x, train))
+        x = dense_block(p["block_1"], s["block_1"], x, train)
+        x = F.avg_pool2d(norm_conv(p["transition_1"], s["transition_1"], x, train), 2)
+        x = dense_block(p["block_2"], s["block_2"], x, train)
+        x = F.relu(batch_norm(p["norm"], s["norm"], x, train))
+        return dense(p["output"], x.mean((2, 3)))
+
+    net = DenseNet((1, 2), growth=2, features=4, classes=3, stem="small")
+    agree(net, theirs, (2, 5, 6, 2), train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet", "vgg"])
+def test_whole_networks_with_dense_layers(name):
+    def alexnet(p, s, x, train):
+        x = F.max_pool2d(F.relu(conv(p["conv_1"], x, 2, 2)), 3, 2)
+        x = F.adaptive_avg_pool2d(F.relu(conv(p["conv_2"], x, 1, 1)), 2)
+        return ends(p, x)
+
+    def vgg(p, s, x, train):
+        for stage in (1, 2):
+            kernels = p[f"stage_{stage}_unit_1"]["conv"]
+            x = F.max_pool2d(F.relu(conv(kernels, x, 1, 1)), 2)
+        return ends(p, F.adaptive_avg_pool2d(x, 2))
+
+    def ends(p, x):
+        # Channels last, as jdl flattens them.
+        hidden = F.relu(dense(p["dense_1"], x.permute(0, 2, 3, 1).flatten(1)))
+        return dense(p["output"], hidden)
+
+    net, theirs = {
+        "alexnet": (AlexNet((3, 4), (5, 3), 2, (1,), (5,), 2, classes=3, dropout=0.0), alexnet),
+        "vgg": (VGG(((3,), (4,)), (5,), 2, classes=3, dropout=0.0), vgg),
+    }[name]
+    agree(net, theirs, (2, 13, 14, 3))
 
 
 def test_inception_module():
