@@ -3,8 +3,8 @@
 command   python experiments/mnist_1d.py [--model logistic|mlp|cnn|gru]
 data      MNIST-1D, 4,000 training and 1,000 test series, made by the package mnist1d
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      15 s of processor time (logistic) to 55 s (gru)
+expect    test accuracy 0.927 (cnn), 0.334 (logistic), 0.726 (mlp), 0.946 (gru)
 
 (The file is not called mnist1d.py, which would hide the package of that name.)
 """
