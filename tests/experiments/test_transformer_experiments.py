@@ -41,6 +41,7 @@ def test_char_transformer_is_nanogpt_small():
     assert made.valid["mask"].sum() == len(valid) - 1
 
 
+@pytest.mark.slow
 def test_vit_on_digits(run):
     words = ("--blocks", "1", "--heads", "2", "--width", "16", "--epochs", "2")
     code, out, _, folder = run("vit", *words, "--learning-rate", "1e-2")
