@@ -80,7 +80,7 @@ def test_relu_at_the_output_is_refused_with_the_reason():
 
 
 LAYERS = {
-    "dense": (SpectralDense(6, name=None), (4, 9)),
+    "dense": (SpectralDense(6), (4, 9)),
     "convolution": (SpectralConv(5, (4, 4), strides=2), (2, 6, 6, 3)),
 }
 
@@ -137,46 +137,3 @@ def test_a_spectral_discriminator_has_slope_at_most_one():
         _, state = model.apply(params, state, x, train=True)
     slopes = jax.grad(lambda x: model.apply(params, state, x)[0].sum())(x)
     assert np.linalg.norm(slopes, axis=-1).max() <= 1.01
-
-
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_spectral_layers_and_their_gradients_are_those_of_pytorch(name, x64):
-    layer, shape = LAYERS[name]
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=shape)
-    variables = doubled(jax.jit(layer.init)(KEY, jnp.asarray(x)))
-    kernel = np.asarray(variables["params"]["kernel"])
-    if name == "dense":
-        plain = torch.nn.Linear(9, 6, dtype=torch.float64)
-    else:
-        plain = torch.nn.Conv2d(3, 5, 4, stride=2, padding=1, dtype=torch.float64)
-    with torch.no_grad():
-        plain.weight.copy_(torch.tensor(turned(kernel)))
-        plain.bias.zero_()
-    theirs = torch.nn.utils.parametrizations.spectral_norm(plain)
-    memory = theirs.parametrizations.weight[0]
-    left = np.asarray(variables["spectral"]["vector"])
-    left = left if name == "dense" else left.reshape(4, 4, 3).transpose(2, 0, 1).ravel()
-    memory._v = torch.tensor(left)
-
-    def loss(params):
-        out, after = layer.apply({**variables, "params": params}, x, mutable=["spectral"])
-        return jnp.square(out - 1).sum(), after
-
-    (value, after), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
-    wanted = (theirs.train()(torch.tensor(np.moveaxis(x, -1, 1))) - 1).square().sum()
-    wanted.backward()
-    np.testing.assert_allclose(value, wanted.item(), rtol=1e-9)
-    grad = theirs.parametrizations.weight.original.grad.numpy()
-    np.testing.assert_allclose(turned(np.asarray(grads["kernel"])), grad, rtol=1e-9, atol=1e-12)
-    after = np.asarray(after["spectral"]["vector"])
-    after = after if name == "dense" else after.reshape(4, 4, 3).transpose(2, 0, 1).ravel()
-    np.testing.assert_allclose(after, memory._v.numpy(), rtol=1e-9, atol=1e-12)
-
-
-def turned(kernel):
-    """A kernel in PyTorch's layout."""
-    return kernel.T if kernel.ndim == 2 else kernel.transpose(3, 2, 0, 1)
