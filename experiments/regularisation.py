@@ -105,10 +105,12 @@ def experiment(config: Config) -> jdl.Experiment:
     drawn = draw.integers(0, 10, config.examples, dtype=np.int32)
     few["y"] = np.where(draw.random(config.examples) < config.wrong, drawn, few["y"])
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
-    names = list(dict.fromkeys(("none", *config.methods)))
+    grid = {"method": compared(config)}
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(lambda method: choice[method], {"method": names}, config.seeds),
+        learner=jdl.sweep(
+            lambda method: choice[method], {"method": compared(config)}, config.seeds
+        ),
         data=data._replace(train=few),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
@@ -118,17 +120,24 @@ def experiment(config: Config) -> jdl.Experiment:
     )
 
 
+def compared(config: Config) -> list[str]:
+    """The methods in the order of the learner's members."""
+    return list(dict.fromkeys(("none", *config.methods)))
+
+
 def scores(result: jdl.Result, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Test accuracy, test loss and share of weights that are zero, [seeds] for each method."""
     counts = jdl.evaluate(result, jdl.data.load("digits", seed=config.split).test())
     found = {name: np.array(counts[name]) for name in ("accuracy", "loss")}
     split = {name: value.reshape(-1, config.seeds) for name, value in found.items()}
     answers = {}
-    for row, (label, params) in enumerate(result.train.params.items()):
-        kernels = [w for path, w in tree.flatten(params).items() if path.endswith("kernel")]
-        weights = np.concatenate([np.reshape(w, (config.seeds, -1)) for w in kernels], 1)
-        zero = {"zeros": (weights == 0).mean(1)}
-        answers[label.partition("=")[2]] = {k: v[row] for k, v in split.items()} | zero
+    for row, method in enumerate(compared(config)):
+        params = tree.flatten(result.train.params[f"method={method}"])
+        kernels = [
+            w.reshape(config.seeds, -1) for path, w in params.items() if path.endswith("kernel")
+        ]
+        zero = {"zeros": (np.concatenate(kernels, 1) == 0).mean(1)}
+        answers[method] = {name: value[row] for name, value in split.items()} | zero
     return answers
 
 
@@ -157,7 +166,10 @@ def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
         axis.set(xlabel=f"test {name}", yticks=range(len(found)), yticklabels=[*found])
         axis.grid(axis="x", color="0.9")
     axes[0].invert_yaxis()
-    figure.suptitle(f"{config.examples} training examples; blue: mean of {config.seeds} seeds")
+    figure.suptitle(
+        f"{config.examples} examples, {config.wrong:.0%} of labels drawn at random; "
+        f"blue: mean of {config.seeds} seeds"
+    )
     return {"methods": figure}
 
 
