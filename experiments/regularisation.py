@@ -3,8 +3,11 @@
 command   python experiments/regularisation.py [--split 1]
 data      embedded digits: 300 of the training part, the validation part for early stopping only
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      55 s
+expect    test accuracy / loss over the splits 0 to 3, five seeds each: none 0.734 / 1.20,
+          plain L1 0.832 / 0.70, proximal L1 0.811 / 0.80 (81 % of weights are zero),
+          L2 0.812 / 0.67, decoupled decay 0.819 / 0.72, dropout 0.840 / 0.63,
+          label smoothing 0.743 / 0.89, mixup 0.760 / 0.85, early stopping 0.842 / 0.65
 
 Strengths were chosen by the validation part of split 9. "plain L1" is the penalty's subgradient,
 "proximal L1" soft thresholding after the step: only this one makes exact zeros.
@@ -108,9 +111,7 @@ def experiment(config: Config) -> jdl.Experiment:
     grid = {"method": compared(config)}
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(
-            lambda method: choice[method], {"method": compared(config)}, config.seeds
-        ),
+        learner=jdl.sweep(lambda method: choice[method], grid, config.seeds),
         data=data._replace(train=few),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
