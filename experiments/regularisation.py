@@ -4,10 +4,10 @@ command   python experiments/regularisation.py [--split 1]
 data      embedded digits: 300 of the training part, the validation part for early stopping only
 device    CPU, 2 cores
 time      55 s
-expect    test accuracy / loss over the splits 0 to 3, five seeds each: none 0.734 / 1.20,
-          plain L1 0.832 / 0.70, proximal L1 0.811 / 0.80 (81 % of weights are zero),
-          L2 0.812 / 0.67, decoupled decay 0.819 / 0.72, dropout 0.840 / 0.63,
-          label smoothing 0.743 / 0.89, mixup 0.760 / 0.85, early stopping 0.842 / 0.65
+expect    test accuracy / loss over the splits 0 to 4, five seeds each: none 0.745 / 1.12,
+          plain L1 0.839 / 0.68, proximal L1 0.815 / 0.76 (81 % of weights are zero),
+          L2 0.822 / 0.64, decoupled decay 0.825 / 0.68, dropout 0.844 / 0.60,
+          label smoothing 0.753 / 0.86, mixup 0.769 / 0.81, early stopping 0.849 / 0.62
 
 Strengths were chosen by the validation part of split 9. "plain L1" is the penalty's subgradient,
 "proximal L1" soft thresholding after the step: only this one makes exact zeros.
