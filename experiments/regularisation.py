@@ -3,8 +3,11 @@
 command   python experiments/regularisation.py [--split 1]
 data      embedded digits: 300 of the training part, the validation part for early stopping only
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      55 s
+expect    test accuracy / loss over the splits 0 to 4, five seeds each: none 0.745 / 1.12,
+          plain L1 0.839 / 0.68, proximal L1 0.815 / 0.76 (81 % of weights are zero),
+          L2 0.822 / 0.64, decoupled decay 0.825 / 0.68, dropout 0.844 / 0.60,
+          label smoothing 0.753 / 0.86, mixup 0.769 / 0.81, early stopping 0.849 / 0.62
 
 Strengths were chosen by the validation part of split 9. "plain L1" is the penalty's subgradient,
 "proximal L1" soft thresholding after the step: only this one makes exact zeros.
@@ -105,10 +108,10 @@ def experiment(config: Config) -> jdl.Experiment:
     drawn = draw.integers(0, 10, config.examples, dtype=np.int32)
     few["y"] = np.where(draw.random(config.examples) < config.wrong, drawn, few["y"])
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
-    names = list(dict.fromkeys(("none", *config.methods)))
+    grid = {"method": compared(config)}
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(lambda method: choice[method], {"method": names}, config.seeds),
+        learner=jdl.sweep(lambda method: choice[method], grid, config.seeds),
         data=data._replace(train=few),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
@@ -118,17 +121,24 @@ def experiment(config: Config) -> jdl.Experiment:
     )
 
 
+def compared(config: Config) -> list[str]:
+    """The methods in the order of the learner's members."""
+    return list(dict.fromkeys(("none", *config.methods)))
+
+
 def scores(result: jdl.Result, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Test accuracy, test loss and share of weights that are zero, [seeds] for each method."""
     counts = jdl.evaluate(result, jdl.data.load("digits", seed=config.split).test())
     found = {name: np.array(counts[name]) for name in ("accuracy", "loss")}
     split = {name: value.reshape(-1, config.seeds) for name, value in found.items()}
     answers = {}
-    for row, (label, params) in enumerate(result.train.params.items()):
-        kernels = [w for path, w in tree.flatten(params).items() if path.endswith("kernel")]
-        weights = np.concatenate([np.reshape(w, (config.seeds, -1)) for w in kernels], 1)
-        zero = {"zeros": (weights == 0).mean(1)}
-        answers[label.partition("=")[2]] = {k: v[row] for k, v in split.items()} | zero
+    for row, method in enumerate(compared(config)):
+        params = tree.flatten(result.train.params[f"method={method}"])
+        kernels = [
+            w.reshape(config.seeds, -1) for path, w in params.items() if path.endswith("kernel")
+        ]
+        zero = {"zeros": (np.concatenate(kernels, 1) == 0).mean(1)}
+        answers[method] = {name: value[row] for name, value in split.items()} | zero
     return answers
 
 
@@ -157,7 +167,10 @@ def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
         axis.set(xlabel=f"test {name}", yticks=range(len(found)), yticklabels=[*found])
         axis.grid(axis="x", color="0.9")
     axes[0].invert_yaxis()
-    figure.suptitle(f"{config.examples} training examples; blue: mean of {config.seeds} seeds")
+    figure.suptitle(
+        f"{config.examples} examples, {config.wrong:.0%} of labels drawn at random; "
+        f"blue: mean of {config.seeds} seeds"
+    )
     return {"methods": figure}
 
 
