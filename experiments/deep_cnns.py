@@ -3,8 +3,10 @@
 command   python experiments/deep_cnns.py --model resnet [--data-dir FOLDER]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      TIME
-expect    EXPECT
+time      20 s of processor time for the residual network on the digits
+expect    test accuracy on the digits, over the splits 0 to 2 with seeds 0 to 2: vgg 0.992 ± 0.003,
+          densenet 0.990 ± 0.007, googlenet 0.990 ± 0.004, resnet 0.989 ± 0.000,
+          alexnet 0.981 ± 0.003
 """
 
 import dataclasses
