@@ -7,8 +7,8 @@ integers from 1 to time. Padding reaches neither losses nor metrics nor gradient
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from jdl.core.check import check_lengths
 from jdl.core.types import Batch, Key, Mean, Metric, Metrics, Model, PyTree, Task
@@ -22,7 +22,7 @@ def sequences(batch: Batch) -> PyTree:
     if "lengths" not in batch:
         return x
     lengths = batch["lengths"]
-    if jnp.ndim(x) >= 2 and not isinstance(lengths, Tracer):
+    if jnp.ndim(x) >= 2 and not isinstance(lengths, jax.core.Tracer):
         check_lengths(lengths, jnp.shape(x)[1], 'batch["lengths"]')
     return x, lengths
 
