@@ -36,7 +36,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     check_arrays(data, name="evaluation data")
     count = jax.jit(result.learner.evaluate)
     put = placement(result.train)
-    size = _whole(batch_size, result.train)
+    size = _whole(min(batch_size, len(next(iter(data.values())))), result.train)
     parts = [count(result.train, put(b)) for b in evaluation_batches(data, size)]
     return measure.show(add_on_host(parts))
 
@@ -49,7 +49,7 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
     examples = tree.leading(data)
-    size = _whole(batch_size, result.train)
+    size = _whole(min(batch_size, examples), result.train)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
     call, put = jax.jit(result.learner.predict), placement(result.train)
     axis = result.train.key.ndim
