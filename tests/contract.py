@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import PartitionSpec
 
 from jdl import tasks
-from jdl.core.types import Learner, Mean, Task
+from jdl.core.types import Learner, Task
 from jdl.learn.ensemble import ensemble
 from jdl.learn.game import Player, game
 from jdl.learn.gradient import accumulate, clipped, sharpness_aware
@@ -25,7 +24,7 @@ from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
 from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
-from jdl.models import CNN, MLP, from_functions, from_linen, from_nnx
+from jdl.models import CNN, MLP, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
@@ -124,22 +123,6 @@ def turned(step: Any, size: int) -> Any:
     return (jnp.arange(size) + step) % size
 
 
-class NnxNet(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs):
-        self.one = nnx.Linear(4, 5, rngs=rngs)
-        self.two = nnx.Linear(5, 3, rngs=rngs)
-
-    def __call__(self, x: Any) -> Any:
-        return self.two(nnx.tanh(self.one(x)))
-
-
-def _plain_functions() -> Any:
-    def init(key: Any, inputs: Any) -> Any:
-        return {"w": jax.random.normal(key, (inputs.shape[-1], 3)), "b": jnp.zeros(3)}
-
-    return from_functions(init, lambda params, x: x @ params["w"] + params["b"][None])
-
-
 def _bilinear(sign: float) -> Task:
     """A player that pulls a shared prediction, `x (w_one + w_two)`, up or down."""
 
@@ -221,14 +204,11 @@ MASKS = {"pmap equals shard": "each device draws for itself, and the masks must 
 
 MODELS = [
     model_row("MLP", MODEL, double=True),
-    model_row("CNN", from_linen(CNN((2,), (4,), 3, activation="tanh")), IMAGES, tolerance=1e-4),
     Row(
         "CNN with BatchNorm", _normalised(None), UNMASKED, tolerance=1e-4,
         mapped=_normalised("data"), double=True,
     ),
     model_row("MLP with dropout", from_linen(MLP((5,), 3, "tanh", dropout=0.5)), without=MASKS),
-    model_row("from_nnx", from_nnx(NnxNet)),
-    model_row("from_functions", _plain_functions()),
 ]  # fmt: skip
 
 TRANSFORMS = [

@@ -17,8 +17,15 @@ from tests.properties import (
     masks_differ_between_devices,
 )
 
+# Combinations of rows that are in the fast suite themselves.
+COMBINED = {"accumulate of clipped", "nested gradients", "window of ema of guard", "shard, regex"}
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+def marked(row, slow):
+    return pytest.param(row, id=row.name, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize("row", [marked(row, row.name in COMBINED) for row in ROWS])
 def test_contract(row, tmp_path):
     case = Case(row, tmp_path)
     check(case, PROPERTIES)
@@ -26,7 +33,9 @@ def test_contract(row, tmp_path):
         masks_differ_between_devices(case)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.double], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [marked(row, row.name not in ("MLP", "sweep")) for row in ROWS if row.double]
+)
 def test_parity_in_float64(row, tmp_path, x64):
     case = Case(row, tmp_path, double=True)
     assert {leaf.dtype for leaf in jax.tree.leaves(case.trained.params)} == {np.dtype("float64")}

@@ -19,7 +19,26 @@ from tests.properties import (
 OWN = {name: PROPERTIES[name] for name in ("one program", "gradients")}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+# They compile for long, and a relative of each is in the fast suite.
+LONG = {
+    "DCGAN",
+    "Encoder",
+    "GRU, both ways, regression",
+    "WGAN-GP",
+    "convolutional autoencoder",
+    "minimal gated unit, labelling",
+    "mixup",
+    "normalised generator, spectral discriminator",
+    "rotation",
+    "simple RNN with dropout, mean",
+}
+
+
+def marked(row):
+    return pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name in LONG))
+
+
+@pytest.mark.parametrize("row", map(marked, ROWS))
 def test_contract_in_brief(row, tmp_path):
     check(Case(row, tmp_path), OWN)
 
@@ -44,5 +63,5 @@ def test_parity_in_float64(row, tmp_path, x64):
 def test_each_name_stands_once():
     rows = [*contract.ROWS, *ROWS]
     names = [row.name for row in rows]
-    assert len(names) == len(set(names))
+    assert len(names) == len(set(names)) and set(names) >= LONG
     assert {name for row in rows for name in row.without} <= PROPERTIES.keys()

@@ -1,5 +1,6 @@
 """The generative experiments, shrunk and run as their commands do it."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -84,11 +85,11 @@ def test_vae(run):
 
 
 RECIPES = ("plain", "spectral", "wgan_gp", "ttur")
-SLOW = [pytest.param("dense", r, marks=pytest.mark.slow) for r in RECIPES]
-SLOW += [pytest.param("conv", r, marks=pytest.mark.slow) for r in ("normalised", *RECIPES)]
+PAIRS = list(itertools.product(("dense", "conv"), ("normalised", *RECIPES)))
 
 
-@pytest.mark.parametrize(("kind", "recipe"), [("dense", "normalised"), *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "recipe"), PAIRS)
 def test_gan_mnist(run, kind, recipe):
     form = "loop" if kind == "dense" else "step"
     words = ("--kind", kind, "--recipe", recipe, "--steps", "6", "--batch-size", "8")

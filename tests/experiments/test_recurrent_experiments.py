@@ -37,6 +37,7 @@ def run(capfd, monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_adding_problem(run):
     words = ("--cell", "gru", "--time", "6", "--units", "12", "--steps", "600")
     out, folder = run("adding_problem", *words, "--learning-rate", "0.02")
@@ -58,6 +59,7 @@ def write_vowels(folder):
         (folder / f"JapaneseVowels_{part}.ts").write_text("\n".join(lines))
 
 
+@pytest.mark.slow
 def test_japanese_vowels(run, tmp_path):
     write_vowels(tmp_path)
     words = ("--data-dir", str(tmp_path), "--units", "12", "--members", "2", "--epochs", "40")
@@ -87,6 +89,7 @@ def test_networks_of_mnist_1d(name, size):
     assert tree.count(jax.eval_shape(model.init, jax.random.key(0), shape)[0]) == size
 
 
+@pytest.mark.slow
 def test_wavenet(run):
     out, folder = run("wavenet", "--steps", "4", "--features", "4", "--batch-size", "8")
     assert re.search(r"cross-entropy .* \d\.\d{4} nats; entropy 0\.\d{4}: .*guessing: 1\.3863", out)

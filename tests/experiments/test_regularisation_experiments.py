@@ -23,6 +23,7 @@ def numbers(out, name):
     return [float(found) for found in re.findall(r"-?\d+\.\d+", line.removeprefix(name))]
 
 
+@pytest.mark.slow
 def test_imbalance(run):
     words = ("--seeds", "1", "--epochs", "1", "--strategies", "class weights")
     code, out, _, folder = run("imbalance", *words, "--run.no-report")

@@ -50,11 +50,8 @@ def test_vit_on_digits(run):
     assert list((folder / "figures").glob("*attention*.png"))
 
 
-@pytest.mark.parametrize(
-    "pretext",
-    ["contrastive"]
-    + [pytest.param(name, marks=pytest.mark.slow) for name in ("rotation", "masked")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pretext", ["contrastive", "rotation", "masked"])
 def test_self_supervised(run, pretext):
     words = ("--pretext", pretext, "--steps", "3", "--batch-size", "16")
     code, out, _, folder = run("self_supervised", *words, form="step")

@@ -35,9 +35,10 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
-    ["childsum", *(pytest.param(m, marks=pytest.mark.slow) for m in ("lstm", "nary", "rvnn"))],
+    ["childsum", "lstm", "nary", "rvnn"],
 )
 def test_listops(run, model):
     out, _ = run("listops", "--model", model, *SMALL)

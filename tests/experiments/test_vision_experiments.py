@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("kept_programs")
 slow = lambda *names: [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vgg", *slow("alexnet", "googlenet", "resnet", "densenet")])
 def test_deep_cnns(run, model):
     words = ("--model", model, "--epochs", "1", "--run.no-report")

@@ -237,6 +237,7 @@ def test_residual_block(block, channels, train):
     agree(block, theirs, (3, 5, 6, channels), train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_dense_block(train):
     agree(DenseBlock(2, growth=2), dense_block, (3, 4, 5, 3), train)
@@ -296,6 +297,7 @@ def test_whole_networks_with_dense_layers(name):
     agree(net, theirs, (2, 13, 14, 3))
 
 
+@pytest.mark.slow
 def test_inception_module():
     def theirs(p, s, x, train):
         def run(name, x):

@@ -239,13 +239,10 @@ def check_the_game(makes, judges, params, state):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
-    [
-        "non_saturating",
-        pytest.param("wasserstein", marks=pytest.mark.slow),
-        pytest.param("hinge", marks=pytest.mark.slow),
-    ],
+    ["non_saturating", "wasserstein", "hinge"],
 )
 def test_each_player_pulls_its_own_way(objective):
     check_the_game(*smooth_tasks(objective=objective))
@@ -285,9 +282,8 @@ def test_reversed_signs_and_a_blindfold_would_be_caught(wrong):
         check_the_game(makes, judges, params, state)
 
 
-@pytest.mark.parametrize(
-    "kind", ["normalised and spectral", pytest.param("WGAN-GP", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["normalised and spectral", "WGAN-GP"])
 def test_a_step_of_one_leaves_the_others_bits(kind):
     """Weights, batch statistics and power iteration of the other stay as they are."""
     gan, penalty = kind == "WGAN-GP", {"objective": "wasserstein", "gradient_penalty": 10.0}
