@@ -16,7 +16,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from jdl import tasks
-from jdl.core.types import Learner, Task
+from jdl.core.types import Learner, Mean, Task
 from jdl.learn.ensemble import ensemble
 from jdl.learn.game import Player, game
 from jdl.learn.gradient import accumulate, clipped, sharpness_aware
