@@ -143,10 +143,10 @@ def inputs_are_not_mutated(case):
 
 
 def same_key_same_bits(case):
-    fresh = jit(case.learner)  # traced anew: a draw from outside would show
-    again = case.run(case.jitted.step, fresh.init(KEY, case.batch))
-    assert_same_bits(again, case.trained)
-    other = fresh.init(jax.random.key(1), case.batch)
+    # Traced anew, or a draw from outside would be the same constant again.
+    init = jax.jit(lambda key, batch: case.learner.init(key, batch))
+    assert_same_bits(case.run(case.jitted.step, init(KEY, case.batch)), case.trained)
+    other = init(jax.random.key(1), case.batch)
     assert small.differ(other.params, case.start.params)
 
 

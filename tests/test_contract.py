@@ -17,8 +17,11 @@ from tests.properties import (
     masks_differ_between_devices,
 )
 
-# Combinations of rows that are in the fast suite themselves.
-COMBINED = {"accumulate of clipped", "nested gradients", "window of ema of guard", "shard, regex"}
+# Combinations and relatives of rows that are in the fast suite themselves.
+COMBINED = {
+    *("MLP with dropout", "accumulate of clipped", "nested gradients", "window of ema of guard"),
+    *("shard, regex", "shard, replicated"),
+}
 
 
 def marked(row, slow):
@@ -33,9 +36,7 @@ def test_contract(row, tmp_path):
         masks_differ_between_devices(case)
 
 
-@pytest.mark.parametrize(
-    "row", [marked(row, row.name not in ("MLP", "sweep")) for row in ROWS if row.double]
-)
+@pytest.mark.parametrize("row", [marked(row, row.name != "sweep") for row in ROWS if row.double])
 def test_parity_in_float64(row, tmp_path, x64):
     case = Case(row, tmp_path, double=True)
     assert {leaf.dtype for leaf in jax.tree.leaves(case.trained.params)} == {np.dtype("float64")}
@@ -51,7 +52,7 @@ def _broken():
         factor = 1.0 if isinstance(train.step, jax.core.Tracer) else 1.001
         return after.replace(params=jax.tree.map(lambda w: w * factor, after.params)), metrics
 
-    def unseeded(key, batch):
+    def unseeded(key, batch):  # drawn anew whenever it is traced
         return whole.init(jax.random.fold_in(key, next(draws)), batch)
 
     def weakly_typed(key, batch):

@@ -21,16 +21,30 @@ OWN = {name: PROPERTIES[name] for name in ("one program", "gradients")}
 
 # They compile for long, and a relative of each is in the fast suite.
 LONG = {
+    "AlexNet",
     "DCGAN",
+    "DenseNet",
     "Encoder",
     "GRU, both ways, regression",
+    "GoogLeNet",
+    "N-ary Tree-LSTM",
     "WGAN-GP",
+    "WaveNet",
+    "binary_classification",
+    "class-weighted focal loss",
+    "contrastive",
     "convolutional autoencoder",
+    "denoising",
+    "dense pair",
+    "label_smoothing",
+    "masked_reconstruction",
     "minimal gated unit, labelling",
     "mixup",
     "normalised generator, spectral discriminator",
     "rotation",
     "simple RNN with dropout, mean",
+    "uncertain_regression",
+    "variational autoencoder",
 }
 
 

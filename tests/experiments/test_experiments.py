@@ -121,6 +121,7 @@ def test_mnist_cnn_on_mnist_is_cnn_a(mnist_dir):
     assert made.data.info["sizes"] == {"train": 55_000, "valid": 5_000, "test": 10_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["stable", pytest.param("plain", marks=pytest.mark.slow)])
 def test_gan_ring(run, recipe):
     words = ("--recipe", recipe, "--members", "2", "--steps", "6", "--run.no-report")

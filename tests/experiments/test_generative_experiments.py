@@ -33,6 +33,7 @@ def run(capfd, monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["denoising", *(pytest.param(k, marks=pytest.mark.slow) for k in ("dense", "linear", "conv"))],
@@ -72,6 +73,7 @@ def test_the_autoencoder_of_mnist_is_784_32_784(mnist_dir):
     assert tree.count(shapes.params) == 50_992 and made.epochs == 50
 
 
+@pytest.mark.slow
 def test_vae(run):
     out, folder = run("vae", "--hidden", "16", "--code", "2", "--epochs", "8", form="loop")
     found = re.search(

@@ -51,6 +51,7 @@ def test_rare_classes_are_rare_and_the_copies_marked():
     assert (loss(last, True).weight, loss(last, False).weight) == (4, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "methods",
     [

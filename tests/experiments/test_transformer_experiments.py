@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("kept_programs")
 __all__ = ["run"]
 
 
+@pytest.mark.slow
 def test_char_transformer(run, tmp_path):
     (tmp_path / "tinyshakespeare.txt").write_text("to be, or not to be:\nthat is it. " * 60)
     words = ("--data-dir", str(tmp_path), "--blocks", "1", "--heads", "2", "--width", "16")

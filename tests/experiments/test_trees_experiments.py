@@ -62,6 +62,7 @@ def test_recommender(run, model):
     assert alone < mean and list((folder / "figures").glob("predictions.png"))
 
 
+@pytest.mark.slow
 def test_recommender_reads_a_file(run, tmp_path):
     rows = [f"{i % 13}\t{i % 17}\t{1 + i % 5}\t0" for i in range(400)]
     (tmp_path / "u.data").write_text("\n".join(rows))

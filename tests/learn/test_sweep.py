@@ -137,6 +137,7 @@ def ours(rate, learning_rate=0.1):
     return learner(tasks.regression(model), optax.sgd(learning_rate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make, name",
     [
@@ -177,6 +178,7 @@ def test_it_trains_like_any_learner():
     assert metrics["loss"].value.shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_an_average_around_groups_and_a_guard_that_is_not_needed():
     grid = {"learning_rate": [0.1, 0.03], "width": [4, 8]}
     trained, _ = train(ema(sweep(build, grid), 0.9), batch(), 3)

@@ -63,6 +63,7 @@ def test_the_whole_is_decode_after_encode(module):
     assert back.shape == x.shape
 
 
+@pytest.mark.slow
 def test_variational_code_is_mean_plus_deviation_times_noise(x64):
     module = VariationalAutoencoder(2, (3,), "tanh", (4,))
     model, x = from_linen(module), jax.random.normal(KEY, (5, 4))

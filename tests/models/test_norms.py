@@ -69,6 +69,7 @@ def test_every_norm_in_a_cnn(kind):
         assert params[layer]["scale"].shape == (6,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in NORMS if k != "batch"])
 def test_only_batch_norm_looks_at_other_examples(kind):
     model = from_linen(CNN((8,), (), 2, norm=kind))

@@ -200,6 +200,7 @@ def test_minimal_gated_unit_by_hand(x64):
         np.testing.assert_allclose(grads[name], value, **TOLERANCE, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell, read",
     [

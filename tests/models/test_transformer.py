@@ -210,6 +210,7 @@ def test_the_decoder_does_not_see_the_future():
     assert (np.triu(np.asarray(weights), 1) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [True, False])
 def test_padding_changes_nothing_in_the_encoder(pool):
     module = Encoder(outputs=3, context=7, blocks=1, heads=2, width=4, pool=pool)

@@ -135,6 +135,7 @@ def check_against_a_recursion(name, many, shapes):
         np.testing.assert_allclose(leaf, theirs, rtol=1e-9, atol=1e-11, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["childsum", "nary"])
 def test_equals_a_plain_recursion(name, x64):
     many = random_trees(50)

@@ -160,6 +160,7 @@ POOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POOLS)
 @settings(few, max_examples=2)
 @given(SIZES)
@@ -186,6 +187,7 @@ NORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", NORMS)
 @settings(few, max_examples=2)
@@ -222,6 +224,7 @@ def test_batch_norm_and_its_running_statistics(shape):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(
     ("block", "channels"),

@@ -50,6 +50,7 @@ def test_the_numbers_are_those_of_one_device(form, over):
     assert differ(lone.params, jax.jit(one.init)(KEY, DATA).params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
 def test_once_in_double_precision(over, x64):
     data = batch(dtype="float64")
@@ -89,6 +90,7 @@ def test_a_mean_after_the_hidden_sum_is_eight_times_too_large():
     assert moved["adam"] == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_transforms_inside_and_outside():
     one = learner(network(), optax.sgd(0.1))
     lone, _ = train(one, DATA, 5)

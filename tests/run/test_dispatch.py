@@ -60,6 +60,7 @@ def test_a_loop_cut_in_any_way_has_the_same_bits(forced):
         assert_same_run(runs[0], other)
 
 
+@pytest.mark.slow
 def test_dropout_is_the_same_in_any_cut(monkeypatch):
     runs = []
     for size in (1000, 4):
@@ -94,6 +95,7 @@ def test_resident_and_streamed_have_the_same_bits_with_convolutions(monkeypatch,
     assert_same_run(one, other)
 
 
+@pytest.mark.slow
 def test_sharded_runs_have_the_same_bits_in_any_cut(forced):
     wide = jdl.shard(net(0.3), jdl.mesh(data=8), jdl.rules.fsdp(smallest=8))
     runs = [forced(wide, line(), "loop", size, epochs=2) for size in (1000, 4)]

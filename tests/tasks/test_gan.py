@@ -269,6 +269,7 @@ def blindfolded(makes, judges):
     return judges._replace(loss=loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["discriminator", "generator", "no real data"])
 def test_reversed_signs_and_a_blindfold_would_be_caught(wrong):
     makes, judges, params, state = smooth_tasks()
