@@ -36,7 +36,8 @@ def test_contract(row, tmp_path):
         masks_differ_between_devices(case)
 
 
-@pytest.mark.parametrize("row", [marked(row, row.name != "sweep") for row in ROWS if row.double])
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [marked(row, False) for row in ROWS if row.double])
 def test_parity_in_float64(row, tmp_path, x64):
     case = Case(row, tmp_path, double=True)
     assert {leaf.dtype for leaf in jax.tree.leaves(case.trained.params)} == {np.dtype("float64")}

@@ -107,6 +107,7 @@ def test_the_best_weights_are_kept():
     assert now > kept
 
 
+@pytest.mark.slow
 def test_uncertainty(run):
     words = ("--members", "2", "--steps", "60", "--examples", "200", "--run.no-report")
     code, out, _, folder = run("uncertainty", *words)

@@ -154,6 +154,7 @@ def normalised(axis):
     return learner(tasks.classification(model), optax.sgd(0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", [pmap, mapped], ids=["pmap", "shard_map"])
 def test_batch_statistics_over_all_devices(over):
     data = pictures()

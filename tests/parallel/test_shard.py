@@ -29,7 +29,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["sgd", pytest.param("momentum", marks=pytest.mark.slow), "adam"])
 @pytest.mark.parametrize("rule", [rules.replicated(), FSDP], ids=["replicated", "fsdp"])
 def test_the_numbers_are_those_of_one_device(name, rule):
     one = learner(network(noise=0.1), OPTIMIZERS[name])
