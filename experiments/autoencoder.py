@@ -3,8 +3,9 @@
 command   python experiments/autoencoder.py [--data-dir FOLDER] [--kind linear]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      26 s on the digits on a busy machine
-expect    test MSE on the digits, where 16 principal components have 0.01120: dense 0.00888,
+time      26 s on the digits, 3.5 min on MNIST, beside other programs
+expect    on MNIST binary cross-entropy 0.0911 and MSE 0.00950 (32 principal components: 0.01683);
+          test MSE on the digits, where 16 principal components have 0.01120: dense 0.00888,
           conv 0.00875, linear 0.01146; denoising 0.03580 (the noisy images themselves: 0.25)
 """
 
