@@ -52,7 +52,7 @@ def marked(row):
     return pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name in LONG))
 
 
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
 def test_contract_in_brief(row, tmp_path):
     check(Case(row, tmp_path), OWN)
 
