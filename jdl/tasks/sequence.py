@@ -7,8 +7,8 @@ integers from 1 to time. Padding reaches neither losses nor metrics nor gradient
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jdl.core.check import check_lengths
 from jdl.core.types import Batch, Key, Mean, Metric, Metrics, Model, PyTree, Task
@@ -22,7 +22,7 @@ def sequences(batch: Batch) -> PyTree:
     if "lengths" not in batch:
         return x
     lengths = batch["lengths"]
-    if jnp.ndim(x) >= 2 and not isinstance(lengths, jax.core.Tracer):
+    if jnp.ndim(x) >= 2 and not isinstance(lengths, Tracer):
         check_lengths(lengths, jnp.shape(x)[1], 'batch["lengths"]')
     return x, lengths
 
@@ -39,6 +39,7 @@ def sequence_classification(
     The model reads a state off each sequence, `RNN(read="last")` or `"mean"`; outputs are logits
     (batch, classes) and labels integers (batch,).
 
+    >>> import jax
     >>> from jdl.models import RNN, from_linen
     >>> task = sequence_classification(from_linen(RNN((4,), outputs=3)))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2]), "y": jnp.array([0, 2])}
@@ -78,6 +79,7 @@ def sequence_labelling(
     (batch, time), of which those in the padding are not looked at. A mask may be (batch,) or
     (batch, time).
 
+    >>> import jax
     >>> from jdl.models import RNN, from_linen
     >>> task = sequence_labelling(from_linen(RNN((4,), outputs=3, read="each")))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2])}
