@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core import tree
-from jdl.core.check import error, nearest
+from jdl.core.check import error, nearest, one_of
 from jdl.core.types import PyTree
 
 Schedule = Callable[[Any], Any]
@@ -67,13 +67,7 @@ def schedule(name: str, learning_rate: Any, steps: int, **options: Any) -> Sched
     >>> [round(float(schedule("cosine", 0.2, 100)(step)), 3) for step in (0, 50, 100)]
     [0.2, 0.1, 0.0]
     """
-    if name not in _SHAPES:
-        raise error(
-            "schedule",
-            expected=f"one of {', '.join(_SHAPES)}",
-            got=repr(name),
-            fix=nearest(str(name), _SHAPES),
-        )
+    one_of("schedule", name, _SHAPES)
     if steps < 1:
         raise error(
             "schedule steps", expected="at least 1", got=str(steps), fix="give the run's length"

@@ -3,7 +3,9 @@
 import difflib
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+Key = TypeVar("Key")
 
 
 class InputError(ValueError):
@@ -35,6 +37,39 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     valid = list(valid)
     close = difflib.get_close_matches(name, valid, n=1)
     return f'did you mean "{close[0]}"?' if close else f"choose one of {', '.join(valid)}"
+
+
+def one_of(what: str, value: str, valid: Iterable[str]) -> str:
+    """`value`, if it is one of the valid names.
+
+    >>> one_of("activation", "rellu", ["relu", "tanh"])
+    Traceback (most recent call last):
+    jdl.core.check.InputError: activation
+      expected: one of relu, tanh
+      got:      'rellu'
+      fix:      did you mean "relu"?
+    """
+    valid = list(valid)
+    if value not in valid:
+        raise error(
+            what,
+            expected=f"one of {', '.join(valid)}",
+            got=repr(value),
+            fix=nearest(str(value), valid),
+        )
+    return value
+
+
+def given_key(key: Key | None, expected: str) -> Key:
+    """The key, where one is needed; `expected` says in the error what for."""
+    if key is None:
+        raise error(
+            "key",
+            expected=expected,
+            got="none",
+            fix="pass key=jax.random.key(0)",
+        )
+    return key
 
 
 def within(name: str, value: Any, low: float, high: float = math.inf) -> None:

@@ -46,6 +46,20 @@ def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
         raise _unreadable(path, reason) from None
 
 
+def read_lines(path: Path, expected: str) -> list[str]:
+    """The lines of a UTF-8 file; `expected` says in the error what it should have been."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as reason:
+        missing = isinstance(reason, FileNotFoundError)
+        raise error(
+            str(path),
+            expected=expected,
+            got="no such file" if missing else str(reason),
+            fix="check the path",
+        ) from None
+
+
 def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[str, np.ndarray]:
     """Images [n, H, W] and labels [n] from two IDX files that must fit each other."""
     x, y = read_idx(images, rank=3), read_idx(labels, rank=1)

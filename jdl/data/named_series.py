@@ -9,6 +9,7 @@ import numpy as np
 
 from jdl.core.check import error
 from jdl.data import split
+from jdl.data.assemble import finish, rows
 from jdl.data.records import Arrays, Data
 from jdl.data.scale import standardise
 from jdl.data.series import pad, read_ts, scaled, true_steps
@@ -71,24 +72,19 @@ def mnist1d(seed: int) -> Data:
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(plain)
-    whole = {
-        part: {"x": x.astype(np.float32)[..., None], "y": y.astype(np.int32)}
-        for part, x, y in (("train", raw["x"], raw["y"]), ("test", raw["x_test"], raw["y_test"]))
-    }
-    keep, valid = split.stratified(whole["train"]["y"], (1 - VALID / 2, VALID / 2), seed)
-    info = {
+    train, test = (
+        {"x": raw[x].astype(np.float32)[..., None], "y": raw[y].astype(np.int32)}
+        for x, y in (("x", "y"), ("x_test", "y_test"))
+    )
+    keep, valid = split.stratified(train["y"], (1 - VALID / 2, VALID / 2), seed)
+    about = {
         "name": "mnist1d",
         "source": "S. Greydanus and D. Kobak, Scaling down deep learning with MNIST-1D, 2024",
         "licence": "Apache 2.0",
         "seed": seed,
-        "classes": 10,
-        "shape": (40, 1),
-        "sizes": {"train": len(keep), "valid": len(valid), "test": len(whole["test"]["y"])},
-        "scaler": None,
-        "target": "class labels",
     }
-    train, later = ({k: v[i] for k, v in whole["train"].items()} for i in (keep, valid))
-    return Data(train, later, lambda: dict(whole["test"]), info)
+    parts = {"train": rows(train, keep), "valid": rows(train, valid), "test": test}
+    return finish(parts, None, about, 10)
 
 
 def _find(dir: str | Path | None, name: str) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from jdl.core.check import InputError, error, within
 from jdl.data import split
 from jdl.data.arrays import Arrays
+from jdl.data.files import read_lines
 from jdl.data.records import Data
 
 PARTS = (0.7, 0.1, 0.2)
@@ -44,16 +45,7 @@ def read(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> 
 def read_ratings(path: str | Path) -> Ratings:
     """The rows of a MovieLens file, as `read` takes them."""
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as reason:
-        missing = isinstance(reason, FileNotFoundError)
-        raise error(
-            str(path),
-            expected="a text file of ratings",
-            got="no such file" if missing else str(reason),
-            fix="give the path of ratings.csv, u.data or ratings.dat",
-        ) from None
+    lines = read_lines(path, "a text file of ratings: ratings.csv, u.data or ratings.dat")
     first = next((line for line in lines if line.strip()), "")
     separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
     if separator is None:

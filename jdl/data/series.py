@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.check import InputError, error, nearest
+from jdl.data.files import read_lines
 from jdl.data.scale import Scaler
 
 
@@ -35,7 +36,7 @@ def read_ts(path: str | Path) -> Series:
     Series", 2019.
     """
     path = Path(path)
-    lines = _lines(path)
+    lines = [line.strip() for line in read_lines(path, "a .ts file that can be read")]
     header, first = _header(path, lines)
     examples, ends = [], []
     for number, line in enumerate(lines[first:], start=first + 1):
@@ -98,19 +99,6 @@ class _Header(NamedTuple):
     classes: tuple[str, ...]
     last: bool
     """Whether a class or a target ends each line."""
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as reason:
-        missing = isinstance(reason, FileNotFoundError)
-        raise error(
-            str(path),
-            expected="a .ts file that can be read",
-            got="no such file" if missing else str(reason),
-            fix="check the path",
-        ) from None
 
 
 def _header(path: Path, lines: Sequence[str]) -> tuple[_Header, int]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.core import Tracer
 
-from jdl.core.check import check_lengths, error, nearest
+from jdl.core.check import check_lengths, error, one_of
 from jdl.models import layers
 
 State = tuple[jax.Array, ...]
@@ -140,14 +140,7 @@ def cell(name: str) -> Cell:
     >>> cell("lstm").blocks
     4
     """
-    if name not in CELLS:
-        raise error(
-            "cell",
-            expected=f"one of {', '.join(CELLS)}",
-            got=repr(name),
-            fix=nearest(str(name), CELLS),
-        )
-    return CELLS[name]
+    return CELLS[one_of("cell", name, CELLS)]
 
 
 class Recurrent(nn.Module):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
+from jdl.core.check import error, one_of
 from jdl.models import layers, spectral
 from jdl.models.autoencoder import coarsest
 from jdl.models.upsampling import conv_transpose
@@ -150,7 +150,7 @@ class ConvDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch."""
-        kind = _one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
+        kind = one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
         layers.check_images(images)
         conv = spectral.SpectralConv if kind == "spectral" else nn.Conv
         dense = spectral.SpectralDense if kind == "spectral" else layers.Dense
@@ -180,21 +180,10 @@ def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
             got='"relu", which has no upper end and no gradient where it is zero',
             fix='output="sigmoid" with images as jdl.data.load gives them',
         )
-    return OUTPUTS[_one_of("generator output", name, tuple(OUTPUTS))]
+    return OUTPUTS[one_of("generator output", name, OUTPUTS)]
 
 
 def _batch_norm(train: bool, axis_name: str | None, name: str) -> layers.BatchNorm:
     return layers.BatchNorm(
         use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name
     )
-
-
-def _one_of(what: str, value: str, valid: tuple[str, ...]) -> str:
-    if value not in valid:
-        raise error(
-            what,
-            expected=f"one of {', '.join(valid)}",
-            got=repr(value),
-            fix=nearest(str(value), valid),
-        )
-    return value

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
+from jdl.core.check import error, nearest, one_of
 
 Initializer = Callable[..., jax.Array]
 Pairs = Sequence[tuple[int, int]]
@@ -50,14 +50,7 @@ def activation(name: str) -> Activation:
     >>> activation("relu").initializer
     'he'
     """
-    if name not in ACTIVATIONS:
-        raise error(
-            "activation",
-            expected=f"one of {', '.join(ACTIVATIONS)}",
-            got=repr(name),
-            fix=nearest(str(name), ACTIVATIONS),
-        )
-    return ACTIVATIONS[name]
+    return ACTIVATIONS[one_of("activation", name, ACTIVATIONS)]
 
 
 def initializer(name: str, activation_name: str) -> Initializer:
@@ -71,14 +64,7 @@ def initializer(name: str, activation_name: str) -> Initializer:
     - `"lecun"`, normal with variance $1/n$, for linear and SELU layers (LeCun et al. 1998);
     - `"orthogonal"` (Saxe et al. 2014) and `"zeros"` on request.
     """
-    valid = {"matched": None, **INITIALIZERS}
-    if name not in valid:
-        raise error(
-            "initializer",
-            expected=f"one of {', '.join(valid)}",
-            got=repr(name),
-            fix=nearest(str(name), valid),
-        )
+    one_of("initializer", name, ["matched", *INITIALIZERS])
     return INITIALIZERS[activation(activation_name).initializer if name == "matched" else name]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
+from jdl.core.check import error, one_of
 from jdl.models import layers
 
 NORMS = ("none", "batch", "layer", "instance", "group")
@@ -112,10 +112,4 @@ def norm(
 
 def check_norm(kind: str) -> None:
     """Raise unless `kind` names a normalisation."""
-    if kind not in NORMS:
-        raise error(
-            "norm",
-            expected=f"one of {', '.join(NORMS)}",
-            got=repr(kind),
-            fix=nearest(str(kind), NORMS),
-        )
+    one_of("norm", kind, NORMS)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
+from jdl.core.check import error, one_of
 from jdl.models import cells, layers
 
 READS = ("last", "mean", "each")
@@ -81,13 +81,7 @@ class RNN(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train, name=name)
 
     def _check(self) -> None:
-        if self.read not in READS:
-            raise error(
-                "read",
-                expected=f"one of {', '.join(READS)}",
-                got=repr(self.read),
-                fix=nearest(str(self.read), READS),
-            )
+        one_of("read", self.read, READS)
         if not self.features:
             raise error(
                 "features",

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl import metrics as measures
-from jdl.core.check import error, nearest, within
+from jdl.core.check import error, given_key, one_of, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks import criteria
 from jdl.tasks.supervised import examples, supervised
@@ -108,13 +108,7 @@ def denoising(task: Task, corrupt: Corruption) -> Task:
     def loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        if key is None:
-            raise error(
-                "key",
-                expected="a random key, from which the noise is drawn",
-                got="none",
-                fix="pass key=jax.random.key(0)",
-            )
+        key = given_key(key, "a random key, from which the noise is drawn")
         own, key = jax.random.split(key)
         clean = examples(batch)
         spoiled = {**batch, "x": corrupt(own, clean), "target": clean}
@@ -200,14 +194,7 @@ def _itself(task: Task) -> Task:
 
 
 def _kind(pixels: str) -> Pixels:
-    if pixels not in PIXELS:
-        raise error(
-            "pixels",
-            expected=f"one of {', '.join(PIXELS)}",
-            got=repr(pixels),
-            fix=nearest(str(pixels), PIXELS),
-        )
-    return PIXELS[pixels]
+    return PIXELS[one_of("pixels", pixels, PIXELS)]
 
 
 def _check_unit(pixels: Any) -> None:

@@ -90,13 +90,7 @@ def class_weighted(loss: Criterion, weights: Any) -> Criterion:
     weights = jnp.asarray(weights)
 
     def weighted(outputs: jax.Array, labels: Any) -> jax.Array:
-        if isinstance(labels, Blend):
-            raise error(
-                "class_weighted",
-                expected="one class for each example",
-                got="labels that are mixed or smoothed",
-                fix="use class weights without mixup and label smoothing",
-            )
+        _refuse_blend("class_weighted", labels)
         check_integer_labels(outputs, labels)
         if weights.shape != outputs.shape[-1:]:
             raise error(
@@ -122,13 +116,7 @@ def focal(gamma: Any = 2.0) -> Criterion:
     within("focal gamma", gamma, 0)
 
     def loss(outputs: jax.Array, labels: Any) -> jax.Array:
-        if isinstance(labels, Blend):
-            raise error(
-                "focal",
-                expected="one class for each example",
-                got="labels that are mixed or smoothed",
-                fix="use the focal loss without mixup and label smoothing",
-            )
+        _refuse_blend("focal", labels)
         check_integer_labels(outputs, labels)
         own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
         # log(1 - p) from the other logits: 1 - exp(log p) would lose every digit near p = 1.
@@ -210,6 +198,16 @@ def pinball(levels: tuple[float, ...]) -> Criterion:
         return jnp.maximum(level * surplus, (level - 1) * surplus).mean(-1)
 
     return loss
+
+
+def _refuse_blend(criterion: str, labels: Any) -> None:
+    if isinstance(labels, Blend):
+        raise error(
+            criterion,
+            expected="one class for each example",
+            got="labels that are mixed or smoothed",
+            fix="use it without mixup and label smoothing",
+        )
 
 
 def _per_example(values: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core import tree
-from jdl.core.check import error, nearest, within
+from jdl.core.check import error, one_of, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import refuse_masked_statistics
 
@@ -65,13 +65,7 @@ def adversarial(
     A batch holds real examples `x` and, where needed, a `mask`. Neither network sees the mask, so
     it is refused in training if the discriminator has batch statistics.
     """
-    if objective not in OBJECTIVES:
-        raise error(
-            "objective",
-            expected=f"one of {', '.join(OBJECTIVES)}",
-            got=repr(objective),
-            fix=nearest(str(objective), OBJECTIVES),
-        )
+    one_of("objective", objective, OBJECTIVES)
     within("r1", r1, 0)
     within("gradient_penalty", gradient_penalty, 0)
     aims = OBJECTIVES[objective]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jdl.core.check import error
+from jdl.core.check import error, given_key
 from jdl.core.types import Batch, Count, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.criteria import cross_entropy
 from jdl.tasks.supervised import examples, supervised
@@ -76,13 +76,7 @@ def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.A
     last = windows.shape[1] - length
     if not train or last == 0:
         return windows[:, :length]
-    if key is None:
-        raise error(
-            "key",
-            expected="a random key, to cut windows at random places in training",
-            got="none",
-            fix="pass key=jax.random.key(0)",
-        )
+    key = given_key(key, "a random key, to cut windows at random places in training")
     starts = jax.random.randint(key, (windows.shape[0], 1), 0, last + 1)
     return jnp.take_along_axis(windows, starts + jnp.arange(length)[None], axis=1)
 

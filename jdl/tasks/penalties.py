@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl.core import tree
-from jdl.core.check import error
+from jdl.core.check import error, given_key
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 from jdl.optim import is_weight
 from jdl.tasks.criteria import Blend
@@ -134,13 +134,7 @@ def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if not train:
             return task.loss(params, state, batch, key, train=False)
-        if key is None:
-            raise error(
-                "key",
-                expected="a random key in training",
-                got="none",
-                fix="pass key=jax.random.key(0)",
-            )
+        key = given_key(key, "a random key in training")
         own, key = jax.random.split(key)
         return task.loss(params, state, change(own, batch), key, train=True)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.check import error, within
+from jdl.core.check import error, given_key, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.criteria import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
@@ -94,13 +94,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     def loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        if key is None:
-            raise error(
-                "key",
-                expected="a random key, to choose what is hidden",
-                got="none",
-                fix="pass key=jax.random.key(0)",
-            )
+        key = given_key(key, "a random key, to choose what is hidden")
         if train:
             refuse_masked_statistics(state, batch)
         draw, own = jax.random.split(key)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.check import error
+from jdl.core.check import error, given_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
@@ -50,13 +50,7 @@ def contrastive(
     def loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        if key is None:
-            raise error(
-                "key",
-                expected="a random key, to draw two views of each example",
-                got="none",
-                fix="pass key=jax.random.key(0)",
-            )
+        key = given_key(key, "a random key, to draw two views of each example")
         x, mask = examples(batch), batch.get("mask")
         if train:
             refuse_masked_statistics(state, batch)
