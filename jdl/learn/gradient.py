@@ -183,17 +183,21 @@ def _sum(part: Any, params: PyTree, state: PyTree, parts: int) -> Any:
 
         return jax.lax.fori_loop(1, parts, body, (grads, state, metrics))
     for i in range(1, parts):
-        more, state, counted = part(i, _once(grads, params), state)
+        more, state, counted = part(*_once(grads, (jnp.int32(i), params)), state)
         grads, metrics = tree.add(grads, more), tree.add(metrics, counted)
     return grads, state, metrics
 
 
-def _once(done: PyTree, params: PyTree) -> PyTree:
-    """`params`, which cannot be had before all of `done` is computed.
+def _once(done: PyTree, values: PyTree) -> PyTree:
+    """`values`, which cannot be had before all of `done` is computed.
 
     Without it XLA computes all parts side by side and keeps the activations of all of them; on CPU
     it drops an `optimization_barrier` before it decides on the order. It cannot know that a number
     equals itself, which fails for nan alone, and then the gradient is nan already.
     """
     number = sum(jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(done) if leaf.size)
-    return jax.tree.map(lambda x: jnp.where(number == number, x, jnp.nan).astype(x.dtype), params)
+
+    def after(x: jax.Array) -> jax.Array:
+        return jnp.where(number == number, x, jnp.nan if tree.is_float(x) else 0).astype(x.dtype)
+
+    return jax.tree.map(after, values)

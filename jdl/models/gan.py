@@ -152,7 +152,7 @@ class ConvDiscriminator(nn.Module):
         """The logits of a batch."""
         kind = one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
         layers.check_images(images)
-        conv = spectral.SpectralConv if kind == "spectral" else nn.Conv
+        conv = spectral.SpectralConv if kind == "spectral" else layers.Conv
         dense = spectral.SpectralDense if kind == "spectral" else layers.Dense
         x = images
         for index, width in enumerate(self.features, start=1):

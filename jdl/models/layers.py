@@ -1,7 +1,7 @@
 """The primitives that all families share: activations, initial weights, layers, pooling."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core.check import error, nearest, one_of
+from jdl.models.convolution import Pairs, convolution
 
 Initializer = Callable[..., jax.Array]
-Pairs = Sequence[tuple[int, int]]
 Padding = str | int | Pairs
 
 
@@ -80,6 +80,12 @@ class Dense(nn.Dense):
         leading = inputs.shape[:-1]
         flat = inputs.reshape(math.prod(leading), inputs.shape[-1])
         return super().__call__(flat).reshape(*leading, self.features)
+
+
+class Conv(nn.Conv):
+    """Flax's convolution layer, computed by `jdl.models.convolution.convolution`."""
+
+    conv_general_dilated: Any = convolution
 
 
 class BatchNorm(nn.BatchNorm):
@@ -155,7 +161,7 @@ def conv(
     use_bias: bool = True,
     kernel_init: Initializer | None = None,
     name: str | None = None,
-) -> nn.Conv:
+) -> Conv:
     r"""A two-dimensional convolution layer; as everywhere in the field, a cross-correlation.
 
     $y_{n,i,j,f} = b_f + \sum_{u,v,c} x_{n,\,i+u,\,j+v,\,c}\,W_{u,v,c,f}$ for images
@@ -169,7 +175,7 @@ def conv(
             got=repr(padding),
             fix=nearest(padding.upper(), ["VALID", "SAME"]),
         )
-    return nn.Conv(
+    return Conv(
         features,
         (window, window),
         strides=stride,

@@ -45,7 +45,7 @@ class SpectralDense(_Spectral, layers.Dense):
     """
 
 
-class SpectralConv(_Spectral, nn.Conv):
+class SpectralConv(_Spectral, layers.Conv):
     """A convolution with the kernel divided as in `SpectralDense`, as a matrix (h w in, out)."""
 
 

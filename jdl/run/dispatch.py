@@ -72,9 +72,9 @@ class Programs:
     def measure(self, train: TrainState, seconds: float = 0.15) -> Dispatch:
         """Time a few real steps in each form, on copies of the state, and take the faster one."""
         one = self._seconds("step", train, seconds)
-        # Above this a dispatch weighs nothing, and a convolution in a while loop can take 30 times
-        # as long on CPU: not worth finding out.
-        if one > 0.1:
+        # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
+        # long in one on CPU: not worth finding out.
+        if one > 0.25:
             return Dispatch("step", 1)
         many = self._seconds("loop", train, seconds, ceiling=max(1, round(seconds / one)))
         form, each = ("loop", many) if many < one else ("step", one)

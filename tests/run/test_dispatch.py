@@ -140,5 +140,5 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
         Programs, "_seconds", lambda self, form, *_, **__: {"step": one, "loop": many}[form]
     )
     assert programs.measure(train, seconds=0.15) == (form, 1024)
-    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.2}[form])
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.3}[form])
     assert programs.measure(train) == ("step", 1)  # too slow for a loop to matter: not tried
