@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from jdl.learn.ensemble import ensemble
 from jdl.learn.gradient import accumulate
@@ -19,6 +20,7 @@ def stack(inner):
     return window(ema(guard(inner), 0.9), 3)
 
 
+@pytest.mark.slow
 def test_each_member_is_the_lone_run_with_its_key(x64):
     data = batch(dtype="float64")
     lone = stack(learner(TASK, optax.adam(0.01), accumulate(2)))

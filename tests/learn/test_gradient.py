@@ -195,6 +195,7 @@ def test_nested_operators_against_numpy(x64):
     assert np.linalg.norm(by_hand(w, data)) > limit
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_updated_by_each_part():
     """What the docstring says of accumulate: as many updates as parts, each with its own part."""
     model = from_linen(CNN((2,), (), 3, batch_norm=True))

@@ -76,6 +76,7 @@ def test_all_floats_share_one_program():
     assert len(programs) == 1 and list(trained.params) == ["all"]
 
 
+@pytest.mark.slow
 def test_other_values_make_groups_and_results_keep_the_order_of_the_points():
     # Two by three: the members of the groups, laid end to end, are in quite another order.
     many = sweep(build, {"learning_rate": [0.1, 0.03], "width": [4, 6, 8]})

@@ -92,6 +92,7 @@ def test_one_program_for_training():
     assert len(programs) == 1, programs
 
 
+@pytest.mark.slow
 def test_members_and_loops_over_a_mesh():
     one = learner(network(noise=0.1), optax.sgd(0.1))
     lone, wide = ensemble(one, 4), shard(ensemble(one, 4), MESH, FSDP)

@@ -299,6 +299,7 @@ def test_an_ensemble_has_members_in_every_number():
     small.assert_close(small.member(single.train.params, 0), small.member(result.train.params, 0))
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_like_any_learner():
     many = jdl.sweep(lambda rate: net(rate=rate), {"rate": [1e-2, 1e-5]}, seeds=2)
     result = fit(many, epochs=5)
@@ -309,6 +310,7 @@ def test_a_sweep_trains_like_any_learner():
     assert len(guards(result.train)) == 1  # the members' own; fit adds none
 
 
+@pytest.mark.slow
 def test_a_game_trains_like_any_learner():
     generator = jdl.from_linen(jdl.models.MLP((4,), outputs=3))
     judge = jdl.from_linen(jdl.models.MLP((4,), outputs=1))

@@ -458,6 +458,7 @@ def test_without_a_result_the_accuracy_is_counted_from_the_outputs(make):
     assert "test accuracy 0.7500 (95 %" in page.text
 
 
+@pytest.mark.slow
 def test_the_recorded_result_is_used(make):
     folder = make(falling())
     numbers = {"split": "test", "n": 359, "accuracy": 0.9916, "loss": NAN}

@@ -118,6 +118,7 @@ def test_another_seed_is_another_run(tmp_path, whole):
     assert rows(other) != rows(whole)
 
 
+@pytest.mark.slow
 def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
     monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("step", 2))
     draw = np.random.default_rng(0)
@@ -153,6 +154,7 @@ def test_patience_runs_out_at_the_same_step(tmp_path, stop_at, step):
     assert_same_run(train(tmp_path / "run", counter(), **given), straight)  # it stays ended
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_where_the_run_ended(tmp_path, whole):
     # 14 epochs are 105 steps, 28 are 210: both end on a row and on an evaluation.
     options = {"options": quiet(log_every=7, evaluate_every=5), "best": None}
