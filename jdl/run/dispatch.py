@@ -69,8 +69,12 @@ class Programs:
 
         return run
 
-    def measure(self, train: TrainState, seconds: float = 0.15) -> Dispatch:
-        """Time a few real steps in each form, on copies of the state, and take the faster one."""
+    def measure(self, train: TrainState, seconds: float = 0.4) -> Dispatch:
+        """Time a few real steps in each form, on copies of the state, and take the faster one.
+
+        A dispatch then takes about `seconds`: long enough that on CPU the memory of a program,
+        mapped anew for each dispatch, weighs little; short enough to stop a run between two.
+        """
         one = self._seconds("step", train, seconds)
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
         # long in one on CPU: not worth finding out.
