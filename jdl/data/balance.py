@@ -3,7 +3,7 @@
 Balance the training part only: validation and test keep the classes as they come.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,16 +61,36 @@ def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]
     return _resampled(data, "undersampled", drawn, seed)
 
 
+def thinned(
+    data: Mapping[str, Any], classes: Sequence[int], kept: int, seed: int = 0
+) -> tuple[Arrays, Report]:
+    """Make some classes rare: of each, `kept` examples drawn with that seed stay.
+
+    For experiments on imbalance. The examples come back in random order.
+
+    >>> few, report = thinned({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
+    >>> np.bincount(few["y"]).tolist()
+    [3, 1]
+    """
+    arrays, counts = _labelled(data)
+    y = arrays["y"]
+    order = np.random.default_rng(seed).permutation(len(y))
+    place = np.empty(len(y), int)
+    for k in range(len(counts)):
+        of_class = y[order] == k
+        place[of_class] = np.arange(counts[k])
+    rows = order[~np.isin(y[order], list(classes)) | (place < kept)]
+    report = Report(
+        f"{len(y)} examples thinned to {len(rows)}",
+        {},
+        {f"class {k}": int(n) for k, n in enumerate(np.bincount(y[rows])) if k in classes},
+    )
+    return {name: value[rows] for name, value in arrays.items()}, report
+
+
 def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -> Any:
-    arrays = as_arrays(data, notice=False)
-    if "y" not in arrays:
-        raise error(
-            'data["y"]',
-            expected="class labels",
-            got=f"entries {', '.join(arrays)}",
-            fix='give the labels as "y"',
-        )
-    labels, counts = arrays["y"], _counts(arrays["y"], None)
+    arrays, counts = _labelled(data)
+    labels = arrays["y"]
     draw = np.random.default_rng(seed)
     groups = [drawn(np.flatnonzero(labels == k), counts, draw) for k in range(len(counts))]
     rows = np.sort(np.concatenate(groups))
@@ -84,6 +104,19 @@ def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -
         shown[f"class {k}"] = int(other)
     report = Report(f"{len(labels)} examples {verb} to {len(rows)}", {}, shown)
     return {name: value[rows] for name, value in arrays.items()}, report
+
+
+def _labelled(data: Mapping[str, Any]) -> tuple[Arrays, np.ndarray]:
+    """The arrays, and how many examples each class has."""
+    arrays = as_arrays(data, notice=False)
+    if "y" not in arrays:
+        raise error(
+            'data["y"]',
+            expected="class labels",
+            got=f"entries {', '.join(arrays)}",
+            fix='give the labels as "y"',
+        )
+    return arrays, _counts(arrays["y"], None)
 
 
 def _counts(labels: Any, classes: int | None) -> np.ndarray:

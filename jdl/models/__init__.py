@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.densenet import DenseNet
+    from jdl.models.features import layer_outputs
     from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
     from jdl.models.googlenet import GoogLeNet
     from jdl.models.mlp import MLP
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jdl.models.recurrent import RNN
     from jdl.models.resnet import ResNet
     from jdl.models.sampling import generate
+    from jdl.models.series import CNN1D
     from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
     from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
     from jdl.models.vgg import VGG, AlexNet
@@ -24,6 +26,7 @@ _HOME = {
     "AlexNet": "vgg",
     "Autoencoder": "autoencoder",
     "CNN": "convnet",
+    "CNN1D": "series",
     "ChildSumTreeLSTM": "tree",
     "ConvAutoencoder": "autoencoder",
     "ConvDiscriminator": "gan",
@@ -50,9 +53,11 @@ _HOME = {
     "from_linen": "bridge",
     "from_nnx": "bridge",
     "generate": "sampling",
+    "layer_outputs": "features",
 }
 __all__ = [
     "CNN",
+    "CNN1D",
     "MLP",
     "RNN",
     "VGG",
@@ -81,6 +86,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "generate",
+    "layer_outputs",
 ]
 
 
