@@ -16,14 +16,13 @@ the same distribution.
 
 import dataclasses
 import functools
-import os
 from typing import Any, Literal
 
 import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 from jdl.run import mosaics
 
 LATENT = 100
@@ -51,11 +50,9 @@ class Config:
     """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
 
     def __post_init__(self):
-        within("steps", self.steps, 1)
-        within("batch_size", self.batch_size, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("judge_epochs", self.judge_epochs, 1)
-        within("average", self.average, 0, 0.999999)
+        fields_within(
+            self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1, average=(0, 0.999999)
+        )
 
 
 def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
@@ -85,14 +82,14 @@ def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
-    data = jdl.data.load("mnist" if folder else "digits", dir=folder)
-    steps = config.steps or (3_000 if not folder else 4_000 if config.kind == "conv" else 20_000)
+    data = jdl.data.mnist_or_digits(config.data_dir)
+    mnist = data.info["name"] == "mnist"
+    steps = config.steps or (3_000 if not mnist else 4_000 if config.kind == "conv" else 20_000)
     x = 2 * data.train["x"] - 1  # the range of tanh
 
     @functools.cache
     def jury() -> Judge:
-        return Judge(data, config.judge_epochs or (1 if folder else 30))
+        return Judge(data, config.judge_epochs or (1 if mnist else 30))
 
     def remark(result: jdl.Result) -> str:
         shares, distance = jury()(draw(result, 10_000))

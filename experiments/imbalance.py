@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
 STRATEGIES = get_args(Strategy)
@@ -40,9 +40,7 @@ class Config:
     """Which of them to compare."""
 
     def __post_init__(self):
-        within("kept", self.kept, 1)
-        within("seeds", self.seeds, 1)
-        within("epochs", self.epochs, 1)
+        fields_within(self, kept=1, seeds=1, epochs=1)
 
 
 def imbalanced(config: Config) -> jdl.Data:

@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +40,9 @@ class Config:
     """Seed of the split into training and validation part."""
 
     def __post_init__(self):
-        within("dropout", self.dropout, 0, 0.99)
-        within("noise", self.noise, 0)
-        within("members", self.members, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
+        fields_within(
+            self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0, epochs=1, batch_size=1
+        )
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -54,7 +52,7 @@ def experiment(config: Config) -> jdl.Experiment:
     )
     task = jdl.tasks.sequence_classification(jdl.from_linen(network))
     task = jdl.augment(task, lambda key, x: x + config.noise * jax.random.normal(key, x.shape))
-    steps = config.epochs * len(data.train["x"]) // config.batch_size
+    steps = data.steps(config.epochs, config.batch_size)
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     learner = jdl.learner(task, optax.adam(rate))
     return jdl.Experiment(
@@ -78,33 +76,20 @@ def remark(result: jdl.Result, data: jdl.Data) -> str:
 
 
 def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """One utterance of each speaker, and who was taken for whom."""
-    from matplotlib.figure import Figure
-
+    """One utterance of each speaker, and who was taken for whom, on average over the members."""
     test = data.test()
-    taken = jdl.predict(result, test).argmax(-1)
-    counts = np.zeros((9, 9))
-    for member in taken:
-        np.add.at(counts, (test["y"], member), 1 / len(taken))
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
-    left, right = panels
-    left.suptitle("One utterance of each speaker: 12 channels over time")
-    for speaker, axis in enumerate(left.subplots(3, 3, sharex=True, sharey=True).ravel()):
-        first = np.flatnonzero(test["y"] == speaker)[0]
-        axis.plot(test["x"][first, : test["lengths"][first]], linewidth=0.9)
-        axis.set_title(f"speaker {speaker + 1}", fontsize=9)
-    axis = right.subplots()
-    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="Blues", norm="log")
-    for row, column in np.argwhere(counts > 0):
-        number = counts[row, column]
-        colour = "white" if number > 5 else "black"
-        axis.text(column, row, f"{number:.3g}", ha="center", va="center", color=colour, fontsize=8)
-    names = [str(speaker + 1) for speaker in range(9)]
-    axis.set(xticks=range(9), yticks=range(9), xticklabels=names, yticklabels=names)
-    axis.set(xlabel="answer", ylabel="true speaker", title="Test utterances, mean over the seeds")
-    right.colorbar(image, ax=axis, shrink=0.8, label="utterances")
-    return {"speakers": figure}
+    count = jdl.metrics.confusion(9).count
+    counts = [count(outputs, test) for outputs in jdl.predict(result, test)]
+    first = [np.flatnonzero(test["y"] == speaker)[0] for speaker in range(9)]
+    series = [
+        draw.series(test["x"][row, : test["lengths"][row]], f"Speaker {number}")
+        for number, row in enumerate(first, start=1)
+    ]
+    title = "One utterance of each speaker: 12 channels over time"
+    return {
+        "speakers": draw.figure(*series, columns=3, title=title),
+        "taken for": draw.confusion(np.mean(counts, 0), range(1, 10)),
+    }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 from jdl.data import ratings
 
 
@@ -37,11 +37,7 @@ class Config:
     batch_size: int = 1_024
 
     def __post_init__(self):
-        within("factors", self.factors, 1)
-        within("embedding", self.embedding, 1)
-        within("decay", self.decay, 0)
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
+        fields_within(self, factors=1, embedding=1, decay=0, learning_rate=0, epochs=1)
 
 
 def everything(path: str, leaf: Any) -> bool:

@@ -23,7 +23,7 @@ import optax
 
 import jdl
 from jdl.core import tree
-from jdl.core.check import within
+from jdl.core.check import fields_within
 from jdl.optim import decay_mask, soft_threshold
 
 RATE = 2e-3
@@ -50,10 +50,7 @@ class Config:
     """Which of them to compare; "none" is always among them."""
 
     def __post_init__(self):
-        within("examples", self.examples, 64)
-        within("wrong", self.wrong, 0, 1)
-        within("seeds", self.seeds, 1)
-        within("steps", self.steps, 1)
+        fields_within(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
 
 
 def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:

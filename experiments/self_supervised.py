@@ -21,7 +21,7 @@ import optax
 from flax import linen as nn
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Config:
     learning_rate: float = 2e-3
 
     def __post_init__(self):
-        within("steps", self.steps, 1)
-        within("batch_size", self.batch_size, 1)
-        within("learning_rate", self.learning_rate, 0)
+        fields_within(self, steps=1, batch_size=1, learning_rate=0)
 
 
 def encoder() -> jdl.models.CNN:

@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     from jdl.run.loop import fit as fit
     from jdl.run.loop import steps as steps
     from jdl.run.plan import Options as Options
+    from jdl.run.reach import reach as reach
     from jdl.run.summary import summary as summary
+    from jdl.run.table import table as table
     from jdl.tasks.penalties import augment as augment
     from jdl.tasks.penalties import l1 as l1
     from jdl.tasks.penalties import l2 as l2
@@ -97,7 +99,9 @@ _HOME = {
     "jdl.run.judges": ("Judge", "judge", "linear_probe"),
     "jdl.run.loop": ("fit", "steps"),
     "jdl.run.plan": ("Options",),
+    "jdl.run.reach": ("reach",),
     "jdl.run.summary": ("summary",),
+    "jdl.run.table": ("table",),
     "jdl.tasks.penalties": ("augment", "l1", "l2", "label_smoothing", "mixup"),
     "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
 }

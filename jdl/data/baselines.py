@@ -55,15 +55,19 @@ def pixel_means(train: Any, test: Any) -> float:
     return float(-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum() / len(x))
 
 
-def ngrams(train: np.ndarray, valid: np.ndarray, size: int, most: int = 4) -> dict[str, float]:
+def ngrams(
+    train: np.ndarray, valid: np.ndarray, size: int, most: int | None = None
+) -> dict[str, float]:
     """The loss in nats of counts of 1, 2, ... `most` tokens, without the first token.
 
-    `size` is that of the vocabulary; see `jdl.data.text.ngram`.
+    `size` is that of the vocabulary; see `jdl.data.text.ngram`. Without `most` it is 4, and 3 for a
+    vocabulary of 100 or more, where counts of four would take too much memory.
 
     >>> found = ngrams(np.array([0, 1] * 9), np.array([0, 1] * 9), size=2, most=2)
     >>> {name: round(loss, 2) for name, loss in found.items()}
     {'1-gram': 0.69, '2-gram': 0.15}
     """
+    most = most or (4 if size < 100 else 3)
     said = {n: text.ngram(train, valid, size, n) for n in range(1, most + 1)}
     return {f"{n}-gram": float(-np.log(p[1:]).mean()) for n, p in said.items()}
 

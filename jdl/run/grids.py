@@ -1,15 +1,16 @@
 """Panels of numbers that lie on a grid: images, many of them, matrices, surfaces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jdl.core.check import error
-from jdl.run.panels import Panel
+from jdl.run.panels import Panel, describe, figure, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def image(
@@ -38,19 +39,23 @@ def image(
 def mosaic(
     images: Any, title: str = "", rows: Sequence[str] = (), *, signed: bool = False
 ) -> Panel:
-    """Grey images (rows, columns, height, width, 1) side by side, pixels from 0 to 1.
+    """Grey images side by side, pixels from 0 to 1.
 
-    `rows` are names beside the rows. `signed` images may hold any numbers: blue below zero, red
-    above, both ends at the largest size.
+    Images (rows, columns, height, width, 1), with names of the rows; or rows by name, each (n,
+    height, width, 1); or just images (n, height, width, 1), of which 16 stand in a row.
+    `signed` images may hold any numbers: blue below zero, red above, both ends at the largest size.
     """
+    if isinstance(images, Mapping):
+        images, rows = np.stack([np.asarray(row) for row in images.values()]), list(images)
+    elif np.ndim(images) == 4:
+        images = _in_rows(np.asarray(images))
     whole = tiled(images, signed)
 
     def draw(axis: "Axes") -> None:
         top = float(np.nanmax(np.abs(whole))) if signed else 1.0
         colours = "RdBu_r" if signed else "gray"
-        axis.imshow(
-            whole, cmap=colours, vmin=-top if signed else 0, vmax=top, interpolation="nearest"
-        )
+        low = -top if signed else 0.0
+        axis.imshow(whole, cmap=colours, vmin=low, vmax=top, interpolation="nearest")
         _bare(axis)
         height = len(whole) / len(images)
         middles = [height * (index + 0.5) - 0.5 for index in range(len(rows))]
@@ -59,6 +64,55 @@ def mosaic(
 
     wide = 5.0 if whole.shape[1] <= len(whole) else 10.0
     return Panel(draw, wide, wide * len(whole) / whole.shape[1] + 0.4)
+
+
+def kernels(weights: Any, shape: Sequence[int], title: str = "") -> Panel:
+    """The weights of a layer as signed images, the first 32 of its units.
+
+    A convolution's (height, width, channels, units), of which the first channel is shown; or those
+    of a dense layer to or from images of that `shape`, (pixels, units) or (units, pixels).
+
+    >>> kernels(np.ones((3, 3, 1, 8)), (28, 28, 1)).width
+    10.0
+    """
+    weights, pixels = np.asarray(weights), int(np.prod(shape))
+    if weights.ndim == 4:
+        return mosaic(np.moveaxis(weights[:, :, :1], -1, 0)[:32], title, signed=True)
+    rows = weights if weights.shape[1] == pixels else weights.T
+    return mosaic(rows[:32].reshape(-1, *shape), title, signed=True)
+
+
+def responses(kernel: Any, images: Any, most: int = 12) -> "Figure":
+    """The filters of a convolution, and where they respond in each of the images.
+
+    `kernel` (height, width, channels, filters) as the first convolution of a network has it, and
+    images (n, height, width, channels). The filters' first channel stands above; red responds to
+    light pixels, blue is silenced by them. One scale for all filters, and one for each image.
+    """
+    import jax
+
+    kernel, shown = np.asarray(kernel)[..., :most], [words("filters")]
+    layout = ("NHWC", "HWIO", "NHWC")
+    maps = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
+    shown += _scaled(kernel[:, :, 0])
+    for picture, found in zip(images, maps, strict=True):
+        shown += [image(picture), *_scaled(found)]
+    title = "First convolution: red responds to light pixels, blue is silenced by them"
+    return figure(*shown, columns=1 + kernel.shape[-1], title=title)
+
+
+def _scaled(maps: Any) -> list[Panel]:
+    """Maps (height, width, n) as signed images of one scale."""
+    top = float(np.abs(maps).max())
+    return [image(one, signed=True, top=top) for one in np.moveaxis(maps, -1, 0)]
+
+
+def _in_rows(images: np.ndarray, most: int = 16) -> np.ndarray:
+    """Images (n, ...) as (rows, columns, ...), blank ones after the last."""
+    rows = -(-len(images) // most)
+    columns = -(-len(images) // rows)
+    blank = np.full((rows * columns - len(images), *images.shape[1:]), np.nan)
+    return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
 def tiled(images: Any, signed: bool = False) -> np.ndarray:
@@ -83,8 +137,9 @@ def tiled(images: Any, signed: bool = False) -> np.ndarray:
 
 
 def matrix(
-    values: Any, rows: Sequence[Any] = (), columns: Sequence[Any] = (), *,
-    top: float | None = None, power: float = 1.0, bar: str = "", **axes: Any,
+    values: Any, title: str = "", xlabel: str = "", ylabel: str = "", *,
+    rows: Sequence[Any] = (), columns: Sequence[Any] = (), top: float | None = None,
+    power: float = 1.0, bar: str = "", **axes: Any,
 ) -> Panel:  # fmt: skip
     """Numbers (rows, columns) of at least 0 as shades, with the names of rows and columns.
 
@@ -105,9 +160,22 @@ def matrix(
         axis.set_xticks(range(len(columns)), [str(name) for name in columns], fontsize=size)
         if bar:
             axis.figure.colorbar(drawn, ax=axis, label=bar, fraction=0.046)
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw, 4.4 if bar else 3.6, 3.8)
+
+
+def attention(weights: Any, tokens: Sequence[Any], title: str = "") -> "Figure":
+    """Where each head looks: weights (heads, queries, keys), with the words or letters.
+
+    Two maps stand in a row; spaces and ends of lines get signs of their own.
+    """
+    names = [{"\n": "↵", " ": "·"}.get(str(token), str(token)) for token in tokens]
+    heads = [
+        matrix(head, f"Head {number}", "looks at", "from", rows=names, columns=names, top=1)
+        for number, head in enumerate(weights, start=1)
+    ]
+    return figure(*heads, columns=min(2, len(heads)), title=title)
 
 
 def square(low: float, high: float, side: int = 81) -> np.ndarray:
@@ -121,8 +189,8 @@ def square(low: float, high: float, side: int = 81) -> np.ndarray:
 
 
 def surface(
-    answers: Any, low: float, high: float, *, points: Any = None, classes: Any = None,
-    middle: float = 0.5, **axes: Any,
+    answers: Any, low: float, high: float, title: str = "", *,
+    points: Any = None, classes: Any = None, middle: float = 0.5, **axes: Any,
 ) -> Panel:  # fmt: skip
     """A model's answers from 0 to 1 at the points of `square(low, high)`, as a decision surface.
 
@@ -140,7 +208,7 @@ def surface(
             rim = {"edgecolors": "black", "s": 60, "zorder": 3}
             axis.scatter(*np.transpose(points), c=np.ravel(classes), cmap="gray", **rim)
         axis.grid(False)
-        axis.set(**axes)
+        describe(axis, title, "", "", axes)
 
     return Panel(draw, 2.6, 2.6)
 

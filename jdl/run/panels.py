@@ -1,8 +1,8 @@
 """Pictures put together: a panel draws on axes, `overlay` draws several on the same, and `figure`
 lays them side by side.
 
-Settings such as `title=`, `xlabel=`, `ylim=` or `yscale=` are those of matplotlib's `Axes.set`.
-Whatever has a name stands in the legend; a name that begins with "_" does not.
+A title, the labels of x and y, and other settings, such as `ylim=` or `yscale=`, are those of
+matplotlib's `Axes.set`. Whatever has a name stands in the legend, unless that begins with "_".
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +34,7 @@ class Panel(NamedTuple):
 def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figure":
     """Panels in rows of `columns`, or all in one row, as a matplotlib figure in the house style.
 
-    >>> wave = lines({"sine": ([0, 1, 2, 3], [0, 1, 0, -1])}, title="A wave")
+    >>> wave = lines({"sine": ([0, 1, 2, 3], [0, 1, 0, -1])}, "A wave", "time")
     >>> [axes.get_title("left") for axes in figure(wave, wave, words("the end"), columns=2).axes]
     ['A wave', 'A wave', '']
     """
@@ -59,14 +59,14 @@ def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figu
 
 
 def overlay(*panels: Panel, **axes: Any) -> Panel:
-    """Several panels on the same axes, the later ones above; as large as the largest."""
+    """Several panels on the same axes, the later ones above; as large as the first."""
 
     def draw(axis: "Axes") -> None:
         for panel in panels:
             panel.draw(axis)
         axis.set(**axes)
 
-    return Panel(draw, max(p.width for p in panels), max(p.height for p in panels))
+    return Panel(draw, panels[0].width, panels[0].height)
 
 
 def words(text: str) -> Panel:
@@ -79,10 +79,26 @@ def words(text: str) -> Panel:
     return Panel(draw, 1.0, 1.0)
 
 
+def describe(
+    axis: "Axes", title: str, xlabel: str, ylabel: str, settings: Mapping[str, Any]
+) -> None:
+    """Set what is given, and leave the rest as panels below have set it."""
+    said = {"title": title, "xlabel": xlabel, "ylabel": ylabel}
+    axis.set(**{name: text for name, text in said.items() if text}, **settings)
+
+
 # Over x
 
 
-def lines(curves: Mapping[str, tuple[Any, Any]], *, written: str = "", **axes: Any) -> Panel:
+def lines(
+    curves: Mapping[str, tuple[Any, Any]],
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    written: str = "",
+    **axes: Any,
+) -> Panel:
     """Curves by name, each a pair (x, y) of shapes (n,) and (n,), or (n, k): k of one colour.
 
     `written` is the format of numbers at the points, such as "{:.1f}"; without it there are none.
@@ -98,7 +114,7 @@ def lines(curves: Mapping[str, tuple[Any, Any]], *, written: str = "", **axes: A
                 text = written.format(value)
                 offset = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
                 axis.annotate(text, (place, value), **offset)
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
 
@@ -114,6 +130,23 @@ def logged(
     """
     rows = [row for row in history if row["split"] == split and name in row]
     return np.array([row[over] for row in rows]), np.array([row[name] for row in rows])
+
+
+def history(
+    rows: Iterable[Mapping[str, Any]], name: str = "loss", title: str = "", ylabel: str = "",
+    **axes: Any,
+) -> Panel:  # fmt: skip
+    """A number of a run's log over the steps, in training and in validation."""
+    rows = list(rows)
+    curves = {split: logged(rows, name, split=split) for split in ("train", "valid")}
+    return lines(curves, title, "step", ylabel, **axes)
+
+
+def series(values: Any, title: str = "") -> Panel:
+    """The channels of one series (time, channels), small, without a legend."""
+    values = np.asarray(values, float)
+    channels = {f"_{i}": (range(len(values)), channel) for i, channel in enumerate(values.T)}
+    return lines(channels, title)._replace(width=3.0, height=2.1)
 
 
 def levels(heights: Mapping[str, float]) -> Panel:
@@ -142,23 +175,40 @@ def band(x: Any, low: Any, high: Any, name: str) -> Panel:
     return Panel(lambda axis: axis.fill_between(x, low, high, alpha=0.22, lw=0, label=name))
 
 
-def bars(heights: Any, places: Any = None, **axes: Any) -> Panel:
+def bars(
+    heights: Any,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    places: Any = None,
+    **axes: Any,
+) -> Panel:
     """A bar for each number, at 0, 1, ... or at `places`."""
 
     def draw(axis: "Axes") -> None:
         axis.bar(range(len(heights)) if places is None else places, heights, color=COLOURS[0])
         axis.grid(False, axis="x")
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
 
 
-def histogram(values: Any, name: str = "_", *, bins: int = 60, **axes: Any) -> Panel:
+def histogram(
+    values: Any,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    name: str = "_",
+    bins: int = 60,
+    **axes: Any,
+) -> Panel:
     """How often numbers occur, as a density."""
 
     def draw(axis: "Axes") -> None:
         axis.hist(np.ravel(values), bins=bins, density=True, color=COLOURS[5], label=name)
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
 
@@ -167,7 +217,15 @@ def histogram(values: Any, name: str = "_", *, bins: int = 60, **axes: Any) -> P
 
 
 def dots(
-    points: Any, name: str = "_", *, classes: Any = None, faint: bool = False, **axes: Any
+    points: Any,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    name: str = "_",
+    classes: Any = None,
+    faint: bool = False,
+    **axes: Any,
 ) -> Panel:
     """Points (n, 2), coloured by their classes (n,) where there are some, grey where `faint`."""
 
@@ -179,12 +237,26 @@ def dots(
         drawn = axis.scatter(*np.transpose(points), s=7, label=name, **colour)
         if classes is not None:
             axis.figure.colorbar(drawn, ax=axis, label="class", ticks=range(top + 1))
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
 
 
-def against(truth: Any, said: Any, **axes: Any) -> Panel:
+def plane(limit: float) -> Panel:
+    """Square axes from -limit to limit without ticks, for points in a plane."""
+    span = (-limit, limit)
+    frame: dict[str, Any] = {"xlim": span, "ylim": span, "xticks": [], "yticks": []}
+    return Panel(lambda axis: axis.set(**frame, aspect="equal"), 2.6, 2.7)
+
+
+def against(
+    truth: Any,
+    said: Any,
+    title: str = "",
+    xlabel: str = "true",
+    ylabel: str = "predicted",
+    **axes: Any,
+) -> Panel:
     """Predicted against true numbers, each (n,); a perfect model lies on the line.
 
     Many are drawn as their density, between the 0.1 and 99.9 % quantiles of the true ones.
@@ -200,12 +272,20 @@ def against(truth: Any, said: Any, **axes: Any) -> Panel:
             drawn = axis.hexbin(truth, said, cmap="Blues", bins="log", **grid)
             axis.figure.colorbar(drawn, ax=axis, label="examples")
         axis.plot(ends, ends, color=GREY, linestyle="--", linewidth=1.2, label="equal")
-        axis.set(**{"xlabel": "true", "ylabel": "predicted", **axes})
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
 
 
-def spread(values: Mapping[str, Any], *, compared: str | None = None, **axes: Any) -> Panel:
+def spread(
+    values: Mapping[str, Any],
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    compared: str | None = None,
+    **axes: Any,
+) -> Panel:
     """Numbers by name, one row each: every one as a dot, their mean as a diamond.
 
     Behind all rows stands a band, one standard deviation to each side of the mean of the row
@@ -222,6 +302,6 @@ def spread(values: Mapping[str, Any], *, compared: str | None = None, **axes: An
         axis.set_yticks(range(len(values)), list(values))
         axis.grid(False, axis="y")
         axis.invert_yaxis()
-        axis.set(**axes)
+        describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw, 5.0, 0.8 + 0.36 * len(values))

@@ -2,14 +2,14 @@
 
 >>> import numpy as np
 >>> x = np.linspace(0, 6, 50)
->>> curve = lines({"sine": (x, np.sin(x))}, xlabel="x")
->>> whole = figure(overlay(curve, levels({"zero": 0}), title="A sine"), bars([3, 1, 2]))
+>>> curve = lines({"sine": (x, np.sin(x))}, "A sine", "x")
+>>> whole = figure(overlay(curve, levels({"zero": 0})), bars([3, 1, 2]))
 >>> len(whole.axes)
 2
 """
 
 from jdl.run.figures import agreement, confusion, curves, mistakes, png
-from jdl.run.grids import image, matrix, mosaic, square, surface
+from jdl.run.grids import attention, image, kernels, matrix, mosaic, responses, square, surface
 from jdl.run.panels import (
     Panel,
     against,
@@ -18,10 +18,13 @@ from jdl.run.panels import (
     dots,
     figure,
     histogram,
+    history,
     levels,
     lines,
     logged,
     overlay,
+    plane,
+    series,
     spans,
     spread,
     words,
@@ -31,6 +34,7 @@ __all__ = [
     "Panel",
     "against",
     "agreement",
+    "attention",
     "band",
     "bars",
     "confusion",
@@ -38,7 +42,9 @@ __all__ = [
     "dots",
     "figure",
     "histogram",
+    "history",
     "image",
+    "kernels",
     "levels",
     "lines",
     "logged",
@@ -46,7 +52,10 @@ __all__ = [
     "mistakes",
     "mosaic",
     "overlay",
+    "plane",
     "png",
+    "responses",
+    "series",
     "spans",
     "spread",
     "square",
