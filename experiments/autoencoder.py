@@ -20,8 +20,6 @@ from jdl import pictures as draw
 from jdl.core.check import fields_within
 from jdl.data.baselines import principal_components
 
-SPOIL = jdl.tasks.gaussian_noise(0.5)
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -48,12 +46,12 @@ def experiment(config: Config) -> jdl.Experiment:
     epochs = config.epochs or ((50, 5) if mnist else (400, 100))[conv]
     code, shape = config.code or (32 if mnist else 16), data.info["shape"]
     unit, loss = ("identity", "gaussian") if config.kind == "linear" else ("relu", "bernoulli")
+    network = jdl.models.Autoencoder(code, activation=unit, shape=shape)
     if conv:
         network = jdl.models.ConvAutoencoder(code, shape=shape)
-    else:
-        network = jdl.models.Autoencoder(code, activation=unit, shape=shape)
     task = jdl.tasks.reconstruction(jdl.from_linen(network), loss)
-    task = jdl.tasks.denoising(task, SPOIL) if config.kind == "denoising" else task
+    spoil = jdl.tasks.gaussian_noise(0.5) if config.kind == "denoising" else None
+    task = jdl.tasks.denoising(task, spoil) if spoil else task
     rate = optax.cosine_decay_schedule(config.learning_rate, data.steps(epochs, config.batch_size))
     return jdl.Experiment(
         name=f"autoencoder_{config.kind}",
@@ -61,30 +59,28 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: pictures(result, data.valid["x"][:12], config.kind),
-        remark=lambda result: remark(result, data, config.kind, code),
+        pictures=lambda result: pictures(result, data.valid["x"][:12], conv, spoil),
+        remark=lambda result: remark(result, data, code, bool(spoil)),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data, kind: str, code: int) -> str:
+def remark(result: jdl.Result, data: jdl.Data, code: int, noisy: bool) -> str:
     train, test, found = data.train["x"], data.test()["x"], jdl.evaluate(result, data.test())
     line = f"test mse {found['mse']:.5f}, loss {found['loss']:.5f}; mse "
     line += f"{principal_components(train, test, code):.5f} of {code} principal components, "
     line += f"{principal_components(train, test, 0):.5f} of the mean image"
-    return line + (f", {0.5**2:.5f} of the noisy image itself" if kind == "denoising" else "")
+    return line + (f", {0.5**2:.5f} of the noisy image itself" if noisy else "")
 
 
-def pictures(result: jdl.Result, x: Any, kind: str) -> dict[str, Any]:
-    """Images beside what came back, and the weights that draw or read them."""
-    given = SPOIL(jax.random.key(0), x) if kind == "denoising" else x
-    rows = {"original": x, "given": given, "returned": jdl.predict(result, given)}
-    part, layer = ("encoder", "conv_1") if kind == "conv" else ("decoder", "output")
+def pictures(result: jdl.Result, x: Any, conv: bool, spoil: Any) -> dict[str, Any]:
+    """Images beside what came back, and the weights that read or draw them."""
+    given = {"given": spoil(jax.random.key(0), x)} if spoil else {"original": x}
+    rows = {"original": x, **given, "returned": jdl.predict(result, *given.values())}
+    part, layer = ("encoder", "conv_1") if conv else ("decoder", "output")
     kernel = result.train.params[part][layer]["kernel"]
     return {
-        "reconstructions": draw.figure(draw.mosaic(rows, f"{kind} autoencoder")),
-        "filters": draw.figure(
-            draw.kernels(kernel, x.shape[1:], f"Weights of the {part}'s {layer}")
-        ),
+        "reconstructions": draw.figure(draw.mosaic(rows, "Images and their reconstructions")),
+        "filters": draw.figure(draw.kernels(kernel, x.shape[1:], f"The {part}'s {layer}")),
     }
 
 

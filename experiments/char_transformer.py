@@ -48,9 +48,8 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     corpus, c = tokenizers.corpus(config.data_dir), config
-    network = jdl.models.Decoder(
-        corpus.tokenizer.size, c.context, c.blocks, c.heads, c.width, c.dropout
-    )
+    sizes = (corpus.tokenizer.size, c.context, c.blocks, c.heads, c.width)
+    network = jdl.models.Decoder(*sizes, c.dropout)
     rise, top = min(100, c.steps // 2), c.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, c.steps, end_value=top / 10)
     adam = optax.adamw(rate, b2=0.99, weight_decay=0.1, mask=jdl.optim.decay_mask)
@@ -74,10 +73,9 @@ def remark(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> str:
     counts = ", ".join(f"{name} {loss:.3f}" for name, loss in corpus.ngrams().items())
     prompt, key = corpus.tokenizer.encode("\n")[None], jax.random.key(0)
     made = jdl.models.generate(network, result.train.params, prompt, key, 400, temperature=0.8)
-    return (
-        f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character "
-        f"(counts of characters: {counts})\n{corpus.tokenizer.decode(made[0].tolist())}\n"
-    )
+    line = f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character"
+    sample = corpus.tokenizer.decode(made[0].tolist())
+    return f"{line} (counts of characters: {counts})\n{sample}\n"
 
 
 def pictures(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> dict[str, Any]:
@@ -85,10 +83,9 @@ def pictures(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> dic
     loss = draw.history(result.history, "loss", "Loss", "nats per character")
     tokens = corpus.valid[None, : min(24, network.context)].astype("int32")
     heads = jdl.models.attention_weights(network, result.train.params, tokens)[-1, 0]
-    letters, title = corpus.tokenizer.decode(tokens[0]), "Where the last block looks"
     return {
         "loss": draw.figure(draw.overlay(loss, draw.levels(corpus.ngrams()))),
-        "attention": draw.attention(heads, letters, title),
+        "attention": draw.attention(heads, corpus.tokenizer.decode(tokens[0]), "The last block"),
     }
 
 

@@ -19,7 +19,9 @@ import numpy as np
 import optax
 
 import jdl
+from jdl import pictures as draw
 from jdl.core.check import fields_within
+from jdl.data import balance
 
 Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
 STRATEGIES = get_args(Strategy)
@@ -46,34 +48,29 @@ class Config:
 def imbalanced(config: Config) -> jdl.Data:
     """The digits with rare classes; the copies of the resampled set stand behind the originals."""
     data = jdl.data.load("digits", seed=config.split)
-    y = data.train["y"]
-    order = np.random.default_rng(config.split).permutation(len(y))
-    place = np.array([np.sum(y[order[:i]] == y[row]) for i, row in enumerate(order)])
-    rows = order[~np.isin(y[order], config.rare) | (place < config.kept)]
-    few = {name: value[rows] for name, value in data.train.items()}
-    resampled, report = jdl.data.balance.oversample(few, config.split)
-    original = (np.arange(len(resampled["y"])) < len(rows)).astype(np.float32)
-    info = data.info | {"resampling": str(report)}
-    return data._replace(train=resampled | {"original": original}, info=info)
+    few, _ = balance.thinned(data.train, config.rare, config.kept, config.split)
+    resampled, report = balance.oversample(few, config.split)
+    resampled["original"] = (np.arange(len(resampled["y"])) < len(few["y"])).astype(np.float32)
+    return data._replace(train=resampled, info=data.info | {"resampling": str(report)})
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = imbalanced(config)
     model = jdl.from_linen(jdl.models.MLP((64,), outputs=10))
-    weights = jdl.data.balance.class_weights(data.train["y"][data.train["original"] == 1])
-    plain = jdl.tasks.cross_entropy
+    weights = balance.class_weights(data.train["y"][data.train["original"] == 1])
     losses = {
-        "class weights": jdl.tasks.class_weighted(plain, weights),
+        "class weights": jdl.tasks.class_weighted(jdl.tasks.cross_entropy, weights),
         "focal": jdl.tasks.focal(2.0),
         "weighted focal": jdl.tasks.class_weighted(jdl.tasks.focal(2.0), weights),
     }
+    counts = {"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)}
 
     def build(strategy: str) -> jdl.Learner:
-        loss = losses.get(strategy, plain)
-        counts = {"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)}
+        loss = losses.get(strategy, jdl.tasks.cross_entropy)
         task = jdl.classification(model, loss=loss, metrics=counts)
-        whole = strategy == "resampling"
-        return jdl.learner(task if whole else originals(task), optax.adam(2e-3))
+        if strategy != "resampling":
+            task = jdl.tasks.masked_in_training(task, "original")
+        return jdl.learner(task, optax.adam(2e-3))
 
     return jdl.Experiment(
         name="imbalance",
@@ -87,51 +84,33 @@ def experiment(config: Config) -> jdl.Experiment:
     )
 
 
-def originals(task: jdl.Task) -> jdl.Task:
-    """The task without the copies among its training examples."""
-
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
-        batch = {**batch, "mask": batch["original"]} if train else batch
-        return task.loss(params, state, batch, key, train=train)
-
-    return task._replace(loss=loss)
-
-
-def recalls(result: jdl.Result, config: Config) -> np.ndarray:
-    """Confusion matrices of the test part over its rows' sums: [strategy, seed, 10, 10]."""
+def shares(result: jdl.Result, config: Config) -> dict[str, np.ndarray]:
+    """For each strategy what each digit of the test part is taken for, [seeds, 10, 10]."""
     test = jdl.data.load("digits", seed=config.split).test()
     counts = np.array(jdl.evaluate(result, test)["confusion"], float)
-    shares = counts / counts.sum(-1, keepdims=True)
-    return shares.reshape(-1, config.seeds, 10, 10)
+    found = (counts / counts.sum(-1, keepdims=True)).reshape(-1, config.seeds, 10, 10)
+    return dict(zip(config.strategies, found, strict=True))
 
 
 def remark(result: jdl.Result, config: Config) -> str:
-    found = np.diagonal(recalls(result, config), axis1=2, axis2=3)
-    lines = ["strategy        balanced accuracy   recall of the rare classes"]
-    for name, recall in zip(config.strategies, found, strict=True):
-        both = recall.mean(-1), recall[:, list(config.rare)].mean(-1)
-        lines.append(f"{name:<16}" + "     ".join(f"{v.mean():.4f} ± {v.std():.4f}" for v in both))
-    return "\n".join(lines)
+    rows = {}
+    for name, found in shares(result, config).items():
+        recall = np.diagonal(found, axis1=1, axis2=2)
+        rare = recall[:, list(config.rare)].mean(-1)
+        rows[name] = {"balanced accuracy": recall.mean(-1), "recall of the rare classes": rare}
+    return jdl.table(rows, "strategy")
 
 
 def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
     """What each digit was taken for, averaged over seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(config.strategies), sharey=True, squeeze=False)[0]
-    means = recalls(result, config).mean(1)
-    for axis, name, shares in zip(axes, config.strategies, means, strict=True):
-        image = axis.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)
-        rare = shares.diagonal()[list(config.rare)].mean()
-        axis.set(title=f"{name}\nrecall of {config.rare}: {rare:.2f}", xlabel="taken for")
-        axis.set(xticks=range(10), yticks=range(10))
-        axis.title.set_fontsize(10)
-    axes[0].set_ylabel("digit")
-    bar = figure.colorbar(image, ax=list(axes), ticks=[0, 0.1**0.5, 0.5**0.5, 1])
-    bar.ax.set_yticklabels(["0", "0.1", "0.5", "1"])
-    bar.set_label("share of the digit")
-    return {"confusion": figure}
+    panels, ticks = [], {"rows": range(10), "columns": range(10)}
+    for name, found in shares(result, config).items():
+        rare = np.diagonal(found.mean(0))[list(config.rare)].mean()
+        title = f"{name}\nrecall of {config.rare}: {rare:.2f}"
+        panels.append(
+            draw.matrix(found.mean(0), title, "taken for", "digit", top=1, power=0.5, **ticks)
+        )
+    return {"confusion": draw.figure(*panels)}
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ Strengths were chosen by the validation part of split 9. "plain L1" is the penal
 import dataclasses
 from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jdl
+from jdl import pictures as draw
 from jdl.core import tree
 from jdl.core.check import fields_within
+from jdl.data.generate import mislabelled
 from jdl.optim import decay_mask, soft_threshold
 
 RATE = 2e-3
@@ -67,54 +67,24 @@ def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
         "dropout": jdl.learner(dropped, adam),
         "label smoothing": jdl.learner(jdl.label_smoothing(task, 0.1), adam),
         "mixup": jdl.learner(jdl.mixup(task, 0.3), adam),
-        "early stopping": keep_best(jdl.learner(task, adam), valid, every=20),
+        "early stopping": jdl.keep_best(jdl.learner(task, adam), valid, every=20),
     }
-
-
-def keep_best(inner: jdl.Learner, valid: Any, every: int) -> jdl.Learner:
-    """Evaluate and predict with the weights that had the lowest validation loss."""
-
-    def init(key: Any, batch: Any) -> jdl.TrainState:
-        train = inner.init(key, batch)
-        return train.replace(extra={"best": {"params": train.params, "loss": jnp.float32(jnp.inf)}})
-
-    def step(train: jdl.TrainState, batch: Any, *, axis: Any = None) -> Any:
-        best = train.extra["best"]
-        after, metrics = inner.step(train.replace(extra={}), batch, axis=axis)
-        loss = jax.lax.cond(
-            after.step % every == 0,
-            lambda: inner.evaluate(after, valid)["loss"].value,
-            lambda: jnp.float32(jnp.inf),
-        )
-        seen = {"params": after.params, "loss": loss}
-        return after.replace(extra={"best": tree.where(loss < best["loss"], seen, best)}), metrics
-
-    def at_best(train: jdl.TrainState) -> jdl.TrainState:
-        return train.replace(params=train.extra["best"]["params"], extra={})
-
-    def evaluate(train: jdl.TrainState, batch: Any) -> Any:
-        return inner.evaluate(at_best(train), batch)
-
-    return jdl.Learner(init, step, evaluate, lambda t, batch: inner.predict(at_best(t), batch))
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     few = {name: value[: config.examples] for name, value in data.train.items()}
-    draw = np.random.default_rng(config.split)
-    drawn = draw.integers(0, 10, config.examples, dtype=np.int32)
-    few["y"] = np.where(draw.random(config.examples) < config.wrong, drawn, few["y"])
+    few["y"] = mislabelled(few["y"], config.wrong, classes=10, seed=config.split)
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
-    grid = {"method": compared(config)}
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(lambda method: choice[method], grid, config.seeds),
+        learner=jdl.sweep(choice.__getitem__, {"method": compared(config)}, config.seeds),
         data=data._replace(train=few),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: pictures(result, config),
-        remark=lambda result: remark(result, config),
+        pictures=lambda result: pictures(scores(result, config)),
+        remark=lambda result: jdl.table(scores(result, config), "method"),
     )
 
 
@@ -126,49 +96,25 @@ def compared(config: Config) -> list[str]:
 def scores(result: jdl.Result, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Test accuracy, test loss and share of weights that are zero, [seeds] for each method."""
     counts = jdl.evaluate(result, jdl.data.load("digits", seed=config.split).test())
-    found = {name: np.array(counts[name]) for name in ("accuracy", "loss")}
-    split = {name: value.reshape(-1, config.seeds) for name, value in found.items()}
-    answers = {}
+    found = {}
     for row, method in enumerate(compared(config)):
-        params = tree.flatten(result.train.params[f"method={method}"])
-        kernels = [
-            w.reshape(config.seeds, -1) for path, w in params.items() if path.endswith("kernel")
-        ]
-        zero = {"zeros": (np.concatenate(kernels, 1) == 0).mean(1)}
-        answers[method] = {name: value[row] for name, value in split.items()} | zero
-    return answers
+        members = slice(row * config.seeds, (row + 1) * config.seeds)
+        leaves = tree.flatten(result.train.params[f"method={method}"]).items()
+        kernels = [w.reshape(config.seeds, -1) for path, w in leaves if path.endswith("kernel")]
+        found[method] = {name: np.array(counts[name][members]) for name in ("accuracy", "loss")}
+        found[method]["zeros"] = (np.concatenate(kernels, 1) == 0).mean(1)
+    return found
 
 
-def remark(result: jdl.Result, config: Config) -> str:
-    lines = [f"{'method':<16}  test accuracy      test loss          weights that are zero"]
-    for method, found in scores(result, config).items():
-        cells = [f"{found[name].mean():.4f} ± {found[name].std():.4f}" for name in found]
-        lines.append(f"{method:<16}  " + "    ".join(cells))
-    return "\n".join(lines)
-
-
-def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
+def pictures(found: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
     """Accuracy and loss of every seed, by method; the band is the net without regularisation."""
-    from matplotlib.figure import Figure
-
-    found = scores(result, config)
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, name in zip(axes, ("accuracy", "loss"), strict=True):
-        plain = found["none"][name]
-        low, high = plain.mean() - plain.std(), plain.mean() + plain.std()
-        axis.axvspan(low, high, color="0.88", lw=0)
-        for row, values in enumerate(found.values()):
-            axis.plot(values[name], [row] * config.seeds, ".", color="0.6", ms=5)
-            axis.plot(values[name].mean(), row, "D", color="tab:blue", ms=6)
-        axis.set(xlabel=f"test {name}", yticks=range(len(found)), yticklabels=[*found])
-        axis.grid(axis="x", color="0.9")
-    axes[0].invert_yaxis()
-    figure.suptitle(
-        f"{config.examples} examples, {config.wrong:.0%} of labels drawn at random; "
-        f"blue: mean of {config.seeds} seeds"
-    )
-    return {"methods": figure}
+    panels = [
+        draw.spread(
+            {method: row[name] for method, row in found.items()}, f"Test {name}", compared="none"
+        )
+        for name in ("accuracy", "loss")
+    ]
+    return {"methods": draw.figure(*panels)}
 
 
 if __name__ == "__main__":

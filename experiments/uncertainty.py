@@ -42,10 +42,8 @@ def width(x: np.ndarray) -> np.ndarray:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    sizes = (config.examples, 500, 5_000)
-    data = parts(lambda n, seed: sines(n, width, seed), sizes, "sines with growing noise")
-    model = jdl.from_linen(jdl.models.MLP((64, 64), outputs=2, activation="tanh"))
-    task = jdl.tasks.uncertain_regression(model)
+    data = parts(lambda n, seed: sines(n, width, seed), (config.examples, 500, 5_000), "sines")
+    task = jdl.tasks.uncertain_regression(jdl.from_linen(jdl.models.MLP((64, 64), 2, "tanh")))
     rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)
     return jdl.Experiment(
         name="uncertainty",
@@ -79,7 +77,7 @@ def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     mean, std = made["mean"][0], made["std"][0]
     curves = {"true mean": (x, np.sin(x)), "predicted mean": (x, mean)}
     widths = {"predicted by each network": (x, made["std"].T), "true": (x, width(x))}
-    points = np.hstack([data.train["x"], data.train["y"]])
+    points = np.hstack(list(data.train.values()))
     left = draw.overlay(
         draw.dots(points, "One network", "x", "y", name="training data", faint=True),
         draw.band(x, mean - 1.96 * std, mean + 1.96 * std, "95 % interval"),

@@ -41,15 +41,12 @@ class Config:
         fields_within(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
 
 
-def inputs(batch: Any) -> jax.Array:
-    return jax.nn.one_hot(batch["x"], SYMBOLS)
-
-
 def experiment(config: Config) -> jdl.Experiment:
     noise = mostly(config.certainty, SYMBOLS)
     data = parts(lambda n, seed: autoregressive(n, 64, noise=noise, seed=seed), (8_000, 200, 1_000))
     network = jdl.models.WaveNet(config.features, 64, config.dilations, SYMBOLS)
-    task = jdl.tasks.sequence_labelling(jdl.from_linen(network), inputs=inputs)
+    model = jdl.from_linen(network)
+    task = jdl.tasks.sequence_labelling(model, inputs=lambda b: jax.nn.one_hot(b["x"], SYMBOLS))
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     return jdl.Experiment(
         name="wavenet",
@@ -58,7 +55,7 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: pictures(result, data.test(), config.dilations, entropy(noise)),
+        pictures=lambda result: pictures(result, data.test(), config),
         remark=lambda result: remark(by_step(result, data.test()), entropy(noise)),
     )
 
@@ -69,29 +66,22 @@ def by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def remark(losses: np.ndarray, known: float) -> str:
-    # Steps 1 to 11 cannot see 12 symbols: the sequence begins there.
-    loss = losses[11:].mean()
-    return (
-        f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}: "
-        f"{loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
-    )
+    loss = losses[11:].mean()  # steps 1 to 11 cannot see 12 symbols: the sequence begins there
+    said = f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}"
+    return f"{said}: {loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
 
 
-def pictures(
-    result: jdl.Result, test: dict[str, np.ndarray], dilations: tuple[int, ...], known: float
-) -> dict[str, Any]:
+def pictures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[str, Any]:
     """The loss of each step, and how far back an output looks."""
-    title = "The twelfth symbol makes the difference"
     loss = {"WaveNet": (range(1, 65), by_step(result, test))}
-    left = draw.lines(loss, title, "symbols seen", "cross-entropy (nats)", ylim=(0, 1.6))
-    few = {name: value[:200] for name, value in test.items()}
-    changes = jdl.reach(result, few, step=40, back=24, symbols=SYMBOLS)
+    known = {"entropy": entropy(mostly(config.certainty, SYMBOLS)), "guessing": np.log(SYMBOLS)}
+    left = draw.lines(loss, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6))
+    changes = jdl.reach(result, test, step=40, back=24, symbols=SYMBOLS)
     title, x = "What changing one symbol does to the logits", "steps before the predicted symbol"
     right = draw.bars(changes, title, x, "mean change", places=range(1, 25))
-    field = receptive_field(2, dilations)
-    beyond = draw.spans({f"beyond the field of {field} steps": (field + 0.5, 24.5)})
-    bounds = draw.levels({"entropy": known, "guessing": float(np.log(SYMBOLS))})
-    return {"wavenet": draw.figure(draw.overlay(left, bounds), draw.overlay(right, beyond))}
+    beyond = draw.spans({"out of reach": (receptive_field(2, config.dilations) + 0.5, 24.5)})
+    both = draw.overlay(left, draw.levels(known)), draw.overlay(right, beyond)
+    return {"wavenet": draw.figure(*both)}
 
 
 if __name__ == "__main__":

@@ -62,9 +62,8 @@ def remark(result: jdl.Result) -> str:
 def pictures(result: jdl.Result) -> dict[str, Any]:
     """What the first eight members answer over the whole square."""
     answers = jdl.predict(result, draw.square(-0.5, 1.5))[:8]
-    table = {"points": ROWS, "classes": TRUTH}
     surfaces = [
-        draw.surface(answer, -0.5, 1.5, f"Member {index}", **table)
+        draw.surface(answer, -0.5, 1.5, f"Member {index}", points=ROWS, classes=TRUTH)
         for index, answer in enumerate(answers)
     ]
     title = "Output: red towards 1, blue towards 0, black line 0.5"

@@ -112,6 +112,20 @@ def modes_found(
     return int(((distance < 4 * width).mean(0) >= least).sum())
 
 
+def mislabelled(labels: np.ndarray, share: float, classes: int, seed: int = 0) -> np.ndarray:
+    """Labels [n] of which about that share is replaced by classes drawn at random.
+
+    A class may be drawn again: about `share` * (1 - 1 / `classes`) of the labels are wrong.
+
+    >>> int((mislabelled(np.zeros(1000, np.int32), 0.2, classes=10) != 0).sum()) in range(150, 210)
+    True
+    """
+    within("share", share, 0, 1)
+    draw = np.random.default_rng(seed)
+    drawn = draw.integers(0, classes, len(labels), dtype=np.int32)
+    return np.where(draw.random(len(labels)) < share, drawn, labels)
+
+
 def blobs(
     sizes: Sequence[int], centres: np.ndarray | None = None, width: float = 1.0, seed: int = 0
 ) -> Arrays:

@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from jdl.models.convnet import CNN
     from jdl.models.densenet import DenseNet
     from jdl.models.features import layer_outputs
-    from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
+    from jdl.models.gan import (
+        ConvDiscriminator,
+        ConvGenerator,
+        DenseDiscriminator,
+        DenseGenerator,
+        gan_pair,
+    )
     from jdl.models.googlenet import GoogLeNet
     from jdl.models.mlp import MLP
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
@@ -52,6 +58,7 @@ _HOME = {
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
+    "gan_pair": "gan",
     "generate": "sampling",
     "layer_outputs": "features",
 }
@@ -85,6 +92,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "gan_pair",
     "generate",
     "layer_outputs",
 ]

@@ -1,12 +1,13 @@
 """Panels of numbers that lie on a grid: images, many of them, matrices, surfaces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jdl.core.check import error
-from jdl.run.panels import Panel, describe, figure, words
+from jdl.run.figures import confusion
+from jdl.run.panels import Panel, bars, describe, figure, levels, overlay, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,6 +164,31 @@ def matrix(
         describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw, 4.4 if bar else 3.6, 3.8)
+
+
+def taken_for(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> "Figure":
+    """The confusion matrix of outputs (n, classes), or of several members' (members, n, classes).
+
+    Counts are means over the members, labels (n,) integers.
+    """
+    outputs, labels = np.asarray(outputs), np.asarray(labels)
+    said = outputs.reshape(-1, *outputs.shape[-2:]).argmax(-1)
+    counts = np.zeros((outputs.shape[-1], outputs.shape[-1]))
+    np.add.at(counts, (np.broadcast_to(labels[None], said.shape), said), 1 / len(said))
+    return confusion(counts, names)
+
+
+def judged(images: Any, judge: Callable[[Any], Any], title: str = "") -> "Figure":
+    """A hundred generated images, and the share of each class that a `jdl.judge` sees in them.
+
+    `images` (n, height, width, 1), at least a hundred, pixels from 0 to 1; `judge(images)` is a
+    pair: the shares (classes,) and the distance from real images.
+    """
+    images, (shares, distance) = np.asarray(images), judge(images)
+    drawn = mosaic(images[:100].reshape(10, 10, *images.shape[1:]), title)
+    about = f"FID {distance:.1f}"
+    counts = bars(100 * np.asarray(shares), about, "class, to the judge", "share in %")
+    return figure(drawn, overlay(counts, levels({"evenly": 100 / len(shares)})))
 
 
 def attention(weights: Any, tokens: Sequence[Any], title: str = "") -> "Figure":

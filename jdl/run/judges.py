@@ -48,6 +48,18 @@ class Judge(NamedTuple):
         shares = np.bincount(outputs.argmax(-1), minlength=outputs.shape[-1]) / len(outputs)
         return Verdict(shares, frechet(_features(self.network, self.result, images), self.real))
 
+    def report(self, images: np.ndarray, real: np.ndarray) -> str:
+        """The verdict on generated images in a line, beside those on noise and on real images."""
+        shares, distance = self(images)
+        noise = np.random.default_rng(0).uniform(size=real.shape).astype(np.float32)
+        percent = " ".join(f"{100 * share:.1f}" for share in shares)
+        return (
+            f"classes 0 to {len(shares) - 1}, in % of what is drawn: {percent}; "
+            f"smallest {100 * shares.min():.1f} %; FID {distance:.1f} "
+            f"(noise {self(noise).distance:.1f}, other real images {self(real).distance:.1f}); "
+            f"the judge's own test accuracy {self.accuracy:.4f}"
+        )
+
 
 def judge(data: Data, epochs: float, *, seed: int = 0) -> Judge:
     """Train a small convolutional network on the training part, to judge generated images."""

@@ -9,7 +9,18 @@
 """
 
 from jdl.run.figures import agreement, confusion, curves, mistakes, png
-from jdl.run.grids import attention, image, kernels, matrix, mosaic, responses, square, surface
+from jdl.run.grids import (
+    attention,
+    image,
+    judged,
+    kernels,
+    matrix,
+    mosaic,
+    responses,
+    square,
+    surface,
+    taken_for,
+)
 from jdl.run.panels import (
     Panel,
     against,
@@ -44,6 +55,7 @@ __all__ = [
     "histogram",
     "history",
     "image",
+    "judged",
     "kernels",
     "levels",
     "lines",
@@ -60,5 +72,6 @@ __all__ = [
     "spread",
     "square",
     "surface",
+    "taken_for",
     "words",
 ]
