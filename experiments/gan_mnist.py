@@ -56,14 +56,14 @@ class Config:
 def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
     """The two players by the recipe's rules."""
     gradient = config.recipe == "wgan_gp"
-    networks = jdl.models.gan_pair(config.kind, config.recipe, shape)
+    networks = map(jdl.from_linen, jdl.models.gan_pair(config.kind, config.recipe, shape))
     critic: Any = {"objective": "wasserstein", "gradient_penalty": 10.0} if gradient else {}
-    tasks = jdl.tasks.adversarial(*map(jdl.from_linen, networks), LATENT, **critic)
+    makes, judges = jdl.tasks.adversarial(*networks, latent=LATENT, **critic)
     slow = optax.adam(config.learning_rate, b1=0.5)
     fast = optax.adam(4 * config.learning_rate, b1=0.5) if config.recipe == "ttur" else slow
     players = jdl.game(
-        discriminator=jdl.Player(tasks[1], fast),
-        generator=jdl.Player(tasks[0], slow, every=5 if gradient else 1),
+        discriminator=jdl.Player(judges, fast),
+        generator=jdl.Player(makes, slow, every=5 if gradient else 1),
     )
     return players if config.recipe == "plain" else jdl.ema(players, config.average)
 
@@ -72,17 +72,15 @@ def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir)
     mnist = data.info["name"] == "mnist"
     steps = config.steps or (3_000 if not mnist else 4_000 if config.kind == "conv" else 20_000)
-    x = 2 * data.train["x"] - 1  # the range of tanh
-    name = f"gan_mnist_{config.kind}_{config.recipe}"
     jury = functools.cache(lambda: jdl.judge(data, config.judge_epochs or (1 if mnist else 30)))
     return jdl.Experiment(
-        name=name,
+        name=f"gan_mnist_{config.kind}_{config.recipe}",
         learner=pair(config, data.info["shape"]),
-        data={"x": x},
+        data={"x": 2 * data.train["x"] - 1},  # the range of tanh
         batch_size=config.batch_size,
-        epochs=steps * config.batch_size / len(x),
+        epochs=steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"samples": draw.judged(invented(result, 2_000), jury(), name)},
+        pictures=lambda result: {"samples": draw.judged(invented(result, 2_000), jury())},
         remark=lambda result: jury().report(invented(result, 10_000), data.train["x"][:10_000]),
     )
 

@@ -13,7 +13,7 @@ Focal loss alone was made for another imbalance, that of easy and hard examples;
 """
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import optax
@@ -22,9 +22,9 @@ import jdl
 from jdl import pictures as draw
 from jdl.core.check import fields_within
 from jdl.data import balance
+from jdl.tasks import cross_entropy, masked_in_training
 
 Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
-STRATEGIES = get_args(Strategy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,79 +38,54 @@ class Config:
     """Training examples of each rare class."""
     seeds: int = 5
     epochs: int = 40
-    strategies: tuple[Strategy, ...] = STRATEGIES
+    strategies: tuple[Strategy, ...] = get_args(Strategy)
     """Which of them to compare."""
 
     def __post_init__(self):
         fields_within(self, kept=1, seeds=1, epochs=1)
 
 
-def imbalanced(config: Config) -> jdl.Data:
-    """The digits with rare classes; the copies of the resampled set stand behind the originals."""
+def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     few, _ = balance.thinned(data.train, config.rare, config.kept, config.split)
-    resampled, report = balance.oversample(few, config.split)
-    resampled["original"] = (np.arange(len(resampled["y"])) < len(few["y"])).astype(np.float32)
-    return data._replace(train=resampled, info=data.info | {"resampling": str(report)})
-
-
-def experiment(config: Config) -> jdl.Experiment:
-    data = imbalanced(config)
+    train, report = balance.oversample(few, config.split, mark="original")
     model = jdl.from_linen(jdl.models.MLP((64,), outputs=10))
-    weights = balance.class_weights(data.train["y"][data.train["original"] == 1])
+    weights = balance.class_weights(few["y"])
     losses = {
-        "class weights": jdl.tasks.class_weighted(jdl.tasks.cross_entropy, weights),
+        "class weights": jdl.tasks.class_weighted(cross_entropy, weights),
         "focal": jdl.tasks.focal(2.0),
         "weighted focal": jdl.tasks.class_weighted(jdl.tasks.focal(2.0), weights),
     }
     counts = {"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)}
 
     def build(strategy: str) -> jdl.Learner:
-        loss = losses.get(strategy, jdl.tasks.cross_entropy)
-        task = jdl.classification(model, loss=loss, metrics=counts)
-        if strategy != "resampling":
-            task = jdl.tasks.masked_in_training(task, "original")
-        return jdl.learner(task, optax.adam(2e-3))
+        task = jdl.classification(model, loss=losses.get(strategy, cross_entropy), metrics=counts)
+        seen = task if strategy == "resampling" else masked_in_training(task, "original")
+        return jdl.learner(seen, optax.adam(2e-3))
 
+    def confusions(result: jdl.Result) -> dict[str, np.ndarray]:
+        rows = every.by("strategy", jdl.evaluate(result, data.test()))
+        return {name: row["confusion"] for name, row in rows.items()}
+
+    every = jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds)
     return jdl.Experiment(
         name="imbalance",
-        learner=jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds),
-        data=data,
+        learner=every,
+        data=data._replace(train=train, info=data.info | {"resampling": str(report)}),
         batch_size=64,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: pictures(result, config),
-        remark=lambda result: remark(result, config),
+        pictures=lambda result: {"confusion": draw.matrices(confusions(result), "said", "true")},
+        remark=lambda result: remark(confusions(result), list(config.rare)),
     )
 
 
-def shares(result: jdl.Result, config: Config) -> dict[str, np.ndarray]:
-    """For each strategy what each digit of the test part is taken for, [seeds, 10, 10]."""
-    test = jdl.data.load("digits", seed=config.split).test()
-    counts = np.array(jdl.evaluate(result, test)["confusion"], float)
-    found = (counts / counts.sum(-1, keepdims=True)).reshape(-1, config.seeds, 10, 10)
-    return dict(zip(config.strategies, found, strict=True))
-
-
-def remark(result: jdl.Result, config: Config) -> str:
+def remark(confusions: dict[str, np.ndarray], rare: list[int]) -> str:
     rows = {}
-    for name, found in shares(result, config).items():
-        recall = np.diagonal(found, axis1=1, axis2=2)
-        rare = recall[:, list(config.rare)].mean(-1)
-        rows[name] = {"balanced accuracy": recall.mean(-1), "recall of the rare classes": rare}
-    return jdl.table(rows, "strategy")
-
-
-def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
-    """What each digit was taken for, averaged over seeds."""
-    panels, ticks = [], {"rows": range(10), "columns": range(10)}
-    for name, found in shares(result, config).items():
-        rare = np.diagonal(found.mean(0))[list(config.rare)].mean()
-        title = f"{name}\nrecall of {config.rare}: {rare:.2f}"
-        panels.append(
-            draw.matrix(found.mean(0), title, "taken for", "digit", top=1, power=0.5, **ticks)
-        )
-    return {"confusion": draw.figure(*panels)}
+    for name, counts in confusions.items():
+        recall = np.diagonal(counts, axis1=1, axis2=2) / counts.sum(-1)
+        rows[name] = {"all classes": recall.mean(-1), "rare classes": recall[:, rare].mean(-1)}
+    return jdl.table(rows, "recall of")
 
 
 if __name__ == "__main__":

@@ -16,22 +16,17 @@ Strengths were chosen by the validation part of split 9. "plain L1" is the penal
 import dataclasses
 from typing import Any, Literal, get_args
 
-import numpy as np
 import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core import tree
 from jdl.core.check import fields_within
 from jdl.data.generate import mislabelled
-from jdl.optim import decay_mask, soft_threshold
+from jdl.optim import decay_mask, soft_threshold, zeros
 
 RATE = 2e-3
-Method = Literal[
-    "none", "plain L1", "proximal L1", "L2", "decoupled decay",
-    "dropout", "label smoothing", "mixup", "early stopping",
-]  # fmt: skip
-METHODS = get_args(Method)
+Method = Literal["none", "plain L1", "proximal L1", "L2", "decoupled decay", "dropout",
+                 "label smoothing", "mixup", "early stopping"]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +35,12 @@ class Config:
 
     split: int = 0
     examples: int = 300
-    """Training examples."""
     wrong: float = 0.2
     """Share of them whose label is replaced by one drawn at random."""
     hidden: int = 128
     seeds: int = 5
     steps: int = 1_500
-    methods: tuple[Method, ...] = METHODS
+    methods: tuple[Method, ...] = get_args(Method)
     """Which of them to compare; "none" is always among them."""
 
     def __post_init__(self):
@@ -57,14 +51,15 @@ def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
     """Each regularisation as a learner."""
     adam = optax.adam(RATE)
     task = jdl.classification(jdl.from_linen(network))
-    dropped = jdl.classification(jdl.from_linen(network.clone(dropout=0.8)))
     return {
         "none": jdl.learner(task, adam),
         "plain L1": jdl.learner(jdl.l1(task, 3e-3), adam),
         "proximal L1": jdl.learner(task, optax.chain(adam, soft_threshold(RATE * 0.3))),
         "L2": jdl.learner(jdl.l2(task, 3e-3), adam),
         "decoupled decay": jdl.learner(task, optax.adamw(RATE, weight_decay=1, mask=decay_mask)),
-        "dropout": jdl.learner(dropped, adam),
+        "dropout": jdl.learner(
+            jdl.classification(jdl.from_linen(network.clone(dropout=0.8))), adam
+        ),
         "label smoothing": jdl.learner(jdl.label_smoothing(task, 0.1), adam),
         "mixup": jdl.learner(jdl.mixup(task, 0.3), adam),
         "early stopping": jdl.keep_best(jdl.learner(task, adam), valid, every=20),
@@ -74,47 +69,26 @@ def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     few = {name: value[: config.examples] for name, value in data.train.items()}
-    few["y"] = mislabelled(few["y"], config.wrong, classes=10, seed=config.split)
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
+    compared = list(dict.fromkeys(("none", *config.methods)))
+    every = jdl.sweep(choice.__getitem__, {"method": compared}, config.seeds)
+
+    def scores(result: jdl.Result) -> dict[str, dict[str, Any]]:
+        rows = every.by("method", jdl.evaluate(result, data.test()))
+        for method, row in rows.items():
+            row["zeros"] = zeros(result.train.params[f"method={method}"], axes=1)
+        return rows
+
     return jdl.Experiment(
         name="regularisation",
-        learner=jdl.sweep(choice.__getitem__, {"method": compared(config)}, config.seeds),
-        data=data._replace(train=few),
+        learner=every,
+        data=data._replace(train=mislabelled(few, config.wrong, classes=10, seed=config.split)),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: pictures(scores(result, config)),
-        remark=lambda result: jdl.table(scores(result, config), "method"),
+        pictures=lambda result: {"methods": draw.spreads(scores(result), compared="none")},
+        remark=lambda result: jdl.table(scores(result), "method"),
     )
-
-
-def compared(config: Config) -> list[str]:
-    """The methods in the order of the learner's members."""
-    return list(dict.fromkeys(("none", *config.methods)))
-
-
-def scores(result: jdl.Result, config: Config) -> dict[str, dict[str, np.ndarray]]:
-    """Test accuracy, test loss and share of weights that are zero, [seeds] for each method."""
-    counts = jdl.evaluate(result, jdl.data.load("digits", seed=config.split).test())
-    found = {}
-    for row, method in enumerate(compared(config)):
-        members = slice(row * config.seeds, (row + 1) * config.seeds)
-        leaves = tree.flatten(result.train.params[f"method={method}"]).items()
-        kernels = [w.reshape(config.seeds, -1) for path, w in leaves if path.endswith("kernel")]
-        found[method] = {name: np.array(counts[name][members]) for name in ("accuracy", "loss")}
-        found[method]["zeros"] = (np.concatenate(kernels, 1) == 0).mean(1)
-    return found
-
-
-def pictures(found: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Accuracy and loss of every seed, by method; the band is the net without regularisation."""
-    panels = [
-        draw.spread(
-            {method: row[name] for method, row in found.items()}, f"Test {name}", compared="none"
-        )
-        for name in ("accuracy", "loss")
-    ]
-    return {"methods": draw.figure(*panels)}
 
 
 if __name__ == "__main__":

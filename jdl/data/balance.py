@@ -25,12 +25,15 @@ def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
     return (counts.sum() / (len(counts) * counts)).astype(np.float32)
 
 
-def oversample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
+def oversample(
+    data: Mapping[str, Any], seed: int = 0, *, mark: str | None = None
+) -> tuple[Arrays, Report]:
     """Repeat examples of the smaller classes until each is as large as the largest.
 
     All examples stay, in their order, and the repeated ones, drawn with that seed, follow. Each
     is repeated as often as the others of its class, to within one. Split before, never after: a
-    copy in the test part is a leak.
+    copy in the test part is a leak. `mark` is the name of an array to add, float32 [n]: 1 for
+    what was there before, 0 for its copies.
 
     >>> data, report = oversample({"x": np.ones((4, 1), np.float32), "y": np.array([0, 0, 0, 1])})
     >>> print(report)
@@ -44,7 +47,10 @@ def oversample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
         whole, rest = divmod(int(counts.max()), len(rows))
         return np.concatenate([np.tile(rows, whole), draw.permutation(rows)[:rest]])
 
-    return _resampled(data, "oversampled", drawn, seed)
+    made, report = _resampled(data, "oversampled", drawn, seed)
+    if mark is not None:
+        made[mark] = (np.arange(len(made["y"])) < len(data["y"])).astype(np.float32)
+    return made, report
 
 
 def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:

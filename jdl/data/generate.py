@@ -112,18 +112,19 @@ def modes_found(
     return int(((distance < 4 * width).mean(0) >= least).sum())
 
 
-def mislabelled(labels: np.ndarray, share: float, classes: int, seed: int = 0) -> np.ndarray:
-    """Labels [n] of which about that share is replaced by classes drawn at random.
+def mislabelled(data: Arrays, share: float, classes: int, seed: int = 0) -> Arrays:
+    """The same data with about that share of the labels y [n] replaced by classes drawn at random.
 
     A class may be drawn again: about `share` * (1 - 1 / `classes`) of the labels are wrong.
 
-    >>> int((mislabelled(np.zeros(1000, np.int32), 0.2, classes=10) != 0).sum()) in range(150, 210)
+    >>> zeros = {"y": np.zeros(1000, np.int32)}
+    >>> int((mislabelled(zeros, 0.2, classes=10)["y"] != 0).sum()) in range(150, 210)
     True
     """
     within("share", share, 0, 1)
-    draw = np.random.default_rng(seed)
-    drawn = draw.integers(0, classes, len(labels), dtype=np.int32)
-    return np.where(draw.random(len(labels)) < share, drawn, labels)
+    draw, y = np.random.default_rng(seed), data["y"]
+    drawn = draw.integers(0, classes, len(y), dtype=np.int32)
+    return {**data, "y": np.where(draw.random(len(y)) < share, drawn, y)}
 
 
 def blobs(

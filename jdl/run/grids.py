@@ -197,11 +197,27 @@ def attention(weights: Any, tokens: Sequence[Any], title: str = "") -> "Figure":
     Two maps stand in a row; spaces and ends of lines get signs of their own.
     """
     names = [{"\n": "↵", " ": "·"}.get(str(token), str(token)) for token in tokens]
-    heads = [
-        matrix(head, f"Head {number}", "looks at", "from", rows=names, columns=names, top=1)
-        for number, head in enumerate(weights, start=1)
-    ]
-    return figure(*heads, columns=min(2, len(heads)), title=title)
+    heads = {f"Head {number}": head for number, head in enumerate(weights, start=1)}
+    return matrices(heads, "looks at", "from", names=names, top=1, columns=2, title=title)
+
+
+def matrices(
+    values: Mapping[str, Any], xlabel: str = "", ylabel: str = "", *, names: Sequence[Any] = (),
+    top: float | None = None, power: float = 1.0, columns: int | None = None, title: str = "",
+) -> "Figure":  # fmt: skip
+    """Square matrices by name, side by side; `names` are those of their rows and columns.
+
+    Of several, (..., n, n), such as those of members, the mean is drawn.
+    """
+    means = {name: np.mean(one, tuple(range(np.ndim(one) - 2))) for name, one in values.items()}
+    panels = [
+        matrix(
+            one, name, xlabel, ylabel,
+            rows=names or range(len(one)), columns=names or range(len(one)), top=top, power=power,
+        )
+        for name, one in means.items()
+    ]  # fmt: skip
+    return figure(*panels, columns=columns, title=title)
 
 
 def square(low: float, high: float, side: int = 81) -> np.ndarray:

@@ -305,3 +305,13 @@ def spread(
         describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw, 5.0, 0.8 + 0.36 * len(values))
+
+
+def spreads(rows: Mapping[str, Mapping[str, Any]], compared: str | None = None) -> "Figure":
+    """The numbers of a `jdl.table` as a picture: a `spread` of the rows for each column."""
+    columns = next(iter(rows.values()))
+    panels = [
+        spread({name: row[column] for name, row in rows.items()}, column, compared=compared)
+        for column in columns
+    ]
+    return figure(*panels)

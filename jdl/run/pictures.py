@@ -14,6 +14,7 @@ from jdl.run.grids import (
     image,
     judged,
     kernels,
+    matrices,
     matrix,
     mosaic,
     responses,
@@ -38,6 +39,7 @@ from jdl.run.panels import (
     series,
     spans,
     spread,
+    spreads,
     words,
 )
 
@@ -60,6 +62,7 @@ __all__ = [
     "levels",
     "lines",
     "logged",
+    "matrices",
     "matrix",
     "mistakes",
     "mosaic",
@@ -70,6 +73,7 @@ __all__ = [
     "series",
     "spans",
     "spread",
+    "spreads",
     "square",
     "surface",
     "taken_for",
