@@ -31,12 +31,11 @@ Method = Literal["none", "plain L1", "proximal L1", "L2", "decoupled decay", "dr
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One network on few digits with wrong labels among them, regularised in eight ways."""
+    """Few digits, the share `wrong` of which is labelled at random, and eight regularisations."""
 
     split: int = 0
     examples: int = 300
     wrong: float = 0.2
-    """Share of them whose label is replaced by one drawn at random."""
     hidden: int = 128
     seeds: int = 5
     steps: int = 1_500

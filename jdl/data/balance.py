@@ -94,6 +94,17 @@ def thinned(
     return {name: value[rows] for name, value in arrays.items()}, report
 
 
+def first_of_each(data: Mapping[str, Any], each: int) -> Arrays:
+    """The first `each` examples of every class, class by class: for learning from few labels.
+
+    >>> first_of_each({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
+    [1.0, 3.0, 0.0, 2.0]
+    """
+    arrays, counts = _labelled(data)
+    rows = [np.flatnonzero(arrays["y"] == label)[:each] for label in range(len(counts))]
+    return {name: value[np.concatenate(rows)] for name, value in arrays.items()}
+
+
 def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -> Any:
     arrays, counts = _labelled(data)
     labels = arrays["y"]

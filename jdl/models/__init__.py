@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.densenet import DenseNet
-    from jdl.models.features import layer_outputs
+    from jdl.models.features import Headed, encoder_of, layer_outputs
     from jdl.models.gan import (
         ConvDiscriminator,
         ConvGenerator,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jdl.models.googlenet import GoogLeNet
     from jdl.models.mlp import MLP
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
-    from jdl.models.recurrent import RNN
+    from jdl.models.recurrent import RNN, TokenLSTM
     from jdl.models.resnet import ResNet
     from jdl.models.sampling import generate
     from jdl.models.series import CNN1D
@@ -43,6 +43,7 @@ _HOME = {
     "DenseNet": "densenet",
     "Encoder": "transformer",
     "GoogLeNet": "googlenet",
+    "Headed": "features",
     "MLP": "mlp",
     "MatrixFactorization": "recommender",
     "NaryTreeLSTM": "tree",
@@ -50,11 +51,13 @@ _HOME = {
     "RNN": "recurrent",
     "ResNet": "resnet",
     "RvNN": "tree",
+    "TokenLSTM": "recurrent",
     "VGG": "vgg",
     "VariationalAutoencoder": "autoencoder",
     "ViT": "transformer",
     "WaveNet": "wavenet",
     "attention_weights": "transformer",
+    "encoder_of": "features",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
@@ -80,15 +83,18 @@ __all__ = [
     "DenseNet",
     "Encoder",
     "GoogLeNet",
+    "Headed",
     "MatrixFactorization",
     "NaryTreeLSTM",
     "NeuralCollaborativeFiltering",
     "ResNet",
     "RvNN",
+    "TokenLSTM",
     "VariationalAutoencoder",
     "ViT",
     "WaveNet",
     "attention_weights",
+    "encoder_of",
     "from_functions",
     "from_linen",
     "from_nnx",

@@ -1,12 +1,56 @@
-"""What the layers inside a network make of its inputs."""
+"""Encoders: what networks, or layers inside them, make of inputs; heads that are thrown away."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from jdl.core.check import error, nearest
+from jdl.models.mlp import MLP
+
+
+class Headed(nn.Module):
+    """An encoder, ReLU, and a dense network of its own behind it, for a task that trains both.
+
+    Inputs are the encoder's, whose outputs (batch, n) become (batch, *shape). The parameters are
+    `encoder` and `head`: after training the encoder's serve alone, as in Chen et al. (2020).
+
+    >>> import jax.numpy as jnp
+    >>> module, x = Headed(MLP((), 8), (4,)), jnp.ones((2, 6))
+    >>> sorted(jax.eval_shape(module.init, jax.random.key(0), x)["params"])
+    ['encoder', 'head']
+    """
+
+    encoder: nn.Module
+    shape: Sequence[int]
+    hidden: Sequence[int] = (128,)
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """What the head makes of the encoder's features."""
+        features = nn.relu(self.encoder(inputs))
+        head = MLP(self.hidden, outputs=math.prod(self.shape), name="head")
+        return head(features).reshape(len(inputs), *self.shape)
+
+
+def encoder_of(module: nn.Module, params: Any, size: int = 2_000) -> Callable[[Any], np.ndarray]:
+    """A trained module as a function of any number of inputs (n, ...), `size` of them at a time.
+
+    >>> module = MLP((), 3)
+    >>> params = module.init(jax.random.key(0), np.ones((1, 2)))["params"]
+    >>> encoder_of(module, params, size=2)(np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    """
+    part = jax.jit(lambda inputs: module.apply({"params": params}, inputs))
+
+    def encode(inputs: Any) -> np.ndarray:
+        starts = range(0, len(inputs), size)
+        return np.concatenate([part(inputs[start : start + size]) for start in starts])
+
+    return encode
 
 
 def layer_outputs(

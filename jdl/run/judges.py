@@ -1,6 +1,6 @@
 """Networks trained to judge others: of generated images, and of features learned without labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,29 +87,35 @@ def _features(network: CNN, result: Result, images: np.ndarray) -> np.ndarray:
 
 
 def linear_probe(
-    known: Mapping[str, Any], judged: Mapping[str, Any], *, penalty: float = 3e-3,
+    known: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    encode: Callable[[Any], Any] = np.asarray,
+    *,
+    penalty: float = 3e-3,
     learning_rate: float = 1e-2, epochs: int = 400,
 ) -> float:  # fmt: skip
     """The accuracy on `judged` of a linear classifier that is trained on `known`.
 
-    Both hold features `x` (n, features), which are standardised by those of `known`, and labels
-    `y`: it says how much of the classes lies open in the features of a frozen encoder (Alain &
-    Bengio 2017). Every step sees all of `known`; a squared penalty keeps the weights small.
+    Both hold inputs `x` and labels `y`; `encode` makes features (n, features) of inputs, which are
+    standardised by those of `known`. It says how much of the classes lies open in the features of
+    a frozen encoder (Alain & Bengio 2017). Every step sees all of `known`; a squared penalty keeps
+    the weights small.
 
     >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [0.9, 0.2]], np.float32)
     >>> some = {"x": x, "y": np.array([0, 1, 0, 1])}
     >>> linear_probe(some, some, epochs=50)
     1.0
     """
-    statistics = scale.standardise.fit(known["x"])
+    features, others = encode(known["x"]), encode(judged["x"])
+    statistics = scale.standardise.fit(features)
     classes = int(np.max(known["y"])) + 1
     task = classification(from_linen(MLP((), outputs=classes)))
     fitted = fit(
         learner(l2(task, penalty), optax.adam(learning_rate)),
-        {**known, "x": scale.standardise.apply(statistics, known["x"])},
+        {"x": scale.standardise.apply(statistics, features), "y": known["y"]},
         batch_size=len(known["y"]),
         epochs=epochs,
         options=Options(bar=False, dispatch="loop"),
     )
-    others = {**judged, "x": scale.standardise.apply(statistics, judged["x"])}
-    return evaluate(fitted, others, batch_size=2_000)["accuracy"]
+    test = {"x": scale.standardise.apply(statistics, others), "y": judged["y"]}
+    return evaluate(fitted, test, batch_size=2_000)["accuracy"]

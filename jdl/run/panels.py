@@ -195,19 +195,18 @@ def bars(
 
 
 def histogram(
-    values: Any,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-    *,
-    name: str = "_",
-    bins: int = 60,
-    **axes: Any,
-) -> Panel:
-    """How often numbers occur, as a density."""
+    values: Any, title: str = "", xlabel: str = "", ylabel: str = "density", *,
+    normal: float | None = None, bins: int = 60, **axes: Any,
+) -> Panel:  # fmt: skip
+    """How often numbers occur, beside a `normal` distribution of that width around zero."""
 
     def draw(axis: "Axes") -> None:
-        axis.hist(np.ravel(values), bins=bins, density=True, color=COLOURS[5], label=name)
+        axis.hist(np.ravel(values), bins=bins, density=True, color=COLOURS[5], label="_")
+        if normal is not None:
+            at = np.linspace(-4, 4, 201)
+            height = np.exp(-(at**2) / 2) / (normal * np.sqrt(2 * np.pi))
+            name = f"normal, width {normal:g}"
+            axis.plot(at * normal, height, color="0.2", label=name)
         describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
@@ -240,6 +239,20 @@ def dots(
         describe(axis, title, xlabel, ylabel, axes)
 
     return Panel(draw)
+
+
+def embedding(features: Any, classes: Any, title: str = "") -> Panel:
+    """Features (n, k), brought to length 1, on their two main axes, coloured by class (n,)."""
+    unit = np.asarray(features) / np.linalg.norm(features, axis=-1, keepdims=True)
+    centred = unit - unit.mean(0)[None]
+    places = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    names = ("first main axis", "second main axis")
+    return dots(places, title, *names, classes=classes, xticks=[], yticks=[])
+
+
+def embeddings(encoders: Mapping[str, Callable[[Any], Any]], x: Any, y: Any) -> "Figure":
+    """What several encoders make of the same inputs with classes y (n,), side by side."""
+    return figure(*(embedding(encode(x), y, name) for name, encode in encoders.items()))
 
 
 def plane(limit: float) -> Panel:
