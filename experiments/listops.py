@@ -14,6 +14,7 @@ of them; of the deeper ones that are measured, practically none.
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,6 @@ from jdl import models
 from jdl import pictures as draw
 from jdl.core.check import fields_within
 from jdl.data import listops
-
 
 TREES = {"childsum": models.ChildSumTreeLSTM, "nary": models.NaryTreeLSTM, "rvnn": models.RvNN}
 
@@ -54,10 +54,11 @@ class Config:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    depth = (1, config.depth)
-    data = drawn(config, {"train": (config.expressions, depth, 0), "valid": (2_000, depth, 1)})
-    if config.model == "lstm":
-        network = jdl.models.TokenLSTM(listops.CLOSE + 1, config.features)
+    flat, depth = config.model == "lstm", (1, config.depth)
+    samples = functools.partial(listops.samples, arity=(2, config.arity), flat=flat)
+    data = samples({"train": (config.expressions, depth, 0), "valid": (2_000, depth, 1)})
+    if flat:
+        network = models.TokenLSTM(listops.CLOSE + 1, config.features)
         task = jdl.classification(jdl.from_linen(network), inputs=dict)
     else:
         network = TREES[config.model](config.features, 10, listops.CLOSE, embedding=16, at="roots")
@@ -65,6 +66,13 @@ def experiment(config: Config) -> jdl.Experiment:
     steps, rows = config.steps, len(data["train"]["y"])
     rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, steps // 20, steps)
     batch_size = max(1, round(config.batch_size * rows / config.expressions))
+
+    def accuracies(result: jdl.Result) -> np.ndarray:
+        """On fresh expressions of depth 1, 2, ..., two levels deeper than trained."""
+        groups = {d: (config.fresh, (d, d), 100 + d) for d in range(1, config.depth + 3)}
+        size, parts = 64 if flat else 4, samples(groups).values()
+        return np.array([jdl.evaluate(result, part, batch_size=size)["accuracy"] for part in parts])
+
     return jdl.Experiment(
         name="listops",
         learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
@@ -72,24 +80,12 @@ def experiment(config: Config) -> jdl.Experiment:
         valid=data["valid"],
         batch_size=batch_size,
         epochs=steps * batch_size / rows,
-        pictures=lambda result: pictures(accuracies(result, config), config),
-        remark=lambda result: remark(accuracies(result, config), config),
+        pictures=lambda result: pictures(accuracies(result), config),
+        remark=lambda result: remark(accuracies(result), config.depth, config.fresh),
     )
 
 
-def drawn(config: Config, groups: dict[Any, tuple[int, tuple[int, int], int]]) -> dict[Any, Any]:
-    return listops.samples(groups, arity=(2, config.arity), flat=config.model == "lstm")
-
-
-def accuracies(result: jdl.Result, config: Config) -> np.ndarray:
-    """The accuracy on fresh expressions of depth 1, 2, ..., two levels deeper than trained."""
-    groups = {d: (config.fresh, (d, d), 100 + d) for d in range(1, config.depth + 3)}
-    parts, size = drawn(config, groups).values(), 64 if config.model == "lstm" else 4
-    return np.array([jdl.evaluate(result, part, batch_size=size)["accuracy"] for part in parts])
-
-
-def remark(found: np.ndarray, config: Config) -> str:
-    depth, n = config.depth, config.fresh
+def remark(found: np.ndarray, depth: int, n: int) -> str:
     line = f"fresh expressions, depth 1 to {depth} as trained: {found[:depth].mean():.4f} "
     line += f"(n {depth * n}); two levels deeper: {found[-1]:.4f} (n {n}); by depth: "
     return line + ", ".join(f"{value:.3f}" for value in found)

@@ -70,7 +70,7 @@ def experiment(config: Config) -> jdl.Experiment:
     few = {name: value[: config.examples] for name, value in data.train.items()}
     choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
     compared = list(dict.fromkeys(("none", *config.methods)))
-    every = jdl.sweep(choice.__getitem__, {"method": compared}, config.seeds)
+    every = jdl.sweep(lambda method: choice[method], {"method": compared}, config.seeds)
 
     def scores(result: jdl.Result) -> dict[str, dict[str, Any]]:
         rows = every.by("method", jdl.evaluate(result, data.test()))
