@@ -80,7 +80,7 @@ def pictures(result: jdl.Result, x: Any, conv: bool, spoil: Any) -> dict[str, An
     kernel = result.train.params[part][layer]["kernel"]
     return {
         "reconstructions": draw.figure(draw.mosaic(rows, "Images and their reconstructions")),
-        "filters": draw.figure(draw.kernels(kernel, x.shape[1:], f"The {part}'s {layer}")),
+        "filters": draw.figure(draw.kernels(kernel, x.shape[1:], f"Weights of {part}/{layer}")),
     }
 
 

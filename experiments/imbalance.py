@@ -75,7 +75,7 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=64,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"confusion": draw.matrices(confusions(result), "said", "true")},
+        pictures=lambda result: {"taken for": draw.matrices(confusions(result), "said", "true")},
         remark=lambda result: remark(confusions(result), list(config.rare)),
     )
 

@@ -14,24 +14,21 @@ of them; of the deeper ones that are measured, practically none.
 """
 
 import dataclasses
-import functools
 from typing import Any, Literal
 
 import numpy as np
 import optax
 
 import jdl
-from jdl import models
 from jdl import pictures as draw
 from jdl.core.check import fields_within
 from jdl.data import listops
-
-TREES = {"childsum": models.ChildSumTreeLSTM, "nary": models.NaryTreeLSTM, "rvnn": models.RvNN}
+from jdl.models.tree import NETWORKS
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """ListOps, by a tree network or a flat LSTM."""
+    """Lists of 2 to `arity` arguments; the network is measured on `fresh` ones of each depth."""
 
     model: Literal["childsum", "nary", "rvnn", "lstm"] = "childsum"
     features: int = 128
@@ -40,35 +37,30 @@ class Config:
     depth: int = 3
     """Deepest expression in training; two levels more are measured."""
     arity: int = 4
-    """Most arguments of a list; the fewest are two."""
     batch_size: int = 128
-    """Expressions in a step, on average."""
     learning_rate: float = 1e-2
     steps: int = 20_000
     fresh: int = 1_000
-    """Expressions of each depth that the trained network is measured on."""
 
     def __post_init__(self):
-        fields_within(self, features=1, expressions=1, depth=1, steps=1, fresh=1, arity=2)
-        fields_within(self, learning_rate=0)
+        fields_within(self, features=1, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     flat, depth = config.model == "lstm", (1, config.depth)
-    samples = functools.partial(listops.samples, arity=(2, config.arity), flat=flat)
+    samples = lambda groups: listops.samples(groups, arity=(2, config.arity), flat=flat)
     data = samples({"train": (config.expressions, depth, 0), "valid": (2_000, depth, 1)})
     if flat:
-        network = models.TokenLSTM(listops.CLOSE + 1, config.features)
+        network = jdl.models.TokenLSTM(listops.CLOSE + 1, config.features)
         task = jdl.classification(jdl.from_linen(network), inputs=dict)
     else:
-        network = TREES[config.model](config.features, 10, listops.CLOSE, embedding=16, at="roots")
+        network = NETWORKS[config.model](config.features, 10, listops.CLOSE, 16, at="roots")
         task = jdl.tasks.tree_classification(jdl.from_linen(network))
     steps, rows = config.steps, len(data["train"]["y"])
     rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, steps // 20, steps)
     batch_size = max(1, round(config.batch_size * rows / config.expressions))
 
     def accuracies(result: jdl.Result) -> np.ndarray:
-        """On fresh expressions of depth 1, 2, ..., two levels deeper than trained."""
         groups = {d: (config.fresh, (d, d), 100 + d) for d in range(1, config.depth + 3)}
         size, parts = 64 if flat else 4, samples(groups).values()
         return np.array([jdl.evaluate(result, part, batch_size=size)["accuracy"] for part in parts])
@@ -94,9 +86,8 @@ def remark(found: np.ndarray, depth: int, n: int) -> str:
 def pictures(found: np.ndarray, config: Config) -> dict[str, Any]:
     curve = {config.model: (range(1, len(found) + 1), 100 * found)}
     accuracy = draw.lines(curve, "ListOps", "depth", "accuracy, %", written="{:.1f}", ylim=(0, 110))
-    seen = draw.spans({"depths trained on": (0.5, config.depth + 0.5)})
-    whole = draw.overlay(accuracy, seen, draw.levels({"guessing": 10}))
-    return {"accuracy over depth": draw.figure(whole)}
+    bounds = draw.spans({"trained on": (0.5, config.depth + 0.5)}), draw.levels({"guessing": 10})
+    return {"accuracy over depth": draw.figure(draw.overlay(accuracy, *bounds))}
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def taken_for(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> 
     return confusion(counts, names)
 
 
-def judged(images: Any, judge: Callable[[Any], Any], title: str = "") -> "Figure":
+def judged(images: Any, judge: Callable[[Any], Any], title: str = "A hundred of them") -> "Figure":
     """A hundred generated images, and the share of each class that a `jdl.judge` sees in them.
 
     `images` (n, height, width, 1), at least a hundred, pixels from 0 to 1; `judge(images)` is a

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASHES = ("--", ":", "-.", "-")
+FEW = 12
+"""Points of a curve up to which each is marked."""
 MANY = 2_000
 """Points from which on their density is drawn in their place."""
 
@@ -50,7 +52,7 @@ def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figu
     for axis, panel in zip(axes, panels, strict=False):
         panel.draw(axis)
         if axis.get_legend_handles_labels()[1]:
-            axis.legend()
+            axis.legend(frameon=True, framealpha=0.85, edgecolor="none")
     for axis in axes[len(panels) :]:
         axis.remove()
     if title:
@@ -108,7 +110,8 @@ def lines(
         for name, (x, y) in curves.items():
             many = np.asarray(y, float).reshape(len(x), -1)
             width = 1.8 if many.shape[1] == 1 else 1.0
-            first = axis.plot(x, many[:, 0], "o-" if written else "-", lw=width, label=name)[0]
+            marked = "o-" if written or len(many) <= FEW else "-"
+            first = axis.plot(x, many[:, 0], marked, ms=4, lw=width, label=name)[0]
             axis.plot(x, many[:, 1:], color=first.get_color(), lw=width)
             for place, value in zip(x, many[:, 0] if written else (), strict=False):
                 text = written.format(value)
@@ -139,6 +142,7 @@ def history(
     """A number of a run's log over the steps, in training and in validation."""
     rows = list(rows)
     curves = {split: logged(rows, name, split=split) for split in ("train", "valid")}
+    curves = {split: (x, y) for split, (x, y) in curves.items() if len(x)}
     return lines(curves, title, "step", ylabel, **axes)
 
 
@@ -233,7 +237,7 @@ def dots(
         if classes is not None:
             top = int(np.max(classes))
             colour = {"c": classes, "cmap": "tab10", "vmin": -0.5, "vmax": max(top, 9) + 0.5}
-        drawn = axis.scatter(*np.transpose(points), s=7, label=name, **colour)
+        drawn = axis.scatter(*np.transpose(points), s=5, label=name, **colour)
         if classes is not None:
             axis.figure.colorbar(drawn, ax=axis, label="class", ticks=range(top + 1))
         describe(axis, title, xlabel, ylabel, axes)
@@ -259,7 +263,12 @@ def plane(limit: float) -> Panel:
     """Square axes from -limit to limit without ticks, for points in a plane."""
     span = (-limit, limit)
     frame: dict[str, Any] = {"xlim": span, "ylim": span, "xticks": [], "yticks": []}
-    return Panel(lambda axis: axis.set(**frame, aspect="equal"), 2.6, 2.7)
+
+    def draw(axis: "Axes") -> None:
+        axis.spines[:].set_visible(False)
+        axis.set(**frame, aspect="equal")
+
+    return Panel(draw, 2.6, 2.7)
 
 
 def against(

@@ -25,6 +25,7 @@ _STYLE = {
     "axes.edgecolor": "#666666",
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "legend.fontsize": 9,

@@ -30,7 +30,7 @@ def test_imbalance(run):
     result = jdl.load(folder)
     module = from_file(BY_NAME["imbalance"])
     config = module.Config(seeds=1, epochs=1, strategies=("class weights",))
-    assert set(module.experiment(config).pictures(result)) == {"confusion"}
+    assert set(module.experiment(config).pictures(result)) == {"taken for"}
 
 
 def test_rare_classes_are_rare_and_the_copies_marked():
