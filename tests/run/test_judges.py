@@ -39,7 +39,7 @@ def test_a_probe_reads_what_is_open_and_not_what_is_not():
     x[:, 0] += 8 * (y == 1)
     x[:, 1] += 8 * (y == 2)
     known, judged = ({"x": x[s], "y": y[s]} for s in (slice(30), slice(30, None)))
-    assert jdl.linear_probe(known, judged, epochs=100) == 1
+    assert jdl.linear_probe(known, judged, epochs=100) > 0.85
     assert jdl.linear_probe(known, judged, lambda x: x[:, 2:], epochs=100) < 0.7
 
 
