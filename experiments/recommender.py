@@ -44,8 +44,8 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     data = ratings.read(config.ratings) if config.ratings else ratings.generate(config.n)
-    names = ("users", "items", "mean")
-    sizes = {name: data.info[name] for name in names} | {"factors": config.factors}
+    sizes: dict[str, Any] = {name: data.info[name] for name in ("users", "items", "mean")}
+    sizes["factors"] = config.factors
     network = jdl.models.MatrixFactorization(**sizes)
     if config.model == "ncf":
         network = jdl.models.NeuralCollaborativeFiltering(embedding=config.embedding, **sizes)
