@@ -24,12 +24,8 @@ from jdl.run.grids import (
 )
 from jdl.run.panels import (
     Panel,
-    against,
     band,
     bars,
-    dots,
-    embedding,
-    embeddings,
     figure,
     histogram,
     history,
@@ -37,13 +33,11 @@ from jdl.run.panels import (
     lines,
     logged,
     overlay,
-    plane,
     series,
     spans,
-    spread,
-    spreads,
     words,
 )
+from jdl.run.points import against, dots, embedding, embeddings, plane, spread, spreads
 
 __all__ = [
     "Panel",
