@@ -15,7 +15,9 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.generate import parts
 from jdl.data.sequences import ADDING_BASELINE, adding
 
 
@@ -33,15 +35,12 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        within("time", self.time, 2)
-        within("units", self.units, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("steps", self.steps, 1)
-        within("batch_size", self.batch_size, 1)
+        fields_within(self, time=2, units=1, learning_rate=0, steps=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    train, valid = (adding(n, config.time, seed) for seed, n in enumerate((20_000, 1_000)))
+    sizes = (20_000, 1_000, 2_000)
+    data = parts(lambda n, seed: adding(n, config.time, seed), sizes, "adding")
     network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell, memory=config.time)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, 0.02)
     learner = jdl.learner(
@@ -51,43 +50,32 @@ def experiment(config: Config) -> jdl.Experiment:
     return jdl.Experiment(
         name=f"adding_problem_{config.cell}",
         learner=learner,
-        data=jdl.Data(train, valid, lambda: test(config), {"name": "adding"}),
+        data=data,
         batch_size=config.batch_size,
-        epochs=config.steps * config.batch_size / len(train["x"]),
+        epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: pictures(result, config),
-        remark=lambda result: remark(result, config),
+        pictures=lambda result: pictures(result, data.test(), config),
+        remark=lambda result: remark(result, data.test(), config.cell),
     )
 
 
-def test(config: Config) -> dict[str, np.ndarray]:
-    return adding(2_000, config.time, seed=2)
+def remark(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:
+    loss, one = jdl.evaluate(result, test)["loss"], ((test["y"] - 1) ** 2).mean()
+    return f"{cell}: MSE {loss:.5f} (always answering 1: {one:.5f})"
 
 
-def remark(result: jdl.Result, config: Config) -> str:
-    data = test(config)
-    loss, one = jdl.evaluate(result, data)["loss"], ((data["y"] - 1) ** 2).mean()
-    return f"{config.cell}: MSE {loss:.5f} (always answering 1: {one:.5f})"
-
-
-def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
+def pictures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
     """The validation error over time, and answers against the truth."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    rows = [row for row in result.history if row["split"] == "valid"]
-    left.semilogy([row["step"] for row in rows], [row["loss"] for row in rows], label=config.cell)
-    left.axhline(ADDING_BASELINE, color="0.5", linestyle="--", label="always answering 1")
-    left.set(xlabel="step", ylabel="mean squared error", title="Validation error")
-    left.set_ylim(1e-5, 0.5)
-    left.legend(frameon=False, loc="lower left")
-    data = {name: value[:500] for name, value in test(config).items()}
-    right.scatter(data["y"], jdl.predict(result, data), s=6)
-    right.plot([0, 2], [0, 2], color="0.5", linestyle="--")
-    right.set(xlabel="true sum", ylabel="answer", aspect="equal", xlim=(0, 2), ylim=(-0.1, 2.1))
-    right.set_title(f"Two of {config.time} numbers, added")
-    return {"adding": figure}
+    data = {name: value[:500] for name, value in test.items()}
+    loss = draw.logged(result.history, "loss", split="valid")
+    error = draw.lines(
+        {config.cell: loss}, "Validation error", "step", "squared error", yscale="log"
+    )
+    one = draw.levels({"always answering 1": ADDING_BASELINE})
+    title = f"Two of {config.time} numbers, added"
+    said = jdl.predict(result, data)[:, 0]
+    answers = draw.against(data["y"][:, 0], said, title, "true sum", "answer")
+    return {"adding": draw.figure(draw.overlay(error, one), answers)}
 
 
 if __name__ == "__main__":

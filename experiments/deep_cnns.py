@@ -10,18 +10,16 @@ expect    test accuracy on the digits, over the splits 0 to 2 with seeds 0 to 2:
 """
 
 import dataclasses
-import os
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jdl
 from jdl import models
+from jdl import pictures as draw
 from jdl.core import tree
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 NETWORKS = {
     "alexnet": lambda: models.AlexNet(
@@ -55,16 +53,14 @@ class Config:
     """Of Adam at the start; it falls to zero along a cosine."""
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
-        within("batch_size", self.batch_size, 1)
-        within("epochs", self.epochs, 1)
+        fields_within(self, learning_rate=0, batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
-    data = jdl.data.load("mnist" if folder else "digits", dir=folder, seed=config.split)
-    epochs = config.epochs or (3 if folder else 30)
-    steps = epochs * len(data.train["x"]) // config.batch_size + 1
+    data = jdl.data.mnist_or_digits(config.data_dir, config.split)
+    mnist = data.info["name"] == "mnist"
+    epochs = config.epochs or (3 if mnist else 30)
+    steps = data.steps(epochs, config.batch_size) + 1
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     task = jdl.classification(jdl.from_linen(NETWORKS[config.model]()))
     return jdl.Experiment(
@@ -73,39 +69,16 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: {"filters": filters(result, data.valid["x"])},
+        pictures=lambda result: pictures(result, data.valid["x"][:3]),
         remark=lambda result: f"{config.model}: {tree.count(result.train.params):,} parameters",
     )
 
 
-def filters(result: jdl.Result, images: np.ndarray) -> Any:
+def pictures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
     """The filters of the first convolution, and where they respond in three digits."""
-    from matplotlib.figure import Figure
-
     leaves = tree.flatten(result.train.params).values()
-    kernel = np.asarray(next(w for w in leaves if w.ndim == 4 and w.shape[2] == images.shape[-1]))
-    chosen, shown = jnp.asarray(images[:3]), min(12, kernel.shape[-1])
-    maps = jax.lax.conv_general_dilated(
-        chosen, jnp.asarray(kernel), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    figure = Figure(figsize=(0.85 * (shown + 1), 4.0), layout="constrained")
-    axes = figure.subplots(4, shown + 1)
-    for axis in axes.ravel():
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for column in range(shown):
-        weights, responses = kernel[:, :, 0, column], np.asarray(maps[..., column])
-        axes[0, column + 1].imshow(
-            weights, "RdBu_r", vmin=-abs(kernel).max(), vmax=abs(kernel).max()
-        )
-        for row, response in enumerate(responses, start=1):
-            limit = abs(responses).max()
-            axes[row, column + 1].imshow(response, "RdBu_r", vmin=-limit, vmax=limit)
-    for row, image in enumerate(chosen, start=1):
-        axes[row, 0].imshow(image[..., 0], "gray_r")
-    axes[0, 0].text(0.5, 0.5, "filters", ha="center", va="center", transform=axes[0, 0].transAxes)
-    figure.suptitle("First convolution: red responds to ink, blue is silenced by it", fontsize=11)
-    return figure
+    kernel = next(leaf for leaf in leaves if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1])
+    return {"filters": draw.responses(kernel, images)}
 
 
 if __name__ == "__main__":

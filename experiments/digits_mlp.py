@@ -12,7 +12,7 @@ import dataclasses
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,7 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        within("dropout", self.dropout, 0, 0.99)
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
+        fields_within(self, dropout=(0, 0.99), learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

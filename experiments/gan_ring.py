@@ -17,10 +17,12 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.generate import gaussians, modes_found, ring
 
 MODES = 8
-CENTRES = jdl.data.generate.ring(MODES)
+CENTRES = ring(MODES)
 WIDTH = 0.05
 
 
@@ -36,35 +38,20 @@ class Config:
     steps: int = 5_000
 
     def __post_init__(self):
-        within("members", self.members, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("steps", self.steps, 1)
-
-
-def ring(n: int, seed: int) -> np.ndarray:
-    """Points of the ring, as many from each Gaussian."""
-    return jdl.data.generate.gaussians(n, CENTRES, WIDTH, seed)["x"]
+        fields_within(self, members=1, learning_rate=0, steps=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     stable = config.recipe == "stable"
-    generator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=2))
-    discriminator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=1))
-    makes, judges = jdl.tasks.adversarial(
-        generator, discriminator, latent=16, r1=0.1 if stable else 0.0
-    )
+    networks = [jdl.from_linen(jdl.models.MLP((128, 128), outputs)) for outputs in (2, 1)]
+    makes, judges = jdl.tasks.adversarial(*networks, latent=16, r1=0.1 if stable else 0.0)
     b1, b2 = (0.5, 0.99) if stable else (0.9, 0.999)
     adam = optax.adam(config.learning_rate, b1, b2)
-    pair = jdl.game(
-        discriminator=jdl.Player(judges, adam),
-        generator=jdl.Player(makes, adam),
-    )
-    if stable:
-        pair = jdl.ema(pair, 0.995)
-    points, batch_size = ring(8_192, seed=0), 256
+    pair = jdl.game(discriminator=jdl.Player(judges, adam), generator=jdl.Player(makes, adam))
+    points, batch_size = gaussians(8_192, CENTRES, WIDTH, seed=0)["x"], 256
     return jdl.Experiment(
         name="gan_ring",
-        learner=jdl.ensemble(pair, config.members),
+        learner=jdl.ensemble(jdl.ema(pair, 0.995) if stable else pair, config.members),
         data={"x": points},
         batch_size=batch_size,
         epochs=config.steps * batch_size / len(points),
@@ -74,45 +61,26 @@ def experiment(config: Config) -> jdl.Experiment:
     )
 
 
-def samples(result: jdl.Result, n: int = 4_096) -> np.ndarray:
+def samples(result: jdl.Result, n: int) -> np.ndarray:
     """Inventions of every member, [members, n, 2]."""
     z = np.random.default_rng(1).normal(size=(n, 16)).astype(np.float32)
     return jdl.predict(result, {"z": z})
 
 
-def modes_found(points: np.ndarray) -> int:
-    """Gaussians that have at least 2 % of the points within four widths of their centre."""
-    distance = np.linalg.norm(points[:, None] - CENTRES[None], axis=-1)
-    return int(((distance < 4 * WIDTH).mean(0) >= 0.02).sum())
-
-
 def remark(result: jdl.Result) -> str:
-    found = [modes_found(points) for points in samples(result)]
+    found = [modes_found(points, CENTRES, WIDTH) for points in samples(result, 4_096)]
     return f"modes found by each member, of {MODES}: {found}"
 
 
 def pictures(result: jdl.Result) -> dict[str, Any]:
-    """Every member's points over the real ones."""
-    from matplotlib.figure import Figure
-
-    made, real = samples(result, 1_024)[:8], ring(1_024, seed=2)
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
-    axes = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
-    for axis in axes[len(made) :]:
-        axis.set_axis_off()
-    for index, axis in enumerate(axes[: len(made)]):
-        axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xticks=[], yticks=[])
-        axis.scatter(*real.T, s=2, color="0.8", label="real")
-        axis.scatter(*made[index].T, s=2, color="tab:blue", label="generated")
-        axis.set_title(f"member {index}: {modes_found(made[index])} of {MODES}", fontsize=10)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        markerscale=4,
-        frameon=False,
-    )
-    return {"samples": figure}
+    """The points of up to eight members over the real ones."""
+    real = draw.dots(gaussians(1_024, CENTRES, WIDTH, seed=2)["x"], faint=True)
+    panels = []
+    for index, made in enumerate(samples(result, 1_024)[:8]):
+        title = f"Member {index}: {modes_found(made, CENTRES, WIDTH)} of {MODES}"
+        panels.append(draw.overlay(draw.plane(1.6), real, draw.dots(made, title)))
+    title = "Generated points, and the real ones in grey"
+    return {"samples": draw.figure(*panels, columns=4, title=title)}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.baselines import most_frequent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +41,8 @@ class Config:
     """Seed of the split into training and validation part."""
 
     def __post_init__(self):
-        within("dropout", self.dropout, 0, 0.99)
-        within("noise", self.noise, 0)
-        within("members", self.members, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
+        fields_within(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
+        fields_within(self, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -54,57 +52,36 @@ def experiment(config: Config) -> jdl.Experiment:
     )
     task = jdl.tasks.sequence_classification(jdl.from_linen(network))
     task = jdl.augment(task, lambda key, x: x + config.noise * jax.random.normal(key, x.shape))
-    steps = config.epochs * len(data.train["x"]) // config.batch_size
+    steps = data.steps(config.epochs, config.batch_size)
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    learner = jdl.learner(task, optax.adam(rate))
     return jdl.Experiment(
         name=f"japanese_vowels_{config.cell}",
-        learner=jdl.ensemble(learner, config.members),
+        learner=jdl.ensemble(jdl.learner(task, optax.adam(rate)), config.members),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        pictures=lambda result: pictures(result, data),
-        remark=lambda result: remark(result, data),
+        pictures=lambda result: pictures(result, data.test()),
+        remark=lambda result: remark(result, data.test()),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data) -> str:
-    accuracy = np.array(jdl.evaluate(result, data.test())["accuracy"])
-    largest = np.bincount(data.test()["y"]).max() / len(data.test()["y"])
-    return (
-        f"test accuracy {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%} "
-        f"(n {len(accuracy)} seeds; always the commonest speaker: {largest:.1%})"
-    )
+def remark(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
+    accuracy = np.array(jdl.evaluate(result, test)["accuracy"])
+    found = f"test accuracy {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%}"
+    chance = f"always the commonest speaker: {most_frequent(test['y']):.1%}"
+    return f"{found} (n {len(accuracy)} seeds; {chance})"
 
 
-def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """One utterance of each speaker, and who was taken for whom."""
-    from matplotlib.figure import Figure
-
-    test = data.test()
-    taken = jdl.predict(result, test).argmax(-1)
-    counts = np.zeros((9, 9))
-    for member in taken:
-        np.add.at(counts, (test["y"], member), 1 / len(taken))
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
-    left, right = panels
-    left.suptitle("One utterance of each speaker: 12 channels over time")
-    for speaker, axis in enumerate(left.subplots(3, 3, sharex=True, sharey=True).ravel()):
-        first = np.flatnonzero(test["y"] == speaker)[0]
-        axis.plot(test["x"][first, : test["lengths"][first]], linewidth=0.9)
-        axis.set_title(f"speaker {speaker + 1}", fontsize=9)
-    axis = right.subplots()
-    image = axis.imshow(np.where(counts > 0, counts, np.nan), cmap="Blues", norm="log")
-    for row, column in np.argwhere(counts > 0):
-        number = counts[row, column]
-        colour = "white" if number > 5 else "black"
-        axis.text(column, row, f"{number:.3g}", ha="center", va="center", color=colour, fontsize=8)
-    names = [str(speaker + 1) for speaker in range(9)]
-    axis.set(xticks=range(9), yticks=range(9), xticklabels=names, yticklabels=names)
-    axis.set(xlabel="answer", ylabel="true speaker", title="Test utterances, mean over the seeds")
-    right.colorbar(image, ax=axis, shrink=0.8, label="utterances")
-    return {"speakers": figure}
+def pictures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
+    """One utterance of each speaker, and who was taken for whom, on average over the members."""
+    panels, title = [], "One utterance of each speaker: 12 channels over time"
+    for speaker in range(9):
+        row = np.argmax(test["y"] == speaker)
+        panels.append(draw.series(test["x"][row, : test["lengths"][row]], f"Speaker {speaker + 1}"))
+    return {
+        "speakers": draw.figure(*panels, columns=3, title=title),
+        "taken for": draw.taken_for(jdl.predict(result, test), test["y"], range(1, 10)),
+    }
 
 
 if __name__ == "__main__":

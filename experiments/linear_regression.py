@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Config:
     """Steps: each is one pass over the four points."""
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
+        fields_within(self, learning_rate=0, epochs=1)
 
 
 def points() -> jdl.Data:

@@ -10,16 +10,14 @@ expect    test accuracy 0.927 (cnn), 0.334 (logistic), 0.726 (mlp), 0.946 (gru)
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import optax
 from flax import linen as nn
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 PUBLISHED = {"logistic": 0.32, "mlp": 0.68, "cnn": 0.94, "gru": 0.91}
 
@@ -37,30 +35,14 @@ class Config:
     """Seed of the validation part, 400 of the training series."""
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
-
-
-class Conv1D(nn.Module):
-    """Convolutions along the series, each halving it, then a dense layer."""
-
-    features: Sequence[int] = (32, 32, 32)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        for index, width in enumerate(self.features, start=1):
-            x = nn.relu(nn.Conv(width, (5,), strides=2, name=f"conv_{index}")(x))
-        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2])
-        x = nn.Dropout(0.3, deterministic=not train, name="dropout")(x)
-        return nn.Dense(10, name="output")(x)
+        fields_within(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def network(name: str) -> nn.Module:
     return {
         "logistic": jdl.models.MLP((), 10),
         "mlp": jdl.models.MLP((256, 256), 10, dropout=0.2),
-        "cnn": Conv1D(),
+        "cnn": jdl.models.CNN1D(dropout=0.3),
         "gru": jdl.models.RNN((48,), 10, "gru", bidirectional=True, read="mean"),
     }[name]
 

@@ -9,13 +9,12 @@ expect    test accuracy 0.9972 on the digits (over the splits 0 to 4: 0.9855 ± 
 """
 
 import dataclasses
-import os
 from typing import Literal
 
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +38,20 @@ class Config:
     """Decay of the average of the weights that is evaluated."""
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
-        within("average", self.average, 0, 0.999999)
-        within("batch_size", self.batch_size, 1)
-        within("epochs", self.epochs, 1)
+        fields_within(self, learning_rate=0, average=(0, 0.999999), batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
-    data = jdl.data.load("mnist" if folder else "digits", dir=folder, seed=config.split)
+    data = jdl.data.mnist_or_digits(config.data_dir, config.split)
+    mnist = data.info["name"] == "mnist"
     best = config.recipe == "best"
-    epochs = config.epochs or (30 if not folder else 12 if best else 10)
+    epochs = config.epochs or (30 if not mnist else 12 if best else 10)
     # On 28x28 CNN A has 225,034 parameters and CNN B, without a dense layer between, 34,826.
     model = jdl.models.CNN(
         features=(32, 64),
         hidden=config.hidden,
         classes=10,
-        padding="VALID" if folder else "SAME",
+        padding="VALID" if mnist else "SAME",
         batch_norm=best,
     )
     task = jdl.classification(jdl.from_linen(model))
@@ -69,7 +65,7 @@ def experiment(config: Config) -> jdl.Experiment:
         tx = optax.adam(rate)
     learner = jdl.ema(jdl.learner(task, tx), config.average)
     return jdl.Experiment(
-        name="mnist_cnn" if folder else "digits_cnn",
+        name="mnist_cnn" if mnist else "digits_cnn",
         learner=learner,
         data=data,
         batch_size=config.batch_size,

@@ -16,7 +16,8 @@ from typing import Any
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
 from jdl.models.norms import NORMS
 
 
@@ -31,22 +32,7 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
-
-
-def alone(task: jdl.Task, name: str) -> jdl.Task:
-    """The task for one player of a game, who pays no heed to the others."""
-
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
-        mean, (own, metrics) = task.loss(params[name], state[name], batch, key, train=train)
-        return mean, (state | {name: own}, metrics)
-
-    def predict(params: Any, state: Any, batch: Any) -> Any:
-        return task.predict(params[name], state[name], batch)
-
-    return jdl.Task(task.init, loss, predict)
+        fields_within(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def network(norm: str) -> jdl.Task:
@@ -58,11 +44,10 @@ def network(norm: str) -> jdl.Task:
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     tx = optax.sgd(config.learning_rate, momentum=0.9)
-    # A game of players who do not meet: five networks on the same batches in one program.
-    players = {norm: jdl.Player(alone(network(norm), norm), tx) for norm in NORMS}
     return jdl.Experiment(
         name="normalisation",
-        learner=jdl.game(**players),
+        # Five networks on the same batches in one program.
+        learner=jdl.apart(**{norm: jdl.Player(network(norm), tx) for norm in NORMS}),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
@@ -80,23 +65,17 @@ def remark(result: jdl.Result, data: jdl.Data) -> str:
 
 def pictures(result: jdl.Result) -> dict[str, Any]:
     """Training loss and validation accuracy over the epochs."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for axis, split, name in zip(panels, ("train", "valid"), ("loss", "accuracy"), strict=True):
-        rows = [row for row in result.history if row["split"] == split]
-        for norm in NORMS:
-            values = [row[f"{norm}/{name}"] for row in rows]
-            style = "k--" if norm == "none" else "-"
-            axis.plot([row["epoch"] for row in rows], values, style, label=norm)
-        axis.set_xlabel("epoch")
-        axis.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yscale("log")
-    panels[0].set_title("Loss of the training batches", loc="left", fontsize=11)
-    panels[1].set_title("Accuracy on the validation part", loc="left", fontsize=11)
-    panels[1].legend(frameon=False, title="normalisation", loc="lower right")
-    return {"curves by normalisation": figure}
+    def curves(metric: str, split: str) -> dict[str, Any]:
+        return {
+            norm: draw.logged(result.history, f"{norm}/{metric}", split=split, over="epoch")
+            for norm in NORMS
+        }
+
+    title = "Loss of the training batches"
+    loss = draw.lines(curves("loss", "train"), title, "epoch", yscale="log")
+    found = draw.lines(curves("accuracy", "valid"), "Accuracy on the validation part", "epoch")
+    return {"curves by normalisation": draw.figure(loss, found)}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.generate import parts, sines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,7 @@ class Config:
     steps: int = 3_000
 
     def __post_init__(self):
-        within("members", self.members, 1)
-        within("examples", self.examples, 64)
-        within("learning_rate", self.learning_rate, 0)
-        within("steps", self.steps, 1)
+        fields_within(self, members=1, examples=64, learning_rate=0, steps=1)
 
 
 def width(x: np.ndarray) -> np.ndarray:
@@ -42,71 +41,50 @@ def width(x: np.ndarray) -> np.ndarray:
     return 0.05 + 0.35 / (1 + np.exp(-3 * x))
 
 
-def points(examples: int) -> jdl.Data:
-    train, valid, test = (
-        jdl.data.generate.sines(n, noise=width, seed=seed)
-        for seed, n in enumerate((examples, 500, 5_000))
-    )
-    return jdl.Data(train, valid, lambda: test, {"name": "sines with growing noise"})
-
-
 def experiment(config: Config) -> jdl.Experiment:
-    model = jdl.from_linen(jdl.models.MLP((64, 64), outputs=2, activation="tanh"))
-    task = jdl.tasks.uncertain_regression(model)
+    data = parts(lambda n, seed: sines(n, width, seed), (config.examples, 500, 5_000), "sines")
+    task = jdl.tasks.uncertain_regression(jdl.from_linen(jdl.models.MLP((64, 64), 2, "tanh")))
     rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)
     return jdl.Experiment(
         name="uncertainty",
         learner=jdl.ensemble(jdl.learner(task, optax.adam(rate)), config.members),
-        data=points(config.examples),
+        data=data,
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: pictures(result, config),
-        remark=remark,
+        pictures=lambda result: pictures(result, data),
+        remark=lambda result: remark(result, data.test()),
     )
 
 
-def remark(result: jdl.Result) -> str:
-    test = points(64).test()
-    x, y = test["x"], test["y"]
-    told = np.array(jdl.evaluate(result, test)["loss"])
-    made, true = jdl.predict(result, x), width(x)[None]
-    off = np.abs(made["std"] / true - 1).mean((1, 2))
-    inside = (np.abs(y[None] - made["mean"]) < 1.96 * made["std"]).mean((1, 2))
-    floor = np.log(true).mean() + 0.5 * np.log(2 * np.pi * np.e)
-    one = 0.5 * np.log(2 * np.pi * np.e * np.mean((y[None] - made["mean"]) ** 2, (1, 2)))
+def remark(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
+    made, true = jdl.predict(result, test["x"]), width(test["x"])[None]
+    error, nats = np.abs(test["y"][None] - made["mean"]), 0.5 * np.log(2 * np.pi * np.e)
     rows = {
-        "loss in nats": told,
-        "loss with one width for all x": one,
-        "predicted width off by": off,
-        "inside the 95 % interval": inside,
+        "loss in nats": np.array(jdl.evaluate(result, test)["loss"]),
+        "loss with one width for all x": nats + 0.5 * np.log(np.mean(error**2, (1, 2))),
+        "predicted width off by": np.abs(made["std"] / true - 1).mean((1, 2)),
+        "inside the 95 % interval": (error < 1.96 * made["std"]).mean((1, 2)),
+        "floor, in nats": nats + np.log(true).mean(),
     }
-    lines = [f"{name:<30}{v.mean():.4f} ± {v.std():.4f}" for name, v in rows.items()]
-    return "\n".join([*lines, f"{'floor, in nats':<30}{floor:.4f}"])
+    return jdl.table({name: {"mean ± sd over the networks": row} for name, row in rows.items()})
 
 
-def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
+def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     """The first member's mean and interval over the data, and every member's width."""
-    from matplotlib.figure import Figure
-
-    x = np.linspace(-np.pi, np.pi, 201, dtype=np.float32)[:, None]
-    made, line = jdl.predict(result, x), x[:, 0]
-    mean, std = made["mean"][0, :, 0], made["std"][0, :, 0]
-    data = points(config.examples).train
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.scatter(data["x"], data["y"], s=4, color="0.7", label="training data")
-    left.plot(line, np.sin(line), "k--", lw=1, label="true mean")
-    left.plot(line, mean, color="tab:blue", label="predicted mean")
-    left.fill_between(line, mean - 1.96 * std, mean + 1.96 * std, alpha=0.25, label="95 % interval")
-    left.set(title="one network", xlabel="x", ylabel="y")
-    left.legend(loc="upper left", frameon=False)
-    right.plot(line, made["std"][:, :, 0].T, color="tab:blue", lw=1, alpha=0.6)
-    right.plot([], [], color="tab:blue", label=f"predicted, {config.members} networks")
-    right.plot(line, width(line), "k--", label="true")
-    right.set(title="standard deviation of the noise", xlabel="x", ylim=(0, 0.6))
-    right.legend(loc="upper left", frameon=False)
-    return {"uncertainty": figure}
+    x = np.linspace(-np.pi, np.pi, 201, dtype=np.float32)
+    made = {name: numbers[:, :, 0] for name, numbers in jdl.predict(result, x[:, None]).items()}
+    mean, std = made["mean"][0], made["std"][0]
+    curves = {"true mean": (x, np.sin(x)), "predicted mean": (x, mean)}
+    widths = {"predicted by each network": (x, made["std"].T), "true": (x, width(x))}
+    points = np.hstack(list(data.train.values()))
+    left = draw.overlay(
+        draw.dots(points, "One network", "x", "y", name="training data", faint=True),
+        draw.band(x, mean - 1.96 * std, mean + 1.96 * std, "95 % interval"),
+        draw.lines(curves),
+    )
+    right = draw.lines(widths, "Standard deviation of the noise", "x", ylim=(0, 0.6))
+    return {"uncertainty": draw.figure(left, right)}
 
 
 if __name__ == "__main__":

@@ -12,15 +12,15 @@ the network: the divergence tells the code, the reconstruction the pixels, given
 """
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
-from jdl.run.mosaics import mosaic
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.baselines import pixel_means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,63 +40,50 @@ class Config:
     """Of Adam; it falls to zero by a cosine."""
 
     def __post_init__(self):
-        within("code", self.code, 2)
-        within("hidden", self.hidden, 1)
-        within("epochs", self.epochs, 1)
-        within("batch_size", self.batch_size, 1)
-        within("learning_rate", self.learning_rate, 0)
+        fields_within(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    folder = config.data_dir or os.environ.get("JDL_DATA_DIR")
-    data = jdl.data.load("mnist" if folder else "digits", dir=folder)
-    epochs = config.epochs or (10 if folder else 200)
-    network = jdl.models.VariationalAutoencoder(
-        config.code, (config.hidden,), shape=data.info["shape"]
-    )
-    steps = epochs * len(data.train["x"]) // config.batch_size
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-
-    def remark(result: jdl.Result) -> str:
-        found, blind = jdl.evaluate(result, data.test()), pixels_alone(data)
-        return (
-            f"test -ELBO {found['loss']:.2f} nats: reconstruction {found['reconstruction']:.2f}, "
-            f"divergence {found['kl']:.2f}; each pixel by its own mean, without a code: {blind:.2f}"
-        )
-
-    def pictures(result: jdl.Result) -> dict[str, Any]:
-        """Images from random codes, and along lines between the codes of real images."""
-        variables, x = {"params": result.train.params}, data.valid["x"]
-        ends = np.asarray(network.apply(variables, x[:10], method="encode")[0])
-        share = np.linspace(0, 1, 12)[None, :, None]
-        walk = (1 - share) * ends[:5, None] + share * ends[5:, None]
-        drawn = np.random.default_rng(0).normal(size=(5, 12, config.code))
-        logits = [network.apply(variables, c, method="decode") for c in (*drawn, *walk)]
-        images = 1 / (1 + np.exp(-np.asarray(logits)))
-        return {
-            "samples": mosaic(images[:5], "Images of random codes"),
-            "latent walk": mosaic(images[5:], "From the code of one image to that of another"),
-            "reconstructions": mosaic(
-                np.stack([x[:12], jdl.predict(result, x[:12])]), rows=["original", "returned"]
-            ),
-        }
-
+    data = jdl.data.mnist_or_digits(config.data_dir)
+    epochs = config.epochs or (10 if data.info["name"] == "mnist" else 200)
+    shape = data.info["shape"]
+    network = jdl.models.VariationalAutoencoder(config.code, (config.hidden,), shape=shape)
+    rate = optax.cosine_decay_schedule(config.learning_rate, data.steps(epochs, config.batch_size))
     return jdl.Experiment(
         name="vae",
         learner=jdl.learner(jdl.tasks.variational(jdl.from_linen(network)), optax.adam(rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=pictures,
-        remark=remark,
+        pictures=lambda result: pictures(result, network, data.valid["x"]),
+        remark=lambda result: remark(result, data),
     )
 
 
-def pixels_alone(data: jdl.Data) -> float:
-    """Nats an image where every pixel is told on its own, by the training part's mean."""
-    mean = np.clip(data.train["x"].mean(0, dtype=np.float64), 1e-4, 1 - 1e-4)[None]
-    x = data.test()["x"]
-    return float(-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum() / len(x))
+def remark(result: jdl.Result, data: jdl.Data) -> str:
+    test = data.test()
+    found, blind = jdl.evaluate(result, test), pixel_means(data.train["x"], test["x"])
+    return (
+        f"test -ELBO {found['loss']:.2f} nats: reconstruction {found['reconstruction']:.2f}, "
+        f"divergence {found['kl']:.2f}; each pixel by its own mean, without a code: {blind:.2f}"
+    )
+
+
+def pictures(result: jdl.Result, network: Any, x: np.ndarray) -> dict[str, Any]:
+    """Images from random codes, and along lines between the codes of real images."""
+    variables = {"params": result.train.params}
+    ends = np.asarray(network.apply(variables, x[:10], method="encode")[0])
+    share = np.linspace(0, 1, 12)[None, :, None]
+    walk = (1 - share) * ends[:5, None] + share * ends[5:, None]
+    drawn = np.random.default_rng(0).normal(size=walk.shape)
+    logits = [network.apply(variables, codes, method="decode") for codes in (*drawn, *walk)]
+    images = 1 / (1 + np.exp(-np.asarray(logits)))
+    both = {"original": x[:12], "returned": jdl.predict(result, x[:12])}
+    return {
+        "samples": draw.figure(draw.mosaic(images[:5], "Images of random codes")),
+        "latent walk": draw.figure(draw.mosaic(images[5:], "From one image's code to another's")),
+        "reconstructions": draw.figure(draw.mosaic(both, "Real images, and what came back")),
+    }
 
 
 if __name__ == "__main__":

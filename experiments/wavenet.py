@@ -15,8 +15,10 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
-from jdl.data.sequences import autoregressive, entropy
+from jdl import pictures as draw
+from jdl.core.check import fields_within
+from jdl.data.generate import parts
+from jdl.data.sequences import autoregressive, entropy, mostly
 from jdl.models.causal import receptive_field
 
 SYMBOLS = 4
@@ -36,93 +38,50 @@ class Config:
     learning_rate: float = 4e-3
 
     def __post_init__(self):
-        within("certainty", self.certainty, 0, 1)
-        within("steps", self.steps, 1)
-        within("batch_size", self.batch_size, 1)
-        within("learning_rate", self.learning_rate, 0)
-
-    @property
-    def noise(self) -> tuple[float, ...]:
-        """What is added to a symbol."""
-        rest = (1 - self.certainty) / (SYMBOLS - 1)
-        return (self.certainty, *[rest] * (SYMBOLS - 1))
-
-
-def inputs(batch: Any) -> jax.Array:
-    return jax.nn.one_hot(batch["x"], SYMBOLS)
+        fields_within(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    train, valid = (
-        autoregressive(n, 64, noise=config.noise, seed=seed) for seed, n in enumerate((8_000, 200))
-    )
+    noise = mostly(config.certainty, SYMBOLS)
+    data = parts(lambda n, seed: autoregressive(n, 64, noise=noise, seed=seed), (8_000, 200, 1_000))
     network = jdl.models.WaveNet(config.features, 64, config.dilations, SYMBOLS)
-    task = jdl.tasks.sequence_labelling(jdl.from_linen(network), inputs=inputs)
+    model = jdl.from_linen(network)
+    task = jdl.tasks.sequence_labelling(model, inputs=lambda b: jax.nn.one_hot(b["x"], SYMBOLS))
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     return jdl.Experiment(
         name="wavenet",
         learner=jdl.learner(task, optax.adam(rate)),
-        data=jdl.Data(train, valid, lambda: test(config), {"name": "autoregressive"}),
+        data=data,
         batch_size=config.batch_size,
-        epochs=config.steps * config.batch_size / len(train["x"]),
+        epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: pictures(result, config),
-        remark=lambda result: remark(result, config),
+        pictures=lambda result: pictures(result, data.test(), config),
+        remark=lambda result: remark(by_step(result, data.test()), entropy(noise)),
     )
 
 
-def test(config: Config) -> dict[str, np.ndarray]:
-    return autoregressive(1_000, 64, noise=config.noise, seed=2)
-
-
-def by_step(result: jdl.Result, config: Config) -> np.ndarray:
+def by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:
     """Mean cross-entropy of each step of the test sequences."""
-    data = test(config)
-    return np.asarray(jdl.tasks.cross_entropy(jdl.predict(result, data), data["y"])).mean(0)
+    return np.asarray(jdl.tasks.cross_entropy(jdl.predict(result, test), test["y"])).mean(0)
 
 
-def remark(result: jdl.Result, config: Config) -> str:
-    # Steps 1 to 11 cannot see 12 symbols: the sequence begins there.
-    loss, known = by_step(result, config)[11:].mean(), entropy(config.noise)
-    return (
-        f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}: "
-        f"{loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
-    )
+def remark(losses: np.ndarray, known: float) -> str:
+    loss = losses[11:].mean()  # steps 1 to 11 cannot see 12 symbols: the sequence begins there
+    said = f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}"
+    return f"{said}: {loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
 
 
-def reach(result: jdl.Result, config: Config) -> list[float]:
-    """How much the logits of step 40 change with the symbol 1, 2, ... steps before the next."""
-    data = {name: value[:200] for name, value in test(config).items()}
-    before, changes = jdl.predict(result, data), []
-    for back in range(24):
-        other = data["x"].copy()
-        other[:, 40 - back] = (other[:, 40 - back] + 1) % SYMBOLS
-        apart = jdl.predict(result, {**data, "x": other}) - before
-        changes.append(float(np.abs(apart[:, 40]).mean()))
-    return changes
-
-
-def pictures(result: jdl.Result, config: Config) -> dict[str, Any]:
+def pictures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[str, Any]:
     """The loss of each step, and how far back an output looks."""
-    from matplotlib.figure import Figure
-
-    field = receptive_field(2, config.dilations)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(np.arange(1, 65), by_step(result, config), label="WaveNet")
-    left.axhline(entropy(config.noise), color="black", linestyle="--", label="entropy")
-    left.axhline(np.log(SYMBOLS), color="0.6", linestyle=":", label="guessing")
-    left.set(xlabel="symbols seen", ylabel="cross-entropy (nats)", ylim=(0, 1.6))
-    left.set_title("The twelfth symbol makes the difference")
-    left.legend(frameon=False, loc="center right")
-    changes = reach(result, config)
-    right.bar(np.arange(1, 25), changes, color="tab:blue")
-    right.axvspan(field + 0.5, 24.5, color="0.9", label=f"beyond the field of {field} steps")
-    right.set(xlabel="steps before the predicted symbol", ylabel="mean change of the logits")
-    right.set(xlim=(0.5, 24.5), ylim=(0, 1.25 * max(changes)))
-    right.set_title("What changing one symbol does")
-    right.legend(frameon=False, loc="upper center")
-    return {"wavenet": figure}
+    loss = {"WaveNet": (range(1, 65), by_step(result, test))}
+    known = {"entropy": entropy(mostly(config.certainty, SYMBOLS)), "guessing": np.log(SYMBOLS)}
+    left = draw.lines(loss, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6))
+    changes = jdl.reach(result, test, step=40, back=24, symbols=SYMBOLS)
+    title, x = "What changing one symbol does to the logits", "steps before the predicted symbol"
+    right = draw.bars(changes, title, x, "mean change", places=range(1, 25))
+    beyond = draw.spans({"out of reach": (receptive_field(2, config.dilations) + 0.5, 24.5)})
+    both = draw.overlay(left, draw.levels(known)), draw.overlay(right, beyond)
+    return {"wavenet": draw.figure(*both)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import within
+from jdl import pictures as draw
+from jdl.core.check import fields_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,7 @@ class Config:
     """Steps: each is one pass over the four rows."""
 
     def __post_init__(self):
-        within("members", self.members, 1)
-        within("learning_rate", self.learning_rate, 0)
-        within("epochs", self.epochs, 1)
+        fields_within(self, members=1, learning_rate=0, epochs=1)
 
 
 ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -62,25 +61,13 @@ def remark(result: jdl.Result) -> str:
 
 def pictures(result: jdl.Result) -> dict[str, Any]:
     """What the first eight members answer over the whole square."""
-    from matplotlib.figure import Figure
-
-    side = np.linspace(-0.5, 1.5, 81, dtype=np.float32)
-    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-    answers = jdl.predict(result, grid)[:8].reshape(-1, 81, 81)
-    figure = Figure(figsize=(10, 5.4), layout="constrained")
-    axes = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
-    for index, axis in enumerate(axes):
-        if index >= len(answers):
-            axis.set_visible(False)
-            continue
-        image = axis.contourf(
-            side, side, answers[index], np.linspace(-0.5, 1.5, 21), extend="both", cmap="RdBu_r"
-        )
-        axis.contour(side, side, answers[index], [0.5], colors="black", linewidths=1)
-        axis.scatter(*ROWS.T, c=TRUTH[:, 0], cmap="gray", edgecolors="black", s=60, zorder=3)
-        axis.set_title(f"member {index}", fontsize=10)
-    figure.colorbar(image, ax=list(axes), label="output (black line: 0.5)")
-    return {"decision surfaces": figure}
+    answers = jdl.predict(result, draw.square(-0.5, 1.5))[:8]
+    surfaces = [
+        draw.surface(answer, -0.5, 1.5, f"Member {index}", points=ROWS, classes=TRUTH)
+        for index, answer in enumerate(answers)
+    ]
+    title = "Output: red towards 1, blue towards 0, black line 0.5"
+    return {"decision surfaces": draw.figure(*surfaces, columns=4, title=title)}
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from jdl.core.types import TrainState as TrainState
     from jdl.data.feed import Feed as Feed
     from jdl.data.records import Data as Data
+    from jdl.learn.best import keep_best as keep_best
     from jdl.learn.ensemble import ensemble as ensemble
     from jdl.learn.game import Player as Player
+    from jdl.learn.game import apart as apart
     from jdl.learn.game import game as game
     from jdl.learn.gradient import accumulate as accumulate
     from jdl.learn.gradient import clipped as clipped
@@ -48,15 +50,21 @@ if TYPE_CHECKING:
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
+    from jdl.run import pictures as pictures
     from jdl.run.apply import Result as Result
     from jdl.run.apply import evaluate as evaluate
     from jdl.run.apply import predict as predict
     from jdl.run.experiment import Experiment as Experiment
     from jdl.run.experiment import load as load
+    from jdl.run.judges import Judge as Judge
+    from jdl.run.judges import judge as judge
+    from jdl.run.judges import linear_probe as linear_probe
     from jdl.run.loop import fit as fit
     from jdl.run.loop import steps as steps
     from jdl.run.plan import Options as Options
+    from jdl.run.reach import reach as reach
     from jdl.run.summary import summary as summary
+    from jdl.run.table import table as table
     from jdl.tasks.penalties import augment as augment
     from jdl.tasks.penalties import l1 as l1
     from jdl.tasks.penalties import l2 as l2
@@ -67,14 +75,16 @@ if TYPE_CHECKING:
     from jdl.tasks.supervised import regression as regression
 
 _PACKAGES = ("data", "metrics", "models", "optim", "tasks")
+_ELSEWHERE = {"pictures": "jdl.run.pictures", "rules": "jdl.parallel.rules"}
 _HOME = {
     "jdl.cli": ("main",),
     "jdl.core.check": ("Diverged", "InputError"),
     "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
     "jdl.data.feed": ("Feed",),
     "jdl.data.records": ("Data",),
+    "jdl.learn.best": ("keep_best",),
     "jdl.learn.ensemble": ("ensemble",),
-    "jdl.learn.game": ("Player", "game"),
+    "jdl.learn.game": ("Player", "apart", "game"),
     "jdl.learn.gradient": ("accumulate", "clipped", "plain", "sharpness_aware"),
     "jdl.learn.guard": ("guard",),
     "jdl.learn.learner": ("learner",),
@@ -86,22 +96,25 @@ _HOME = {
     "jdl.parallel.shard": ("shard",),
     "jdl.run.experiment": ("Experiment", "load"),
     "jdl.run.apply": ("Result", "evaluate", "predict"),
+    "jdl.run.judges": ("Judge", "judge", "linear_probe"),
     "jdl.run.loop": ("fit", "steps"),
     "jdl.run.plan": ("Options",),
+    "jdl.run.reach": ("reach",),
     "jdl.run.summary": ("summary",),
+    "jdl.run.table": ("table",),
     "jdl.tasks.penalties": ("augment", "l1", "l2", "label_smoothing", "mixup"),
     "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_PACKAGES, "rules", *_MODULE]
+__all__ = [*_PACKAGES, *_ELSEWHERE, *_MODULE]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"jdl.{name}")
-    if name == "rules":
-        return import_module("jdl.parallel.rules")
+    if name in _ELSEWHERE:
+        return import_module(_ELSEWHERE[name])
     if name in _MODULE:
         return getattr(import_module(_MODULE[name]), name)
     raise AttributeError(f"module 'jdl' has no attribute {name!r}")

@@ -149,6 +149,20 @@ def clip(tx: optax.GradientTransformation, norm: float) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(norm), tx)
 
 
+def zeros(params: PyTree, axes: int = 0) -> Any:
+    """The share of weights that are exactly zero, as proximal L1 makes them; biases do not count.
+
+    The first `axes` axes, those of an ensemble's members, are kept.
+
+    >>> float(zeros({"dense": {"kernel": jnp.array([[0.0, 1.0]]), "bias": jnp.zeros(2)}}))
+    0.5
+    """
+    leaves = tree.flatten(params).items()
+    kernels = [leaf for path, leaf in leaves if is_weight(path, leaf[(0,) * axes])]
+    flat = [leaf.reshape(*leaf.shape[:axes], -1) for leaf in kernels]
+    return (jnp.concatenate(flat, axes) == 0).mean(axes)
+
+
 def soft_threshold(
     by: Any, where: Callable[[str, Any], bool] = is_weight
 ) -> optax.GradientTransformation:

@@ -17,8 +17,9 @@ from jax.sharding import PartitionSpec
 
 from jdl import tasks
 from jdl.core.types import Learner, Mean, Task
+from jdl.learn.best import keep_best
 from jdl.learn.ensemble import ensemble
-from jdl.learn.game import Player, game
+from jdl.learn.game import Player, apart, game
 from jdl.learn.gradient import accumulate, clipped, sharpness_aware
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
@@ -194,6 +195,12 @@ def _played(around: Around) -> Learner:
     return around(game(one=Player(_bilinear(1.0), recorded(optax.sgd(0.1))), two=two))
 
 
+def _apart(around: Around) -> Learner:
+    nets = {name: from_linen(MLP((3,), 3, name)) for name in ("tanh", "sigmoid")}
+    tx = recorded(optax.sgd(0.1))
+    return around(apart(**{n: Player(tasks.classification(net), tx) for n, net in nets.items()}))
+
+
 OUTERMOST = {
     "vmapped equals single": "it places its own work on devices, so it stands outside ensemble",
     "sharded equals one": "it is the sharded form itself; compared with one device as `same_as`",
@@ -222,10 +229,12 @@ TRANSFORMS = [
     _transform("window", lambda inner: window(inner, 4)),
     _transform("ema", lambda inner: ema(inner, 0.9)),
     _transform("guard", guard),
+    _transform("keep_best", lambda inner: keep_best(inner, PLAIN, every=2)),
     _transform("window of ema of guard", lambda inner: window(ema(guard(inner), 0.9), 4)),
     _transform("ensemble", lambda inner: ensemble(inner, 2), same_as=None, double=True),
     Row("sweep", _swept, PLAIN, double=True),
     Row("game", _played, DENSE, double=True),
+    Row("apart", _apart, DENSE, eager=2),
     _gathering("resident", lambda inner: resident(inner, turned, 16)),
     _gathering("stacked", stacked, ROLLED),
     _gathering("loop", lambda inner: _twice(resident(window(inner, 4), turned, 16)), calls=5),

@@ -244,5 +244,6 @@ def test_the_lazy_names_and_those_for_type_checkers_are_the_same():
     typed = {(n.module, a.name) for n in ast.walk(block) if isinstance(n, ast.ImportFrom)
              for a in n.names}  # fmt: skip
     lazy = {(home, name) for home, names in jdl._HOME.items() for name in names}
-    lazy |= {("jdl", name) for name in jdl._PACKAGES} | {("jdl.parallel", "rules")}
+    lazy |= {("jdl", name) for name in jdl._PACKAGES}
+    lazy |= {(home.rpartition(".")[0], name) for name, home in jdl._ELSEWHERE.items()}
     assert typed == lazy

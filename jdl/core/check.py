@@ -89,6 +89,24 @@ def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
         )
 
 
+def fields_within(config: Any, **ranges: float | tuple[float, float]) -> None:
+    """Raise unless the named fields lie in their ranges: a smallest value, or (low, high).
+
+    Fields that are None or traced pass. Made for `__post_init__` of an experiment's `Config`.
+
+    >>> import types
+    >>> fields_within(types.SimpleNamespace(epochs=0, dropout=0.5), dropout=(0, 1), epochs=1)
+    Traceback (most recent call last):
+    jdl.core.check.InputError: epochs
+      expected: a number of at least 1
+      got:      0
+      fix:      choose a value in that range
+    """
+    for name, span in ranges.items():
+        low, high = span if isinstance(span, tuple) else (span, math.inf)
+        within(name, getattr(config, name), low, high)
+
+
 def check_lengths(lengths: Any, steps: int, name: str) -> None:
     """Raise unless the true lengths of padded sequences are integers from 1 to `steps`.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jdl.data import augment as augment
     from jdl.data import balance as balance
+    from jdl.data import baselines as baselines
     from jdl.data import clean as clean
     from jdl.data import encode as encode
     from jdl.data import forest as forest
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from jdl.data.sources import from_arrays as from_arrays
     from jdl.data.sources import known as known
     from jdl.data.sources import load as load
+    from jdl.data.sources import mnist_or_digits as mnist_or_digits
     from jdl.data.tables import read_csv as read_csv
 
 _MODULES = (
     "augment",
     "balance",
+    "baselines",
     "clean",
     "encode",
     "forest",
@@ -67,6 +70,7 @@ _HOME = {
     "from_arrays": "sources",
     "known": "sources",
     "load": "sources",
+    "mnist_or_digits": "sources",
     "pad": "series",
     "read_cifar": "images",
     "read_csv": "tables",

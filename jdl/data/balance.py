@@ -3,7 +3,7 @@
 Balance the training part only: validation and test keep the classes as they come.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
     return (counts.sum() / (len(counts) * counts)).astype(np.float32)
 
 
-def oversample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
+def oversample(
+    data: Mapping[str, Any], seed: int = 0, *, mark: str | None = None
+) -> tuple[Arrays, Report]:
     """Repeat examples of the smaller classes until each is as large as the largest.
 
     All examples stay, in their order, and the repeated ones, drawn with that seed, follow. Each
     is repeated as often as the others of its class, to within one. Split before, never after: a
-    copy in the test part is a leak.
+    copy in the test part is a leak. `mark` is the name of an array to add, float32 [n]: 1 for
+    what was there before, 0 for its copies.
 
     >>> data, report = oversample({"x": np.ones((4, 1), np.float32), "y": np.array([0, 0, 0, 1])})
     >>> print(report)
@@ -44,7 +47,10 @@ def oversample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
         whole, rest = divmod(int(counts.max()), len(rows))
         return np.concatenate([np.tile(rows, whole), draw.permutation(rows)[:rest]])
 
-    return _resampled(data, "oversampled", drawn, seed)
+    made, report = _resampled(data, "oversampled", drawn, seed)
+    if mark is not None:
+        made[mark] = (np.arange(len(made["y"])) < len(data["y"])).astype(np.float32)
+    return made, report
 
 
 def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
@@ -61,16 +67,47 @@ def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]
     return _resampled(data, "undersampled", drawn, seed)
 
 
+def thinned(
+    data: Mapping[str, Any], classes: Sequence[int], kept: int, seed: int = 0
+) -> tuple[Arrays, Report]:
+    """Make some classes rare: of each, `kept` examples drawn with that seed stay.
+
+    For experiments on imbalance. The examples come back in random order.
+
+    >>> few, report = thinned({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
+    >>> np.bincount(few["y"]).tolist()
+    [3, 1]
+    """
+    arrays, counts = _labelled(data)
+    y = arrays["y"]
+    order = np.random.default_rng(seed).permutation(len(y))
+    place = np.empty(len(y), int)
+    for k in range(len(counts)):
+        of_class = y[order] == k
+        place[of_class] = np.arange(counts[k])
+    rows = order[~np.isin(y[order], list(classes)) | (place < kept)]
+    report = Report(
+        f"{len(y)} examples thinned to {len(rows)}",
+        {},
+        {f"class {k}": int(n) for k, n in enumerate(np.bincount(y[rows])) if k in classes},
+    )
+    return {name: value[rows] for name, value in arrays.items()}, report
+
+
+def first_of_each(data: Mapping[str, Any], each: int) -> Arrays:
+    """The first `each` examples of every class, class by class: for learning from few labels.
+
+    >>> first_of_each({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
+    [1.0, 3.0, 0.0, 2.0]
+    """
+    arrays, counts = _labelled(data)
+    rows = [np.flatnonzero(arrays["y"] == label)[:each] for label in range(len(counts))]
+    return {name: value[np.concatenate(rows)] for name, value in arrays.items()}
+
+
 def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -> Any:
-    arrays = as_arrays(data, notice=False)
-    if "y" not in arrays:
-        raise error(
-            'data["y"]',
-            expected="class labels",
-            got=f"entries {', '.join(arrays)}",
-            fix='give the labels as "y"',
-        )
-    labels, counts = arrays["y"], _counts(arrays["y"], None)
+    arrays, counts = _labelled(data)
+    labels = arrays["y"]
     draw = np.random.default_rng(seed)
     groups = [drawn(np.flatnonzero(labels == k), counts, draw) for k in range(len(counts))]
     rows = np.sort(np.concatenate(groups))
@@ -84,6 +121,19 @@ def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -
         shown[f"class {k}"] = int(other)
     report = Report(f"{len(labels)} examples {verb} to {len(rows)}", {}, shown)
     return {name: value[rows] for name, value in arrays.items()}, report
+
+
+def _labelled(data: Mapping[str, Any]) -> tuple[Arrays, np.ndarray]:
+    """The arrays, and how many examples each class has."""
+    arrays = as_arrays(data, notice=False)
+    if "y" not in arrays:
+        raise error(
+            'data["y"]',
+            expected="class labels",
+            got=f"entries {', '.join(arrays)}",
+            fix='give the labels as "y"',
+        )
+    return arrays, _counts(arrays["y"], None)
 
 
 def _counts(labels: Any, classes: int | None) -> np.ndarray:

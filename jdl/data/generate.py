@@ -9,7 +9,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jdl.core.check import error, within
-from jdl.data.records import Arrays
+from jdl.data.records import Arrays, Data
+
+
+def parts(
+    make: Callable[[int, int], Arrays], sizes: tuple[int, int, int], name: str = "generated"
+) -> Data:
+    """Three samples `make(n, seed)` of those sizes, of the seeds 0, 1 and 2, as `Data`.
+
+    >>> data = parts(lambda n, seed: two_moons(n, seed=seed), (100, 20, 50))
+    >>> len(data.train["x"]), len(data.test()["x"])
+    (100, 50)
+    """
+    train, valid = (make(n, seed) for seed, n in enumerate(sizes[:2]))
+    return Data(train, valid, lambda: make(sizes[2], 2), {"name": name})
 
 
 def xor(n: int, noise: float = 0.2, seed: int = 0) -> Arrays:
@@ -82,6 +95,36 @@ def gaussians(n: int, centres: np.ndarray, width: float = 0.05, seed: int = 0) -
     centres = _centres(centres)
     draw, y = _draw(n, width, seed), np.arange(n) % len(centres)
     return _classes(centres[y] + width * draw.normal(size=(n, centres.shape[1])), y)
+
+
+def modes_found(
+    points: np.ndarray, centres: np.ndarray, width: float = 0.05, least: float = 0.02
+) -> int:
+    """Of how many Gaussians there are points: the measure of a generator's collapse.
+
+    One is found if a share of at least `least` of the points [n, d] lies within four widths of
+    its centre [k, d].
+
+    >>> modes_found(gaussians(80, ring(8))["x"], ring(8)), modes_found(np.zeros((9, 2)), ring(8))
+    (8, 0)
+    """
+    distance = np.linalg.norm(np.asarray(points)[:, None] - _centres(centres)[None], axis=-1)
+    return int(((distance < 4 * width).mean(0) >= least).sum())
+
+
+def mislabelled(data: Arrays, share: float, classes: int, seed: int = 0) -> Arrays:
+    """The same data with about that share of the labels y [n] replaced by classes drawn at random.
+
+    A class may be drawn again: about `share` * (1 - 1 / `classes`) of the labels are wrong.
+
+    >>> zeros = {"y": np.zeros(1000, np.int32)}
+    >>> int((mislabelled(zeros, 0.2, classes=10)["y"] != 0).sum()) in range(150, 210)
+    True
+    """
+    within("share", share, 0, 1)
+    draw, y = np.random.default_rng(seed), data["y"]
+    drawn = draw.integers(0, classes, len(y), dtype=np.int32)
+    return {**data, "y": np.where(draw.random(len(y)) < share, drawn, y)}
 
 
 def blobs(

@@ -5,11 +5,13 @@ tree network is given it (Nangia & Bowman 2018).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jdl.core.check import error, within
+from jdl.data import forest
 from jdl.data.arrays import Arrays
 from jdl.data.trees import Tree, depths
 
@@ -128,6 +130,37 @@ def text(tree: Tree) -> str:
     row = tokens([tree])["x"][0].tolist()
     said = [")" if word == CLOSE else words.get(word, names.get(word, "")) for word in row]
     return " ".join(said).replace(" )", ")")
+
+
+def samples(
+    groups: Mapping[Any, tuple[int, tuple[int, int], int]],
+    *,
+    arity: tuple[int, int] = (2, 5),
+    flat: bool = False,
+    per_row: int = 16,
+) -> dict[Any, Arrays]:
+    """Groups of random expressions by name, with their values `y`, as batches of one common shape.
+
+    A group is (how many, (least, largest) depth, seed); see `generate`. Trees are packed `per_row`
+    to a row (`jdl.data.forest.pack`); `flat` writes them as rows of tokens with their `lengths`
+    (`tokens`). One shape for all groups means one compilation.
+
+    >>> made = samples({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
+    >>> made["train"]["x"].shape[1] == made["valid"]["x"].shape[1], made["valid"]["y"].shape
+    (True, (3,))
+    """
+    made = {
+        name: generate(n, depth=depth, arity=arity, seed=seed)
+        for name, (n, depth, seed) in groups.items()
+    }
+    whole = [tree for trees in made.values() for tree in trees]
+    if flat:
+        length = int(tokens(whole)["lengths"].max())
+        return {
+            name: {**tokens(trees, length), "y": evaluate(trees)} for name, trees in made.items()
+        }
+    shape = forest.shape_of(whole, per_row=per_row)
+    return {name: forest.pack(trees, evaluate(trees), shape) for name, trees in made.items()}
 
 
 def _expression(draw: random.Random, depth: int, arity: tuple[int, int], nested: float) -> Tree:

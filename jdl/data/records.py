@@ -23,6 +23,14 @@ class Data(NamedTuple):
     test: Callable[[], Arrays]
     info: dict[str, Any]
 
+    def steps(self, epochs: float, batch_size: int) -> int:
+        """Steps in that many passes over the training part, for a schedule; at least 1.
+
+        >>> Data({"x": np.zeros((10, 2))}, {}, dict, {}).steps(epochs=3, batch_size=4)
+        7
+        """
+        return max(1, int(epochs * len(next(iter(self.train.values()))) // batch_size))
+
 
 @dataclass(frozen=True)
 class Report:

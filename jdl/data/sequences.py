@@ -97,6 +97,15 @@ def autoregressive(
     return {"x": made[:, first:-1], "y": made[:, first + 1 :]}
 
 
+def mostly(certainty: float, symbols: int = 4) -> tuple[float, ...]:
+    """Chances for `autoregressive`: nothing is added with `certainty`, all else is equally likely.
+
+    >>> mostly(0.7, 3)
+    (0.7, 0.15000000000000002, 0.15000000000000002)
+    """
+    return (certainty, *[(1 - certainty) / (symbols - 1)] * (symbols - 1))
+
+
 def entropy(chances: Sequence[float]) -> float:
     r"""$-\sum_k p_k \ln p_k$ in nats.
 

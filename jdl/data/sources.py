@@ -1,5 +1,6 @@
 """Data sets by name, from files and from memory: split first, then scaled by the training part."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,19 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         got=name,
         fix=nearest(name, known()),
     )
+
+
+def mnist_or_digits(dir: str | Path | None = None, seed: int = 0) -> Data:
+    """MNIST where `dir` or `$JDL_DATA_DIR` names its folder, else the digits inside the package.
+
+    `info["name"]`, "mnist" or "digits", says which. For experiments that anybody can run. Raises
+    `InputError` for a folder that is named and lacks MNIST's files.
+
+    >>> mnist_or_digits().info["name"]  # without a folder
+    'digits'
+    """
+    folder = dir or os.environ.get("JDL_DATA_DIR")
+    return load("mnist" if folder else "digits", dir=folder, seed=seed)
 
 
 def from_arrays(

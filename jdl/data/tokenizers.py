@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdl.core.check import error
-from jdl.data.text import read_text
+from jdl.data import baselines
+from jdl.data.text import read_text, split_text
 
 _WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
 """Pieces that no byte pair crosses; together they are the whole text."""
@@ -125,6 +126,40 @@ def characters(text: str) -> Characters:
     """
     _refuse_empty(text)
     return Characters("".join(sorted(set(text))))
+
+
+class Corpus(NamedTuple):
+    """A text as tokens: the beginning to train on, the end to validate with."""
+
+    tokenizer: Characters
+    train: np.ndarray
+    valid: np.ndarray
+
+    def ngrams(self) -> dict[str, float]:
+        """The validation loss of counting up to four characters: see `jdl.data.baselines`."""
+        return baselines.ngrams(self.train, self.valid, self.tokenizer.size)
+
+
+def corpus(source: str | Path | None = None) -> Corpus:
+    """A text by its characters, the first 90 % for training and the rest for validation.
+
+    `source` is a text file, or a folder that holds tinyshakespeare.txt; without it, the reference
+    texts of Python's own help, for experiments that anybody can run.
+
+    >>> help_texts = corpus()
+    >>> len(help_texts.train) // len(help_texts.valid)
+    8
+    """
+    if source is None:
+        from pydoc_data.topics import topics
+
+        whole = "\n".join(topics[name] for name in sorted(topics))
+    else:
+        path = Path(source)
+        whole = read_text(path / "tinyshakespeare.txt" if path.is_dir() else path)
+    tokenizer = characters(whole)
+    train, valid = map(tokenizer.encode, split_text(whole))
+    return Corpus(tokenizer, train, valid)
 
 
 def byte_pairs(text: str, size: int) -> BytePairs:

@@ -88,6 +88,43 @@ def game(**players: Player) -> Learner:
     return Learner(init, step, evaluate, predict)
 
 
+def apart(**players: Player) -> Learner:
+    """Train tasks side by side that do not meet: the same batches, one program, each its own net.
+
+    A `game` whose players are ordinary tasks, blind to the others' parameters and state, such as
+    one network with each of several normalisations. Metrics are named `player/metric`.
+
+    >>> import jdl
+    >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
+    ...          for act in ("relu", "tanh")}
+    >>> both = apart(**{name: Player(task, optax.sgd(0.1)) for name, task in tasks.items()})
+    >>> batch = {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)}
+    >>> list(jax.eval_shape(both.init, jax.random.key(0), batch).params)
+    ['relu', 'tanh']
+    """
+    return game(
+        **{
+            name: player._replace(task=_alone(player.task, name))
+            for name, player in players.items()
+        }
+    )
+
+
+def _alone(task: Task, name: str) -> Task:
+    """An ordinary task as that of a player, who is given the parameters and states of all."""
+
+    def loss(
+        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+    ) -> tuple[Mean, tuple[PyTree, Metrics]]:
+        mean, (own, metrics) = task.loss(params[name], state[name], batch, key, train=train)
+        return mean, (state | {name: own}, metrics)
+
+    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
+        return task.predict(params[name], state[name], batch)
+
+    return Task(task.init, loss, predict)
+
+
 def _move(name: str, player: Player, train: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
     """One player's update; everything of the others is passed through untouched."""
 

@@ -30,6 +30,18 @@ class Sweep(Learner):
         self.points = points
         return self
 
+    def by(self, name: str, metrics: Mapping[str, Any]) -> dict[Any, dict[str, np.ndarray]]:
+        """Members' numbers by a field of the grid, in its order, then by metric: (seeds, ...).
+
+        `metrics` holds one number or array for each member, as `evaluate` returns them.
+        """
+        members = [point[name] for point in self.points]
+        rows: dict[Any, dict[str, np.ndarray]] = {}
+        for value in dict.fromkeys(members):
+            own = [place for place, other in enumerate(members) if other == value]
+            rows[value] = {metric: np.array(found)[own] for metric, found in metrics.items()}
+        return rows
+
     def table(self, values: Any) -> list[dict[str, Any]]:
         """Mean, standard deviation and 95 % interval (Student's t) over seeds, for each point.
 

@@ -8,13 +8,21 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions, from_linen, from_nnx
     from jdl.models.convnet import CNN
     from jdl.models.densenet import DenseNet
-    from jdl.models.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
+    from jdl.models.features import Headed, encoder_of, layer_outputs
+    from jdl.models.gan import (
+        ConvDiscriminator,
+        ConvGenerator,
+        DenseDiscriminator,
+        DenseGenerator,
+        gan_pair,
+    )
     from jdl.models.googlenet import GoogLeNet
     from jdl.models.mlp import MLP
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
-    from jdl.models.recurrent import RNN
+    from jdl.models.recurrent import RNN, TokenLSTM
     from jdl.models.resnet import ResNet
     from jdl.models.sampling import generate
+    from jdl.models.series import CNN1D
     from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
     from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
     from jdl.models.vgg import VGG, AlexNet
@@ -24,6 +32,7 @@ _HOME = {
     "AlexNet": "vgg",
     "Autoencoder": "autoencoder",
     "CNN": "convnet",
+    "CNN1D": "series",
     "ChildSumTreeLSTM": "tree",
     "ConvAutoencoder": "autoencoder",
     "ConvDiscriminator": "gan",
@@ -34,6 +43,7 @@ _HOME = {
     "DenseNet": "densenet",
     "Encoder": "transformer",
     "GoogLeNet": "googlenet",
+    "Headed": "features",
     "MLP": "mlp",
     "MatrixFactorization": "recommender",
     "NaryTreeLSTM": "tree",
@@ -41,18 +51,23 @@ _HOME = {
     "RNN": "recurrent",
     "ResNet": "resnet",
     "RvNN": "tree",
+    "TokenLSTM": "recurrent",
     "VGG": "vgg",
     "VariationalAutoencoder": "autoencoder",
     "ViT": "transformer",
     "WaveNet": "wavenet",
     "attention_weights": "transformer",
+    "encoder_of": "features",
     "from_functions": "bridge",
     "from_linen": "bridge",
     "from_nnx": "bridge",
+    "gan_pair": "gan",
     "generate": "sampling",
+    "layer_outputs": "features",
 }
 __all__ = [
     "CNN",
+    "CNN1D",
     "MLP",
     "RNN",
     "VGG",
@@ -68,19 +83,24 @@ __all__ = [
     "DenseNet",
     "Encoder",
     "GoogLeNet",
+    "Headed",
     "MatrixFactorization",
     "NaryTreeLSTM",
     "NeuralCollaborativeFiltering",
     "ResNet",
     "RvNN",
+    "TokenLSTM",
     "VariationalAutoencoder",
     "ViT",
     "WaveNet",
     "attention_weights",
+    "encoder_of",
     "from_functions",
     "from_linen",
     "from_nnx",
+    "gan_pair",
     "generate",
+    "layer_outputs",
 ]
 
 

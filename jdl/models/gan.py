@@ -14,6 +14,7 @@ from jdl.models.upsampling import conv_transpose
 
 # Radford et al.: every weight of DCGAN is drawn with this deviation.
 SMALL_NORMAL = nn.initializers.normal(0.02)
+RECIPES = ("normalised", "plain", "spectral", "wgan_gp", "ttur")
 OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "identity": lambda x: x,
     "sigmoid": nn.sigmoid,
@@ -186,4 +187,30 @@ def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
 def _batch_norm(train: bool, axis_name: str | None, name: str) -> layers.BatchNorm:
     return layers.BatchNorm(
         use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name
+    )
+
+
+def gan_pair(kind: str, recipe: str, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
+    """A generator of images of that shape and its discriminator, as a recipe wants them.
+
+    `kind` is "dense" or "conv". What keeps the pair from collapsing, apart from the optimizer:
+
+    - "plain": nothing; "conv" has DCGAN's batch normalisation in both, as in all its recipes;
+    - "normalised" and "ttur": batch normalisation in the generator, at two time scales with "ttur"
+      (Heusel et al. 2017);
+    - "spectral": that, and spectral normalisation in the discriminator (Miyato et al. 2018);
+    - "wgan_gp": a discriminator without batch statistics, which the gradient penalty needs.
+
+    >>> [type(network).__name__ for network in gan_pair("dense", "spectral", (8, 8, 1))]
+    ['DenseGenerator', 'DenseDiscriminator']
+    """
+    one_of("kind", kind, ("dense", "conv"))
+    one_of("recipe", recipe, RECIPES)
+    if kind == "conv":
+        norm = {"spectral": "spectral", "wgan_gp": "none"}.get(recipe, "batch")
+        return ConvGenerator(shape=shape), ConvDiscriminator(normalisation=norm)
+    normalised = recipe in ("normalised", "spectral", "ttur")
+    return (
+        DenseGenerator(shape=shape, normalised=normalised),
+        DenseDiscriminator(spectral=recipe == "spectral"),
     )

@@ -91,6 +91,32 @@ class RNN(nn.Module):
             )
 
 
+class TokenLSTM(nn.Module):
+    """The classes of a row of tokens, from an LSTM's state after the last one.
+
+    Inputs {"x": tokens (batch, time), "lengths": (batch,)}, outputs (batch, outputs). Layers are
+    `embed`, `lstm` (flax's, one bias a gate) and `output` (Hochreiter & Schmidhuber 1997).
+
+    >>> module = TokenLSTM(vocabulary=5, features=4, outputs=3)
+    >>> batch = {"x": jnp.zeros((2, 6), int), "lengths": jnp.array([6, 2])}
+    >>> jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), batch)[0]).shape
+    (2, 3)
+    """
+
+    vocabulary: int
+    features: int = 128
+    outputs: int = 10
+    embedding: int = 16
+
+    @nn.compact
+    def __call__(self, inputs: Any) -> jax.Array:
+        """The outputs of a batch of rows."""
+        x = nn.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
+        run = nn.RNN(nn.OptimizedLSTMCell(self.features), return_carry=True, name="lstm")
+        (_, last), _ = run(x, seq_lengths=inputs["lengths"])
+        return nn.Dense(self.outputs, name="output")(last)
+
+
 def _mean(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """The mean over true steps; outputs are zero at the others."""
     if mask is None:

@@ -1,21 +1,18 @@
 """Pictures of a run as matplotlib figures: curves, confusion matrix, worst mistakes.
 
-Pure functions that return a `matplotlib.figure.Figure` and leave pyplot, its backend and the
-user's style alone. Colours are those of Okabe and Ito, which colour-blind readers tell apart.
+Pure functions that return a `matplotlib.figure.Figure`, in the house style.
 """
 
-import functools
-import importlib
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jdl.core.check import InputError, error
+from jdl.core.check import error
 from jdl.run.log import is_clock
+from jdl.run.style import COLOURS, blank, drawing, plain_text, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,80 +20,22 @@ if TYPE_CHECKING:
 
 DPI = 200
 """Dots per inch of a written picture: twice what a page shows, for sharp screens."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _NOT_CURVES = ("step", "epoch", "split")
 _SPANS_DECADES = 20.0
-_STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "figure.constrained_layout.use": True,
-    "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.12,
-}
-
-
-def _drawing(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
-    """Draw in the house style, whatever style the user's own figures have."""
-
-    @functools.wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> "Figure":
-        with _style():
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-def _style() -> AbstractContextManager[None]:
-    try:
-        style = importlib.import_module("matplotlib.style")
-    except ImportError as absent:
-        raise _needs_matplotlib() from absent
-    return style.context(["default", _STYLE])
-
-
-def _needs_matplotlib() -> InputError:
-    return error(
-        "figures",
-        expected="the package matplotlib",
-        got="none installed",
-        fix='pip install "jdl-jax[report]"',
-    )
 
 
 def png(figure: "Figure") -> bytes:
     """A figure as the bytes of a PNG file, the same each time."""
     file = io.BytesIO()
-    with _style():
+    with style():
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height))
-
-
-def _text(value: Any) -> str:
-    """Words as they are: a dollar sign would begin a formula."""
-    return str(value).replace("$", r"\$")
 
 
 # Curves
 
 
-@_drawing
+@drawing
 def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Figure":
     """Every number of a log over the epochs, one panel each, training beside validation.
 
@@ -117,7 +56,7 @@ def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Fi
         )
     columns = 3 if len(shown) in (3, 5, 6) else min(len(shown), 2)
     lines = -(-len(shown) // columns)
-    figure = _figure({1: 6.0, 2: 9.6, 3: 12.0}[columns], 3.3 * lines)
+    figure = blank({1: 6.0, 2: 9.6, 3: 12.0}[columns], 3.3 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     epoch = _epoch_of(rows, best)
     for axis, (title, names) in zip(axes, shown.items(), strict=False):
@@ -175,17 +114,17 @@ def _panel(
                 continue
             several = len(names) > 1
             place = names.index(name) if several else splits.index(split)
-            player = _text(name.rsplit("/", 1)[0] if "/" in name else "all") + ", "
-            label = f"{player if several else ''}{_text(split)}"
+            player = plain_text(name.rsplit("/", 1)[0] if "/" in name else "all") + ", "
+            label = f"{player if several else ''}{plain_text(split)}"
             dashed = several and splits.index(split) > 0
-            extent = _line(axis, points, label, _COLOURS[place % len(_COLOURS)], dashed)
+            extent = _line(axis, points, label, COLOURS[place % len(COLOURS)], dashed)
             low, high = min(low, extent[0]), max(high, extent[1])
     if title.endswith(("loss", "norm", "error", "perplexity")) and 0 < low * _SPANS_DECADES < high:
         _logarithmic(axis, high / low)
     if best is not None and not title.endswith(("norm", "refused")):
         axis.axvline(best, color="#888888", linestyle=":", linewidth=1.3, label="kept weights")
     said = "share of steps refused" if title == "refused" else title.replace("_", " ")
-    axis.set_title(_text(said))
+    axis.set_title(plain_text(said))
     axis.set_xlabel("epoch" if any("epoch" in row for row in rows) else "step")
     axis.margins(x=0.02)
     axis.legend()
@@ -255,7 +194,7 @@ def _epoch_of(rows: Sequence[Mapping[str, Any]], step: int | None) -> float | No
 # Classes
 
 
-@_drawing
+@drawing
 def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
     """How often each true class (row) was taken for each class (column).
 
@@ -273,7 +212,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
             fix="give the counts of jdl.metrics.confusion(classes)",
         )
     classes = len(counts)
-    names = [_text(label) for label in (range(classes) if labels is None else labels)]
+    names = [plain_text(label) for label in (range(classes) if labels is None else labels)]
     if len(names) != classes:
         raise error(
             "labels",
@@ -283,7 +222,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
         )
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(0.5 * classes, 3.0), 8.0)
-    figure = _figure(side + 1.8, side + 0.8)
+    figure = blank(side + 1.8, side + 0.8)
     axis = figure.subplots()
     # The square root lets a single mistake be seen beside a row of right answers.
     image = axis.imshow(share, cmap="Blues", norm=_square_root())
@@ -333,7 +272,7 @@ def _write_counts(axis: "Axes", counts: np.ndarray, share: np.ndarray, cell: flo
             )
 
 
-@_drawing
+@drawing
 def mistakes(
     images: Any,
     labels: Any,
@@ -369,7 +308,7 @@ def mistakes(
         return _sentence(f"no mistake among {len(truth)} examples")
     columns = min(6, wrong.size)
     lines = -(-wrong.size // columns)
-    figure = _figure(max(1.65 * columns, 3.0), 1.95 * lines)
+    figure = blank(max(1.65 * columns, 3.0), 1.95 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     shown = pictures[wrong].astype(np.float64)
     low, high = np.nanmin(shown), np.nanmax(shown)
@@ -386,11 +325,11 @@ def mistakes(
 
 
 def _name(index: int, names: Sequence[Any] | None) -> str:
-    return _text(index if names is None or not 0 <= index < len(names) else names[index])
+    return plain_text(index if names is None or not 0 <= index < len(names) else names[index])
 
 
 def _sentence(words: str) -> "Figure":
-    figure = _figure(5.0, 1.0)
+    figure = blank(5.0, 1.0)
     figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=11)
     return figure
 
@@ -398,7 +337,7 @@ def _sentence(words: str) -> "Figure":
 # Numbers
 
 
-@_drawing
+@drawing
 def agreement(labels: Any, outputs: Any) -> "Figure":
     """Predicted against true numbers, both of one shape; a perfect model lies on the line.
 
@@ -416,12 +355,12 @@ def agreement(labels: Any, outputs: Any) -> "Figure":
     if not known.any():
         return _sentence("no finite prediction")
     truth, said = truth[known], said[known]
-    figure = _figure(5.0, 4.6)
+    figure = blank(5.0, 4.6)
     axis = figure.subplots()
     low, high = min(truth.min(), said.min()), max(truth.max(), said.max())
     axis.plot([low, high], [low, high], color="#888888", linestyle=":", label="equal")
     faint = 0.8 if truth.size <= 200 else 0.35
-    axis.plot(truth, said, "o", color=_COLOURS[0], markersize=4, alpha=faint, markeredgewidth=0)
+    axis.plot(truth, said, "o", color=COLOURS[0], markersize=4, alpha=faint, markeredgewidth=0)
     axis.set(xlabel="true", ylabel="predicted")
     axis.set_aspect("equal", "datalim")
     axis.legend()

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     )
     from jdl.tasks.gan import adversarial
     from jdl.tasks.language import language_model
-    from jdl.tasks.penalties import augment, l1, l2, label_smoothing, mixup
+    from jdl.tasks.penalties import (
+        augment,
+        l1,
+        l2,
+        label_smoothing,
+        masked_in_training,
+        mixup,
+    )
     from jdl.tasks.pretext import masked_reconstruction, rotation
     from jdl.tasks.sequence import sequence_classification, sequence_labelling, sequence_regression
     from jdl.tasks.simclr import contrastive, nt_xent
@@ -55,6 +62,7 @@ _HOME = {
     "l2": "penalties",
     "label_smoothing": "penalties",
     "language_model": "language",
+    "masked_in_training": "penalties",
     "masked_reconstruction": "pretext",
     "masking_noise": "autoencoding",
     "mixup": "penalties",
@@ -93,6 +101,7 @@ __all__ = [
     "l2",
     "label_smoothing",
     "language_model",
+    "masked_in_training",
     "masked_reconstruction",
     "masking_noise",
     "mixup",

@@ -128,6 +128,23 @@ def augment(task: Task, fn: Callable[[Key, Any], Any]) -> Task:
     return _in_training(task, lambda key, batch: {**batch, "x": fn(key, examples(batch))})
 
 
+def masked_in_training(task: Task, name: str) -> Task:
+    """In training, only the examples whose `batch[name]` is not zero; in evaluation all of them.
+
+    Lets several learners see the same batches and learn from different parts of them.
+    """
+
+    def loss(
+        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+    ) -> tuple[Mean, tuple[PyTree, Metrics]]:
+        if train:
+            mask = batch[name] * batch["mask"] if "mask" in batch else batch[name]
+            batch = {**batch, "mask": mask}
+        return task.loss(params, state, batch, key, train=train)
+
+    return task._replace(loss=loss)
+
+
 def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
     def loss(
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool

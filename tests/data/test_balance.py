@@ -68,3 +68,30 @@ def test_the_seed_decides():
 def test_errors(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@settings(deadline=None, max_examples=10)
+@given(COUNTS, st.integers(1, 5), st.integers(0, 100))
+def test_thinned_classes_keep_so_many(counts, kept, seed):
+    data = generate.blobs(counts, seed=seed) | {"row": np.arange(sum(counts), dtype=np.int32)}
+    few, report = balance.thinned(data, [0], kept, seed)
+    expected = [min(counts[0], kept), *counts[1:]]
+    assert np.bincount(few["y"], minlength=len(counts)).tolist() == expected
+    assert len(set(few["row"])) == len(few["row"]) == sum(expected)
+    assert np.array_equal(few["x"], data["x"][few["row"]])
+    assert report.counts == {"class 0": expected[0]}
+
+
+def test_copies_are_marked():
+    data = generate.blobs((6, 2), seed=0)
+    made, _ = balance.oversample(data, mark="original")
+    assert made["original"].tolist() == [1.0] * 8 + [0.0] * 4
+    assert np.array_equal(made["x"][:8], data["x"])
+
+
+def test_the_first_of_each_class():
+    data = generate.blobs((5, 3, 1), seed=0)
+    few = balance.first_of_each(data, 2)
+    assert few["y"].tolist() == [0, 0, 1, 1, 2]
+    first = [data["x"][data["y"] == k][:2] for k in range(3)]
+    assert np.array_equal(few["x"], np.concatenate(first))

@@ -71,3 +71,28 @@ def test_rings_and_grids_of_gaussians():
 def test_errors(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+def test_three_samples_of_one_distribution():
+    data = generate.parts(lambda n, seed: generate.two_moons(n, seed=seed), (9, 4, 6), "moons")
+    for part, (n, seed) in zip(
+        (data.train, data.valid, data.test()), ((9, 0), (4, 1), (6, 2)), strict=True
+    ):
+        assert np.array_equal(part["x"], generate.two_moons(n, seed=seed)["x"])
+    assert data.info["name"] == "moons" and data.steps(2, 4) == 4
+
+
+def test_modes_of_the_ring_are_counted():
+    centres = generate.ring(8)
+    points = generate.gaussians(800, centres)["x"]
+    assert generate.modes_found(points, centres) == 8
+    assert generate.modes_found(points[np.arange(800) % 8 < 3], centres) == 3
+    assert generate.modes_found(np.zeros((100, 2)), centres) == 0
+
+
+def test_labels_are_wrong_in_their_share():
+    data = {"x": np.ones((5_000, 1)), "y": np.zeros(5_000, np.int32)}
+    made = generate.mislabelled(data, 0.2, classes=10, seed=1)
+    assert made["x"] is data["x"] and made["y"].dtype == np.int32
+    assert abs((made["y"] != 0).mean() - 0.18) < 0.02
+    assert (generate.mislabelled(data, 0.0, classes=10)["y"] == 0).all()

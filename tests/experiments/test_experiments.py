@@ -131,14 +131,6 @@ def test_gan_ring(run, recipe):
     assert {"generator/loss", "discriminator/loss"} <= set(rows(folder)[-1])
 
 
-def test_modes_of_the_ring_are_counted():
-    module = from_file(BY_NAME["gan_ring"])
-    points = module.ring(800, seed=0)
-    assert module.modes_found(points) == 8
-    assert module.modes_found(points[np.arange(800) % 8 < 3]) == 3
-    assert module.modes_found(np.zeros((100, 2))) == 0
-
-
 def by_hand():
     import importlib.util
 

@@ -24,9 +24,9 @@ def test_deep_cnns(run, model):
     assert code == 0
     assert re.search(rf"{model}: \d\d?,\d\d\d parameters", out)
     assert float(re.match(r"test accuracy (0\.\d+) \(95 %", out)[1]) > 0.12
-    module = from_file(BY_NAME["deep_cnns"])
-    images = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
-    figure = module.filters(jdl.load(folder), images)
+    figure = from_file(BY_NAME["deep_cnns"]).pictures(
+        jdl.load(folder), np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
+    )["filters"]
     # The filters, and each digit with its maps; the corner names the first row.
     assert len(figure.axes) % 4 == 0 and len(figure.axes) >= 4 * 13
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl import tasks
-from jdl.models import RNN, WaveNet, from_linen
+from jdl.models import CNN1D, RNN, TokenLSTM, WaveNet, from_linen
 from tests.contract import DENSE, MASKS, task_row
 
 
@@ -45,6 +45,18 @@ ROWS = [
         "simple RNN with dropout, mean",
         tasks.sequence_classification(_net("rnn", read="mean", dropout=0.5)),
         without=MASKS,
+    ),
+    task_row(
+        "CNN1D",
+        tasks.classification(from_linen(CNN1D((2,), 3, width=3))),
+        {**DENSE, "x": DENSE["x"][..., None]},
+        eager=1,
+        tolerance=1e-4,
+    ),
+    _row(
+        "LSTM over tokens",
+        tasks.classification(from_linen(TokenLSTM(4, 3, 3, embedding=2)), inputs=dict),
+        {**STEPS, "x": STEPS["y"], "y": DENSE["y"]},
     ),
     _row("WaveNet", tasks.sequence_labelling(from_linen(WaveNet(3, 4, (1, 2), 3))), STEPS),
 ]

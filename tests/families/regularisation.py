@@ -1,14 +1,18 @@
 """Losses for unequal classes and uncertain targets, and exact zeros behind the optimizer."""
 
+import jax.numpy as jnp
 import optax
 
 from jdl import tasks
 from jdl.learn.learner import learner
 from jdl.models import MLP, from_linen
 from jdl.optim import soft_threshold
-from tests.contract import MODEL, PLAIN, REAL, SGD, SMALL, Row, task_row
+from tests.contract import CLASSES, DENSE, MODEL, PLAIN, REAL, SGD, SMALL, Row, task_row
+
+HALVES = {**DENSE, "half": (jnp.arange(16) % 2).astype(jnp.float32)}
 
 ROWS = [
+    task_row("masked_in_training", tasks.masked_in_training(CLASSES, "half"), HALVES, eager=1),
     task_row(
         "class-weighted focal loss",
         tasks.classification(MODEL, loss=tasks.class_weighted(tasks.focal(2.0), (0.5, 1.0, 2.0))),

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from jdl import tasks
-from jdl.models import MLP, from_functions, from_linen
+from jdl.models import MLP, Headed, from_functions, from_linen
 from tests.contract import DENSE, IMAGES, MASKS, MODEL, task_row
 
 
@@ -29,6 +29,7 @@ def _painter() -> Any:
 NEGATIVES = {"pmap equals shard": "an example's negatives are those of its own device"}
 
 ROWS = [
+    task_row("Headed", tasks.classification(from_linen(Headed(MLP((), 5), (3,), (4,)))), eager=1),
     # Stretching short embeddings to length one enlarges their rounding; in float64 1e-9 holds.
     task_row(
         "contrastive",

@@ -1,16 +1,18 @@
 """Players move in turn, each in its own parameters."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import jdl
 from jdl.core.types import Mean, Task
-from jdl.learn.game import Player, game
+from jdl.learn.game import Player, apart, game
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
-from tests.small import KEY, assert_same_bits, batch, differ, message, train
+from tests.small import KEY, assert_same_bits, batch, differ, message, network, train
 
 RATE = 0.1
 
@@ -33,6 +35,7 @@ DATA = {"x": np.ones((4, 3), np.float32)}
 ONE = Player(pull(1.0), optax.sgd(RATE))
 TWO = Player(pull(-1.0), optax.sgd(RATE))
 STILL = optax.set_to_zero()
+STEP = optax.sgd(RATE)
 
 
 def numbers(train):
@@ -152,3 +155,21 @@ def test_guard_refuses_the_whole_step():
 def test_a_ratio_below_one():
     text = message(lambda: game(one=ONE, two=TWO._replace(every=0)))
     assert text == "two: every\n  expected: 1 or more\n  got:      0\n  fix:      set every=1"
+
+
+def test_players_apart_do_what_each_does_alone():
+    two = {"one": jdl.learner(network(), STEP), "two": jdl.learner(network(width=4), STEP)}
+    tasks = {"one": network(), "two": network(width=4)}
+    both = apart(**{name: Player(task, STEP) for name, task in tasks.items()})
+    data = batch()
+    start = both.init(KEY, data)
+    after, metrics = train(both, data, 5, start=start)
+    for name, lone in two.items():
+        begin = lone.init(KEY, data).replace(params=start.params[name])
+        alone, found = train(lone, data, 5, start=begin)
+        chex.assert_trees_all_close(after.params[name], alone.params, rtol=1e-6)
+        value = metrics[f"{name}/loss"].value
+        np.testing.assert_allclose(value, found["loss"].value, rtol=1e-6)
+    np.testing.assert_allclose(
+        both.predict(after, data), tasks["one"].predict(after.params["one"], {}, data)
+    )

@@ -224,3 +224,13 @@ def test_one_run_has_no_interval():
 )
 def test_grids_that_cannot_be_swept(grid, seeds, words):
     assert message(lambda: sweep(build, grid, seeds)).startswith(words)
+
+
+def test_numbers_by_a_field_of_the_grid():
+    def build(width, rate):
+        return learner(network(width), optax.sgd(rate))
+
+    many = sweep(build, {"width": [2, 3], "rate": [0.1]}, seeds=2)
+    rows = many.by("width", {"loss": [1.0, 2.0, 3.0, 4.0], "pair": np.arange(8).reshape(4, 2)})
+    assert {width: row["loss"].tolist() for width, row in rows.items()} == {2: [1, 2], 3: [3, 4]}
+    assert rows[3]["pair"].tolist() == [[4, 5], [6, 7]]

@@ -201,3 +201,23 @@ def test_augment_acts_in_training_only_with_keys_of_its_own():
 def test_values_out_of_range(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_part_of_the_batch_is_seen_in_training_only():
+    task = tasks.classification(from_linen(MLP((), 3)))
+    x, y = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 3
+    half = (np.arange(8) < 4).astype("float32")
+    seen = tasks.masked_in_training(task, "half")
+    batch = {"x": x, "y": y, "half": half}
+    params, state = seen.init(jax.random.key(0), batch)
+
+    def loss(task, batch, train):
+        return task.loss(params, state, batch, None, train=train)[0]
+
+    first = {"x": x[:4], "y": y[:4]}
+    np.testing.assert_allclose(
+        loss(seen, batch, True).value, loss(task, first, True).value, rtol=1e-6
+    )
+    assert loss(seen, batch, False).weight == 8
+    mask = (np.arange(8) % 2).astype("float32")
+    assert loss(seen, {**batch, "mask": mask}, True).weight == 2
