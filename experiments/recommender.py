@@ -30,7 +30,7 @@ class Config:
     n: int = 200_000
     """Ratings to generate."""
     factors: int = 3
-    embedding: int = 2
+    embedding: int = 1
     """Numbers for a user and for an item that the perceptron of ncf is given."""
     decay: float = 5e-6
     """Weight of the penalty on all squared weights, biases too."""

@@ -95,7 +95,7 @@ class TokenLSTM(nn.Module):
     """The classes of a row of tokens, from an LSTM's state after the last one.
 
     Inputs {"x": tokens (batch, time), "lengths": (batch,)}, outputs (batch, outputs). Layers are
-    `embed`, `lstm` (flax's, one bias a gate) and `output` (Hochreiter & Schmidhuber 1997).
+    `embed` and `network`, an `RNN` of one layer (Hochreiter & Schmidhuber 1997).
 
     >>> module = TokenLSTM(vocabulary=5, features=4, outputs=3)
     >>> batch = {"x": jnp.zeros((2, 6), int), "lengths": jnp.array([6, 2])}
@@ -112,9 +112,7 @@ class TokenLSTM(nn.Module):
     def __call__(self, inputs: Any) -> jax.Array:
         """The outputs of a batch of rows."""
         x = nn.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
-        run = nn.RNN(nn.OptimizedLSTMCell(self.features), return_carry=True, name="lstm")
-        (_, last), _ = run(x, seq_lengths=inputs["lengths"])
-        return nn.Dense(self.outputs, name="output")(last)
+        return RNN((self.features,), self.outputs, name="network")((x, inputs["lengths"]))
 
 
 def _mean(x: jax.Array, mask: jax.Array | None) -> jax.Array:

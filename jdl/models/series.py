@@ -34,7 +34,7 @@ class CNN1D(nn.Module):
         layers.check_rate(self.dropout)
         x = inputs
         for index, features in enumerate(self.features, start=1):
-            x = nn.relu(nn.Conv(features, (self.width,), strides=2, name=f"conv_{index}")(x))
+            x = nn.relu(layers.Conv(features, (self.width,), strides=2, name=f"conv_{index}")(x))
         x = layers.flatten(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
-        return nn.Dense(self.outputs, name="output")(x)
+        return layers.Dense(self.outputs, name="output")(x)
