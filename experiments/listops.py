@@ -3,9 +3,9 @@
 command   python experiments/listops.py [--model nary|rvnn|lstm]
 data      generated: expressions of MAX, MIN, MED and SUM_MOD over digits, 2 to 4 arguments
 device    CPU, 2 cores
-time      not measured in this form
-expect    not measured in this form; with depth up to 4, up to 5 arguments and 4,000 steps 80.1 %,
-          and 69.8 % two levels deeper, where 98 and 90 % are the aim
+time      6 min beside another program
+expect    98.2 % on fresh expressions as deep as trained, 91.4 % two levels deeper (by depth 1 to 5:
+          100.0, 99.1, 95.6, 92.5, 91.4 %); the flat LSTM LSTMLINE
 
 Depth is uniform from 1 to 3; besides the list that makes the depth, an argument is a list with
 probability 0.25. Only the value of the whole is taught. The LSTM reads the same expressions as

@@ -73,6 +73,30 @@ def convolution(
     )
 
 
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def transposed(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """The transpose of a convolution of that stride and padding: its gradient in its input.
+
+    Inputs (batch, ..., features), kernel (..., c, features); an axis of n becomes
+    (n - 1) stride + k - 2 padding. XLA's own form takes 3 to 20 times as long on CPU.
+
+    >>> transposed(jnp.ones((1, 3, 3, 5)), jnp.ones((4, 4, 2, 5)), 2, 1).shape
+    (1, 6, 6, 2)
+    """
+    rank = x.ndim - 2
+    sizes = [
+        (n - 1) * stride + k - 2 * padding
+        for n, k in zip(x.shape[1:-1], kernel.shape[:-2], strict=True)
+    ]
+    larger = jax.ShapeDtypeStruct((x.shape[0], *sizes, kernel.shape[-2]), x.dtype)
+    pads = ((padding, padding),) * rank
+
+    def forward(image: jax.Array) -> jax.Array:
+        return convolution(image, kernel, (stride,) * rank, pads)
+
+    return jax.linear_transpose(forward, larger)(x)[0]
+
+
 class Window(NamedTuple):
     """How a kernel moves over each spatial axis."""
 

@@ -3,9 +3,32 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
 from jdl.core.check import error
-from jdl.models import layers
+from jdl.models import convolution, layers
+
+
+class ConvTranspose(nn.Module):
+    """The layer of `conv_transpose`; parameters as in Flax's, `kernel` (k, k, features, c)."""
+
+    features: int
+    window: int
+    stride: int
+    use_bias: bool
+    kernel_init: layers.Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The larger image."""
+        shape = (self.window, self.window, self.features, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = promote_dtype(x, kernel)
+        y = convolution.transposed(x, kernel, self.stride, (self.window - self.stride) // 2)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y = y + bias[None, None, None]
+        return y
 
 
 def conv_transpose(
@@ -16,7 +39,7 @@ def conv_transpose(
     use_bias: bool = True,
     kernel_init: layers.Initializer | None = None,
     name: str | None = None,
-) -> nn.ConvTranspose:
+) -> ConvTranspose:
     r"""A layer that makes an image `stride` times larger: the transpose of a convolution.
 
     Images (batch, height, width, channels) become (batch, height s, width s, features). Every
@@ -33,16 +56,8 @@ def conv_transpose(
             got=f"window {window} and stride {stride}",
             fix="4 and 2 are usual",
         )
-    return nn.ConvTranspose(
-        features,
-        (window, window),
-        strides=(stride, stride),
-        padding="SAME",
-        use_bias=use_bias,
-        kernel_init=kernel_init or _by_contributions(window, stride),
-        transpose_kernel=True,
-        name=name,
-    )
+    kernel_init = kernel_init or _by_contributions(window, stride)
+    return ConvTranspose(features, window, stride, use_bias, kernel_init, name=name)
 
 
 def _by_contributions(window: int, stride: int) -> layers.Initializer:

@@ -145,3 +145,35 @@ def test_layers_use_it():
     layer = layers.conv(4)
     params = layer.init(jax.random.key(0), x)
     assert " convolution(" not in program(layer.apply, params, x)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (2, 2), (3, 1)])
+def test_the_transpose_is_xlas(window, stride):
+    with jax.enable_x64(True):
+        x, kernel = problem(7, (2, 5, 4, 3), (window, window, 2, 3), np.float64)
+
+        def ours(x, kernel):
+            return module.transposed(x, kernel, stride, (window - stride) // 2)
+
+        def theirs(x, kernel):
+            return lax.conv_transpose(
+                x,
+                kernel,
+                (stride, stride),
+                "SAME",
+                dimension_numbers=LAYOUTS[2],
+                transpose_kernel=True,
+            )
+
+        def everything(layer):
+            slope = jax.grad(lambda x, k: jnp.sin(layer(x, k)).sum(), (0, 1))
+            again = jax.grad(lambda k: sum((g**2).sum() for g in slope(x, k)))
+            return jax.jit(lambda: (layer(x, kernel), slope(x, kernel), again(kernel)))()
+
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9),
+            everything(ours),
+            everything(theirs),
+        )
+        slope = jax.grad(lambda k: jnp.sin(ours(x, k)).sum())
+        assert " convolution(" not in program(slope, kernel)
