@@ -20,6 +20,7 @@ def judge(digits):
     return jdl.judge(digits, epochs=4)
 
 
+@pytest.mark.slow
 def test_a_judge_tells_real_from_noise_and_counts_classes(digits, judge):
     train, noise = digits.train["x"], np.random.default_rng(0).random((200, 8, 8, 1), np.float32)
     shares, distance = judge(train)
