@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.transforms import loop, resident, stacked
@@ -48,7 +49,7 @@ class Programs:
         # Pinned, so that the state a step returns never makes the next step compile anew.
         pinned = jax.tree.map(lambda x: x.sharding, train) if _mesh(train) else None
         options = {"donate_argnums": (0,), "out_shardings": (pinned, None) if pinned else None}
-        self._one = jax.jit(one.step, static_argnames="axis", **options)
+        self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options)
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
@@ -121,6 +122,16 @@ def chosen(
     if folder is not None:
         folder.write_dispatch(dispatch._asdict())
     return dispatch
+
+
+def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The step of a program that holds no loop, and says so to what is traced in it."""
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        with alone():
+            return learner.step(train, batch, axis=axis)
+
+    return step
 
 
 def placement(train: TrainState) -> Callable[[PyTree], PyTree]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from jdl.core.alone import alone
 from jdl.models import convolution as module
 from jdl.models import layers
 from jdl.models.convolution import convolution
@@ -132,6 +133,29 @@ def test_windows_too_large_to_lay_out_are_left_to_xla(monkeypatch):
     assert " convolution(" in program(lambda k: convolution(x, k, (1, 1), "SAME"), kernel)
     monkeypatch.setattr(module, "LARGEST", 2 * 36 * 9 * 4)
     assert " convolution(" not in program(lambda k: convolution(x, k, (1, 1), "SAME"), kernel)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "by_xla"),
+    [((3, 3, 8, 4), 1, True), ((3, 3, 3, 4), 1, False), ((3, 3, 8, 4), 2, False),
+     ((1, 1, 8, 4), 1, False)],
+    ids=["wide", "narrow", "strided", "1x1"],
+)  # fmt: skip
+def test_a_program_of_its_own_has_xlas_form_where_that_is_faster(kernel, stride, by_xla):
+    x, kernel = problem(8, (2, 6, 6, kernel[2]), kernel)
+
+    def conv(x, kernel):
+        return convolution(x, kernel, (stride, stride), "SAME")
+
+    looped = program(conv, x, kernel)
+
+    def by_itself(x, kernel):
+        with alone():
+            return conv(x, kernel)
+
+    assert " convolution(" not in looped
+    assert (" convolution(" in program(by_itself, x, kernel)) is by_xla
+    np.testing.assert_allclose(jax.jit(by_itself)(x, kernel), jax.jit(conv)(x, kernel), atol=1e-5)
 
 
 def test_windows_are_not_kept_for_the_backward_pass():

@@ -142,3 +142,15 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
     assert programs.measure(train, seconds=0.15) == (form, 1024)
     monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.3}[form])
     assert programs.measure(train) == ("step", 1)  # too slow for a loop to matter: not tried
+
+
+def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
+    learner, data = cnn
+    wide = jdl.models.CNN(features=(6, 2), hidden=(), classes=3, padding="SAME")
+    learner = jdl.learner(jdl.classification(jdl.from_linen(wide)), optax.sgd(0.1))
+    train = jax.jit(learner.init)(jax.random.key(0), {k: v[:8] for k, v in data.items()})
+    programs = Programs(learner, Feed(data, 8), train)
+    given = {"step": (train, programs.data), "loop": (train, programs.data, 2)}
+    steps = {"step": programs._one, "loop": programs._many}
+    texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
+    assert " convolution(" in texts["step"] and " convolution(" not in texts["loop"]
