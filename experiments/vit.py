@@ -3,8 +3,8 @@
 command   python experiments/vit.py [--data-dir FOLDER] [--split 1]
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
-time      not measured yet
-expect    not measured yet
+time      70 s of processor time on the digits
+expect    test accuracy 0.9805 on the digits (the most frequent class: 0.1031)
 """
 
 import dataclasses
