@@ -4,8 +4,8 @@ command   python experiments/self_supervised.py --data-dir FOLDER [--pretext rot
 data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
 device    CPU, 2 cores
 time      1 min (masked) to 5 min beside other programs
-expect    test accuracy from 100 labels of MNIST: contrastive 0.8756, rotation 0.6988, masked 0.7134,
-          random encoder 0.7019: of the three only the contrastive task helps so small an encoder
+expect    test accuracy from 100 labels of MNIST: contrastive 0.8756, rotation 0.6988, masked
+          0.7134, random encoder 0.7019: only the contrastive task helps so small an encoder
 
 The encoder's 64 features are frozen and a linear classifier is trained on 10 labelled images of
 each class. The baseline is the same classifier on the same encoder before training.
