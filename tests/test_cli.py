@@ -172,6 +172,7 @@ def test_another_configuration_is_refused(call, file, trained):
     assert "fit.seed: 0 in the run, 3 now" in err
 
 
+@pytest.mark.slow
 def test_seeds_are_repeated_and_summed_up(call, file):
     words = (
         "train",
@@ -210,6 +211,7 @@ def test_a_warm_start(call, file, trained):
     assert code == 2 and "run folder absent" in err and not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_members_are_trained_evaluated_and_predicted_with(call, file):
     given = ("--members", "3", "--epochs", "1", "--run.dir", "many", "--run.no-report")
     code, out, _ = call("train", file, *given)
@@ -459,7 +461,10 @@ def test_a_diverged_run_ends_with_3_and_keeps_its_folder(call, file):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow)],
+)
 def test_a_stopped_command_prints_the_one_that_resumes(
     call,
     file,

@@ -17,10 +17,11 @@ from tests.properties import (
     masks_differ_between_devices,
 )
 
-# Combinations and relatives of rows that are in the fast suite themselves.
+# Combinations and relatives of rows that are in the fast suite themselves, or long.
 COMBINED = {
     *("MLP with dropout", "accumulate of clipped", "nested gradients", "window of ema of guard"),
-    *("shard, regex", "shard, replicated"),
+    *("shard, regex", "shard, replicated", "adam", "jit", "clipped", "sharpness_aware"),
+    *("apart", "keep_best", "CNN with BatchNorm"),
 }
 
 

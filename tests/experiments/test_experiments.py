@@ -71,6 +71,7 @@ def test_linear_regression_diverges_above_the_limit(run):
     assert run("linear_regression", *words)[0] == 0
 
 
+@pytest.mark.slow
 def test_xor_is_learned_by_members_side_by_side(run):
     code, out, _, folder = run("xor", "--members", "5", "--epochs", "800")
     assert code == 0 and "5 of 5 members below 0.01 MSE" in out
@@ -82,6 +83,7 @@ def test_xor_is_learned_by_members_side_by_side(run):
     assert (answers == np.array([[0], [1], [1], [0]])).all()
 
 
+@pytest.mark.slow
 def test_digits_mlp(run):
     words = ("--features", "32", "--epochs", "4", "--learning-rate", "1e-2", "--run.no-report")
     code, out, _, folder = run("digits_mlp", *words, form="step")

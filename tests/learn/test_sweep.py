@@ -50,6 +50,7 @@ def weights(trained, many, index):
     return member(trained.params[label], group.index(index))
 
 
+@pytest.mark.slow
 def test_each_member_is_its_lone_run(x64):
     data = batch(dtype="float64")
     many = sweep(build, GRID, seeds=2)

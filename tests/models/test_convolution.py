@@ -25,7 +25,7 @@ def program(function, *given):
     return jax.jit(function).lower(*given).compile().as_text()
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     spatial=st.lists(st.tuples(st.integers(5, 8), st.integers(1, 3)), min_size=1, max_size=2),
     channels=st.sampled_from([1, 3, 20]),

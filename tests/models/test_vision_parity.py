@@ -130,6 +130,7 @@ def dense(p, x):
 
 @few
 @given(SIZES, st.sampled_from([(1, 1, 0), (3, 2, 1), (5, 1, 2), (4, 3, 0)]))
+@pytest.mark.slow
 def test_convolution(shape, form):
     window, stride, padding = form
 

@@ -75,6 +75,7 @@ def mistaken(loss):
     return gradient
 
 
+@pytest.mark.slow
 def test_a_mean_after_the_hidden_sum_is_eight_times_too_large():
     """The control: SGD shows it; Adam, which divides by the gradient's size, would not."""
     data = {name: value for name, value in DATA.items() if name != "mask"}

@@ -112,6 +112,7 @@ def test_a_finished_run_is_not_trained_again(whole):
     assert (whole.dir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path, whole):
     other = train(tmp_path / "run", seed=1)
     assert small.differ(other.train.params, whole.train.params)
@@ -194,6 +195,7 @@ def test_another_configuration_is_refused_with_both_values(whole, change, fragme
     assert (whole.dir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_form_of_dispatch_is_kept(tmp_path, stop_at, monkeypatch):
     monkeypatch.undo()
     auto = quiet(dispatch="auto", log_every=7, evaluate_every=5)
