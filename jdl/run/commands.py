@@ -146,7 +146,8 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
 
 
 def _report(made: Experiment, result: Result, folder: RunFolder) -> None:
-    from jdl.run.report import evaluation_of, write_report
+    from jdl.run.answers import evaluation_of
+    from jdl.run.report import write_report
 
     pictures = made.pictures(result) if made.pictures else {}
     try:

@@ -1,52 +1,25 @@
 """The report of a run: one HTML page that needs nothing else, and its pictures as files."""
 
-import base64
-import html
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jdl.core.check import error
 from jdl.metrics import wilson
-from jdl.run import figures
-from jdl.run.apply import Result, predict
-from jdl.run.figures import members, panels
+from jdl.run import figures, page
+from jdl.run.answers import Evaluation, Picture, classes_of, file_name, pictures_of
+from jdl.run.figures import members
 from jdl.run.folder import RunFolder, cannot_write, write_bytes
 from jdl.run.log import read, without_clocks
 from jdl.run.record import Best, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Evaluation(NamedTuple):
-    """What a model answered on a set of examples; all of it is optional.
-
-    `inputs` are pictures where they have the shape (n, height, width, 1, 3 or 4); `labels` are
-    classes (n, ...), one-hot or integer, or numbers of the outputs' shape; `outputs` are logits
-    (n, ..., classes) or numbers, with the members of an ensemble on another axis before these.
-    """
-
-    inputs: Any = None
-    labels: Any = None
-    outputs: Any = None
-    labels_names: Sequence[str] | None = None
-    split: str = "test"
-
-
-def evaluation_of(data: Any, result: Result) -> Evaluation | None:
-    """What a run answers on the test part of its `Data`; None where the data has no such part."""
-    test = getattr(data, "test", None)
-    if test is None:
-        return None
-    part = test()
-    names = getattr(data, "info", {}).get("labels")
-    return Evaluation(part.get("x"), part.get("y"), predict(result, part), names)
 
 
 # The one line
@@ -113,13 +86,6 @@ def _noted(words: str, notes: Sequence[str]) -> str:
 # The page
 
 
-class _Picture(NamedTuple):
-    name: str
-    title: str
-    caption: str
-    figure: "Figure"
-
-
 def write_report(
     folder: RunFolder,
     *,
@@ -143,15 +109,15 @@ def write_report(
     rows, config = read(folder.metrics), folder.config()
     numbers = dict(_recorded(folder) if result is None else result)
     best = _best_step(config, rows)
-    drawn = _pictures(rows, best, evaluation, numbers)
-    drawn += [_Picture(_file_name(k), k, "", figure) for k, figure in (pictures or {}).items()]
+    drawn = pictures_of(rows, best, evaluation, numbers)
+    drawn += [Picture(file_name(k), k, "", figure) for k, figure in (pictures or {}).items()]
     images = [(picture, figures.png(picture.figure)) for picture in drawn]
-    page = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
+    text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
     try:
         folder.figures.mkdir(parents=True, exist_ok=True)
         for picture, content in images:
             write_bytes(folder.figures / f"{picture.name}.png", content)
-        write_bytes(folder.report, page.encode())
+        write_bytes(folder.report, text.encode())
     except OSError as bad:
         raise cannot_write(folder.path, bad) from bad
     return folder.report
@@ -200,7 +166,7 @@ def _lines(
     if evaluation is not None:
         split = numbers.get("split", evaluation.split)
         n = _examples(evaluation) if n is None else n
-        classes = _classes(evaluation, numbers, rows)
+        classes = classes_of(evaluation, numbers, rows)
         if not plain and classes is not None:
             plain = {"accuracy": float((classes.said == classes.truth).mean())}
     if plain:
@@ -272,207 +238,37 @@ def _refused(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return found
 
 
-# Pictures
-
-
-class _Classes(NamedTuple):
-    truth: np.ndarray
-    said: np.ndarray
-    sure: np.ndarray
-    count: int
-    members: int
-
-
-def _pictures(
-    rows: Sequence[Row],
-    best: int | None,
-    evaluation: Evaluation | None,
-    numbers: Mapping[str, Any],
-) -> list[_Picture]:
-    drawn = []
-    if panels(rows):
-        caption = "A band runs from the lowest to the highest member." if _has_members(rows) else ""
-        drawn.append(_Picture("curves", "Training", caption, figures.curves(rows, best=best)))
-    if evaluation is None:
-        return drawn
-    classes = _classes(evaluation, numbers, rows)
-    if classes is not None:
-        drawn += _class_pictures(evaluation, classes)
-    else:
-        drawn += _number_pictures(evaluation)
-    return drawn
-
-
-def _class_pictures(evaluation: Evaluation, classes: _Classes) -> list[_Picture]:
-    names = evaluation.labels_names
-    if names is not None and len(names) != classes.count:
-        names = None
-    matrix = np.zeros((classes.count, classes.count), np.int64)
-    np.add.at(matrix, (classes.truth, classes.said), 1)
-    wrong = int((classes.truth != classes.said).sum())
-    caption = (
-        f"{wrong} of {classes.truth.size} {evaluation.split} examples are taken for another class. "
-        "Rows are true classes; colours show each cell's share of its row."
-    )
-    if classes.members > 1:
-        caption += f" The {classes.members} members answer together, by their mean probability."
-    drawn = [_Picture("confusion", "Confusion matrix", caption, figures.confusion(matrix, names))]
-    inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
-    is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
-    if wrong and is_image and classes.truth.shape == inputs.shape[:1]:
-        caption = "The wrong answers given with the highest probability."
-        grid = figures.mistakes(inputs, classes.truth, classes.said, classes.sure, names=names)
-        drawn.append(_Picture("mistakes", "Worst mistakes", caption, grid))
-    return drawn
-
-
-def _number_pictures(evaluation: Evaluation) -> list[_Picture]:
-    truth, said = _array(evaluation.labels), _array(evaluation.outputs)
-    if truth is None or said is None or not truth.size:
-        return []
-    if said.ndim == truth.ndim + 1 and said.shape[1:] == truth.shape:
-        said = said.mean(0)
-    if truth.shape != said.shape:
-        return []
-    caption = f"Each dot is one number of the {evaluation.split} set."
-    return [_Picture("agreement", "Predicted and true", caption, figures.agreement(truth, said))]
-
-
-def _classes(
-    evaluation: Evaluation, numbers: Mapping[str, Any], rows: Sequence[Row]
-) -> _Classes | None:
-    """True and predicted classes, where the task was to choose one; members vote by probability."""
-    labels, outputs = _array(evaluation.labels), _array(evaluation.outputs)
-    if labels is None or outputs is None or not labels.size or not _counts_hits(numbers, rows):
-        return None
-    if len(labels) not in outputs.shape[:2]:
-        raise error(
-            "evaluation",
-            expected=f"an output for each of {len(labels)} labels",
-            got=f"outputs of shape {outputs.shape}",
-            fix="predict on the examples that the labels belong to",
-        )
-    if _is_one_hot(labels) and outputs.shape[-1] == labels.shape[-1]:
-        labels = labels.argmax(-1)
-    is_logits = outputs.ndim > labels.ndim and outputs.shape[-1] > 1
-    if is_logits and np.issubdtype(labels.dtype, np.integer):
-        return _chosen(labels, outputs)
-    if np.isin(labels, (0, 1)).all() and outputs.shape[-labels.ndim :] == labels.shape:
-        return _chosen(labels.astype(np.int64), np.stack([np.zeros_like(outputs), outputs], -1))
-    return None
-
-
-def _chosen(labels: np.ndarray, logits: np.ndarray) -> _Classes | None:
-    shares = _softmax(np.asarray(logits, np.float64))
-    together = len(shares) if logits.ndim == labels.ndim + 2 else 1
-    if logits.ndim == labels.ndim + 2:
-        shares = shares.mean(0)
-    if shares.shape[:-1] != labels.shape:
-        return None
-    count = shares.shape[-1]
-    shares, truth = shares.reshape(-1, count), labels.ravel()
-    # Labels outside the classes mark padding; outputs that are not finite choose nothing.
-    used = (truth >= 0) & (truth < count) & np.isfinite(shares).all(-1)
-    shares, truth = shares[used], truth[used]
-    if not truth.size:
-        return None
-    shape = labels.shape if used.all() else (truth.size,)
-    said, sure = shares.argmax(-1), shares.max(-1)
-    return _Classes(truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count, together)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
-
-
-def _is_one_hot(labels: np.ndarray) -> bool:
-    if labels.ndim < 2 or labels.shape[-1] < 2:
-        return False
-    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(-1) == 1).all())
-
-
-def _counts_hits(numbers: Mapping[str, Any], rows: Sequence[Row]) -> bool:
-    """Labels may be there without being what was predicted: an auto-encoder's are not."""
-    return any("accuracy" in name for names in (numbers, *rows) for name in names)
-
-
-def _array(value: Any) -> np.ndarray | None:
-    """Numbers as an array; None for other things, such as a dict of outputs."""
-    if value is None or isinstance(value, Mapping):
-        return None
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return None
-    is_number = array.dtype.kind in "biuf" or "float" in array.dtype.name
-    return array if is_number and array.ndim else None
-
-
-def _has_members(rows: Sequence[Row]) -> bool:
-    found = [members(value) for row in rows for value in row.values()]
-    return any(value is not None and value.size > 1 for value in found)
-
-
-def _file_name(name: str) -> str:
-    """A figure's name as that of a file in one folder."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "figure"
-
-
-# HTML
-
-
 def _page(
     folder: RunFolder,
     config: Mapping[str, Any],
     rows: Sequence[Row],
     best: int | None,
     lines: Sequence[str],
-    images: Sequence[tuple[_Picture, bytes]],
+    images: Sequence[tuple[Picture, bytes]],
     note: str | None,
 ) -> str:
     environment = folder.environment()
+    shown = {k: v for k, v in environment.items() if k != "command"}
     status, worrying = _status(config, rows)
     kept = "" if best is None else f". Weights of step {best} are kept"
     parts = [
-        f"<p class=path>{_escaped(folder.path.resolve())}</p>",
-        f"<h1>{_escaped(lines[0])}</h1>",
-        *(f"<p class=more>{_escaped(line)}</p>" for line in lines[1:]),
-        f'<p class="{"bad" if worrying else "good"}">{_escaped(status + kept)}.</p>',
-        f"<p class=note>{_escaped(note)}</p>" if note else "",
-        *(_image(picture, content) for picture, content in images),
+        f"<p class=path>{page.escaped(folder.path.resolve())}</p>",
+        f"<h1>{page.escaped(lines[0])}</h1>",
+        *(f"<p class=more>{page.escaped(line)}</p>" for line in lines[1:]),
+        f'<p class="{"bad" if worrying else "good"}">{page.escaped(status + kept)}.</p>',
+        f"<p class=note>{page.escaped(note)}</p>" if note else "",
+        *(page.image(picture, content) for picture, content in images),
         _refusals(rows),
         "<div class=beside>",
-        _section("Configuration", _pairs(config)),
-        _section("Environment", _pairs({k: v for k, v in environment.items() if k != "command"})),
+        page.section("Configuration", page.pairs(config)),
+        page.section("Environment", page.pairs(shown)),
         "</div>",
-        _section("Last rows of the log", _log_table(rows[-12:])) if rows else "",
-        _section("How to reproduce", _reproduce(folder, config, environment)),
+        page.section("Last rows of the log", page.log_table(rows[-12:])) if rows else "",
+        page.section("How to reproduce", _reproduce(folder, config, environment)),
     ]
     body = "\n".join(part for part in parts if part)
-    title = _escaped(f"{folder.path.resolve().name}: {lines[0]}")
-    return _PAGE.format(style=_CSS, title=title, body=body)
-
-
-def _escaped(value: Any) -> str:
-    return html.escape(str(value))
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{_escaped(title)}</h2>\n{content}</section>"
-
-
-def _image(picture: _Picture, content: bytes) -> str:
-    encoded = base64.b64encode(content).decode()
-    # Width and height stand in the PNG's header; the picture has twice the page's dots.
-    width = int.from_bytes(content[16:20], "big") // 2
-    caption = f"<p class=caption>{_escaped(picture.caption)}</p>" if picture.caption else ""
-    return _section(
-        picture.title,
-        f'<img alt="{_escaped(picture.title)}" width="{width}" '
-        f'src="data:image/png;base64,{encoded}">{caption}',
-    )
+    title = f"{folder.path.resolve().name}: {lines[0]}"
+    return page.whole(title, body)
 
 
 def _refusals(rows: Sequence[Row]) -> str:
@@ -482,141 +278,31 @@ def _refusals(rows: Sequence[Row]) -> str:
     intro = (
         "<p>These updates had a loss, gradient or result that is not finite, and were left out.</p>"
     )
-    return _section("Refused steps", intro + _table(("steps", "refused"), found))
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    flat = list(_flattened(values))
-    if not flat:
-        return "<p>none recorded</p>"
-    lines = (f"<tr><th>{_escaped(k)}</th><td>{_escaped(v)}</td></tr>" for k, v in flat)
-    return f"<div class=wide><table class=pairs>{''.join(lines)}</table></div>"
-
-
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flattened(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", _listed(value)
-        else:
-            yield f"{prefix}{name}", "–" if value is None else str(value)
-
-
-def _listed(values: Sequence[Any]) -> str:
-    """Words with commas; equal neighbours, such as devices, are counted."""
-    kinds = list(dict.fromkeys(map(str, values)))
-    if len(values) > 1 and len(kinds) == 1:
-        return f"{len(values)} × {kinds[0]}"
-    return ", ".join(map(str, values)) or "–"
-
-
-def _log_table(rows: Sequence[Row]) -> str:
-    names = dict.fromkeys(name for row in rows for name in row if _cell(row[name]) is not None)
-    cells = [[_cell(row[name]) or "" if name in row else "" for name in names] for row in rows]
-    return _table(list(names), cells)
-
-
-def _cell(value: Any) -> str | None:
-    if isinstance(value, str | int):
-        return str(value)
-    vector = members(value)
-    if vector is None:
-        return None
-    if vector.size == 1:
-        return f"{vector[0]:.5g}"
-    finite = vector[np.isfinite(vector)]
-    lost = f", {vector.size - finite.size} not finite" if finite.size < vector.size else ""
-    return f"{finite.mean() if finite.size else math.nan:.5g} (mean of {finite.size}{lost})"
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    top = "".join(f"<th>{_escaped(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in line) + "</tr>" for line in lines
-    )
-    return f"<div class=wide><table><tr>{top}</tr>{body}</table></div>"
+    return page.section("Refused steps", intro + page.table(("steps", "refused"), found))
 
 
 def _reproduce(folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    command = _command(environment.get("command"))
+    command = page.command(environment.get("command"))
     seed = _fit_settings(config).get("seed")
     parts = []
     if command:
         parts += [
-            f"<pre>{_escaped(command)}</pre>",
+            f"<pre>{page.escaped(command)}</pre>",
             "<p>Given the same run folder, this goes on where the run stopped; "
             "given a new one, it trains again.</p>",
         ]
     has_source = folder.experiment_file.is_file()
     if has_source:
         path = shlex.quote(str(folder.path.resolve()))
-        parts.append(f"<pre>{_escaped(f'jdl evaluate {path}')}</pre>")
+        parts.append(f"<pre>{page.escaped(f'jdl evaluate {path}')}</pre>")
     if seed is not None:
-        parts.append(f"<p>Seed {_escaped(seed)}.</p>")
+        parts.append(f"<p>Seed {page.escaped(seed)}.</p>")
     if has_source:
         source = folder.experiment_file.read_text(encoding="utf-8", errors="replace")
         digest = environment.get("experiment_sha256")
-        mark = f" (SHA-256 {_escaped(digest)})" if digest else ""
+        mark = f" (SHA-256 {page.escaped(digest)})" if digest else ""
         parts.append(
             f"<details><summary>experiment.py{mark}</summary>"
-            f"<pre>{_escaped(source)}</pre></details>"
+            f"<pre>{page.escaped(source)}</pre></details>"
         )
     return "\n".join(parts) or "<p>The command was not recorded.</p>"
-
-
-def _command(words: Any) -> str:
-    """The recorded arguments as a line for a shell."""
-    if not isinstance(words, list) or not words:
-        return ""
-    first, *rest = map(str, words)
-    name = Path(first).name
-    if name == "jdl" or first.endswith(("jdl/cli.py", "jdl/__main__.py")):
-        return shlex.join(["jdl", *rest])
-    return shlex.join((["python"] if name.endswith(".py") else []) + [first, *rest])
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""
-_CSS = """
-:root { color-scheme: light dark; --ink: #1d1d1f; --soft: #62656b; --paper: #ffffff;
-  --line: #e2e4e8; --box: #f5f6f8; --good: #00684a; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --soft: #a3a7ae; --paper: #16171a;
-  --line: #34373d; --box: #202227; --good: #5fd0a5; --bad: #ff8a80; } }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 24px; }
-h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; }
-h2 { font-size: 17px; margin: 36px 0 10px; }
-p { margin: 6px 0; }
-.path, .more, .caption { color: var(--soft); }
-.path { font-size: 13px; overflow-wrap: anywhere; }
-.note { white-space: pre-wrap; }
-.good { color: var(--good); }
-.bad { color: var(--bad); font-weight: 600; }
-img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
-  border-radius: 8px; box-sizing: border-box; padding: 8px; }
-.beside { display: flex; flex-wrap: wrap; column-gap: 72px; }
-.beside section { min-width: 0; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 4px 18px 4px 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { font-weight: 600; white-space: nowrap; }
-.pairs th { font-weight: 400; color: var(--soft); }
-.pairs td { overflow-wrap: anywhere; }
-pre { background: var(--box); padding: 12px; border-radius: 8px; overflow-x: auto;
-  font: 13px/1.45 ui-monospace, monospace; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
-"""

@@ -19,9 +19,10 @@ import jdl
 from jdl.core.check import InputError
 from jdl.metrics import wilson
 from jdl.run import figures
+from jdl.run.answers import Evaluation, evaluation_of
 from jdl.run.folder import RunFolder
 from jdl.run.log import MetricsLog
-from jdl.run.report import Evaluation, evaluation_of, result_line, write_report
+from jdl.run.report import result_line, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 NAN = math.nan
