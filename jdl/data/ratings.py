@@ -126,6 +126,7 @@ def generate(
     {'train': 700, 'valid': 100, 'test': 200}
     """
     within("n", n, 10, users * items)
+    within("rank", rank, 1)
     rng = np.random.default_rng(seed)
     biases = rng.normal(0, 0.4, users), rng.normal(0, 0.4, items)
     factors = [rng.normal(0, np.sqrt(0.8 / np.sqrt(rank)), (m, rank)) for m in (users, items)]
