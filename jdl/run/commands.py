@@ -40,8 +40,8 @@ def train(
     """Train an experiment once, or once for each seed."""
     prog = prog or f"python {shlex.quote(sys.argv[0])}"
     config, run = flags.parse(config_type, given, prog)
-    flags.set_up(run.cache)
-    made, command = experiment(config), f"{prog} {shlex.join(given)}".rstrip()
+    flags.set_up(run.cache, run.host_memory)
+    made, command = dispatched(experiment(config), run), f"{prog} {shlex.join(given)}".rstrip()
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
     if run.seeds == 1:
@@ -60,6 +60,15 @@ def train(
                 f"(n {len(values)} seeds)"
             )
     return None
+
+
+def dispatched(made: Experiment, run: flags.Run) -> Experiment:
+    """The experiment with the form of dispatch that the command line asks for, if it does."""
+    if run.dispatch == "auto":
+        return made
+    return dataclasses.replace(
+        made, options=dataclasses.replace(made.options, dispatch=run.dispatch)
+    )
 
 
 def _train_once(
@@ -164,7 +173,7 @@ def evaluate_command(given: list[str]) -> int | None:
 
     run, rest = flags.first(given, "jdl evaluate RUN [--json]", "the folder of a run")
     options = flags.small(rest, {"--json": False, "--experiment": None})
-    flags.set_up(True)
+    flags.set_up()
     folder, made = opened(run, experiment=options["--experiment"])
     data = _test_data(made)
     numbers, n = evaluate(restored(folder, made), data), len(next(iter(data.values())))
@@ -183,7 +192,7 @@ def predict_command(given: list[str]) -> int | None:
     run, rest = flags.first(given, "jdl predict RUN INPUT", "the folder of a run")
     source, rest = flags.first(rest, "jdl predict RUN INPUT", "a file of inputs")
     options = flags.small(rest, {"--out": None, "--experiment": None})
-    flags.set_up(True)
+    flags.set_up()
     folder, made = opened(run, experiment=options["--experiment"])
     if "sweep" in folder.config():
         raise error(
@@ -226,7 +235,7 @@ def report_command(given: list[str]) -> int | None:
     """`jdl report RUN`."""
     run, rest = flags.first(given, "jdl report RUN", "the folder of a run")
     options = flags.small(rest, {"--experiment": None})
-    flags.set_up(True)
+    flags.set_up()
     folder, made = opened(run, experiment=options["--experiment"])
     _report(made, restored(folder, made), folder)
     return None

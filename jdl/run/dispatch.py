@@ -18,6 +18,7 @@ from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.transforms import loop, resident, stacked
+from jdl.run import remembered
 from jdl.run.folder import RunFolder
 
 log = logging.getLogger("jdl")
@@ -85,6 +86,12 @@ class Programs:
         form, each = ("loop", many) if many < one else ("step", one)
         return Dispatch(form, int(np.clip(seconds / each, 1, 1024)))
 
+    def text(self, train: TrainState) -> str:
+        """The program of a step, to know it again by."""
+        if self.data is None:
+            return str(self._one.trace(train, self.feed.batch(0)).jaxpr)
+        return str(self._many.trace(train, self.data, 1).jaxpr)
+
     def _seconds(self, form: str, train: TrainState, seconds: float, ceiling: int = 1024) -> float:
         """Seconds for one step, after compiling, in dispatches that double until the time is up."""
         first = int(train.step)
@@ -117,11 +124,25 @@ def chosen(
     recorded = folder.dispatch() if folder else None
     if recorded is not None:
         return Dispatch(recorded["form"], recorded["size"])
-    dispatch = programs.measure(train) if wanted == "auto" else Dispatch(wanted, 32)
-    log.info("dispatch: %s, %d steps at a time", *dispatch)
+    if wanted == "auto":
+        dispatch, how = _fastest(programs, train)
+    else:
+        dispatch, how = Dispatch(wanted, 32), "as told"
+    log.info("dispatch: %s, %d steps at a time (%s)", *dispatch, how)
     if folder is not None:
         folder.write_dispatch(dispatch._asdict())
     return dispatch
+
+
+def _fastest(programs: Programs, train: TrainState) -> tuple[Dispatch, str]:
+    """What an earlier run of the program found, else what is found now."""
+    text = programs.text(train)
+    known = remembered.recall(text)
+    if known is not None:
+        return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
+    dispatch = programs.measure(train)
+    remembered.remember(text, dispatch._asdict())
+    return dispatch, "measured"
 
 
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -4,9 +4,10 @@ import dataclasses
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from jdl.core.check import error, nearest
+from jdl.run.hostmemory import keep_mapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Run:
     """How the state is placed on the mesh: replicated or fsdp."""
     cache: bool = True
     """Keep compiled programs on disk for the next run."""
+    dispatch: Literal["auto", "step", "loop"] = "auto"
+    """One step or many for each call of the device; "auto" measures both, once for a program."""
+    host_memory: Literal["on", "off"] = "on"
+    """Keep freed memory in the process (Linux, CPU): faster steps, for some more of it."""
     report: bool = True
     """Write figures and report.html."""
 
@@ -117,13 +122,15 @@ def quiet_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def set_up(cache: bool) -> None:
-    """Messages on the screen, and compiled programs kept for the next process."""
+def set_up(cache: bool = True, host_memory: str = "on") -> None:
+    """What only a program's own main may do: messages, memory, programs kept for the next time."""
     import jax
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("jdl").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
+    if host_memory == "on" and jax.default_backend() == "cpu" and keep_mapped():
+        logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
     if cache and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "jdl" / "xla"))

@@ -9,7 +9,7 @@ from typing import Any
 from jdl.core.check import error
 from jdl.run import flags
 from jdl.run.apply import evaluate
-from jdl.run.commands import explained, recorded_config, run_folder
+from jdl.run.commands import dispatched, explained, recorded_config, run_folder
 from jdl.run.experiment import Experiment, from_file, swept
 from jdl.run.folder import RunFolder, write_json
 
@@ -32,8 +32,8 @@ def sweep_command(given: list[str]) -> int | None:
             got=run.start,
             fix="leave it out, or train the points one by one with jdl train",
         )
-    flags.set_up(run.cache)
-    first = module.experiment(config)
+    flags.set_up(run.cache, run.host_memory)
+    first = dispatched(module.experiment(config), run)
     for name, values in grid.items():
         for value in values:
             point = module.experiment(dataclasses.replace(config, **{name: value}))

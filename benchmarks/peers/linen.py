@@ -1,0 +1,80 @@
+"""Flax Linen and optax, as their own guides show it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+
+from benchmarks.peers.feeding import batches
+from benchmarks.worker import Rounds
+from benchmarks.workloads import LEARNING_RATE, WORKLOADS
+
+
+def run(peer: str, workload: str, rounds: Rounds) -> None:
+    model, feed = NETWORKS[workload](), batches(WORKLOADS[workload])
+    tx = optax.adam(LEARNING_RATE)
+    x, y = next(feed)
+    params = jax.jit(model.init)(jax.random.key(0), x[:, :-1] if workload == "gpt" else x)
+    moments = tx.init(params)
+
+    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        if workload == "gpt":
+            x, y = x[:, :-1], x[:, 1:]
+        logits = model.apply(params, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, moments: Any, x: jax.Array, y: jax.Array) -> Any:
+        value, grads = jax.value_and_grad(loss)(params, x, y)
+        updates, moments = tx.update(grads, moments, params)
+        return optax.apply_updates(params, updates), moments, value
+
+    def train(n: int) -> float:
+        nonlocal params, moments
+        for _ in range(n):
+            params, moments, value = step(params, moments, *next(feed))
+        return float(value)
+
+    rounds.drive(train, at_once=10)
+
+
+class CNN(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in (32, 64):
+            x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), (2, 2), (2, 2))
+        x = nn.relu(nn.Dense(128)(x.reshape(len(x), -1)))
+        return nn.Dense(10)(x)
+
+
+class MLP(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(10)(nn.relu(nn.Dense(128)(x)))
+
+
+class LSTM(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for _ in range(2):
+            x = nn.RNN(nn.OptimizedLSTMCell(128))(x)
+        return nn.Dense(10)(x[:, -1])
+
+
+class GPT(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        table = nn.Embed(65, 128, embedding_init=nn.initializers.normal(0.02))
+        places = self.param("places", nn.initializers.normal(0.02), (128, 128))
+        mask = nn.make_causal_mask(x)
+        x = table(x) + places[None]
+        for _ in range(4):
+            x = x + nn.MultiHeadDotProductAttention(4)(nn.LayerNorm()(x), mask=mask)
+            h = nn.gelu(nn.Dense(512)(nn.LayerNorm()(x)), approximate=False)
+            x = x + nn.Dense(128)(h)
+        return table.attend(nn.LayerNorm()(x))
+
+
+NETWORKS = {"cnn": CNN, "mlp": MLP, "lstm": LSTM, "gpt": GPT}

@@ -1,0 +1,72 @@
+"""One peer in a process of its own: `python -m benchmarks.worker PEER WORKLOAD`.
+
+It says "first" after its first step, and after `EARLY` steps "ready" and their mean loss. Then each
+line on its standard input holds a number of seconds to train for; the answer is one line of JSON.
+"""
+
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PEERS = {
+    "raw": "raw",
+    "linen": "linen",
+    "keras": "keras_jax",
+    "torch": "torch_eager",
+    "torch_last": "torch_eager",
+    "jdl": "jdl_fit",
+    "jdl_train": "jdl_fit",
+}
+"""Peers by name, and the module of each in `benchmarks.peers`."""
+
+EARLY = 50
+"""Steps whose mean loss is compared: who computes the same, learns as fast."""
+
+Loss = float
+Train = Callable[[int], Loss]
+"""`train(n) -> loss` runs n steps to their end; the loss is that of the last."""
+
+
+class Rounds:
+    """What the parent asks for: rounds of some seconds each."""
+
+    def first(self) -> None:
+        """Say that the first step is done."""
+        print("first", flush=True)
+
+    def ready(self, early: Loss) -> Iterator[float]:
+        """Say the mean loss of the first steps; then the seconds of each round."""
+        print(f"ready {early}", flush=True)
+        for line in sys.stdin:
+            yield float(line)
+
+    def done(self, steps: int, seconds: float) -> None:
+        """Answer for a round."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"steps": steps, "seconds": seconds, "peak_mb": peak}), flush=True)
+
+    def drive(self, train: Train, at_once: int) -> None:
+        """Answer every round by calling `train`, `at_once` steps at a time."""
+        losses = [train(1)]
+        self.first()
+        losses += [train(1) for _ in range(EARLY - 1)]
+        for seconds in self.ready(sum(losses) / EARLY):
+            began, steps = time.perf_counter(), 0
+            while time.perf_counter() - began < seconds:
+                train(at_once)
+                steps += at_once
+            self.done(steps, time.perf_counter() - began)
+
+
+def main() -> None:
+    peer, workload = sys.argv[1:]
+    module: Any = importlib.import_module(f"benchmarks.peers.{PEERS[peer]}")
+    module.run(peer, workload, Rounds())
+
+
+if __name__ == "__main__":
+    main()

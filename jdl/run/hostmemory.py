@@ -1,0 +1,37 @@
+"""Host memory that stays mapped: glibc's allocator is told to keep what is freed.
+
+XLA on CPU takes its buffers from malloc and gives them back at every dispatch; above 128 kB glibc
+maps and unmaps each anew, so that every step touches thousands of pages for the first time.
+"""
+
+import ctypes
+import logging
+import sys
+
+log = logging.getLogger("jdl")
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+"""Names of `mallopt`'s parameters in glibc's malloc.h."""
+
+SETTINGS = {
+    MMAP_MAX: 0,
+    TRIM_THRESHOLD: 2**31 - 1,
+    TOP_PAD: 64 * 2**20,
+    ARENA_MAX: 1,
+}
+
+
+def keep_mapped() -> bool:
+    """Make this process keep freed memory; whether the platform can (Linux with glibc).
+
+    It holds for the whole process and cannot be taken back, so only a program's own main may ask
+    for it, and before its first computation. The process then holds its peak of memory to its end.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.gnu_get_libc_version  # noqa: B018  (musl has mallopt too, and ignores it)
+    except (OSError, AttributeError):
+        return False
+    return all([libc.mallopt(name, value) for name, value in SETTINGS.items()])

@@ -1,0 +1,87 @@
+"""What was measured once for a program is known to its next run on this machine."""
+
+import json
+import logging
+
+import jax
+import pytest
+
+import jdl
+from jdl.run import remembered
+from jdl.run.dispatch import Dispatch, Programs
+from tests.running import line, net, quiet
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A compilation cache's folder, which only these tests use."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    yield tmp_path / "cache" / "jdl-dispatch.json"
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def measured(monkeypatch) -> list[int]:
+    """How often a run measured."""
+    calls = []
+
+    def measure(self, train):
+        calls.append(1)
+        return Dispatch("loop", 3)
+
+    monkeypatch.setattr(Programs, "measure", measure)
+    return calls
+
+
+def run(batch_size=8):
+    return jdl.fit(
+        net(), line(), batch_size=batch_size, epochs=1, options=quiet(dispatch="auto")
+    )
+
+
+def test_the_second_run_of_a_program_does_not_measure(cache, monkeypatch, caplog):
+    calls = measured(monkeypatch)
+    with caplog.at_level(logging.INFO, "jdl"):
+        run()
+        run()
+    assert calls == [1]
+    said = [text for text in caplog.messages if text.startswith("dispatch")]
+    assert said == [
+        "dispatch: loop, 3 steps at a time (measured)",
+        "dispatch: loop, 3 steps at a time (as measured by an earlier run)",
+    ]
+
+
+def test_another_program_is_measured_anew(cache, monkeypatch):
+    calls = measured(monkeypatch)
+    run()
+    run(batch_size=4)
+    assert calls == [1, 1] and len(json.loads(cache.read_text())) == 2
+
+
+def test_without_a_cache_nothing_is_remembered(monkeypatch):
+    calls = measured(monkeypatch)
+    run()
+    run()
+    assert calls == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"KEY": 3}', '{"KEY": {"form": "fast", "size": 1}}'])
+def test_a_file_that_is_not_understood_is_as_good_as_none(cache, text):
+    cache.parent.mkdir()
+    cache.write_text(text.replace("KEY", remembered._key("program")))
+    assert remembered.recall("program") is None
+    remembered.remember("program", {"form": "step", "size": 1})
+    assert remembered.recall("program") == {"form": "step", "size": 1}
+
+
+def test_addresses_in_a_printed_program_do_not_count():
+    one, two = ("pjit[f=<function g at 0x7f00> n=1]", "pjit[f=<function g at 0x7fff> n=1]")
+    assert remembered._key(one) == remembered._key(two)
+    assert remembered._key(one) != remembered._key(two.replace("n=1", "n=2"))
+
+
+def test_a_folder_that_cannot_be_written_to_keeps_nothing(tmp_path, cache):
+    cache.parent.write_text("a file where the folder should be")
+    remembered.remember("program", {"form": "step", "size": 1})
+    assert remembered.recall("program") is None
