@@ -1,16 +1,101 @@
-"""`python -m benchmarks [--rounds 7] [--seconds 5]`: prints every table."""
+"""`python -m benchmarks [peers] [many] [start] [overhead]`: prints tables; none named, all of them.
+
+With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
+"""
 
 import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
 
-from benchmarks import overhead
+from benchmarks import many, overhead, race, start
+from benchmarks.workloads import WORKLOADS
+
+PARTS = ("peers", "many", "start", "overhead")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds a round and peer")
+    parser.add_argument("parts", nargs="*", choices=PARTS, help="which; all if none")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds a round and peer")
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--out", type=Path, help="folder for results.json, tables and chart")
     options = parser.parse_args()
-    overhead.main(options.rounds, options.seconds)
+    parts = options.parts or PARTS
+    results: dict[str, Any] = {"machine": machine()}
+    lines = [results["machine"]]
+    print(lines[0], flush=True)
+
+    def say(text: str) -> None:
+        lines.append(text)
+        print(f"\n{text}", flush=True)
+
+    if "peers" in parts:
+        say(f"{options.rounds} interleaved rounds of {options.seconds:g} s; medians")
+        for name in options.workloads:
+            found = race.race(name, peers_of(name), options.rounds, options.seconds)
+            results[name] = {peer: run._asdict() for peer, run in found.items()}
+            say(race.table(WORKLOADS[name].title, found))
+    if "many" in parts:
+        results["many"] = many.measured(race.installed(many.PEERS), options.rounds)
+        say(seconds_table(f"{many.MODELS} small models, whole process", results["many"]))
+    if "start" in parts:
+        results["start"] = start.measured(peers_of("cnn"), options.rounds)
+        say(seconds_table("start of the process to the end of the first step", results["start"]))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "results.json").write_text(json.dumps(results, indent=1))
+        (options.out / "tables.md").write_text("\n\n".join(lines) + "\n")
+        race.chart(results, options.out / "chart.png")
+    if "overhead" in parts:
+        overhead.main(options.rounds, options.seconds)
+
+
+def peers_of(workload: str) -> list[str]:
+    """The peers that are installed; another layout of the images is for the CNN only."""
+    names = [name for name in race.PEERS if workload == "cnn" or name != "torch_last"]
+    return race.installed(names)
+
+
+def seconds_table(title: str, found: dict[str, list[float]]) -> str:
+    """A Markdown table of seconds, with ratios to PyTorch where it is here."""
+    head = ["peer", "seconds", *(["time / torch"] if "torch" in found else [])]
+    lines = [f"**{title}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for peer, values in found.items():
+        cells = [peer, race.spread(values)]
+        if "torch" in found:
+            cells.append(f"{race.median_ratio(values, found['torch']):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    names = ("jax", "flax", "optax", "keras", "torch")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    day = datetime.date.today().isoformat()
+    return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, " + (
+        f"{', '.join(found)}; {day}"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

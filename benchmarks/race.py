@@ -1,20 +1,22 @@
 """Peers side by side: one process each, in turns, rounds in rotating order."""
 
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.worker import PEERS
+from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
-NEEDS = {"keras": "keras", "torch": "torch", "torch_last": "torch", "linen": "flax"}
-"""The package that a peer is, where it is not jdl's own."""
+NEEDS = {"keras": "keras", "torch": "torch", "torch_last": "torch"}
+"""The package that a peer needs, where jdl does not need it too."""
 
 
 class Run(NamedTuple):
@@ -26,6 +28,11 @@ class Run(NamedTuple):
     """Seconds from the start of its process to the end of its first step."""
     rounds: list["Round"]
 
+    @property
+    def times(self) -> list[float]:
+        """Seconds a step, of every round."""
+        return [row.seconds / row.steps for row in self.rounds]
+
 
 class Round(NamedTuple):
     """What a peer did in one round."""
@@ -34,29 +41,30 @@ class Round(NamedTuple):
     seconds: float
     peak_mb: float
 
-    @property
-    def each(self) -> float:
-        """Seconds a step."""
-        return self.seconds / self.steps
-
 
 class Racer:
     """A peer's process, which waits while others run."""
 
-    def __init__(self, peer: str, workload: str):
+    def __init__(
+        self,
+        peer: str,
+        workload: str,
+        environment: Mapping[str, str] = os.environ,
+        once: bool = False,
+    ):
         self.peer = peer
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", peer, workload],
+            [sys.executable, "-m", "benchmarks.worker", peer, workload, *(["once"] * once)],
             cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "2"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._wait("first")
         self.first_step = time.perf_counter() - began
-        self.early = float(self._wait("ready"))
+        self.early = 0.0 if once else float(self._wait("ready"))
 
     def round(self, seconds: float) -> Round:
         """Train for some seconds."""
@@ -84,9 +92,7 @@ class Racer:
         return line
 
 
-def race(
-    workload: str, peers: Sequence[str], rounds: int, seconds: float
-) -> dict[str, Run]:
+def race(workload: str, peers: Sequence[str], rounds: int, seconds: float) -> dict[str, Run]:
     """Every peer's rounds; the order of the peers moves on by one each time."""
     racers: list[Racer] = []
     try:
@@ -103,15 +109,18 @@ def race(
     return found
 
 
-def ratios(found: dict[str, Run], of: str, to: str) -> list[float]:
-    """Time of one peer over that of another, round by round."""
-    return [a.each / b.each for a, b in zip(found[of].rounds, found[to].rounds, strict=True)]
+def median_ratio(times: Sequence[float], to: Sequence[float]) -> float:
+    """The median over rounds of the ratio of two peers' times."""
+    return statistics.median(a / b for a, b in zip(times, to, strict=True))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and greatest."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
 def installed(peers: Sequence[str] = tuple(PEERS)) -> list[str]:
     """The peers whose packages are here."""
-    import importlib.util
-
     return [p for p in peers if p not in NEEDS or importlib.util.find_spec(NEEDS[p])]
 
 
@@ -121,11 +130,40 @@ def table(title: str, found: dict[str, Run]) -> str:
     head = ["peer", "ms a step", *(f"time / {name}" for name in others), "loss", "peak MB"]
     lines = [f"**{title}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for peer, run in found.items():
-        each = [1e3 * row.each for row in run.rounds]
-        cells = [peer, f"{statistics.median(each):.3g} ({min(each):.3g}–{max(each):.3g})"]
+        cells = [peer, spread([1e3 * each for each in run.times])]
         for other in others:
-            values = ratios(found, peer, other)
-            cells.append(f"{statistics.median(values):.2f}")
+            cells.append(f"{median_ratio(run.times, found[other].times):.2f}")
         cells += [f"{run.early:.3f}", f"{max(row.peak_mb for row in run.rounds):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def chart(results: Mapping[str, Any], path: Path) -> None:
+    """Bars of the time of a step relative to Flax, one group for each workload."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    groups = {name: results[name] for name in WORKLOADS if name in results}
+    if not groups:
+        return
+    peers = [peer for peer in PEERS if any(peer in found for found in groups.values())]
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    width = 0.8 / len(peers)
+    for index, peer in enumerate(peers):
+        bars = []
+        for found in groups.values():
+            runs = {name: Run(**run) for name, run in found.items()}
+            known = peer in runs
+            bars.append(median_ratio(runs[peer].times, runs["linen"].times) if known else 0)
+        places = [group + (index - len(peers) / 2 + 0.5) * width for group in range(len(groups))]
+        label = axes.bar(places, bars, 0.9 * width, label=peer, color=plt.cm.tab10(index))
+        axes.bar_label(label, [f"{bar:.2f}" if bar else "" for bar in bars], fontsize=6)
+    axes.axhline(1, color="0.6", lw=0.8)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel("time of a step / Flax Linen's")
+    axes.set_title(results["machine"], fontsize=7)
+    axes.legend(ncols=len(peers), fontsize=7, frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

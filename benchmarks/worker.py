@@ -32,7 +32,10 @@ Train = Callable[[int], Loss]
 
 
 class Rounds:
-    """What the parent asks for: rounds of some seconds each."""
+    """What the parent asks for: rounds of some seconds each, or `once` only the first step."""
+
+    def __init__(self, once: bool = False):
+        self.once = once
 
     def first(self) -> None:
         """Say that the first step is done."""
@@ -63,9 +66,9 @@ class Rounds:
 
 
 def main() -> None:
-    peer, workload = sys.argv[1:]
+    peer, workload, *once = sys.argv[1:]
     module: Any = importlib.import_module(f"benchmarks.peers.{PEERS[peer]}")
-    module.run(peer, workload, Rounds())
+    module.run(peer, workload, Rounds(once == ["once"]))
 
 
 if __name__ == "__main__":

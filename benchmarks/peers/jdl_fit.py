@@ -27,7 +27,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
             jdl.learner(task(workload), optax.adam(LEARNING_RATE)),
             data,
             batch_size=work.batch,
-            epochs=10**6,
+            epochs=work.batch / len(x) if rounds.once else 10**6,
             dir=Path(folder) / "run",
             log=Answers(rounds),
             options=jdl.Options(bar=False),
@@ -52,6 +52,8 @@ class Answers:
         now, step = time.perf_counter(), int(row["step"])
         if self.seconds is None:
             self.rounds.first()
+            if self.rounds.once:
+                return
             self.asked = self.rounds.ready(row["loss"])
             self.seconds = next(self.asked)
             return

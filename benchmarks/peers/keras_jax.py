@@ -7,8 +7,8 @@ from typing import Any
 
 os.environ["KERAS_BACKEND"] = "jax"
 
-import keras
-from keras import layers
+import keras  # pyright: ignore[reportMissingImports]
+from keras import layers  # pyright: ignore[reportMissingImports]
 
 from benchmarks.worker import EARLY, Rounds
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS

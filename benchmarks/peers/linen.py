@@ -15,7 +15,7 @@ from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 def run(peer: str, workload: str, rounds: Rounds) -> None:
     model, feed = NETWORKS[workload](), batches(WORKLOADS[workload])
     tx = optax.adam(LEARNING_RATE)
-    x, y = next(feed)
+    x, _ = next(feed)
     params = jax.jit(model.init)(jax.random.key(0), x[:, :-1] if workload == "gpt" else x)
     moments = tx.init(params)
 
@@ -55,9 +55,15 @@ class MLP(nn.Module):
         return nn.Dense(10)(nn.relu(nn.Dense(128)(x)))
 
 
-class LSTM(nn.Module):
+class SmallMLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(10)(nn.relu(nn.Dense(32)(x)))
+
+
+class LSTM(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> jax.Array:
         for _ in range(2):
             x = nn.RNN(nn.OptimizedLSTMCell(128))(x)
         return nn.Dense(10)(x[:, -1])

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 from benchmarks.peers.feeding import batches
 from benchmarks.worker import Rounds
@@ -14,7 +14,8 @@ from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
     torch.manual_seed(0)
-    model, feed = NETWORKS[workload](), batches(WORKLOADS[workload])
+    model: Any = NETWORKS[workload]()
+    feed = batches(WORKLOADS[workload])
     form: Any = torch.channels_last if peer == "torch_last" else torch.contiguous_format
     model.to(memory_format=form)
     adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl.core import tree
+from jdl.core.alone import is_alone
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 
 
@@ -60,6 +61,22 @@ def stacked(inner: Learner) -> Learner:
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, jax.tree.map(lambda x: x[0], data["stack"]))
+
+    return inner._replace(init=init, step=step)
+
+
+def traced_once(inner: Learner) -> Learner:
+    """The same learner; Python runs through its `init` and `step` once for each kind of inputs.
+
+    A run needs the shapes of both before it compiles them. What was traced is put in place as it
+    is, so that the compiled program is the same.
+    """
+    init = jax.jit(inner.init, inline=True)
+    traced = jax.jit(inner.step, static_argnames="axis", inline=True)
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        # A program without a loop around the step may be traced in another form.
+        return (inner.step if is_alone() else traced)(train, batch, axis=axis)
 
     return inner._replace(init=init, step=step)
 

@@ -77,6 +77,9 @@ class Programs:
         A dispatch then takes about `seconds`: long enough that on CPU the memory of a program,
         mapped anew for each dispatch, weighs little; short enough to stop a run between two.
         """
+        if self._is_small(train):
+            each = self._seconds("loop", train, seconds)
+            return Dispatch("loop", int(np.clip(seconds / each, 1, 1024)))
         one = self._seconds("step", train, seconds)
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
         # long in one on CPU: not worth finding out.
@@ -91,6 +94,16 @@ class Programs:
         if self.data is None:
             return str(self._one.trace(train, self.feed.batch(0)).jaxpr)
         return str(self._many.trace(train, self.data, 1).jaxpr)
+
+    def _is_small(self, train: TrainState) -> bool:
+        """Whether dispatching costs more than the step: then only the loop is worth compiling."""
+        if self.data is None:
+            return False
+        try:
+            cost: Any = self._many.lower(train, self.data, 1).cost_analysis()  # one turn of it
+            return 0 < cost["flops"] < 5e7
+        except (NotImplementedError, KeyError, TypeError):
+            return False
 
     def _seconds(self, form: str, train: TrainState, seconds: float, ceiling: int = 1024) -> float:
         """Seconds for one step, after compiling, in dispatches that double until the time is up."""

@@ -146,11 +146,9 @@ class Events:
         if self._absent:
             return
         if self._writer is None:
-            from tensorboardX import SummaryWriter
-
             # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
             again = step if any(self.folder.glob("events.*")) else None
-            self._writer = SummaryWriter(str(self.folder), purge_step=again)
+            self._writer = _summary_writer()(str(self.folder), purge_step=again)
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -159,6 +157,22 @@ class Events:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _summary_writer() -> Any:
+    """tensorboardX's writer, without the PyTorch that it imports for one type annotation.
+
+    Where PyTorch is installed that takes more than a second of a run.
+    """
+    unused = "torch" not in sys.modules
+    if unused:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if unused:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 class Bar:

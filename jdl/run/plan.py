@@ -16,7 +16,7 @@ from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.learn.guard import guard
-from jdl.learn.transforms import window
+from jdl.learn.transforms import traced_once, window
 from jdl.run.record import Best, guards
 
 log = logging.getLogger("jdl")
@@ -146,6 +146,7 @@ def make_plan(
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
+    learner = traced_once(learner)
     if _is_guarded(learner, feed):
         options = replace(options, guard=0)  # its own limit holds
     elif options.guard:
@@ -153,7 +154,7 @@ def make_plan(
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
     return Plan(
-        window(learner, options.log_every),
+        window(traced_once(learner), options.log_every),
         feed,
         rule,
         epochs,

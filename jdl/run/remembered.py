@@ -20,11 +20,10 @@ from jdl.run.folder import write_json
 def recall(program: str) -> dict[str, Any] | None:
     """The choice of an earlier run of this program here, if one is known."""
     choice = _known().get(_key(program))
-    try:
-        understood = choice["form"] in ("step", "loop") and int(choice["size"]) >= 1
-    except (TypeError, KeyError, ValueError):
+    if not isinstance(choice, dict):
         return None
-    return choice if understood else None
+    form, size = choice.get("form"), choice.get("size")
+    return choice if form in ("step", "loop") and isinstance(size, int) and size >= 1 else None
 
 
 def remember(program: str, choice: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from jdl.core.alone import alone, is_alone
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
+from jdl.learn.transforms import ema, jit, loop, resident, stacked, traced_once, window
 from tests.small import (
     KEY,
     assert_close,
@@ -185,3 +186,43 @@ def test_each_transform_owns_one_entry_and_evaluates_as_the_inner_one():
     after, _ = train(full, DATA, 4)
     assert set(after.extra) == {"window", "ema", "guard"}
     assert_close(full.evaluate(start, DATA), base().evaluate(start.replace(extra={}), DATA))
+
+
+# traced_once
+
+
+def counting(calls: list[str]):
+    """A learner that notes each time Python runs through its `init` or `step`."""
+    inner = base()
+
+    def init(key, batch):
+        calls.append("init")
+        return inner.init(key, batch)
+
+    def step(train, batch, *, axis=None):
+        calls.append("alone" if is_alone() else "step")
+        return inner.step(train, batch, axis=axis)
+
+    return inner._replace(init=init, step=step)
+
+
+def test_python_runs_through_a_step_once_for_shapes_programs_and_loops():
+    calls: list[str] = []
+    learner, data = traced_once(counting(calls)), jax.tree.map(jnp.asarray, DATA)
+    start = jax.eval_shape(learner.init, KEY, data)
+    for made in (jit(window(guard(learner), 4)), jit(loop(learner))):
+        jax.eval_shape(made.step, jax.jit(made.init)(KEY, data), data)
+    jax.eval_shape(learner.step, start, data)
+    assert calls == ["init", "step"]
+    with alone():  # a promise that may lead to another form of the program
+        jax.eval_shape(lambda *given: learner.step(*given), start, data)
+    assert calls == ["init", "step", "alone"]
+
+
+def test_a_learner_traced_once_compiles_to_the_same_program():
+    data = jax.tree.map(jnp.asarray, DATA)
+    train = base().init(KEY, data)
+    plain, once = (
+        jax.jit(made.step).lower(train, data).as_text() for made in (base(), traced_once(base()))
+    )
+    assert plain == once

@@ -9,7 +9,7 @@ import pytest
 
 import jdl
 from jdl.data.feed import Feed
-from jdl.run import dispatch, loop
+from jdl.run import dispatch, loop, remembered
 from jdl.run.dispatch import Dispatch, Programs
 from jdl.run.folder import RunFolder
 from tests import small
@@ -126,6 +126,7 @@ def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
     programs = Programs(net(), Feed(line(), 8), train)
     chosen = [Dispatch("loop", 5), Dispatch("step", 1)]
     monkeypatch.setattr(Programs, "measure", lambda self, train: chosen.pop(0))
+    monkeypatch.setattr(remembered, "_file", lambda: None)
     for _ in range(3):
         assert dispatch.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
     assert dispatch.chosen(programs, train, "step", RunFolder(tmp_path)) == ("loop", 5)
@@ -139,9 +140,29 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
     monkeypatch.setattr(
         Programs, "_seconds", lambda self, form, *_, **__: {"step": one, "loop": many}[form]
     )
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
     assert programs.measure(train, seconds=0.15) == (form, 1024)
     monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.3}[form])
     assert programs.measure(train) == ("step", 1)  # too slow for a loop to matter: not tried
+
+
+def test_only_the_loop_is_tried_where_dispatching_costs_more_than_the_step(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: {"loop": 1e-3}[form])
+    assert programs.measure(train, seconds=0.15) == ("loop", 150)
+
+
+def test_what_is_small_is_told_from_its_arithmetic():
+    def is_small(width):
+        model = jdl.from_linen(jdl.models.MLP((width,), outputs=1))
+        learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+        data = {"x": np.ones((64, 32), np.float32), "y": np.ones((64, 1), np.float32)}
+        train = jax.jit(learner.init)(jax.random.key(0), data)
+        return Programs(learner, Feed(data, 64), train)._is_small(train)
+
+    # 6 x 64 x 32 x width: 0.4 and 200 million.
+    assert is_small(32) and not is_small(16_384)
 
 
 def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):

@@ -34,9 +34,7 @@ def measured(monkeypatch) -> list[int]:
 
 
 def run(batch_size=8):
-    return jdl.fit(
-        net(), line(), batch_size=batch_size, epochs=1, options=quiet(dispatch="auto")
-    )
+    return jdl.fit(net(), line(), batch_size=batch_size, epochs=1, options=quiet(dispatch="auto"))
 
 
 def test_the_second_run_of_a_program_does_not_measure(cache, monkeypatch, caplog):
@@ -66,7 +64,9 @@ def test_without_a_cache_nothing_is_remembered(monkeypatch):
     assert calls == [1, 1]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"KEY": 3}', '{"KEY": {"form": "fast", "size": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"KEY": 3}', '{"KEY": {"form": "fast", "size": 1}}']
+)
 def test_a_file_that_is_not_understood_is_as_good_as_none(cache, text):
     cache.parent.mkdir()
     cache.write_text(text.replace("KEY", remembered._key("program")))

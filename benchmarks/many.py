@@ -1,0 +1,161 @@
+"""32 small networks, each with its own seed and learning rate, from the start of a process.
+
+`python -m benchmarks.many PEER` trains them and prints their mean loss. The time is that of the
+whole process: importing, compiling and training.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, MODELS, RATES, digits
+
+PEERS = ("jdl", "jdl_train", "raw", "linen", "torch")
+CACHED = ("jdl_train",)
+"""Peers that keep compiled programs for the next process."""
+
+
+def seconds(peer: str, cache: str | None) -> float:
+    """How long a new process takes, with the compilation cache in a folder."""
+    home = {"XDG_CACHE_HOME": cache} if cache else {}
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.many", peer],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **home, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        check=True,
+    )
+    return time.perf_counter() - began
+
+
+def measured(peers: list[str], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every peer in every round; twice for those with a cache, empty and warm."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for peer in peers:
+            if peer not in CACHED:
+                found.setdefault(peer, []).append(seconds(peer, None))
+                continue
+            with tempfile.TemporaryDirectory() as cache:
+                for state in ("empty", "warm"):
+                    name = f"{peer}, {state} cache"
+                    found.setdefault(name, []).append(seconds(peer, cache))
+    return found
+
+
+def by_jdl(set_up: bool) -> float:
+    if set_up:
+        from jdl.run import flags
+
+        flags.quiet_backend()
+        flags.set_up()
+    import optax
+
+    import jdl
+
+    x, y = digits()
+    model = jdl.from_linen(jdl.models.MLP((32,), outputs=10))
+
+    def build(learning_rate: Any) -> jdl.Learner:
+        return jdl.learner(jdl.classification(model), optax.adam(learning_rate))
+
+    many = jdl.sweep(build, {"learning_rate": RATES.tolist()})
+    epochs = MODEL_STEPS * MODEL_BATCH / len(x)
+    quiet = jdl.Options(bar=False, log_every=100)
+    data = {"x": x, "y": y}
+    result = jdl.fit(many, data, batch_size=MODEL_BATCH, epochs=epochs, options=quiet)
+    return float(np.mean(result.history[-1]["loss"]))
+
+
+def by_jax(linen: bool) -> float:
+    """One network after the other, in one compiled step that takes the learning rate."""
+    from functools import partial
+
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def init_by_hand(key: Any) -> Any:
+        one, two = jax.random.split(key)
+        w1, w2 = jax.random.normal(one, (64, 32)), jax.random.normal(two, (32, 10))
+        return (w1 * (2 / 64) ** 0.5, jnp.zeros(32)), (w2 * (1 / 32) ** 0.5, jnp.zeros(10))
+
+    def apply_by_hand(params: Any, x: Any) -> Any:
+        (w1, b1), (w2, b2) = params
+        return jax.nn.relu(x @ w1 + b1) @ w2 + b2
+
+    init: Any = init_by_hand
+    apply: Any = apply_by_hand
+    if linen:
+        from benchmarks.peers.linen import SmallMLP
+
+        apply = SmallMLP().apply
+        init = partial(SmallMLP().init, x=jnp.zeros((1, 64)))
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        logits = apply(params, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    tx = optax.scale_by_adam()
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, moments: Any, x: Any, y: Any, rate: Any) -> Any:
+        value, grads = jax.value_and_grad(loss)(params, x, y)
+        updates, moments = tx.update(grads, moments)
+        return jax.tree.map(lambda p, u: p - rate * u, params, updates), moments, value
+
+    x, y = digits()
+    begin, values = jax.jit(init), []
+    for seed, rate in enumerate(RATES):
+        params = begin(jax.random.key(seed))
+        moments, draw, value = tx.init(params), np.random.default_rng(seed), None
+        for _ in range(MODEL_STEPS):
+            rows = draw.integers(0, len(x), MODEL_BATCH)
+            params, moments, value = step(params, moments, x[rows], y[rows], np.float32(rate))
+        values.append(value)
+    return float(np.mean(jax.device_get(values)))
+
+
+def by_torch() -> float:
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
+
+    x, y = digits()
+    values = []
+    for seed, rate in enumerate(RATES):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        adam = torch.optim.Adam(model.parameters(), lr=float(rate))
+        draw, loss = np.random.default_rng(seed), torch.zeros(())
+        for _ in range(MODEL_STEPS):
+            rows = draw.integers(0, len(x), MODEL_BATCH)
+            logits = model(torch.from_numpy(x[rows]))
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(y[rows]).long())
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        values.append(loss.item())
+    return float(np.mean(values))
+
+
+def main() -> None:
+    peer = sys.argv[1]
+    train = {
+        "jdl": lambda: by_jdl(set_up=False),
+        "jdl_train": lambda: by_jdl(set_up=True),
+        "raw": lambda: by_jax(linen=False),
+        "linen": lambda: by_jax(linen=True),
+        "torch": by_torch,
+    }[peer]
+    print(f"{MODELS} models, mean loss {train():.4f}")
+
+
+if __name__ == "__main__":
+    main()
