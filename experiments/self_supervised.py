@@ -21,7 +21,10 @@ import jdl
 from jdl import pictures as draw
 from jdl.core.check import fields_within
 
-ENCODER = jdl.models.CNN((16, 32), hidden=(), classes=64, padding="SAME")
+# As in ResNet and SimCLR, features are means over the image: of 64 channels, by a dense layer.
+ENCODER = jdl.models.VGG(
+    ((16,), (32,), (64,)), hidden=(), pooled=1, classes=64, dropout=0.0, norm="group"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""The work of a step, counted and not timed: it may shrink, and must not grow unseen.
+
+The ceilings are what the compiler itself counted when they were written, and 5 % more; where its
+two supported versions differ, the larger one. Lower them after an improvement.
+"""
+
+import functools
+
+import jax
+import optax
+import pytest
+
+import jdl
+from benchmarks.peers.jdl_fit import task
+from benchmarks.workloads import LEARNING_RATE, WORKLOADS
+from jdl.data.feed import Feed
+from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.plan import Options, initial, make_plan
+from tests.small import compilations
+
+CEILINGS = {
+    # workload: (floating-point operations, bytes accessed, megabytes of temporary memory)
+    "cnn": (3.31e9, 8.07e8, 108.0),
+    "lstm": (9.35e7, 1.85e8, 60.4),
+    "mlp": (1.78e7, 1.7e7, 2.0),
+    "gpt": (1.21e10, 1.39e9, 177.0),
+}
+
+
+@functools.cache
+def programs(name: str, gradient=jdl.plain):
+    """The state and the programs of a run of a workload, on an eighth of its data."""
+    work = WORKLOADS[name]
+    x, y = (part[: 8 * work.batch] for part in work.data())
+    feed = Feed({"x": x} if name == "gpt" else {"x": x, "y": y}, work.batch)
+    learner = jdl.learner(task(name), optax.adam(LEARNING_RATE), gradient)
+    plan = make_plan(learner, feed, None, 1, None, None, Options())
+    train = initial(plan.learner, feed, 0)
+    return train, Programs(plan.learner, feed, train)
+
+
+def shares(name: str, train, made) -> list[float]:
+    """What a step in a loop takes of each of its ceilings."""
+    compiled = made._many.lower(train, made.data, 1).compile()
+    found = compiled.cost_analysis()
+    cost = found[0] if isinstance(found, list) else found
+    temporary = compiled.memory_analysis().temp_size_in_bytes / 1e6
+    counted = cost["flops"], cost["bytes accessed"], temporary
+    return [count / ceiling for count, ceiling in zip(counted, CEILINGS[name], strict=True)]
+
+
+@pytest.mark.parametrize("name", CEILINGS)
+def test_a_step_does_not_grow(name):
+    found = shares(name, *programs(name))
+    assert all(0.5 < share < 1.05 for share in found), found
+
+
+def test_a_step_that_does_its_work_twice_is_seen():
+    assert shares("mlp", *programs("mlp", jdl.sharpness_aware(0.1)))[0] > 1.5
+
+
+def test_single_steps_copy_nothing_to_the_device():
+    train, made = programs("mlp")
+    train = jax.tree.map(jax.numpy.copy, train)
+    advance = made.advance(Dispatch("step", 1), 0)
+    train, _, step = advance(train, 0, 1)
+    with jax.transfer_guard_host_to_device("disallow_explicit"):
+        for _ in range(5):
+            train, _, step = advance(train, step, step + 1)
+
+
+def test_a_loop_is_given_one_number():
+    train, made = programs("mlp")
+    train, n = jax.tree.map(jax.numpy.copy, train), jax.device_put(7)
+    train, _ = made._many(train, made.data, n)
+    with jax.transfer_guard_host_to_device("disallow_explicit"):
+        made._many(train, made.data, n)
+    # And what is passed for it is a plain number, whose type never makes a program anew.
+    advance = made.advance(Dispatch("loop", 7), 0)
+    state = jax.tree.map(jax.numpy.copy, programs("mlp")[0])
+    state, _, step = advance(state, 0, 7)
+    with compilations() as names:
+        for boundary in (14, 15, 22):
+            state, _, step = advance(state, step, boundary)
+    assert not names and step == 22
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_a_run_compiles_one_program_for_its_steps(form):
+    work = WORKLOADS["mlp"]
+    x, y = (part[: 4 * work.batch] for part in work.data())
+    options = Options(bar=False, dispatch=form, log_every=3)
+    learner = jdl.learner(task("mlp"), optax.adam(LEARNING_RATE))
+    with compilations() as names:
+        jdl.fit(learner, {"x": x, "y": y}, batch_size=work.batch, epochs=3, options=options)
+    assert names.count("jit(step)") == 1
+    # Of the rest, initialising is one; the others are copies and keys of a few numbers.
+    assert len(names) <= 8, names
