@@ -1,4 +1,4 @@
-"""`python -m benchmarks [peers] [many] [start] [overhead]`: prints tables; none named, all of them.
+"""`python -m benchmarks [peers] [many] [start] [families] [growth] [overhead]`: tables, or all.
 
 With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
 """
@@ -12,10 +12,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from benchmarks import many, overhead, race, start
+from benchmarks import families, growth, many, overhead, race, start
 from benchmarks.workloads import WORKLOADS
 
-PARTS = ("peers", "many", "start", "overhead")
+PARTS = ("peers", "many", "start", "families", "growth", "overhead")
 
 
 def main() -> None:
@@ -47,6 +47,16 @@ def main() -> None:
     if "start" in parts:
         results["start"] = start.measured(peers_of("cnn"), options.rounds)
         say(seconds_table("start of the process to the end of the first step", results["start"]))
+    if "families" in parts:
+        results["families"] = families.measured(options.rounds, options.seconds)
+        say(families.table(results["families"]))
+    if "growth" in parts:
+        grown = growth.measured()
+        results["growth"] = {axis: [row._asdict() for row in rows] for axis, rows in grown.items()}
+        say(growth.table(grown))
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            growth.figure(grown, options.out / "growth.png")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))

@@ -51,6 +51,16 @@ def mnist_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _freed_memory_goes_back() -> Iterator[None]:
+    """Commands that tests call in this process leave its allocator as it is."""
+    from jdl.run import flags
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "keep_mapped", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def program_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home for compiled programs, so that the same one is compiled once for all tests."""

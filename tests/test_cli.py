@@ -16,6 +16,7 @@ import pytest
 
 import jdl
 from jdl import cli
+from jdl.run import flags
 from jdl.run.log import read
 from tests import small
 from tests.running import ROOT, content, rows
@@ -123,6 +124,23 @@ def test_train_prints_the_result_first_and_the_folder_last(trained):
     assert re.fullmatch(r"test accuracy \d\.\d+ \(95 % 0\.\d+.[01]\.\d+, n 24\)", lines[0])
     assert lines[-1] == f"run    {folder}"
     assert f"report {folder / 'report.html'}" in lines
+
+
+@pytest.mark.parametrize(("words", "kept"), [((), True), (("--run.host-memory", "off"), False)])
+def test_a_training_process_keeps_its_memory_unless_told_not_to(
+    call, file, monkeypatch, caplog, words, kept
+):
+    asked = []
+    monkeypatch.setattr(flags, "keep_mapped", lambda: asked.append("kept") or True)
+    assert call("train", file, "--epochs", "1", "--run.no-report", *words)[0] == 0
+    said = "host memory: freed pages are kept" in caplog.text
+    assert bool(asked) == kept == said
+
+
+@pytest.mark.parametrize(("words", "form"), [((), "step"), (("--run.dispatch", "loop"), "loop")])
+def test_the_form_of_dispatch_can_be_told(call, file, tmp_path, words, form):
+    call("train", file, "--epochs", "1", "--run.dir", tmp_path / "run", *words)
+    assert json.loads((tmp_path / "run" / "dispatch.json").read_text())["form"] == form
 
 
 def test_train_leaves_a_whole_folder(trained):

@@ -96,8 +96,8 @@ def _all_finite(good: jax.Array, train: TrainState) -> jax.Array:
     """
     zero = jnp.where(good, 0.0, jnp.nan).astype(jnp.float32)
     for leaf in _floats(train):
-        rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim else leaf.reshape(1, 1)
-        products = jnp.full(len(rows), zero.astype(leaf.dtype)) @ rows
+        zeros = jnp.full(leaf.shape[:1], zero.astype(leaf.dtype))
+        products = jnp.tensordot(zeros, leaf, min(leaf.ndim, 1))
         zero = products.sum().astype(jnp.float32)
     return zero == 0
 

@@ -40,6 +40,8 @@ class Programs:
     def __init__(self, learner: Learner, feed: Feed, train: TrainState):
         self.feed = feed
         self.put = placement(train)
+        self.waited = 0.0
+        """Seconds that steps have waited for batches of a stream."""
         if feed.is_resident:
             self.data = self.put(feed.data)
             one = resident(learner, feed.order, feed.batch_size)
@@ -65,7 +67,7 @@ class Programs:
                 return train, metrics, step + n
             metrics: Metrics = {}
             for _ in range(n):
-                batch = self.data if stream is None else self.put(next(stream))
+                batch = self.data if stream is None else self.put(self._next(stream))
                 train, metrics = self._one(train, batch)
             return train, metrics, step + n
 
@@ -77,9 +79,10 @@ class Programs:
         A dispatch then takes about `seconds`: long enough that on CPU the memory of a program,
         mapped anew for each dispatch, weighs little; short enough to stop a run between two.
         """
-        if self._is_small(train):
-            each = self._seconds("loop", train, seconds)
-            return Dispatch("loop", int(np.clip(seconds / each, 1, 1024)))
+        # So small that dispatching alone would cost a single step as much: not worth compiling.
+        small = self._seconds("loop", train, seconds) if self._is_small(train) else np.inf
+        if small < 1e-3:
+            return Dispatch("loop", int(np.clip(seconds / small, 1, 1024)))
         one = self._seconds("step", train, seconds)
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
         # long in one on CPU: not worth finding out.
@@ -96,7 +99,7 @@ class Programs:
         return str(self._many.trace(train, self.data, 1).jaxpr)
 
     def _is_small(self, train: TrainState) -> bool:
-        """Whether dispatching costs more than the step: then only the loop is worth compiling."""
+        """Whether a step has so little arithmetic that it may take less than its dispatch."""
         if self.data is None:
             return False
         try:
@@ -122,8 +125,14 @@ class Programs:
                 break
         return each
 
+    def _next(self, stream: Iterator[Batch]) -> Batch:
+        began = time.perf_counter()
+        batch = next(stream)
+        self.waited += time.perf_counter() - began
+        return batch
+
     def _stack(self, stream: Iterator[Batch], step: int, n: int, size: int) -> PyTree:
-        batches = [next(stream) for _ in range(n)]
+        batches = [self._next(stream) for _ in range(n)]
         # One shape for every dispatch, so one program; the copies at the end are never looked at.
         batches += [batches[-1]] * (size - n)
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)

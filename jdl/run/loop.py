@@ -14,7 +14,7 @@ from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.apply import Result, evaluator
-from jdl.run.dispatch import Advance, Programs, chosen, placement
+from jdl.run.dispatch import Dispatch, Programs, chosen, placement
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar
 from jdl.run.plan import Options, Plan, begin, feeds, initial, make_plan, settings
@@ -70,9 +70,8 @@ def fit(
             train = record.resume(train)
             programs = Programs(plan.learner, feed, train)
             dispatch = chosen(programs, train, options.dispatch, folder)
-            advance = programs.advance(dispatch, int(train.step))
             count = evaluator(plan.learner, train, valid, feed.batch_size)
-            train = _run(plan, advance, count, record, train, signals)
+            train = _run(plan, programs, dispatch, count, record, train, signals)
     result = Result(train, learner, record.rows, folder.path if folder else None)
     if signals.received is not None and int(train.step) < plan.total:
         raise Interrupted(signals.received, int(train.step), result)
@@ -81,7 +80,8 @@ def fit(
 
 def _run(
     plan: Plan,
-    advance: Advance,
+    programs: Programs,
+    dispatch: Dispatch,
     count: Callable[[TrainState], list[Metrics]],
     record: Record,
     train: TrainState,
@@ -89,6 +89,7 @@ def _run(
 ) -> TrainState:
     """Step to the end: note at boundaries, save by the clock, stop when asked."""
     step, guards = int(train.step), refusals(train)
+    advance = programs.advance(dispatch, step)
     in_flight: deque[Metrics] = deque()
     try:
         while step < plan.total and signals.received is None and not plan.is_over(step):
@@ -102,7 +103,7 @@ def _run(
                 check_health(guards, plan.feed, plan.options.guard)
                 guards = refusals(train)
                 if plan.logs(step):
-                    record.training(step, metrics)
+                    record.training(step, metrics, programs.waited)
                 if plan.evaluates(step):
                     record.evaluation(step, count(train), train)
             record.progress(step)

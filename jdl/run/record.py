@@ -110,7 +110,7 @@ class Record:
         self._events = Events(folder.path / "events") if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
         self._began = self._saved = time.monotonic()
-        self._clock: tuple[int, float] | None = None
+        self._clock: tuple[int, float, float] | None = None
 
     def resume(self, train: TrainState) -> TrainState:
         """The newest good checkpoint, with the log cut back to it; `train` where there is none."""
@@ -132,13 +132,19 @@ class Record:
                     log.warning("the best weights so far are lost: %s", gone)
         return train
 
-    def training(self, step: int, metrics: Metrics) -> None:
-        """Note the sums over a window of steps, to be read later."""
+    def training(self, step: int, metrics: Metrics, waited: float = 0.0) -> None:
+        """Note the sums over a window of steps, to be read later.
+
+        `waited` are the seconds so far in which steps had to wait for data.
+        """
         now = time.perf_counter()
         speed = {}
         if self._clock is not None and step > self._clock[0]:
-            speed["steps_per_second"] = (step - self._clock[0]) / (now - self._clock[1])
-        self._clock = (step, now)
+            first, began, before = self._clock
+            speed["steps_per_second"] = (step - first) / (now - began)
+            if waited:
+                speed["wait_share"] = (waited - before) / (now - began)
+        self._clock = (step, now, waited)
         self._queue.append((step, "train", [metrics], speed))
 
     def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:

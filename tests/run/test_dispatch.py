@@ -1,6 +1,7 @@
 """A run has the same bits however it is cut into dispatches and wherever its batches come from."""
 
 import json
+import time
 
 import jax
 import numpy as np
@@ -149,8 +150,12 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
 def test_only_the_loop_is_tried_where_dispatching_costs_more_than_the_step(monkeypatch):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
-    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: {"loop": 1e-3}[form])
-    assert programs.measure(train, seconds=0.15) == ("loop", 150)
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: {"loop": 5e-4}[form])
+    assert programs.measure(train, seconds=0.15) == ("loop", 300)
+    # Little arithmetic and yet slow: memory, say, which a loop may be the slower one at.
+    both = {"loop": 2e-3, "step": 1e-3}
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: both[form])
+    assert programs.measure(train, seconds=0.15) == ("step", 150)
 
 
 def test_what_is_small_is_told_from_its_arithmetic():
@@ -175,3 +180,27 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
     steps = {"step": programs._one, "loop": programs._many}
     texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
     assert " convolution(" in texts["step"] and " convolution(" not in texts["loop"]
+
+
+class Slow(Source):
+    """Every example takes a hundredth of a second."""
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return super().__getitem__(index)
+
+
+def shares(data, form="step"):
+    """The part of the time of each row that steps waited for data; None where it is not said."""
+    options = quiet(log_every=2, dispatch=form)
+    rows = jdl.fit(net(), data, epochs=5, batch_size=8, options=options).history
+    return [row.get("wait_share") for row in rows[1:]]
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_the_wait_for_data_is_in_the_log(form):
+    # Eight examples a batch in four threads: 20 ms a batch, for a step of less than one. Batches
+    # that were read ahead, while the program was compiled, are not waited for.
+    slow = shares(Feed(Slow(line()), 8), form)
+    assert max(slow) > 0.5 and all(0 <= share <= 1 for share in slow)
+    assert set(shares(line())) == {None}  # what lives on the device is not waited for
