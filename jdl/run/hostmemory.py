@@ -5,10 +5,7 @@ maps and unmaps each anew, so that every step touches thousands of pages for the
 """
 
 import ctypes
-import logging
 import sys
-
-log = logging.getLogger("jdl")
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 """Names of `mallopt`'s parameters in glibc's malloc.h."""

@@ -102,3 +102,16 @@ def test_a_number_of_a_step_counts_once():
     assert one(jnp.float32(3)).value == 3
     both = jax.tree.map(jnp.add, one(jnp.float32(3)), one(jnp.float32(5)))
     assert both.value == 4
+
+
+def test_an_infinite_parameter_that_has_no_gradient_leaves_the_norm_alone():
+    def loss(params, state, batch, key, *, train):
+        # A hidden place of a mask, say: what is infinite stays so, and is no fault of a step.
+        mean = Mean((params["w"] * 3).sum() + jnp.exp(params["mask"]).sum(), 1.0)
+        return mean, (state, {"loss": mean})
+
+    params = {"w": jnp.ones(4), "mask": jnp.array([0.0, -jnp.inf])}
+    line = learner(Task(lambda key, batch: (params, {}), loss, lambda *a: None), optax.sgd(0.1))
+    after, metrics = jax.jit(line.step)(line.init(KEY, {}), {})
+    np.testing.assert_allclose(metrics["gradient_norm"].value, (4 * 9 + 1) ** 0.5, rtol=1e-6)
+    assert after.params["mask"][1] == -jnp.inf
