@@ -20,12 +20,14 @@ PARTS = ("peers", "many", "start", "families", "growth", "overhead")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="which; all if none")
+    parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all if none")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds a round and peer")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--out", type=Path, help="folder for results.json, tables and chart")
     options = parser.parse_args()
+    for unknown in set(options.parts) - set(PARTS):
+        parser.error(f"no part is called {unknown}; there are {', '.join(PARTS)}")
     parts = options.parts or PARTS
     results: dict[str, Any] = {"machine": machine()}
     lines = [results["machine"]]

@@ -1,0 +1,52 @@
+"""The benchmarks' own words and sums; what they time is their output, not tested here."""
+
+import sys
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import race
+from benchmarks.race import Round, Run
+from benchmarks.workloads import WORKLOADS
+
+
+def called(monkeypatch, *words):
+    """The parts that a command line would run, none of which is run."""
+    ran = []
+    for name in benchmarks.PARTS:
+        module = getattr(benchmarks, "race" if name == "peers" else name)
+        run = {"peers": "race", "overhead": "main"}.get(name, "measured")
+        monkeypatch.setattr(module, run, lambda *given, name=name: ran.append(name) or {})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    monkeypatch.setattr(race, "table", lambda *given: "")
+    benchmarks.main()
+    return ran
+
+
+def test_all_parts_run_where_none_is_named(monkeypatch):
+    assert called(monkeypatch) == ["peers"] * len(WORKLOADS) + list(benchmarks.PARTS[1:])
+
+
+def test_only_the_named_parts_run(monkeypatch):
+    assert called(monkeypatch, "many", "peers", "--workloads", "mlp") == ["peers", "many"]
+
+
+def test_an_unknown_part_is_an_error(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        called(monkeypatch, "everything")
+    assert "no part is called everything; there are peers, many" in capsys.readouterr().err
+
+
+def test_a_table_has_medians_and_ratios_within_rounds():
+    slow = Run(2.5, 3.0, [Round(10, 2.0, 100.0), Round(10, 1.0, 120.0), Round(10, 4.0, 110.0)])
+    fast = Run(2.4, 1.0, [Round(10, 1.0, 50.0), Round(20, 1.0, 60.0), Round(10, 1.0, 55.0)])
+    lines = race.table("two", {"linen": slow, "jdl": fast}).splitlines()
+    assert lines[-2] == "| linen | 200 (100–400) | 1.00 | 2.500 | 120 |"
+    assert lines[-1] == "| jdl | 100 (50–100) | 0.50 | 2.400 | 60 |"
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_data_is_the_same_every_time_and_fills_a_batch(name):
+    work = WORKLOADS[name]
+    (x, y), (again, _) = work.data(), work.data()
+    assert (x == again).all() and len(x) == len(y) and len(x) % work.batch == 0
