@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from benchmarks import families, growth, many, overhead, race, start
+from benchmarks import families, growth, many, overhead, processes, race, start
 from benchmarks.workloads import WORKLOADS
 
 PARTS = ("peers", "many", "start", "families", "growth", "overhead")
@@ -44,10 +44,12 @@ def main() -> None:
             results[name] = {peer: run._asdict() for peer, run in found.items()}
             say(race.table(WORKLOADS[name].title, found))
     if "many" in parts:
-        results["many"] = many.measured(race.installed(many.PEERS), options.rounds)
+        results["many"] = processes.measured(
+            many.seconds, race.installed(many.PEERS), options.rounds
+        )
         say(seconds_table(f"{many.MODELS} small models, whole process", results["many"]))
     if "start" in parts:
-        results["start"] = start.measured(peers_of("cnn"), options.rounds)
+        results["start"] = processes.measured(start.seconds, peers_of("cnn"), options.rounds)
         say(seconds_table("start of the process to the end of the first step", results["start"]))
     if "families" in parts:
         results["families"] = families.measured(options.rounds, options.seconds)

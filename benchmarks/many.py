@@ -4,11 +4,10 @@
 whole process: importing, compiling and training.
 """
 
-import os
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +16,19 @@ import numpy as np
 from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, MODELS, RATES, digits
 
 PEERS = ("jdl", "jdl_train", "raw", "linen", "torch")
-CACHED = ("jdl_train",)
-"""Peers that keep compiled programs for the next process."""
 
 
-def seconds(peer: str, cache: str | None) -> float:
-    """How long a new process takes, with the compilation cache in a folder."""
-    home = {"XDG_CACHE_HOME": cache} if cache else {}
+def seconds(peer: str, environment: Mapping[str, str]) -> float:
+    """How long a new process takes."""
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "benchmarks.many", peer],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, **home, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         check=True,
     )
     return time.perf_counter() - began
-
-
-def measured(peers: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every peer in every round; twice for those with a cache, empty and warm."""
-    found: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for peer in peers:
-            if peer not in CACHED:
-                found.setdefault(peer, []).append(seconds(peer, None))
-                continue
-            with tempfile.TemporaryDirectory() as cache:
-                for state in ("empty", "warm"):
-                    name = f"{peer}, {state} cache"
-                    found.setdefault(name, []).append(seconds(peer, cache))
-    return found
 
 
 def by_jdl(set_up: bool) -> float:

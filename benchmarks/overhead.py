@@ -15,16 +15,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jdl
+from benchmarks import workloads
+from benchmarks.peers import raw
+from benchmarks.peers.jax_loop import step_of
 
 
 class ByHand(NamedTuple):
@@ -74,32 +75,11 @@ def mlp() -> Workload:
     """One hidden layer, 784-128-10: a step of a fraction of a millisecond."""
     tx = optax.adam(1e-3)
 
-    def init(key: jax.Array) -> dict[str, jax.Array]:
-        one, two = jax.random.split(key)
-        return {
-            "w1": jax.random.normal(one, (784, 128)) * (2 / 784) ** 0.5,
-            "b1": jnp.zeros(128),
-            "w2": jax.random.normal(two, (128, 10)) * (1 / 128) ** 0.5,
-            "b2": jnp.zeros(10),
-        }
-
-    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-        hidden = jax.nn.relu(x @ params["w1"] + params["b1"])
-        logits = hidden @ params["w2"] + params["b2"]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, moments: Any, x: jax.Array, y: jax.Array) -> Any:
-        value, grads = jax.value_and_grad(loss)(params, x, y)
-        updates, moments = tx.update(grads, moments, params)
-        return optax.apply_updates(params, updates), moments, value
-
-    draw = np.random.default_rng(0)
-    x = draw.random((12_800, 784), np.float32)
-    y = draw.integers(0, 10, len(x)).astype(np.int32)
+    x, y = workloads.flat()
+    hand = ByHand(raw.mlp_init, tx, step_of(raw.mlp_loss, tx))
     model = jdl.from_linen(jdl.models.MLP((128,), outputs=10))
     name = "MLP 784-128-10, batch 32"
-    return Workload(name, ByHand(init, tx, step), model, x, y, batch=32, log_every=200)
+    return Workload(name, hand, model, x, y, batch=32, log_every=200)
 
 
 def measured(work: Workload, rounds: int, seconds: float) -> dict[str, list[float]]:

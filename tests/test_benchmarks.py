@@ -1,24 +1,28 @@
 """The benchmarks' own words and sums; what they time is their output, not tested here."""
 
+import functools
 import sys
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import race
+from benchmarks import many, processes, race, start
 from benchmarks.race import Round, Run
 from benchmarks.workloads import WORKLOADS
 
 
 def called(monkeypatch, *words):
     """The parts that a command line would run, none of which is run."""
-    ran = []
-    for name in benchmarks.PARTS:
-        module = getattr(benchmarks, "race" if name == "peers" else name)
-        run = {"peers": "race", "overhead": "main"}.get(name, "measured")
-        monkeypatch.setattr(module, run, lambda *given, name=name: ran.append(name) or {})
-    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    ran, one_round = [], {many.seconds: "many", start.seconds: "start"}
+    monkeypatch.setattr(race, "race", lambda *given: ran.append("peers") or {})
     monkeypatch.setattr(race, "table", lambda *given: "")
+    monkeypatch.setattr(
+        processes, "measured", lambda seconds, *given: ran.append(one_round[seconds]) or {}
+    )
+    for name, function in (("families", "measured"), ("growth", "measured"), ("overhead", "main")):
+        note = functools.partial(lambda name, *given: ran.append(name) or {}, name)
+        monkeypatch.setattr(getattr(benchmarks, name), function, note)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     benchmarks.main()
     return ran
 
@@ -50,3 +54,20 @@ def test_data_is_the_same_every_time_and_fills_a_batch(name):
     work = WORKLOADS[name]
     (x, y), (again, _) = work.data(), work.data()
     assert (x == again).all() and len(x) == len(y) and len(x) % work.batch == 0
+
+
+def test_the_peer_with_a_cache_starts_twice_in_a_folder_of_its_own():
+    seen = []
+
+    def seconds(peer, environment):
+        seen.append((peer, environment.get("XDG_CACHE_HOME")))
+        return float(len(seen))
+
+    found = processes.measured(seconds, ["raw", "jdl_train"], 2)
+    assert found == {
+        "raw": [1.0, 4.0],
+        "jdl_train, empty cache": [2.0, 5.0],
+        "jdl_train, warm cache": [3.0, 6.0],
+    }
+    homes = [home for peer, home in seen if peer == "jdl_train"]
+    assert homes[0] == homes[1] != homes[2] == homes[3]

@@ -1,43 +1,28 @@
 """Flax Linen and optax, as their own guides show it."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import optax
 from flax import linen as nn
 
-from benchmarks.peers.feeding import batches
+from benchmarks.peers.jax_loop import drive
 from benchmarks.worker import Rounds
-from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
-    model, feed = NETWORKS[workload](), batches(WORKLOADS[workload])
-    tx = optax.adam(LEARNING_RATE)
-    x, _ = next(feed)
-    params = jax.jit(model.init)(jax.random.key(0), x[:, :-1] if workload == "gpt" else x)
-    moments = tx.init(params)
+    model, text = NETWORKS[workload](), workload == "gpt"
+
+    def init(key: jax.Array, x: jax.Array) -> Any:
+        return model.init(key, x[:, :-1] if text else x)
 
     def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-        if workload == "gpt":
+        if text:
             x, y = x[:, :-1], x[:, 1:]
         logits = model.apply(params, x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, moments: Any, x: jax.Array, y: jax.Array) -> Any:
-        value, grads = jax.value_and_grad(loss)(params, x, y)
-        updates, moments = tx.update(grads, moments, params)
-        return optax.apply_updates(params, updates), moments, value
-
-    def train(n: int) -> float:
-        nonlocal params, moments
-        for _ in range(n):
-            params, moments, value = step(params, moments, *next(feed))
-        return float(value)
-
-    rounds.drive(train, at_once=10)
+    drive(init, loss, workload, rounds)
 
 
 class CNN(nn.Module):

@@ -1,39 +1,20 @@
 """Plain JAX by hand: dicts of arrays, and one jit call for each step."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.peers.feeding import batches
+from benchmarks.peers.jax_loop import drive
 from benchmarks.worker import Rounds
-from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 Params = Any
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
     init, loss = NETWORKS[workload]
-    feed = batches(WORKLOADS[workload])
-    tx = optax.adam(LEARNING_RATE)
-    params = jax.jit(init)(jax.random.key(0))
-    moments = tx.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Params, moments: Any, x: jax.Array, y: jax.Array) -> Any:
-        value, grads = jax.value_and_grad(loss)(params, x, y)
-        updates, moments = tx.update(grads, moments, params)
-        return optax.apply_updates(params, updates), moments, value
-
-    def train(n: int) -> float:
-        nonlocal params, moments
-        for _ in range(n):
-            params, moments, value = step(params, moments, *next(feed))
-        return float(value)
-
-    rounds.drive(train, at_once=10)
+    drive(lambda key, x: init(key), loss, workload, rounds)
 
 
 def _dense(key: jax.Array, rows: int, columns: int) -> Params:

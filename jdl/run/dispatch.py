@@ -80,17 +80,17 @@ class Programs:
         mapped anew for each dispatch, weighs little; short enough to stop a run between two.
         """
         # So small that dispatching alone would cost a single step as much: not worth compiling.
-        small = self._seconds("loop", train, seconds) if self._is_small(train) else np.inf
-        if small < 1e-3:
-            return Dispatch("loop", int(np.clip(seconds / small, 1, 1024)))
+        many = self._seconds("loop", train, seconds) if self._is_small(train) else None
+        if many is not None and many < 1e-3:
+            return _lasting("loop", many, seconds)
         one = self._seconds("step", train, seconds)
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
         # long in one on CPU: not worth finding out.
         if one > 0.25:
             return Dispatch("step", 1)
-        many = self._seconds("loop", train, seconds, ceiling=max(1, round(seconds / one)))
-        form, each = ("loop", many) if many < one else ("step", one)
-        return Dispatch(form, int(np.clip(seconds / each, 1, 1024)))
+        if many is None:
+            many = self._seconds("loop", train, seconds, ceiling=max(1, round(seconds / one)))
+        return _lasting("loop", many, seconds) if many < one else _lasting("step", one, seconds)
 
     def text(self, train: TrainState) -> str:
         """The program of a step, to know it again by."""
@@ -137,6 +137,11 @@ class Programs:
         batches += [batches[-1]] * (size - n)
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
         return {"first": jnp.int32(step), "stack": self.put(stack)}
+
+
+def _lasting(form: str, each: float, seconds: float) -> Dispatch:
+    """As many steps, of `each` seconds, as take so long."""
+    return Dispatch(form, int(np.clip(seconds / each, 1, 1024)))
 
 
 def chosen(
