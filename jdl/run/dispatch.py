@@ -20,6 +20,7 @@ from jdl.data.feed import Feed
 from jdl.learn.transforms import loop, resident, stacked
 from jdl.run import remembered
 from jdl.run.folder import RunFolder
+from jdl.run.hostmemory import release
 
 log = logging.getLogger("jdl")
 
@@ -111,6 +112,7 @@ class Programs:
     def _seconds(self, form: str, train: TrainState, seconds: float, ceiling: int = 1024) -> float:
         """Seconds for one step, after compiling, in dispatches that double until the time is up."""
         first = int(train.step)
+        self._compile(form, train)
         copy, n, each = jax.tree.map(jnp.copy, train), 1, np.inf
         run = self.advance(Dispatch(form, ceiling), first)
         copy, metrics, step = run(copy, first, first + 1)
@@ -124,6 +126,13 @@ class Programs:
             if spent > seconds / 2:
                 break
         return each
+
+    def _compile(self, form: str, train: TrainState) -> None:
+        """Compile, and give back the memory that this took before the program takes its own."""
+        if self.data is not None:
+            arguments = (train, self.data) if form == "step" else (train, self.data, 1)
+            (self._one if form == "step" else self._many).lower(*arguments).compile()
+        release()
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
         began = time.perf_counter()

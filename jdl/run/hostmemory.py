@@ -1,4 +1,4 @@
-"""Host memory that stays mapped: glibc's allocator is told to keep what is freed.
+"""What glibc's allocator does with freed memory: keep all of it mapped, or give it back now.
 
 XLA on CPU takes its buffers from malloc and gives them back at every dispatch; above 128 kB glibc
 maps and unmaps each anew, so that every step touches thousands of pages for the first time.
@@ -6,6 +6,7 @@ maps and unmaps each anew, so that every step touches thousands of pages for the
 
 import ctypes
 import sys
+from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 """Names of `mallopt`'s parameters in glibc's malloc.h."""
@@ -24,11 +25,26 @@ def keep_mapped() -> bool:
     It holds for the whole process and cannot be taken back, so only a program's own main may ask
     for it, and before its first computation. The process then holds its peak of memory to its end.
     """
+    libc = _glibc()
+    return libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
+
+
+def release() -> None:
+    """Give back what lies free between blocks in use (glibc only; elsewhere nothing is done).
+
+    Compiling leaves a hundred MB or two of it; the next program would be compiled on top.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.gnu_get_libc_version  # noqa: B018  (musl has mallopt too, and ignores it)
     except (OSError, AttributeError):
-        return False
-    return all([libc.mallopt(name, value) for name, value in SETTINGS.items()])
+        return None
+    return libc

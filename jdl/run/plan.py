@@ -17,6 +17,7 @@ from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.learn.guard import guard
 from jdl.learn.transforms import traced_once, window
+from jdl.run.hostmemory import release
 from jdl.run.record import Best, guards
 
 log = logging.getLogger("jdl")
@@ -204,7 +205,9 @@ def _check_labels(plan: Plan, valid: Arrays | None, train: TrainState, sample: A
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
     """The state before step 1, made by one compiled program."""
-    return jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
+    train = jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
+    release()
+    return train
 
 
 def settings(plan: Plan, seed: int) -> dict[str, Any]:
