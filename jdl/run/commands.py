@@ -96,15 +96,17 @@ def _train_once(
 def run_folder(run: flags.Run, name: str, command: str) -> Iterator[tuple[Path, str]]:
     """The folder of a run and the command that goes on in it; gone again if nothing was written."""
     if run.dir is not None:
+        if not run.dir or "\0" in run.dir:
+            raise error("--run.dir", expected="a folder", got=repr(run.dir), fix="leave it out")
         yield Path(run.dir), command
         return
     path = next_run(Path("runs"), name)
     try:
         yield path, f"{command} --run.dir {shlex.quote(str(path))}"
-    except InputError:
-        with contextlib.suppress(OSError):  # only an empty folder can be removed
-            path.rmdir()
-        raise
+    finally:
+        with contextlib.suppress(OSError):  # only empty folders can be removed
+            for empty in (path, *path.parents[:2]):
+                empty.rmdir()
 
 
 @contextlib.contextmanager

@@ -71,10 +71,11 @@ def next_run(root: Path, name: str) -> Path:
     """
     parent = Path(root) / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         while True:
-            used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
-            with contextlib.suppress(FileExistsError):
+            parent.mkdir(parents=True, exist_ok=True)
+            # Another process may take the number, or leave without a run and remove the parent.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
                 folder = parent / str(max(used, default=0) + 1)
                 folder.mkdir()
                 return folder
