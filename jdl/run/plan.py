@@ -153,6 +153,13 @@ def make_plan(
         learner = guard(learner, options.guard)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
+    if total >= 2**31:
+        raise error(
+            "epochs",
+            expected=f"at most {2**31 - 1} steps, of which an epoch has {per_epoch:g}",
+            got=f"{epochs:g} epochs",
+            fix="train for fewer",
+        )
     return Plan(
         window(traced_once(learner), options.log_every),
         feed,
