@@ -1,6 +1,7 @@
 """Errors that say what was expected, what came, and how to mend it."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -58,6 +59,14 @@ def one_of(what: str, value: str, valid: Iterable[str]) -> str:
             fix=nearest(str(value), valid),
         )
     return value
+
+
+def from_json(text: str | bytes) -> Any:
+    """`json.loads`, for files that anybody may have written: whatever is wrong is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def given_key(key: Key | None, expected: str) -> Key:

@@ -17,7 +17,7 @@ from jdl.core.check import Diverged, InputError, error
 from jdl.run import flags
 from jdl.run.apply import Result, evaluate, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
-from jdl.run.folder import RunFolder, cannot_write, next_run, write_json
+from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
 from jdl.run.inputs import read_inputs
 from jdl.run.log import without_clocks
 from jdl.run.signals import Interrupted
@@ -255,7 +255,7 @@ def list_command(given: list[str]) -> int | None:
         folder = RunFolder(path.parent)
         rows = read(folder.metrics) if folder.metrics.is_file() else []
         result = folder.path / "result.json"
-        numbers = json.loads(result.read_text()) if result.is_file() else {}
+        numbers = read_json(result) if result.is_file() else {}
         shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float))
         print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {shown}")
     return None
