@@ -20,7 +20,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import fields_within, within
 from jdl.data import balance
 from jdl.tasks import cross_entropy, masked_in_training
 
@@ -43,6 +43,8 @@ class Config:
 
     def __post_init__(self):
         fields_within(self, kept=1, seeds=1, epochs=1)
+        for digit in self.rare:
+            within("rare", digit, 0, 9)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -370,7 +370,7 @@ def broken(name):
         ("absent.npy", "no such file"),
         ("truncated.npz", "truncated.npz"),
         ("other.npz", "an array x"),
-        ("program.npy", "Object arrays cannot be loaded"),
+        ("program.npy", "could run code and are never loaded"),
         ("words.npy", "could not convert"),
         ("large.npy", "examples of shape (4, 4, 1)"),
         ("torn.csv", "torn.csv, line 2"),

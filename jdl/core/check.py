@@ -1,6 +1,7 @@
 """Errors that say what was expected, what came, and how to mend it."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -60,6 +61,14 @@ def one_of(what: str, value: str, valid: Iterable[str]) -> str:
     return value
 
 
+def from_json(text: str | bytes) -> Any:
+    """`json.loads`, for files that anybody may have written: whatever is wrong is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def given_key(key: Key | None, expected: str) -> Key:
     """The key, where one is needed; `expected` says in the error what for."""
     if key is None:
@@ -73,7 +82,7 @@ def given_key(key: Key | None, expected: str) -> Key:
 
 
 def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raise unless a plain number lies in [low, high]; traced numbers pass, for sweeps.
+    """Raise unless a plain number is finite and in [low, high]; traced ones pass, for sweeps.
 
     >>> within("dropout", 1.5, 0, 1)
     Traceback (most recent call last):
@@ -82,7 +91,7 @@ def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
       got:      1.5
       fix:      choose a value in that range
     """
-    if isinstance(value, int | float) and not low <= value <= high:
+    if isinstance(value, int | float) and not (low <= value <= high and value < math.inf):
         span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
         raise error(
             name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"

@@ -53,8 +53,9 @@ def check_arrays(
 
     Looks for text and objects, scalars, unequal lengths, an empty set, and numbers that are not
     finite (counted, with the index of the first; entries at or after an example's `lengths` are
-    padding and may hold anything), and for `lengths` that are not from 1 to the steps of `x`. With
-    `classes`, integer labels in `y` must lie in 0 ... classes - 1.
+    padding and may hold anything), for `lengths` that are not from 1 to the steps of `x`, and for a
+    `mask` with negative weights or none above zero. With `classes`, integer labels in `y` must lie
+    in 0 ... classes - 1.
 
     >>> check_arrays({"x": [[1.0, float("nan")]]})
     Traceback (most recent call last):
@@ -68,6 +69,8 @@ def check_arrays(
         check_lengths(arrays["lengths"], arrays["x"].shape[1], f'{name}["lengths"]')
     for key, value in arrays.items():
         _check_finite(key, value, arrays.get("lengths"), name)
+    if "mask" in arrays:
+        _check_mask(arrays["mask"], f'{name}["mask"]')
     labels = arrays.get("y")
     if classes is not None and labels is not None and labels.dtype.kind in "iu":
         check_labels(labels, classes, f'{name}["y"]')
@@ -91,9 +94,9 @@ def example_bytes(example: Mapping[str, np.ndarray]) -> int:
     return sum(value.nbytes for value in example.values())
 
 
-def narrowed(array: np.ndarray) -> np.ndarray:
-    """The array in the dtype that JAX holds it in (32 bits unless x64 is on)."""
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+def narrowed(value: Any, name: str) -> np.ndarray:
+    """Numbers in the dtype that JAX holds them in (32 bits unless x64 is on); else `InputError`."""
+    return _narrow(_numeric(value, name), name)
 
 
 def _numeric(value: Any, name: str) -> np.ndarray:
@@ -106,7 +109,16 @@ def _numeric(value: Any, name: str) -> np.ndarray:
             got="nested lists of unequal lengths",
             fix="pad them to one length and give the true lengths as another array",
         ) from None
-    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool):
+    if np.ma.is_masked(value):
+        raise error(
+            name,
+            expected="an array whose every entry is a number",
+            got=f"{np.ma.count_masked(value)} masked entries, which JAX would not see",
+            fix="fill them, and give what counts as another array",
+        )
+    # To numpy a span of time is an integer.
+    is_number = jnp.issubdtype(array.dtype, np.number) and array.dtype.kind != "m"
+    if not (is_number or array.dtype == bool):
         raise error(
             name,
             expected="an array of numbers",
@@ -161,6 +173,17 @@ def _narrow(array: np.ndarray, name: str) -> np.ndarray:
             fix="rescale them, or set jax_enable_x64",
         )
     return result
+
+
+def _check_mask(mask: np.ndarray, name: str) -> None:
+    lowest, highest = mask.min(), mask.max()
+    if lowest < 0 or not highest > 0:
+        raise error(
+            name,
+            expected="weights of at least 0, and one above it",
+            got=f"numbers from {lowest:g} to {highest:g}",
+            fix="give 1 to what counts and 0 to what does not",
+        )
 
 
 def _check_finite(key: str, value: np.ndarray, lengths: np.ndarray | None, name: str) -> None:

@@ -44,7 +44,7 @@ class Feed:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", _examples(self.data))
-        size = operator.index(self.batch_size)
+        size = _whole(self.batch_size)
         if not 1 <= size <= self.size:
             raise error(
                 "batch_size",
@@ -135,6 +135,18 @@ def _evaluation(data: Any, batch_size: int) -> Iterator[Arrays]:
         yield {**batch, "mask": np.where(keep > 0, mask, np.float32(0))}
 
 
+def _whole(batch_size: Any) -> int:
+    try:
+        return operator.index(batch_size)
+    except TypeError:
+        raise error(
+            "batch_size",
+            expected="a whole number",
+            got=repr(batch_size),
+            fix="give the number of examples in a batch as an int",
+        ) from None
+
+
 def _closing(batches: Any) -> Iterator[Arrays]:
     try:
         yield from batches
@@ -182,7 +194,7 @@ def _take(data: Any, index: np.ndarray) -> Arrays:
 
 def _stack(key: str, examples: list[Mapping[str, Any]]) -> np.ndarray:
     try:
-        return narrowed(np.stack([np.asarray(example[key]) for example in examples]))
+        stacked = np.stack([np.asarray(example[key]) for example in examples])
     except (KeyError, ValueError):
         shapes = {
             str(np.shape(example[key])) if key in example else "missing" for example in examples
@@ -193,3 +205,4 @@ def _stack(key: str, examples: list[Mapping[str, Any]]) -> np.ndarray:
             got=", ".join(sorted(shapes)),
             fix="pad in __getitem__, and give the true lengths as another entry",
         ) from None
+    return narrowed(stacked, f'"{key}" of a source')

@@ -4,11 +4,12 @@ Every size in a header is compared with the size of the file before memory is ta
 """
 
 import gzip
+import io
 import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from jdl.data.arrays import check_labels
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DEFLATE_LIMIT = 1032
 """No deflate stream holds more than 1,032 bytes for each of its own."""
+_HEADER_BYTES = 2**14
+"""More than numpy reads of a header."""
 
 
 def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
@@ -85,15 +88,27 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     Raises `InputError`, naming file and member, where it is missing or damaged, holds Python
     objects (which could run code when loaded) or claims more data than it has.
     """
-    path = Path(path)
+    path, found = Path(path), {}
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                member.filename.removesuffix(".npy"): _npy(archive, member, path)
-                for member in archive.infolist()
-            }
+            _check_members(archive.infolist(), path)
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as file:
+                    found[name] = _npy(file, member.file_size, path, f", member {member.filename}")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as reason:
         raise _damaged(path, "a whole .npz file", f"a damaged one ({reason})") from None
+    except OSError as reason:
+        raise _unreadable(path, reason) from None
+    return found
+
+
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array in an .npy file; raises `InputError` as `read_npz` does."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _npy(file, path.stat().st_size, path)
     except OSError as reason:
         raise _unreadable(path, reason) from None
 
@@ -123,44 +138,75 @@ def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | No
         raise _damaged(
             path, f"{size} bytes of data for shape {list(shape)}", f"at most {limit} bytes"
         )
-    data = file.read(size + 1)
+    data = _read(file, size + 1)
     if len(data) != size:
         got = f"{len(data)} bytes: cut short" if len(data) < size else "more bytes than that"
         raise _damaged(path, f"{size} bytes of data for shape {list(shape)}", got)
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    return _shaped(data, dtype, shape, "C", path).astype(dtype.newbyteorder("="))
 
 
-def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    where = f"{path}, member {member.filename}"
-    if member.file_size > (member.compress_size + 64) * _DEFLATE_LIMIT:
-        raise _damaged(path, "sizes that its bytes can hold", f"a false size of {member.filename}")
-    with archive.open(member) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read(file)
-        except (ValueError, KeyError, SyntaxError, TypeError):
-            raise _damaged(path, "numpy arrays only", f"no array in {member.filename}") from None
-        if dtype.hasobject or dtype.names:
-            raise error(
-                where,
-                expected="an array of plain numbers",
-                got=f"dtype {dtype}; Python objects could run code and are never loaded",
-                fix="save it again as numbers with np.savez",
-            )
-        size, rest = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-        if size != rest or any(length < 0 for length in shape):
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse what numpy does not write: names twice, passwords, other packing, false sizes."""
+    names = [member.filename.removesuffix(".npy") for member in members]
+    stored = path.stat().st_size
+    for name, member in zip(names, members, strict=True):
+        packing = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if names.count(name) > 1 or member.flag_bits & 1 or not packing:
+            got = "it twice" if names.count(name) > 1 else "an encrypted or otherwise packed one"
+            raise _damaged(path, f"one member {member.filename}, stored or deflated", got)
+        if member.file_size > (member.compress_size + 64) * _DEFLATE_LIMIT:
             raise _damaged(
-                path, f"{size} bytes in {member.filename} for shape {list(shape)}", f"{rest} bytes"
+                path, "sizes that its bytes can hold", f"a false size of {member.filename}"
             )
-        data = file.read()
+    if sum(member.compress_size for member in members) > stored:
+        raise _damaged(path, f"members of at most {stored} bytes together", "larger ones")
+
+
+def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarray:
+    """The array in the `length` bytes of an .npy file, or of a member of an archive."""
+    what = member.removeprefix(", member ") or path.name
+    start = io.BytesIO(file.read(_HEADER_BYTES))
+    try:
+        version = np.lib.format.read_magic(start)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(start)
+    except Exception:  # numpy parses it as Python, which fails on a bad text in many ways
+        raise _damaged(path, "numpy arrays only", f"no array in {what}") from None
+    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
+        raise error(
+            f"{path}{member}",
+            expected="an array of plain numbers",
+            got=f"dtype {dtype}; Python objects could run code and are never loaded",
+            fix="save it again as numbers with np.savez",
+        )
+    size, rest = math.prod(shape) * dtype.itemsize, length - start.tell()
+    if size != rest or any(side < 0 for side in shape):
+        raise _damaged(path, f"{size} bytes in {what} for shape {list(shape)}", f"{rest} bytes")
+    data = start.read() + _read(file, size)
     if len(data) != size:
-        raise _damaged(path, f"{size} bytes in {member.filename}", f"{len(data)}: cut short")
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+        raise _damaged(path, f"{size} bytes in {what}", f"{len(data)}: cut short")
+    array = _shaped(data, dtype, shape, "F" if fortran else "C", path)
     return array.astype(dtype.newbyteorder("="), order="C")
+
+
+def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """At most `size` bytes; takes memory for those that come, not for those that are promised."""
+    data = bytearray()
+    while len(data) < size and (part := file.read(min(size - len(data), 2**20))):
+        data += part
+    return data
+
+
+def _shaped(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any, path: Path
+) -> np.ndarray:
+    try:
+        return np.frombuffer(data, dtype).reshape(shape, order=order)
+    except (ValueError, OverflowError):
+        raise _damaged(path, "a shape that numpy knows", f"{len(shape)} dimensions") from None
 
 
 def _damaged(path: Path, expected: str, got: str) -> InputError:

@@ -1,6 +1,7 @@
 """Readers of pictures: CIFAR's binary files, and folders of image files."""
 
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from jdl.core.check import InputError, error
 from jdl.data.arrays import Arrays, check_labels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _PIXELS = 32 * 32 * 3
 _PARTS = {"train", "training", "valid", "validation", "val", "test"}
@@ -70,7 +72,7 @@ def read_images(
     """
     folder = Path(folder)
     names, files = _classes(folder)
-    opened = [(path, _image(path)) for paths in files for path in paths]
+    opened = [(path, read_image(path)) for paths in files for path in paths]
     mode = "L" if all(image.mode in _GREY for _, image in opened) else "RGB"
     if size is None:
         _check_sizes(folder, opened)
@@ -82,6 +84,39 @@ def read_images(
     x = np.stack([np.asarray(image.convert(mode), np.uint8) for _, image in opened])
     y = np.repeat(np.arange(len(names), dtype=np.int32), [len(paths) for paths in files])
     return {"x": x[..., None] if mode == "L" else x, "y": y}, names
+
+
+def read_image(path: Path) -> Any:
+    """A picture, read to its end and turned as it says; `InputError`, naming it, for any other.
+
+    Only by Pillow's own decoders of `SUFFIXES`, whatever the name says: that of PostScript would
+    start another program. Pictures of more pixels than Pillow holds for safe are refused.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise error(
+            "image files",
+            expected="Pillow, which reads them",
+            got="no module named PIL",
+            fix='pip install "jdl-jax[report]"',
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                image.load()
+                turned = ImageOps.exif_transpose(image)
+    except Exception as reason:  # a damaged file ends a decoder in any of them
+        raise _unreadable(path, reason) from None
+    if turned.mode not in (*_GREY, *_COLOUR):
+        raise error(
+            str(path),
+            expected="an image of 8 bits a channel",
+            got=f"Pillow's mode {turned.mode}",
+            fix="convert it to 8 bits, or read it yourself and use jdl.data.from_arrays",
+        )
+    return turned
 
 
 def cifar_files(folder: Path, classes: int) -> dict[str, list[Path]]:
@@ -134,34 +169,6 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
     if skipped:
         _log.warning("%s: left out %d files, as %s", folder, len(skipped), skipped[0].name)
     return names, files
-
-
-def _image(path: Path) -> Any:
-    """A picture, read to its end."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise error(
-            "image files",
-            expected="Pillow, which reads them",
-            got="no module named PIL",
-            fix='pip install "jdl-jax[report]"',
-        ) from None
-    try:
-        with Image.open(path) as image:
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-    # A damaged file ends a decoder in any of these.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as reason:
-        raise _unreadable(path, reason) from None
-    if turned.mode not in (*_GREY, *_COLOUR):
-        raise error(
-            str(path),
-            expected="an image of 8 bits a channel",
-            got=f"Pillow's mode {turned.mode}",
-            fix="convert it to 8 bits, or read it yourself and use jdl.data.from_arrays",
-        )
-    return turned
 
 
 def _check_sizes(folder: Path, opened: Sequence[tuple[Path, Any]]) -> None:

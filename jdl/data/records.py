@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdl.core.check import within
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -29,6 +31,7 @@ class Data(NamedTuple):
         >>> Data({"x": np.zeros((10, 2))}, {}, dict, {}).steps(epochs=3, batch_size=4)
         7
         """
+        within("batch_size", batch_size, 1)
         return max(1, int(epochs * len(next(iter(self.train.values()))) // batch_size))
 
 

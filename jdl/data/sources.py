@@ -73,8 +73,8 @@ def mnist_or_digits(dir: str | Path | None = None, seed: int = 0) -> Data:
     >>> mnist_or_digits().info["name"]  # without a folder
     'digits'
     """
-    folder = dir or os.environ.get("JDL_DATA_DIR")
-    return load("mnist" if folder else "digits", dir=folder, seed=seed)
+    folder = os.environ.get("JDL_DATA_DIR") or None if dir is None else dir
+    return load("digits" if folder is None else "mnist", dir=folder, seed=seed)
 
 
 def from_arrays(

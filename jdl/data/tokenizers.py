@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.check import error, from_json
 from jdl.data import baselines
 from jdl.data.text import read_text, split_text
 
@@ -24,6 +24,8 @@ _WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
 """Pieces that no byte pair crosses; together they are the whole text."""
 
 Pair = tuple[int, int]
+_SPELLED = 2**26
+"""Bytes that all tokens of a file may have together."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def load_tokenizer(path: str | Path) -> Characters | BytePairs:
         fix="save the tokenizer again",
     )
     try:
-        found = json.loads(read_text(path))
+        found = from_json(read_text(path))
     except ValueError as bad:
         if type(bad) is type(wrong):
             raise
@@ -228,6 +230,7 @@ def load_tokenizer(path: str | Path) -> Characters | BytePairs:
             return Characters(alphabet)
     merges = found.get("merges") if kind == "byte_pairs" else None
     if isinstance(merges, list) and all(map(_is_merge, range(len(merges)), merges)):
+        _check_size(merges, path)
         return BytePairs(tuple((one, two) for one, two in merges))
     raise wrong
 
@@ -249,6 +252,21 @@ def _is_merge(rank: int, pair: Any) -> bool:
         and len(pair) == 2
         and all(type(token) is int and 0 <= token < 256 + rank for token in pair)
     )
+
+
+def _check_size(merges: list[Pair], path: str | Path) -> None:
+    """Refuse tokens that double and double again, before any of them is spelled."""
+    sizes, total = [1] * 256, 256
+    for one, two in merges:
+        sizes.append(sizes[one] + sizes[two])
+        total += sizes[-1]
+        if total > _SPELLED:
+            raise error(
+                str(path),
+                expected=f"tokens of at most {_SPELLED} bytes together",
+                got=f"a token {len(sizes) - 1} that has {sizes[-1]}",
+                fix="fetch or write the file again, or name another",
+            )
 
 
 def _known(token: Any, size: int) -> int:

@@ -287,6 +287,14 @@ def _refuse_empty_layers(
     if context.method_name != "__call__":
         return call(*args, **kwargs)
     path = context.module.path
+    width = getattr(context.module, "features", 1)
+    if isinstance(width, int) and width < 1:
+        raise error(
+            f"layer {'/'.join(path) or 'output'}",
+            expected="at least one unit",
+            got=str(width),
+            fix="give the layer a width of 1 or more",
+        )
     if _is_empty(args):
         raise _empty_layer(path, f"inputs of {_shapes(args)}") if path else _no_inputs(args)
     outputs = call(*args, **kwargs)

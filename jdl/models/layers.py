@@ -82,6 +82,17 @@ class Dense(nn.Dense):
         return super().__call__(flat).reshape(*leading, self.features)
 
 
+class Embed(nn.Embed):
+    """A vector for each number from 0 to `num_embeddings` - 1.
+
+    Any other number gives nan, which training refuses; Flax counts negative ones from the end.
+    """
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """The vectors, (..., features)."""
+        return super().__call__(jnp.where(inputs < 0, self.num_embeddings, inputs))
+
+
 class Conv(nn.Conv):
     """Flax's convolution layer, computed by `jdl.models.convolution.convolution`."""
 

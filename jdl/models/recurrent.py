@@ -111,7 +111,7 @@ class TokenLSTM(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any) -> jax.Array:
         """The outputs of a batch of rows."""
-        x = nn.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
+        x = layers.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
         return RNN((self.features,), self.outputs, name="network")((x, inputs["lengths"]))
 
 

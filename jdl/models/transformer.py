@@ -48,7 +48,9 @@ class Decoder(nn.Module):
         layers.check_rate(self.dropout)
         _check_tokens(tokens)
         batch, time = tokens.shape
-        table = nn.Embed(self.vocabulary, self.width, embedding_init=attention.SMALL, name="tokens")
+        table = layers.Embed(
+            self.vocabulary, self.width, embedding_init=attention.SMALL, name="tokens"
+        )
         start = 0 if cache is None else cache.length
         x = attention.Positions(self.context, name="positions")(table(tokens), start)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
@@ -104,7 +106,7 @@ class Encoder(nn.Module):
         mask = None if lengths is None else attention.padding(lengths, time)
         if self.vocabulary is not None:
             _check_tokens(x)
-            embed = nn.Embed(
+            embed = layers.Embed(
                 self.vocabulary, self.width, embedding_init=attention.SMALL, name="embed"
             )
         else:

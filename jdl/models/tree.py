@@ -118,7 +118,7 @@ class _TreeNet(nn.Module):
         x, present, children = inputs["x"], inputs["present"], inputs["children"]
         if self.vocabulary is not None:
             _check_tokens(x)
-            x = nn.Embed(self.vocabulary, self.embedding, name="embed")(x)
+            x = layers.Embed(self.vocabulary, self.embedding, name="embed")(x)
         else:
             # Whatever stands in the padding, nan too, must not reach the weights' gradient.
             x = jnp.where(present[..., None] != 0, x, 0)

@@ -12,7 +12,7 @@ from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.check import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, TrainState
-from jdl.data.arrays import as_arrays, check_arrays
+from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
 from jdl.run.dispatch import placement
 from jdl.run.record import Row, add_on_host
@@ -33,12 +33,32 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     No example is dropped and none counts twice; sums are exact over any number of batches. A
     learner with members gives a list for each metric.
     """
+    data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
     count = jax.jit(result.learner.evaluate)
     put = placement(result.train)
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.train)
+    sample = next(evaluation_batches(data, size))
+    check_classes(result.learner, result.train, sample, data, "evaluation data")
     parts = [count(result.train, put(b)) for b in evaluation_batches(data, size)]
     return measure.show(add_on_host(parts))
+
+
+def check_classes(
+    learner: Learner, train: TrainState, sample: Batch, data: Mapping[str, Any], name: str
+) -> None:
+    """Integer labels beside outputs with one axis more are classes: all must lie within them.
+
+    `sample` is a batch of the kind that `data` holds.
+    """
+    labels = data.get("y")
+    if labels is None or labels.dtype.kind not in "iu":
+        return
+    outputs = jax.eval_shape(learner.predict, train, sample)
+    if not isinstance(outputs, jax.ShapeDtypeStruct):
+        return
+    if outputs.shape[train.key.ndim : -1] == sample["y"].shape:
+        check_labels(labels, outputs.shape[-1], f'{name}["y"]')
 
 
 def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:

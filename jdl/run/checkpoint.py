@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from jdl.core import tree
-from jdl.core.check import InputError, error
+from jdl.core.check import InputError, error, from_json
 from jdl.core.types import PyTree, TrainState
 from jdl.run import leaves
 from jdl.run.folder import sync_directory, write_json
@@ -81,10 +81,10 @@ class Checkpoints:
     def best(self) -> int | None:
         """The step last saved as the best one, or None."""
         try:
-            step = int(json.loads((self.folder / "best.json").read_text())["step"])
+            step = int(from_json((self.folder / "best.json").read_bytes())["step"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as bad:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as bad:
             log.warning("%s cannot be read (%s): no best step", self.folder / "best.json", bad)
             return None
         return step if step in self.steps() else None
@@ -180,14 +180,15 @@ class Checkpoints:
         """The manifest of a step, after every file was compared with it."""
         folder = self._at(step)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = from_json((folder / MANIFEST).read_bytes())
             body = manifest["body"]
             if manifest["sha256"] != _digest(body) or body["step"] != step:
                 raise Damaged(f"{MANIFEST} is not what was written (SHA-256 differs)")
+            _check_form(body)
         except FileNotFoundError:
             missing = f"unfinished, it has no {MANIFEST}" if folder.is_dir() else "no such folder"
             raise Damaged(missing) from None
-        except (OSError, ValueError, KeyError, TypeError) as bad:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
             raise Damaged(f"{MANIFEST} cannot be read ({bad})") from bad
         for name, recorded in body["files"].items():
             try:
@@ -218,11 +219,23 @@ class Checkpoints:
         return placed
 
 
+def _check_form(body: dict[str, Any]) -> None:
+    """Refuse a manifest that names files elsewhere, or describes leaves in another way."""
+    for name, digest in body["files"].items():
+        if Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(digest, str):
+            raise ValueError(f"it names {name!r}")
+    for name, leaf in body["leaves"].items():
+        if not {"dtype", "shape", "sha256"} <= leaf.keys():
+            raise ValueError(f"it does not describe leaf {name!r}")
+
+
 def _digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_file(path: Path, sync: bool = False) -> str:
+    if not path.is_file():  # a pipe or a device would be read for ever
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     with open(path, "rb") as file:
         if sync:
             os.fsync(file.fileno())

@@ -17,7 +17,7 @@ from jdl.core.check import Diverged, InputError, error
 from jdl.run import flags
 from jdl.run.apply import Result, evaluate, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
-from jdl.run.folder import RunFolder, cannot_write, next_run, write_json
+from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
 from jdl.run.inputs import read_inputs
 from jdl.run.log import without_clocks
 from jdl.run.signals import Interrupted
@@ -96,15 +96,17 @@ def _train_once(
 def run_folder(run: flags.Run, name: str, command: str) -> Iterator[tuple[Path, str]]:
     """The folder of a run and the command that goes on in it; gone again if nothing was written."""
     if run.dir is not None:
+        if not run.dir or "\0" in run.dir:
+            raise error("--run.dir", expected="a folder", got=repr(run.dir), fix="leave it out")
         yield Path(run.dir), command
         return
     path = next_run(Path("runs"), name)
     try:
         yield path, f"{command} --run.dir {shlex.quote(str(path))}"
-    except InputError:
-        with contextlib.suppress(OSError):  # only an empty folder can be removed
-            path.rmdir()
-        raise
+    finally:
+        with contextlib.suppress(OSError):  # only empty folders can be removed
+            for empty in (path, *path.parents[:2]):
+                empty.rmdir()
 
 
 @contextlib.contextmanager
@@ -253,7 +255,7 @@ def list_command(given: list[str]) -> int | None:
         folder = RunFolder(path.parent)
         rows = read(folder.metrics) if folder.metrics.is_file() else []
         result = folder.path / "result.json"
-        numbers = json.loads(result.read_text()) if result.is_file() else {}
+        numbers = read_json(result) if result.is_file() else {}
         shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float))
         print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {shown}")
     return None

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jdl.core.check import error
+from jdl.core.check import InputError, error
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
@@ -91,7 +92,10 @@ def opened(
     config = revived(module.Config, values)
     made = module.experiment(config)
     if "sweep" in values:
-        many = swept(module, config, values["sweep"], values["run"]["seeds"])
+        try:
+            many = swept(module, config, values["sweep"], values["run"]["seeds"])
+        except (KeyError, TypeError, AttributeError) as bad:
+            raise _not_a_value("sweep", "values by the name of a field", values["sweep"]) from bad
         made = dataclasses.replace(made, learner=many)
     return folder, made
 
@@ -161,8 +165,36 @@ def revived(config: type, values: Mapping[str, Any]) -> Any:
     given = {}
     for field in dataclasses.fields(config):
         if field.name in values:
-            given[field.name] = _typed(hints[field.name], values[field.name])
+            hint = hints[field.name]
+            given[field.name] = value = _typed(hint, values[field.name])
+            if not _fits(hint, value):
+                raise _not_a_value(field.name, getattr(hint, "__name__", str(hint)), value)
     return config(**given)
+
+
+def _not_a_value(name: str, expected: str, got: Any) -> InputError:
+    return error(
+        f"config.json, {name}",
+        expected=expected,
+        got=repr(got)[:80],
+        fix="restore the file from a backup, or start a new run",
+    )
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of the type that a field asks for; types not known here always fit."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return value in parts
+    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        return len(kinds) == len(value) and all(map(_fits, kinds, value))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(part, value) for part in parts)
+    plain = {int: (int,), float: (int, float), bool: (bool,), str: (str,), Path: (Path,)}
+    plain |= {types.NoneType: (types.NoneType,)}
+    kinds = plain.get(hint, (tuple,) if typing.get_origin(hint) is tuple else (object,))
+    return isinstance(value, kinds) and not (hint in (int, float) and type(value) is bool)
 
 
 def _typed(hint: Any, value: Any) -> Any:

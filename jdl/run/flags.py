@@ -156,5 +156,9 @@ def on_mesh(learner: Any, run: Run) -> Any:
         name, _, size = part.partition("=")
         if not name.isidentifier() or not size.isdecimal():
             raise error("--run.mesh", expected="name=size,...", got=run.mesh, fix="say data=8")
+        if name in axes:
+            raise error(
+                "--run.mesh", expected="each axis once", got=run.mesh, fix=f"say {name}= once"
+            )
         axes[name] = int(size)
     return shard(learner, mesh(**axes), known[run.rule]())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jdl
-from jdl.core.check import InputError, error
+from jdl.core.check import InputError, error, from_json
 
 log = logging.getLogger("jdl")
 
@@ -71,10 +71,11 @@ def next_run(root: Path, name: str) -> Path:
     """
     parent = Path(root) / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         while True:
-            used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
-            with contextlib.suppress(FileExistsError):
+            parent.mkdir(parents=True, exist_ok=True)
+            # Another process may take the number, or leave without a run and remove the parent.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
                 folder = parent / str(max(used, default=0) + 1)
                 folder.mkdir()
                 return folder
@@ -164,15 +165,26 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run."""
-        return _read_json(self.config_file)
+        return read_json(self.config_file)
 
     def environment(self) -> dict[str, Any]:
         """Versions, devices and command of the run's start."""
-        return _read_json(self.environment_file)
+        return read_json(self.environment_file)
 
     def dispatch(self) -> dict[str, Any] | None:
         """The form of dispatch that was chosen before step 1, or None before that."""
-        return _read_json(self.dispatch_file) if self.dispatch_file.is_file() else None
+        if not self.dispatch_file.is_file():
+            return None
+        choice = read_json(self.dispatch_file)
+        size = choice.get("size")
+        if choice.get("form") not in ("step", "loop") or type(size) is not int or size < 1:
+            raise error(
+                f"{self.dispatch_file}",
+                expected='form "step" or "loop", and a size of at least 1',
+                got=json.dumps(choice)[:80],
+                fix="restore the file from a backup, or start a new run",
+            )
+        return choice
 
     def write_dispatch(self, choice: Mapping[str, Any]) -> None:
         """Record the form of dispatch, before step 1."""
@@ -274,6 +286,7 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _ABSENT = object()
+_JSON_BYTES = 2**24
 
 
 def _version(package: str) -> str | None:
@@ -295,12 +308,16 @@ def _source(path: Path) -> bytes:
         ) from bad
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in one of the small files of a run; `InputError` for anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        reason = f"a {type(value).__name__}"
+        if path.stat().st_size > _JSON_BYTES:
+            reason = f"more than {_JSON_BYTES} bytes"
+        else:
+            value = from_json(path.read_text(encoding="utf-8"))
+            if isinstance(value, dict):
+                return value
+            reason = f"a {type(value).__name__}"
     except (OSError, ValueError) as bad:
         reason = getattr(bad, "strerror", None) or str(bad)
     raise error(

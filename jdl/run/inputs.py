@@ -9,7 +9,9 @@ import numpy as np
 
 from jdl.core.check import InputError, error
 from jdl.data import scale
-from jdl.data.files import read_npz
+from jdl.data.arrays import check_arrays
+from jdl.data.files import read_npy, read_npz
+from jdl.data.images import SUFFIXES, read_image
 
 
 def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
@@ -22,9 +24,17 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
         raise error(
             str(path), expected="a file of inputs", got="no such file", fix="check the path"
         )
-    readers = {".npz": _npz, ".npy": _npy, ".csv": _csv}
+    readers = {".npz": _npz, ".npy": read_npy, ".csv": _csv} | dict.fromkeys(SUFFIXES, _image)
+    read = readers.get(path.suffix.lower())
+    if read is None:
+        raise error(
+            str(path),
+            expected=f"a file that ends in {', '.join(readers)}",
+            got=path.suffix or "no suffix",
+            fix="np.savez(path, x=x) writes one",
+        )
     try:
-        raw = readers.get(path.suffix.lower(), _image)(path).astype(np.float32)
+        raw = read(path).astype(np.float32)
     except InputError:
         raise
     except (OSError, ValueError, TypeError) as bad:
@@ -34,6 +44,8 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
             got=str(bad),
             fix="check the file",
         ) from bad
+    if raw.size:
+        check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
     shape = tuple(info.get("shape", raw.shape[1:]))
     numbers = math.prod(shape)
     if not raw.size or numbers not in (raw.size, math.prod(raw.shape[1:])):
@@ -67,10 +79,6 @@ def _npz(path: Path) -> np.ndarray:
     return arrays["x"]
 
 
-def _npy(path: Path) -> np.ndarray:
-    return np.load(path, allow_pickle=False)
-
-
 def _csv(path: Path) -> np.ndarray:
     lines = path.read_text().splitlines()
     first = lines[0].split(",") if lines else []
@@ -102,14 +110,4 @@ def _is_number(text: str) -> bool:
 
 
 def _image(path: Path) -> np.ndarray:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise error(
-            str(path),
-            expected="pillow, to read images",
-            got="no module named PIL",
-            fix='pip install "jdl-jax[report]"',
-        ) from None
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))[None, ..., None]
+    return np.asarray(read_image(path).convert("L"))[None, ..., None]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from jdl.core.check import error
+from jdl.core.check import error, from_json
 from jdl.run.folder import cannot_write, write_bytes
 
 log = logging.getLogger("jdl")
@@ -50,10 +50,10 @@ def read(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError as bad:
             row = bad
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) or type(row.get("step", 0)) is not int:
             raise error(
                 f"{path}, line {number}",
                 expected="a JSON object",

@@ -17,7 +17,7 @@ from jdl.run.apply import Result, evaluator
 from jdl.run.dispatch import Dispatch, Programs, chosen, placement
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar
-from jdl.run.plan import Options, Plan, begin, feeds, initial, make_plan, settings
+from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
 from jdl.run.record import Record, check_health, refusals
 from jdl.run.signals import Interrupted, Signals
 
@@ -61,6 +61,8 @@ def fit(
     feed, valid = feeds(data, valid, batch_size, seed)
     plan = make_plan(learner, feed, valid, epochs, best, patience, options)
     train = begin(plan, valid, seed, start)
+    for part in (feed.data, valid):
+        check_values(learner, part, feed.batch_size)
     folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
     with folder.lock() if folder else nullcontext():
         if folder is not None:

@@ -12,11 +12,12 @@ import numpy as np
 from jdl.core import tree
 from jdl.core.check import error
 from jdl.core.types import Learner, PyTree, TrainState
-from jdl.data.arrays import as_arrays, check_arrays, check_labels
+from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.learn.guard import guard
 from jdl.learn.transforms import traced_once, window
+from jdl.run.apply import check_classes
 from jdl.run.hostmemory import release
 from jdl.run.record import Best, guards
 
@@ -154,6 +155,13 @@ def make_plan(
         learner = guard(learner, options.guard)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
+    if total >= 2**31:
+        raise error(
+            "epochs",
+            expected=f"at most {2**31 - 1} steps, of which an epoch has {per_epoch:g}",
+            got=f"{epochs:g} epochs",
+            fix="train for fewer",
+        )
     return Plan(
         window(traced_once(learner), options.log_every),
         feed,
@@ -185,22 +193,30 @@ def begin(
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
         jax.eval_shape(plan.learner.evaluate, train, padded)
-    _check_labels(plan, valid, train, sample)
+    if isinstance(plan.feed.data, dict):
+        for name, data in (("training data", plan.feed.data), ("validation data", valid or {})):
+            check_classes(plan.learner, train, sample, data, name)
     return train
 
 
-def _check_labels(plan: Plan, valid: Arrays | None, train: TrainState, sample: Any) -> None:
-    """Integer labels beside outputs with one axis more are classes: all must lie within them."""
-    labels = plan.feed.data.get("y") if isinstance(plan.feed.data, dict) else None
-    if labels is None or labels.dtype.kind not in "iu":
+def check_values(learner: Learner, data: Any, batch_size: int) -> None:
+    """Let the task look at the examples that hold the smallest and the largest of all numbers.
+
+    Tasks compare values (of tokens, pixels, labels) with what their model takes at `init`; in a
+    compiled `init` they see none, and a feed's first batch may lack the wrong one.
+    """
+    if not isinstance(data, Mapping):
         return
-    outputs = jax.eval_shape(plan.learner.predict, train, sample)
-    if not isinstance(outputs, jax.ShapeDtypeStruct):
-        return
-    if outputs.shape[train.key.ndim : -1] == sample["y"].shape:
-        check_labels(labels, outputs.shape[-1], 'training data["y"]')
-        if valid is not None and "y" in valid:
-            check_labels(valid["y"], outputs.shape[-1], 'validation data["y"]')
+    ends = {
+        int(find(value)) // max(1, value[0].size)
+        for value in data.values()
+        for find in (np.argmin, np.argmax)
+        if value.size
+    }
+    rows = np.resize(sorted(ends), -(-len(ends) // batch_size) * batch_size)
+    for index in rows.reshape(-1, batch_size):
+        batch = {name: value[index] for name, value in data.items()}
+        jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), jax.random.key(0))
 
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:

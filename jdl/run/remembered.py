@@ -5,7 +5,6 @@ none (the library sets no flag), nothing is remembered.
 """
 
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jdl.core.check import InputError
+from jdl.core.check import InputError, from_json
 from jdl.run.folder import write_json
 
 
@@ -46,7 +45,7 @@ def _known() -> dict[str, Any]:
     """Every choice so far; a file that is not understood is as good as none."""
     file = _file()
     try:
-        known = json.loads(file.read_text()) if file is not None else {}
+        known = from_json(file.read_text()) if file is not None else {}
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

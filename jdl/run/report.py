@@ -1,6 +1,5 @@
 """The report of a run: one HTML page that needs nothing else, and its pictures as files."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.check import error, from_json
 from jdl.metrics import wilson
 from jdl.run import figures, page
 from jdl.run.answers import Evaluation, Picture, classes_of, file_name, pictures_of
@@ -126,7 +125,7 @@ def write_report(
 def _recorded(folder: RunFolder) -> dict[str, Any]:
     """The numbers that the run wrote down at its end; none where it did not get there."""
     try:
-        found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
+        found = from_json((folder.path / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from jdl import metrics as measures
 from jdl.core import tree
 from jdl.core.check import error, one_of, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
-from jdl.tasks.supervised import refuse_masked_statistics
+from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
 class Objective(NamedTuple):
@@ -77,11 +77,11 @@ def adversarial(
         params, state = generator.init(key, jnp.zeros((tree.leading(batch), latent)))
         z = jax.ShapeDtypeStruct((tree.leading(batch), latent), jnp.float32)
         images, _ = jax.eval_shape(lambda p, s, z: generator.apply(p, s, z), params, state, z)
-        _check_alike(images, batch["x"])
+        _check_alike(images, examples(batch))
         return params, state
 
     def make_discriminator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        return discriminator.init(key, batch["x"])
+        return discriminator.init(key, examples(batch))
 
     def judge(params: PyTree, state: PyTree, x: Any, key: Key, train: bool) -> tuple[Any, PyTree]:
         logits, own = discriminator.apply(

@@ -16,7 +16,7 @@ from jdl.core.check import error, given_key
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 from jdl.optim import is_weight
 from jdl.tasks.criteria import Blend
-from jdl.tasks.supervised import examples
+from jdl.tasks.supervised import entry, examples
 
 Selection = Callable[[str, Any], bool]
 
@@ -138,7 +138,8 @@ def masked_in_training(task: Task, name: str) -> Task:
         params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
-            mask = batch[name] * batch["mask"] if "mask" in batch else batch[name]
+            mask = entry(batch, name)
+            mask = mask * batch["mask"] if "mask" in batch else mask
             batch = {**batch, "mask": mask}
         return task.loss(params, state, batch, key, train=train)
 

@@ -10,10 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jdl.core.check import check_lengths
+from jdl.core.check import check_lengths, error
 from jdl.core.types import Batch, Key, Mean, Metric, Metrics, Model, PyTree, Task
 from jdl.tasks import criteria
-from jdl.tasks.supervised import Criterion, classification, examples, regression
+from jdl.tasks.supervised import Criterion, classification, entry, examples, regression
 
 
 def sequences(batch: Batch) -> PyTree:
@@ -106,7 +106,14 @@ def _by_step(batch: Batch) -> Batch:
     """The batch with a mask of true steps, and label 0 in the padding."""
     if "lengths" not in batch:
         return batch
-    x, labels = examples(batch), jnp.asarray(batch["y"])
+    x, labels = examples(batch), jnp.asarray(entry(batch, "y"))
+    if labels.shape[:2] != x.shape[:2]:
+        raise error(
+            'batch["y"]',
+            expected=f"a label for each step, shape {x.shape[:2]}",
+            got=f"shape {labels.shape}",
+            fix="label every step, or use sequence_classification for one label of each sequence",
+        )
     real = jnp.arange(x.shape[1])[None] < jnp.asarray(batch["lengths"])[:, None]
     mask: Any = real.astype(jnp.float32)
     if "mask" in batch:

@@ -17,7 +17,7 @@ from jdl.tasks.criteria import Criterion
 
 def examples(batch: Batch) -> PyTree:
     """The inputs of a batch, `batch["x"]`."""
-    return _entry(batch, "x")
+    return entry(batch, "x")
 
 
 def supervised(
@@ -49,7 +49,7 @@ def supervised(
             refuse_masked_statistics(state, batch)
         outputs, state = model.apply(params, state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
-        mean = measures.mean(_checked(loss(outputs, _entry(batch, "y"))), batch.get("mask"))
+        mean = measures.mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counted = {name: _count(metric, outputs, plain) for name, metric in chosen.items()}
         return mean, (state, {"loss": mean, **counted})
@@ -117,12 +117,20 @@ def binary_classification(
 ) -> Task:
     """Yes or no: sigmoid cross-entropy from logits, and accuracy.
 
-    Labels are 0 and 1, of the outputs' shape (batch, questions). Several columns are several
+    Labels are 0 and 1 (or between), of the outputs' shape (batch, questions); others raise at
+    `init`, -1 among them. Several columns are several
     questions of which any number may be answered by yes: multi-label classification. The loss and
     the accuracy are averaged over them.
     """
     metrics = {"accuracy": measures.binary_accuracy} if metrics is None else metrics
-    return supervised(model, loss, metrics, inputs)
+    task = supervised(model, loss, metrics, inputs)
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        params, state = task.init(key, batch)
+        _check_answers(batch["y"])
+        return params, state
+
+    return task._replace(init=init)
 
 
 def uncertain_regression(
@@ -186,7 +194,22 @@ def check_labels(labels: Any, classes: int) -> None:
         )
 
 
-def _entry(batch: Batch, name: str) -> Any:
+def _check_answers(labels: Any) -> None:
+    """Raise for labels outside [0, 1]; inside a compiled function nothing can be looked at."""
+    if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
+        return
+    low, high = float(labels.min()), float(labels.max())
+    if low < 0 or high > 1:
+        raise error(
+            "y",
+            expected="0 for no and 1 for yes",
+            got=f"numbers from {low:g} to {high:g}",
+            fix="y > 0 turns -1 and 1 into them; for several classes use jdl.classification",
+        )
+
+
+def entry(batch: Batch, name: str) -> Any:
+    """What a batch has under a name, which it must have."""
     if name not in batch:
         raise error(
             f'batch["{name}"]',
@@ -210,6 +233,13 @@ def refuse_masked_statistics(state: PyTree, batch: Batch) -> None:
 
 
 def _checked(losses: Any) -> jax.Array:
+    if jnp.iscomplexobj(losses):
+        raise error(
+            "loss",
+            expected="real numbers",
+            got=f"{losses.dtype}",
+            fix="give real inputs and labels, or take the absolute value in the loss",
+        )
     if jnp.ndim(losses) > 0:
         return losses
     raise error(
