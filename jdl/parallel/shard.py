@@ -49,7 +49,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         even = tree.leading(batch) % mesh.shape[axis] == 0
         return inner.predict(placed(train), split(batch) if even else batch)
 
-    return Learner(init, _refuse_axis(step), evaluate, predict)
+    return Learner(init, outermost("shard", step), evaluate, predict)
 
 
 def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
@@ -128,14 +128,16 @@ def batch_shardings(batch: Batch, mesh: Mesh, axis: str) -> PyTree:
     return jax.tree.map(lambda _: sharding, batch)
 
 
-def _refuse_axis(step: Any) -> Any:
+def outermost(form: str, step: Any) -> Any:
+    """The step of a form of running over devices, which cannot stand inside another."""
+
     def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
-                "shard",
+                form,
                 expected="to be the outermost transform",
                 got=f"axis={axis!r}",
-                fix="use either pmap or shard, not one inside the other",
+                fix="use one of shard, shard_map and pmap, and no other inside it",
             )
         return step(train, batch)
 
