@@ -173,7 +173,7 @@ def masking():
         outputs, state = model.apply(params, state, batch["x"], key=key, train=train)
         mean = Mean(jnp.sum(outputs**2), jnp.float32(len(outputs)))
         own = jax.nn.one_hot(jax.lax.axis_index("data"), 8)[:, None, None]
-        return mean, (state, {"loss": mean, "kept": own * (outputs != 0)})
+        return mean, (state, {"loss": mean, "kept": own * (outputs != 0)[None]})
 
     return Task(lambda key, batch: model.init(key, batch["x"]), loss, lambda *_: None)
 
