@@ -71,6 +71,12 @@ def layout(train: TrainState) -> str | None:
     )
 
 
+def share(train: TrainState) -> float:
+    """How much of a state one device of its mesh holds, from 0 to 1."""
+    leaves, _ = _placed(train)
+    return _sum(leaves) / max(1, sum(leaf.bytes for leaf in leaves))
+
+
 def _placed(train: TrainState) -> tuple[list[Placed], Mesh | None]:
     """Every leaf but keys, and the mesh, if the state is on one."""
     found, mesh = [], None
