@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
+    from jdl.parallel.shard_map import shard_map as shard_map
     from jdl.run import pictures as pictures
     from jdl.run.apply import Result as Result
     from jdl.run.apply import evaluate as evaluate
@@ -94,6 +95,7 @@ _HOME = {
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),
+    "jdl.parallel.shard_map": ("shard_map",),
     "jdl.run.experiment": ("Experiment", "load"),
     "jdl.run.apply": ("Result", "evaluate", "predict"),
     "jdl.run.judges": ("Judge", "judge", "linear_probe"),

@@ -10,6 +10,7 @@ import optax
 from jdl.core.check import error
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
 from jdl.learn.gradient import plain
+from jdl.learn.instead import chosen
 from jdl.learn.learner import evaluation_key, one, step_key
 
 
@@ -40,6 +41,7 @@ def game(**players: Player) -> Learner:
             raise error(
                 f"{name}: every", expected="1 or more", got=str(player.every), fix="set every=1"
             )
+    players = {name: player._replace(tx=chosen(player.tx)) for name, player in players.items()}
 
     def init(key: Key, batch: Batch) -> TrainState:
         key, *keys = jax.random.split(key, 1 + len(players))

@@ -8,6 +8,7 @@ import optax
 
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
 from jdl.learn.gradient import plain
+from jdl.learn.instead import chosen
 
 
 def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = plain) -> Learner:
@@ -27,6 +28,7 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
     >>> print(line.predict(train, {"x": jnp.array([[2.0]])}).round(2))
     [[5.]]
     """
+    tx = chosen(tx)
     grads_of = gradient(task.loss)
     optimizer = optax.with_extra_args_support(tx)
 

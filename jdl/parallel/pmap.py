@@ -1,7 +1,5 @@
 """The step with its collectives in plain sight: one program per device, sums over a named axis."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -9,6 +7,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jdl.core import tree
 from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Metrics, TrainState
+from jdl.parallel.shard import outermost
 
 
 def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Learner:
@@ -16,8 +15,9 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
 
     Equal to `shard` with a replicated state, except that each device draws its own dropout mask,
     and that batch statistics are those of its part unless BatchNorm is built with
-    `axis_name=axis`. `shard` is the main road (jax keeps `pmap` for those who know it); this is
-    where to read what happens between devices. Evaluation and prediction run undivided.
+    `axis_name=axis`; running averages are averaged over the devices. `shard` is the main road (jax
+    keeps `pmap` for those who know it); this is where to read what happens between devices, and
+    `shard_map` where to write it. Evaluation and prediction run undivided.
     """
     count = jax.local_device_count() if devices is None else devices
     if not 1 <= count <= jax.local_device_count():
@@ -53,14 +53,4 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
 
     mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
 
-    def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
-        if axis is not None:
-            raise error(
-                "pmap",
-                expected="to be the outermost transform",
-                got=f"axis={axis!r}",
-                fix="use pmap once",
-            )
-        return step(train, batch)
-
-    return inner._replace(init=init, step=checked)
+    return inner._replace(init=init, step=outermost("pmap", step))

@@ -19,6 +19,7 @@ from jdl.learn.guard import guard
 from jdl.learn.transforms import traced_once, window
 from jdl.run.apply import check_classes
 from jdl.run.hostmemory import release
+from jdl.run.layout import layout
 from jdl.run.record import Best, guards
 
 log = logging.getLogger("jdl")
@@ -196,6 +197,9 @@ def begin(
     if isinstance(plan.feed.data, dict):
         for name, data in (("training data", plan.feed.data), ("validation data", valid or {})):
             check_classes(plan.learner, train, sample, data, name)
+    where = layout(train)
+    if where is not None:
+        log.info(where)
     return train
 
 
