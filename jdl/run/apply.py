@@ -14,7 +14,9 @@ from jdl.core.check import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
+from jdl.run.accounts import Accounts
 from jdl.run.dispatch import placement
+from jdl.run.recompiled import Watched
 from jdl.run.record import Row, add_on_host
 
 
@@ -88,12 +90,17 @@ def _whole(batch_size: int, train: TrainState) -> int:
 
 
 def evaluator(
-    learner: Learner, train: TrainState, data: Mapping[str, Any] | None, batch_size: int
+    learner: Learner,
+    train: TrainState,
+    data: Mapping[str, Any] | None,
+    batch_size: int,
+    accounts: Accounts,
 ) -> Callable[[TrainState], list[Metrics]]:
     """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
     if data is None:
         return lambda train: []
-    count, put = jax.jit(learner.evaluate), placement(train)
+    put = placement(train)
+    count = Watched(jax.jit(learner.evaluate), accounts, "train", "batch")
     batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
     return lambda train: [count(train, batch) for batch in batches]
 

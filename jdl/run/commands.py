@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from jdl.core.check import Diverged, InputError, error
-from jdl.run import flags
+from jdl.run import flags, timesheet
 from jdl.run.apply import Result, evaluate, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
 from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
@@ -63,12 +63,11 @@ def train(
 
 
 def dispatched(made: Experiment, run: flags.Run) -> Experiment:
-    """The experiment with the form of dispatch that the command line asks for, if it does."""
-    if run.dispatch == "auto":
-        return made
-    return dataclasses.replace(
-        made, options=dataclasses.replace(made.options, dispatch=run.dispatch)
+    """The experiment with the form of dispatch and the trace that the command line asks for."""
+    wanted = {"profile": run.profile} | (
+        {} if run.dispatch == "auto" else {"dispatch": run.dispatch}
     )
+    return dataclasses.replace(made, options=dataclasses.replace(made.options, **wanted))
 
 
 def _train_once(
@@ -88,6 +87,11 @@ def _train_once(
         print(made.remark(result))
     if run.report:
         _report(made, result, folder)
+    sessions = timesheet.read(folder.times)
+    if sessions:
+        print(f"time   {timesheet.line(sessions)}")
+    if run.profile:
+        print(f"trace  {folder.profile}")
     print(f"run    {path}")
     return numbers
 

@@ -19,8 +19,10 @@ from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.transforms import loop, resident, stacked
 from jdl.run import remembered
+from jdl.run.accounts import Accounts
 from jdl.run.folder import RunFolder
 from jdl.run.hostmemory import release
+from jdl.run.recompiled import Watched
 
 log = logging.getLogger("jdl")
 
@@ -38,11 +40,12 @@ Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 class Programs:
     """The compiled steps of a run over one feed, in both forms; compiled when first used."""
 
-    def __init__(self, learner: Learner, feed: Feed, train: TrainState):
+    def __init__(
+        self, learner: Learner, feed: Feed, train: TrainState, accounts: Accounts | None = None
+    ):
         self.feed = feed
         self.put = placement(train)
-        self.waited = 0.0
-        """Seconds that steps have waited for batches of a stream."""
+        self.accounts = accounts or Accounts()
         if feed.is_resident:
             self.data = self.put(feed.data)
             one = resident(learner, feed.order, feed.batch_size)
@@ -55,21 +58,26 @@ class Programs:
         options = {"donate_argnums": (0,), "out_shardings": (pinned, None) if pinned else None}
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options)
+        self.watched = {
+            "step": Watched(self._one, self.accounts, "train", "batch"),
+            "loop": Watched(self._many, self.accounts, "train", "data", "n"),
+        }
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
         stream = None if self.feed.is_resident else self.feed.stream(start)
+        program = self.watched[dispatch.form]
 
         def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
             n = min(dispatch.size, boundary - step)
             if dispatch.form == "loop":
                 data = self.data if stream is None else self._stack(stream, step, n, dispatch.size)
-                train, metrics = self._many(train, data, n)
+                train, metrics = program(train, data, n)
                 return train, metrics, step + n
             metrics: Metrics = {}
             for _ in range(n):
-                batch = self.data if stream is None else self.put(self._next(stream))
-                train, metrics = self._one(train, batch)
+                batch = self.data if stream is None else self._batch(stream)
+                train, metrics = program(train, batch)
             return train, metrics, step + n
 
         return run
@@ -130,22 +138,22 @@ class Programs:
     def _compile(self, form: str, train: TrainState) -> None:
         """Compile, and give back the memory that this took before the program takes its own."""
         if self.data is not None:
-            arguments = (train, self.data) if form == "step" else (train, self.data, 1)
-            (self._one if form == "step" else self._many).lower(*arguments).compile()
+            steps = () if form == "step" else (1,)
+            self.watched[form].compile(train, self.data, *steps)
         release()
 
-    def _next(self, stream: Iterator[Batch]) -> Batch:
-        began = time.perf_counter()
-        batch = next(stream)
-        self.waited += time.perf_counter() - began
-        return batch
+    def _batch(self, stream: Iterator[Batch]) -> PyTree:
+        with self.accounts.span("data"):
+            return self.put(next(stream))
 
     def _stack(self, stream: Iterator[Batch], step: int, n: int, size: int) -> PyTree:
-        batches = [self._next(stream) for _ in range(n)]
-        # One shape for every dispatch, so one program; the copies at the end are never looked at.
-        batches += [batches[-1]] * (size - n)
-        stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        return {"first": jnp.int32(step), "stack": self.put(stack)}
+        with self.accounts.span("data"):
+            batches = [next(stream) for _ in range(n)]
+            # One shape for every dispatch, so one program; the copies at the end are never looked
+            # at.
+            batches += [batches[-1]] * (size - n)
+            stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+            return {"first": jnp.int32(step), "stack": self.put(stack)}
 
 
 def _lasting(form: str, each: float, seconds: float) -> Dispatch:

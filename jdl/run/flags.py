@@ -33,6 +33,8 @@ class Run:
     """One step or many for each call of the device; "auto" measures both, once for a program."""
     host_memory: Literal["on", "off"] = "on"
     """Keep freed memory in the process (Linux, CPU): faster steps, for some more of it."""
+    profile: int = 0
+    """Leave a trace of so many steps, after the first ones, for TensorBoard's profiler."""
     report: bool = True
     """Write figures and report.html."""
 

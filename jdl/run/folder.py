@@ -87,7 +87,8 @@ class RunFolder:
     """Names and contents of a run's files.
 
     `config.json`, `experiment.py` (the source, one file), `environment.json`, `dispatch.json`,
-    `metrics.jsonl`, `events/`, `checkpoints/`, `figures/` and `report.html`.
+    `metrics.jsonl`, `time.json`, `events/`, `profile/`, `checkpoints/`, `figures/` and
+    `report.html`.
     """
 
     def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
@@ -99,6 +100,8 @@ class RunFolder:
         self.environment_file = self.path / "environment.json"
         self.dispatch_file = self.path / "dispatch.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.times = self.path / "time.json"
+        self.profile = self.path / "profile"
         self.checkpoints = self.path / "checkpoints"
         self.events = self.path / "events"
         self.figures = self.path / "figures"

@@ -13,11 +13,13 @@ from jdl.core.check import Diverged
 from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
+from jdl.run.accounts import Accounts
 from jdl.run.apply import Result, evaluator
-from jdl.run.dispatch import Dispatch, Programs, chosen, placement
+from jdl.run.dispatch import Advance, Programs, chosen, placement
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar
 from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
+from jdl.run.profile import profiled
 from jdl.run.record import Record, check_health, refusals
 from jdl.run.signals import Interrupted, Signals
 
@@ -58,22 +60,29 @@ def fit(
     [[7.]]
     """
     options = options or Options()
-    feed, valid = feeds(data, valid, batch_size, seed)
-    plan = make_plan(learner, feed, valid, epochs, best, patience, options)
-    train = begin(plan, valid, seed, start)
-    for part in (feed.data, valid):
-        check_values(learner, part, feed.batch_size)
+    accounts = Accounts()
+    with accounts:
+        feed, valid = feeds(data, valid, batch_size, seed)
+        plan = make_plan(learner, feed, valid, epochs, best, patience, options)
+        train = begin(plan, valid, seed, start)
+        for part in (feed.data, valid):
+            check_values(learner, part, feed.batch_size)
     folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
     with folder.lock() if folder else nullcontext():
         if folder is not None:
             folder.begin({"fit": settings(plan, seed)})
-        record = Record(folder, plan.best, log, Bar(plan.total, shown=options.bar), plan.per_epoch)
-        with closing(record), Signals(terminate=folder is not None) as signals:
+        bar = Bar(plan.total, shown=options.bar)
+        record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
+        with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
-            programs = Programs(plan.learner, feed, train)
+            programs = Programs(plan.learner, feed, train, accounts)
             dispatch = chosen(programs, train, options.dispatch, folder)
-            count = evaluator(plan.learner, train, valid, feed.batch_size)
-            train = _run(plan, programs, dispatch, count, record, train, signals)
+            record.program = programs.watched[dispatch.form]
+            count = evaluator(plan.learner, train, valid, feed.batch_size, accounts)
+            advance = programs.advance(dispatch, int(train.step))
+            place = folder.profile if folder else None
+            with profiled(advance, place, options.profile) as advance, accounts.span("other"):
+                train = _run(plan, advance, count, record, train, signals)
     result = Result(train, learner, record.rows, folder.path if folder else None)
     if signals.received is not None and int(train.step) < plan.total:
         raise Interrupted(signals.received, int(train.step), result)
@@ -82,32 +91,36 @@ def fit(
 
 def _run(
     plan: Plan,
-    programs: Programs,
-    dispatch: Dispatch,
+    advance: Advance,
     count: Callable[[TrainState], list[Metrics]],
     record: Record,
     train: TrainState,
     signals: Signals,
 ) -> TrainState:
     """Step to the end: note at boundaries, save by the clock, stop when asked."""
-    step, guards = int(train.step), refusals(train)
-    advance = programs.advance(dispatch, step)
-    in_flight: deque[Metrics] = deque()
+    step, guards, accounts = int(train.step), refusals(train), record.accounts
+    in_flight: deque[tuple[str, Any]] = deque()
     try:
         while step < plan.total and signals.received is None and not plan.is_over(step):
             boundary = plan.boundary_after(step)
-            train, metrics, step = advance(train, step, boundary)
-            in_flight.append(metrics)
-            if len(in_flight) > 2:
-                jax.block_until_ready(in_flight.popleft())
+            with accounts.span("compute"):
+                train, metrics, step = advance(train, step, boundary)
+            in_flight.append(("compute", metrics))
+            while len(in_flight) > 2:
+                name, values = in_flight.popleft()
+                with accounts.span(name):
+                    jax.block_until_ready(values)
             if step == boundary:
                 record.read()
                 check_health(guards, plan.feed, plan.options.guard)
                 guards = refusals(train)
                 if plan.logs(step):
-                    record.training(step, metrics, programs.waited)
+                    record.training(step, metrics)
                 if plan.evaluates(step):
-                    record.evaluation(step, count(train), train)
+                    with accounts.span("evaluate"):
+                        parts = count(train)
+                    in_flight.append(("evaluate", parts))
+                    record.evaluation(step, parts, train)
             record.progress(step)
             if record.save_due(plan.options.save_seconds):
                 record.save(step, train)

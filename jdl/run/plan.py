@@ -43,6 +43,8 @@ class Options:
     """End the run after this many refused steps in a row; 0 leaves the learner unguarded."""
     bar: bool = True
     """Show progress."""
+    profile: int = 0
+    """Leave a trace of so many steps, after the first ones, in the run's folder `profile`."""
 
 
 def feeds(

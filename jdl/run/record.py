@@ -19,9 +19,12 @@ from jdl import metrics as measure
 from jdl.core.check import Diverged, InputError, error, nearest
 from jdl.core.types import Metrics, TrainState
 from jdl.learn.guard import Refusals
+from jdl.run import timesheet
+from jdl.run.accounts import Accounts
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar, Events, MetricsLog
+from jdl.run.recompiled import Watched
 
 Row = dict[str, Any]
 log = logging.getLogger("jdl")
@@ -101,7 +104,11 @@ class Record:
         tell: Callable[[dict[str, float]], Any] | None,
         bar: Bar,
         per_epoch: float,
+        accounts: Accounts | None = None,
     ):
+        self.accounts = accounts or Accounts()
+        self.program: Watched | None = None
+        """The program of a step, for its arithmetic."""
         self.rows: list[Row] = []
         self.best, self.best_train = best, None
         self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
@@ -109,11 +116,20 @@ class Record:
         self._file = MetricsLog(folder.metrics) if folder else None
         self._events = Events(folder.path / "events") if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
+        self._times = folder.times if folder else None
+        self._sessions = timesheet.read(folder.times) if folder else []
+        self._first = self._last = 0
         self._began = self._saved = time.monotonic()
         self._clock: tuple[int, float, float] | None = None
 
     def resume(self, train: TrainState) -> TrainState:
         """The newest good checkpoint, with the log cut back to it; `train` where there is none."""
+        train = self._resumed(train)
+        self._first = self._last = int(train.step)
+        self.accounts.devices = len(train.step.sharding.device_set)
+        return train
+
+    def _resumed(self, train: TrainState) -> TrainState:
         if self.checkpoints is None or self._file is None or not self.checkpoints.steps():
             if self._file is not None:
                 self._file.cut(-1)
@@ -132,12 +148,9 @@ class Record:
                     log.warning("the best weights so far are lost: %s", gone)
         return train
 
-    def training(self, step: int, metrics: Metrics, waited: float = 0.0) -> None:
-        """Note the sums over a window of steps, to be read later.
-
-        `waited` are the seconds so far in which steps had to wait for data.
-        """
-        now = time.perf_counter()
+    def training(self, step: int, metrics: Metrics) -> None:
+        """Note the sums over a window of steps, to be read later."""
+        now, waited = time.perf_counter(), self.accounts.seconds["data"]
         speed = {}
         if self._clock is not None and step > self._clock[0]:
             first, began, before = self._clock
@@ -157,7 +170,9 @@ class Record:
         queue, self._queue = self._queue, []
         for step, split, parts, more in queue:
             row: Row = {"step": step, "epoch": step / self._per_epoch, "split": split}
-            numbers = measure.show(add_on_host(parts))
+            with self.accounts.span("compute" if split == "train" else "evaluate"):
+                host = add_on_host(parts)  # waits for the device
+            numbers = measure.show(host)
             row |= {"loss": numbers["loss"], **numbers}
             if split == "train":
                 row |= {**more, "seconds": time.monotonic() - self._began}
@@ -166,8 +181,9 @@ class Record:
                 self.best_train = more
                 if self.checkpoints is not None and self._file is not None:
                     # A run may be gone on with from here, so its log has to be complete first.
-                    self._file.sync()
-                    self.checkpoints.save(step, more, best=True)
+                    with self.accounts.span("save"):
+                        self._file.sync()
+                        self.checkpoints.save(step, more, best=True)
 
     def _write(self, row: Row) -> None:
         self.rows.append(row)
@@ -184,6 +200,7 @@ class Record:
 
     def progress(self, step: int) -> None:
         """Move the bar."""
+        self._last = step
         self._bar.at(step)
 
     def save_due(self, seconds: float) -> bool:
@@ -195,16 +212,28 @@ class Record:
         self.read()
         if self.checkpoints is None or self._file is None:
             return
-        self._file.sync()
-        is_best = self.best is not None and self.best.step == step
-        self.checkpoints.save(step, train, best=is_best, wait=wait)
+        with self.accounts.span("compute"):
+            jax.block_until_ready(train)  # which saving would wait for
+        with self.accounts.span("save"):
+            self._file.sync()
+            is_best = self.best is not None and self.best.step == step
+            self.checkpoints.save(step, train, best=is_best, wait=wait)
+            self._write_times()
         self._saved = time.monotonic()
+
+    def _write_times(self) -> None:
+        if self._times is not None:
+            work = None if self.program is None else self.program.flops()
+            now = timesheet.session(self.accounts, self._first, self._last, work)
+            timesheet.write(self._times, self._sessions, now)
 
     def close(self) -> None:
         """Finish what is being written."""
         self._bar.close()
         if self.checkpoints is not None:
-            self.checkpoints.wait()
+            with self.accounts.span("save"):
+                self.checkpoints.wait()
+            self._write_times()
         for sink in (self._file, self._events):
             if sink is not None:
                 sink.close()

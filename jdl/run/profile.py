@@ -1,0 +1,68 @@
+"""A trace of a few steps, for TensorBoard's profiler (XProf) and Perfetto."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jdl.core.check import error
+from jdl.core.types import TrainState
+from jdl.run.dispatch import Advance
+
+WARM_UP = 1
+"""Dispatches that go before a trace: the first one compiles."""
+
+
+@contextmanager
+def profiled(advance: Advance, folder: Path | None, steps: int) -> Iterator[Advance]:
+    """`advance`, of whose steps so many, after the first dispatch, leave a trace in `folder`.
+
+    Each dispatch is marked by the number of its first step and waited for, so that the trace shows
+    what the device did. What is computed stays the same: only where a run is cut into dispatches
+    may differ. With 0 steps it is `advance` itself. Raises `InputError` without a folder.
+    """
+    if steps == 0:
+        yield advance
+        return
+    if folder is None or steps < 0:
+        raise error(
+            "profile",
+            expected="a number of steps to trace, and a folder to leave the trace in",
+            got="a run without a folder" if folder is None else str(steps),
+            fix="give dir=..." if folder is None else "say --run.profile 10",
+        )
+    trace = _Trace(advance, folder, steps)
+    try:
+        yield trace
+    finally:
+        trace.stop()
+
+
+class _Trace:
+    def __init__(self, advance: Advance, folder: Path, steps: int):
+        self._advance, self._folder, self._left = advance, folder, steps
+        self._before = WARM_UP
+        self._on = False
+
+    def __call__(self, train: TrainState, step: int, boundary: int) -> Any:
+        if self._before or not self._left:
+            self._before = max(0, self._before - 1)
+            return self._advance(train, step, boundary)
+        if not self._on:
+            jax.block_until_ready(train)
+            jax.profiler.start_trace(str(self._folder))
+            self._on = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            results = self._advance(train, step, min(boundary, step + self._left))
+            jax.block_until_ready(results[1])
+        self._left -= results[2] - step
+        if not self._left:
+            self.stop()
+        return results
+
+    def stop(self) -> None:
+        if self._on:
+            self._on = False
+            jax.profiler.stop_trace()
