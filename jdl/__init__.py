@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from jdl.learn.transforms import window as window
     from jdl.models.bridge import from_functions as from_functions
     from jdl.models.bridge import from_linen as from_linen
-    from jdl.models.bridge import from_nnx as from_nnx
+    from jdl.models.nnx import from_nnx as from_nnx
     from jdl.parallel import rules as rules
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
@@ -90,7 +90,8 @@ _HOME = {
     "jdl.learn.learner": ("learner",),
     "jdl.learn.sweep": ("sweep",),
     "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
-    "jdl.models.bridge": ("from_functions", "from_linen", "from_nnx"),
+    "jdl.models.bridge": ("from_functions", "from_linen"),
+    "jdl.models.nnx": ("from_nnx",),
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),
