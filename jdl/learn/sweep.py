@@ -212,6 +212,8 @@ def _positions(points: list[Point], traced: Sequence[str]) -> np.ndarray:
 
 
 def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
+    if len(parts) == 1:  # in order as they are; on many devices each keeps its own
+        return parts[0]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[where], *parts)
 
 

@@ -46,7 +46,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     def predict(train: TrainState, batch: Batch) -> PyTree:
         return inner.predict(placed(train), batch)
 
-    return Learner(init, _refuse_axis(step), evaluate, predict)
+    return Learner(init, outermost("shard", step), evaluate, predict)
 
 
 def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
@@ -85,14 +85,16 @@ def batch_shardings(batch: Batch, mesh: Mesh, axis: str) -> PyTree:
     return jax.tree.map(lambda _: sharding, batch)
 
 
-def _refuse_axis(step: Any) -> Any:
+def outermost(name: str, step: Any) -> Any:
+    """The step of a transform that may not stand inside `pmap`."""
+
     def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
-                "shard",
+                name,
                 expected="to be the outermost transform",
                 got=f"axis={axis!r}",
-                fix="use either pmap or shard, not one inside the other",
+                fix=f"use either pmap or {name}, not one inside the other",
             )
         return step(train, batch)
 

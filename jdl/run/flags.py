@@ -23,7 +23,7 @@ class Run:
     start: str | None = None
     """A run whose weights to begin from."""
     mesh: str | None = None
-    """Devices by axis: data=8, or data=4,model=2."""
+    """Devices by axis: data=8, or data=4,model=2; of a sweep also members=8."""
     rule: str = "replicated"
     """How the state is placed on the mesh: replicated or fsdp."""
     cache: bool = True
@@ -146,6 +146,7 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
 def on_mesh(learner: Any, run: Run) -> Any:
     """The learner on the mesh that `--run.mesh` and `--run.rule` ask for."""
     from jdl.parallel import rules
+    from jdl.parallel.members import spread
     from jdl.parallel.mesh import mesh
     from jdl.parallel.shard import shard
 
@@ -162,4 +163,6 @@ def on_mesh(learner: Any, run: Run) -> Any:
         if not name.isidentifier() or not size.isdecimal():
             raise error("--run.mesh", expected="name=size,...", got=run.mesh, fix="say data=8")
         axes[name] = int(size)
+    if "members" in axes:
+        return spread(learner, mesh(**axes))
     return shard(learner, mesh(**axes), known[run.rule]())
