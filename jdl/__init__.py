@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from jdl.learn.transforms import window as window
     from jdl.models.bridge import from_functions as from_functions
     from jdl.models.bridge import from_linen as from_linen
+    from jdl.models.mixed import precision as precision
     from jdl.models.nnx import from_nnx as from_nnx
     from jdl.parallel import rules as rules
     from jdl.parallel.members import spread as spread
@@ -92,6 +93,7 @@ _HOME = {
     "jdl.learn.sweep": ("sweep",),
     "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
     "jdl.models.bridge": ("from_functions", "from_linen"),
+    "jdl.models.mixed": ("precision",),
     "jdl.models.nnx": ("from_nnx",),
     "jdl.parallel.members": ("spread",),
     "jdl.parallel.mesh": ("mesh",),

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jdl.core.check import error
 from jdl.models import layers
+from jdl.models.remat import rematerialised
 
 SMALL = nn.initializers.normal(0.02)
 """First weights of a transformer's layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
@@ -162,7 +163,8 @@ class Stack(nn.Module):
     """Blocks one after the other and a last normalisation: `block_1`, ..., `norm`.
 
     `hidden` is four times the width where left out. The two layers of each block that write to
-    the residual sum start smaller by the root of their number (Radford et al. 2019).
+    the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
+    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`).
     """
 
     blocks: int
@@ -170,6 +172,7 @@ class Stack(nn.Module):
     hidden: int | None = None
     dropout: float = 0.0
     use_bias: bool = True
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -183,8 +186,9 @@ class Stack(nn.Module):
         output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
         length = 0 if cache is None else cache.length
         kept = []
+        build = rematerialised(Block, self.remat, train_at=4)
         for index in range(self.blocks):
-            block = Block(
+            block = build(
                 self.heads,
                 self.hidden or 4 * x.shape[-1],
                 self.dropout,
