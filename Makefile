@@ -3,16 +3,19 @@ PY ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# For `make bench-gpu`: the extra that brings jax's CUDA, and options such as --data-dir FOLDER.
+CUDA ?= cuda12
+ARGS ?=
 # Tests of one file share compiled programs; the longest files begin first (tests/conftest.py).
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: train test test-all lint types bench clean
+.PHONY: train test test-all lint types bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train      install, train a CNN on handwritten digits, print the result and its report"
 	@echo "make test       install, run every test not marked slow (make test-all: the slow ones too)"
-	@echo "make lint types bench clean        PY=/path/to/python chooses the interpreter"
+	@echo "make lint types bench bench-gpu clean   PY=/path/to/python chooses the interpreter"
 
 $(VENV)/.made:
 	@$(PY) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "jdl needs Python 3.11 or newer; this is %d.%d. Say: make ... PY=/path/to/python3.11" % v[:2])'
@@ -45,6 +48,10 @@ types: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[$(CUDA)]"
+	$(BIN)/python -m benchmarks gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """`python -m benchmarks [peers] [many] [start] [families] [growth] [overhead]`: tables, or all.
 
 With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
+`python -m benchmarks gpu` is for a machine with a GPU and has options of its own.
 """
 
 import argparse
@@ -9,16 +10,19 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import families, growth, many, overhead, processes, race, start
+from benchmarks import families, gpu, growth, many, overhead, processes, race, start
 from benchmarks.workloads import WORKLOADS
 
 PARTS = ("peers", "many", "start", "families", "growth", "overhead")
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["gpu"]:
+        sys.exit(gpu.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all if none")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")

@@ -15,8 +15,14 @@ from benchmarks.worker import PEERS
 from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
-NEEDS = {"keras": "keras", "torch": "torch", "torch_last": "torch"}
+NEEDS = {
+    "keras": "keras",
+    **dict.fromkeys(("torch", "torch_last", "torch_bf16", "torch_compile"), "torch"),
+}
 """The package that a peer needs, where jdl does not need it too."""
+
+COMPARED = ("linen", "torch", "torch_last", "keras", "torch_bf16", "torch_compile")
+"""Peers that the others are compared with in a table."""
 
 
 class Run(NamedTuple):
@@ -126,7 +132,7 @@ def installed(peers: Sequence[str] = tuple(PEERS)) -> list[str]:
 
 def table(title: str, found: dict[str, Run]) -> str:
     """A Markdown table: medians, and ratios to each peer's rounds."""
-    others = [name for name in ("linen", "torch", "torch_last", "keras") if name in found]
+    others = [name for name in COMPARED if name in found]
     head = ["peer", "ms a step", *(f"time / {name}" for name in others), "loss", "peak MB"]
     lines = [f"**{title}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for peer, run in found.items():

@@ -23,6 +23,14 @@ PEERS = {
 }
 """Peers by name, and the module of each in `benchmarks.peers`."""
 
+GPU_PEERS = {
+    "jdl_train": "jdl_fit",
+    "jdl_bf16": "jdl_fit",
+    "torch_bf16": "torch_gpu",
+    "torch_compile": "torch_gpu",
+}
+"""Those of `python -m benchmarks gpu`."""
+
 EARLY = 50
 """Steps whose mean loss is compared: who computes the same, learns as fast."""
 
@@ -67,7 +75,7 @@ class Rounds:
 
 def main() -> None:
     peer, workload, *once = sys.argv[1:]
-    module: Any = importlib.import_module(f"benchmarks.peers.{PEERS[peer]}")
+    module: Any = importlib.import_module(f"benchmarks.peers.{(PEERS | GPU_PEERS)[peer]}")
     module.run(peer, workload, Rounds(once == ["once"]))
 
 

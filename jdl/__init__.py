@@ -45,9 +45,10 @@ if TYPE_CHECKING:
     from jdl.learn.transforms import window as window
     from jdl.models.bridge import from_functions as from_functions
     from jdl.models.bridge import from_linen as from_linen
-    from jdl.models.bridge import from_nnx as from_nnx
     from jdl.models.mixed import precision as precision
+    from jdl.models.nnx import from_nnx as from_nnx
     from jdl.parallel import rules as rules
+    from jdl.parallel.members import spread as spread
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
@@ -92,8 +93,10 @@ _HOME = {
     "jdl.learn.learner": ("learner",),
     "jdl.learn.sweep": ("sweep",),
     "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
-    "jdl.models.bridge": ("from_functions", "from_linen", "from_nnx"),
+    "jdl.models.bridge": ("from_functions", "from_linen"),
     "jdl.models.mixed": ("precision",),
+    "jdl.models.nnx": ("from_nnx",),
+    "jdl.parallel.members": ("spread",),
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),

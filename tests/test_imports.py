@@ -207,9 +207,12 @@ assert set(jdl.__all__) <= set(dir(jdl))
 """
 
 LAZY = """
+import sys
 import jax
 before = dict(jax.config.values)
 import jdl
+jdl.from_linen, jdl.models.MLP
+assert "flax.nnx" not in sys.modules, "it takes a quarter of a second, and few need it"
 for name in jdl.__all__:
     getattr(jdl, name)
 after = dict(jax.config.values)

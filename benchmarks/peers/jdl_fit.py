@@ -1,4 +1,7 @@
-"""jdl: `jdl.fit` with everything it does by default; "jdl_train" as the command line sets it up."""
+"""jdl: `jdl.fit` with everything it does by default; "jdl_train" as the command line sets it up.
+
+"jdl_bf16" is that with the model computed in bfloat16.
+"""
 
 import tempfile
 import time
@@ -11,7 +14,7 @@ from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
-    if peer == "jdl_train":
+    if peer != "jdl":
         from jdl.run import flags
 
         flags.set_up()
@@ -19,12 +22,12 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
 
     import jdl
 
-    work = WORKLOADS[workload]
+    work, dtype = WORKLOADS[workload], "bfloat16" if peer == "jdl_bf16" else "float32"
     x, y = work.data()
     data = {"x": x} if workload == "gpt" else {"x": x, "y": y}
     with tempfile.TemporaryDirectory() as folder:
         jdl.fit(
-            jdl.learner(task(workload), optax.adam(LEARNING_RATE)),
+            jdl.learner(task(workload, dtype), optax.adam(LEARNING_RATE)),
             data,
             batch_size=work.batch,
             epochs=work.batch / len(x) if rounds.once else 10**6,
@@ -72,15 +75,16 @@ class Answers:
             raise SystemExit from None
 
 
-def task(workload: str) -> Any:
+def task(workload: str, dtype: str = "float32") -> Any:
+    """What is trained, computed in `dtype`."""
     import jdl
 
     if workload == "gpt":
         model = jdl.models.Decoder(vocabulary=65, context=128, blocks=4, heads=4, width=128)
-        return jdl.tasks.language_model(jdl.from_linen(model))
+        return jdl.tasks.language_model(jdl.precision(jdl.from_linen(model), dtype))
     networks = {
         "cnn": lambda: jdl.models.CNN((32, 64), (128,), 10, padding="SAME"),
         "mlp": lambda: jdl.models.MLP((128,), outputs=10),
         "lstm": lambda: jdl.models.RNN((128, 128), outputs=10),
     }
-    return jdl.classification(jdl.from_linen(networks[workload]()))
+    return jdl.classification(jdl.precision(jdl.from_linen(networks[workload]()), dtype))

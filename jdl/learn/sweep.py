@@ -163,8 +163,6 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
     >>> {k: round(v, 3) for k, v in interval([1.0, 2.0, 3.0]).items()}
     {'n': 3, 'mean': 2.0, 'std': 1.0, 'low': -0.484, 'high': 4.484}
     """
-    from scipy.special import stdtrit
-
     n, mean = len(numbers), float(np.mean(numbers))
     if n < 2:
         return {
@@ -174,6 +172,8 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
             "low": float("nan"),
             "high": float("nan"),
         }
+    from scipy.special import stdtrit
+
     std = float(np.std(numbers, ddof=1))
     half = float(stdtrit(n - 1, 0.975)) * std / n**0.5
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
@@ -212,6 +212,8 @@ def _positions(points: list[Point], traced: Sequence[str]) -> np.ndarray:
 
 
 def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
+    if len(parts) == 1:  # in order as they are; on many devices each keeps its own
+        return parts[0]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[where], *parts)
 
 

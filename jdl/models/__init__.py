@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jdl.models.autoencoder import Autoencoder, ConvAutoencoder, VariationalAutoencoder
-    from jdl.models.bridge import from_functions, from_linen, from_nnx
+    from jdl.models.bridge import from_functions, from_linen
     from jdl.models.convnet import CNN
     from jdl.models.densenet import DenseNet
     from jdl.models.features import Headed, encoder_of, layer_outputs
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jdl.models.googlenet import GoogLeNet
     from jdl.models.mixed import precision
     from jdl.models.mlp import MLP
+    from jdl.models.nnx import from_nnx
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
     from jdl.models.recurrent import RNN, TokenLSTM
     from jdl.models.resnet import ResNet
@@ -61,7 +62,7 @@ _HOME = {
     "encoder_of": "features",
     "from_functions": "bridge",
     "from_linen": "bridge",
-    "from_nnx": "bridge",
+    "from_nnx": "nnx",
     "gan_pair": "gan",
     "generate": "sampling",
     "layer_outputs": "features",

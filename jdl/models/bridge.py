@@ -1,15 +1,13 @@
-"""Ways into `Model`: from a Linen module, from an NNX module, from plain functions."""
+"""Ways into `Model`: from a Linen module and from plain functions (`nnx`: from an NNX module)."""
 
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.errors
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
-from flax import nnx
 
 from jdl.core.check import InputError, error
 from jdl.core.types import Key, Model, PyTree
@@ -39,12 +37,12 @@ def from_linen(module: nn.Module) -> Model:
     array of size zero, naming the layer; Flax itself would train such a network.
 
     >>> model = from_linen(nn.Dense(3, name="dense"))
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
-    >>> outputs, state = model.apply(params, state, jnp.ones((5, 2)))
+    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
+    >>> outputs, state = model.apply(params, state, jax.numpy.ones((5, 2)))
     >>> outputs.shape
     (5, 3)
     """
-    flags = _flags(type(module).__call__)
+    flags = train_flags(type(module).__call__)
 
     @jax.jit
     def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
@@ -69,7 +67,7 @@ def from_linen(module: nn.Module) -> Model:
             outputs, changed = module.apply(variables, inputs, mutable=list(state), **settings)
             return outputs, {**state, **changed}  # pyright: ignore[reportGeneralTypeIssues]
         except flax.errors.InvalidRngError as cause:
-            raise _needs_key() from cause
+            raise needs_key() from cause
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as cause:
             raise error(
                 "inputs",
@@ -77,59 +75,6 @@ def from_linen(module: nn.Module) -> Model:
                 got=_shapes(inputs),
                 fix="reshape the inputs as those given to init, or initialise the model anew",
             ) from cause
-
-    return Model(init, apply)
-
-
-def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
-    """A `Model` of an NNX module, given as a function that builds it.
-
-    `build(rngs) -> module` is called inside compiled functions and must depend on nothing but
-    `rngs`; the module is called with one argument, the inputs. `params` is a dict of its
-    `nnx.Param`, `state` one of its other variables, first by kind (`batch_stats`, ...) and then
-    by path. Random streams are not part of `state`: each call sets them from its key. In
-    training the module is switched with `train()`, otherwise with `eval()`.
-
-    >>> from jdl.core import tree
-    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
-    >>> {name: leaf.shape for name, leaf in tree.flatten(params).items()}
-    {'bias': (3,), 'kernel': (2, 3)}
-    """
-
-    @functools.cache
-    def plan() -> _Plan:
-        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-        graph, *parts = nnx.split(module, nnx.Param, nnx.RngState, ...)
-        return _Plan(graph, *(list(nnx.to_flat_state(part)) for part in parts))
-
-    @jax.jit
-    def create(key: Key) -> tuple[PyTree, PyTree]:
-        return _read(build(nnx.Rngs(key)), plan())
-
-    def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        params, state = create(key)
-        _refuse_empty_operations(functools.partial(apply, params, state), inputs)
-        return params, state
-
-    def apply(
-        params: PyTree,
-        state: PyTree,
-        inputs: PyTree,
-        *,
-        key: Key | None = None,
-        train: bool = False,
-    ) -> tuple[PyTree, PyTree]:
-        if train and key is None and plan().random:
-            raise _needs_key()
-        module = _build_again(plan(), params, state, key)
-        if train:
-            module.train()
-        else:
-            module.eval()
-        flags = _flags(type(module).__call__)
-        outputs = module(inputs, **flags(train))  # pyright: ignore[reportCallIssue]
-        return outputs, (_read(module, plan())[1] if train else state)
 
     return Model(init, apply)
 
@@ -145,11 +90,11 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
     The form is full where `apply` has an argument called `state`.
 
     >>> model = from_functions(
-    ...     lambda key, inputs: {"scale": jnp.ones(inputs.shape[-1])},
+    ...     lambda key, inputs: {"scale": jax.numpy.ones(inputs.shape[-1])},
     ...     lambda params, inputs: inputs @ params["scale"],
     ... )
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
-    >>> model.apply(params, state, jnp.ones((5, 2)))[0].shape
+    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
+    >>> model.apply(params, state, jax.numpy.ones((5, 2)))[0].shape
     (5,)
     """
     names = _parameters(apply)
@@ -166,7 +111,7 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
                 fix="return both, or leave state out of apply",
             )
         params, state = made if full else (made, {})
-        _refuse_empty_operations(functools.partial(apply_both, params, state), inputs)
+        refuse_empty_operations(functools.partial(apply_both, params, state), inputs)
         return params, state
 
     def apply_both(
@@ -186,63 +131,6 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
     return Model(init_both, apply_both)
 
 
-class _Plan(NamedTuple):
-    """An NNX module without its numbers: the graph, and (path, variable) of each kind."""
-
-    graph: Any
-    params: list[tuple[Any, Any]]
-    random: list[tuple[Any, Any]]
-    rest: list[tuple[Any, Any]]
-
-
-def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:
-    """The params and state of a module, leaving out what its call has added to it."""
-    _, params, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
-    return _nested(params, plan.params, _param_path), _nested(rest, plan.rest, _state_path)
-
-
-def _nested(values: Any, wanted: list[tuple[Any, Any]], place: Callable[..., Any]) -> PyTree:
-    found = dict(nnx.to_flat_state(values))
-    result: dict[str, Any] = {}
-    for path, variable in wanted:
-        *folders, name = place(path, variable)
-        folder = result
-        for step in folders:
-            folder = folder.setdefault(step, {})
-        folder[name] = found[path].get_value()
-    return result
-
-
-def _build_again(plan: _Plan, params: PyTree, state: PyTree, key: Key | None) -> nnx.Module:
-    key = jax.random.key(0) if key is None else key
-    pairs = [(path, _filled(v, params, _param_path(path, v))) for path, v in plan.params]
-    pairs += [(path, _filled(v, state, _state_path(path, v))) for path, v in plan.rest]
-    for index, (path, variable) in enumerate(plan.random):
-        shape = variable.get_value().shape
-        if isinstance(variable, nnx.RngKey):
-            own = jax.random.fold_in(key, index)
-            value = jax.random.split(own, shape) if shape else own
-        else:
-            value = jnp.zeros(shape, variable.get_value().dtype)
-        pairs.append((path, variable.replace(value)))
-    return nnx.merge(plan.graph, nnx.from_flat_state(pairs))
-
-
-def _filled(variable: Any, values: PyTree, path: tuple[str, ...]) -> Any:
-    return variable.replace(functools.reduce(lambda folder, step: folder[step], path, values))
-
-
-def _param_path(path: Any, variable: Any) -> tuple[str, ...]:
-    return tuple(str(step) for step in path)
-
-
-def _state_path(path: Any, variable: Any) -> tuple[str, ...]:
-    kind = type(variable)
-    # Linen's name for it, by which a task recognises batch statistics.
-    name = "batch_stats" if issubclass(kind, nnx.BatchStat) else kind.__name__.lower()
-    return (name, *_param_path(path, variable))
-
-
 def _parameters(function: Callable[..., Any]) -> set[str]:
     found = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
@@ -250,7 +138,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     return {parameter.name for parameter in found}
 
 
-def _flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
+def train_flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
     """How to tell a module's call whether this is training, in the words it uses."""
     taken = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
     return lambda train: {name: train == _TRAIN_FLAGS[name] for name in taken}
@@ -263,7 +151,8 @@ def _rngs(key: Key | None) -> dict[str, Key]:
     return dict(zip(_STREAMS, jax.random.split(key, len(_STREAMS)), strict=True))
 
 
-def _needs_key() -> InputError:
+def needs_key() -> InputError:
+    """The error of a model that draws random numbers and was given no key."""
     return error(
         "key",
         expected="a random key, because the model draws random numbers here (dropout, noise)",
@@ -321,7 +210,7 @@ def _no_inputs(inputs: PyTree) -> InputError:
     )
 
 
-def _refuse_empty_operations(call: Callable[..., Any], inputs: PyTree) -> None:
+def refuse_empty_operations(call: Callable[..., Any], inputs: PyTree) -> None:
     """The check of Linen layers for other models, which have operations and no layer names."""
     if _is_empty(inputs):
         raise _no_inputs(inputs)
