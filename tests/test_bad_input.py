@@ -226,6 +226,20 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         (["--run.mesh", "8"], ["--run.mesh", "name=size", "data=8"]),
         (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "multiple of the 8"]),
         (["--run.rule", "fsp"], ["--run.rule", 'did you mean "fsdp"?']),
+        (["--run.rule", "fsdp"], ["--run.rule fsdp", "no --run.mesh"]),
+        (["--run.mesh", "data=4,data=2"], ["--run.mesh", "name=size"]),
+        (
+            ["--run.mesh", "data=4,model=2", "--run.rule", "tensor"],
+            ["tensor('model')", "attention/qkv", "params/"],
+        ),
+        (
+            ["--run.mesh", "data=4,model=2", "--run.rule", "dnse=None,model"],
+            ["pattern 'dnse'", "params/"],
+        ),
+        (
+            ["--run.mesh", "data=8", "--run.rule", "output/bias=data; fsdp"],
+            ["params/output/bias (", "divide its dimensions"],
+        ),
         (["--run.seeds", "0"], ["--run.seeds", "1 or more"]),
         (["--run.start", "nowhere"], ["run folder nowhere", "no such folder"]),
         (["--run.seed", "-1"], ["seed", "an integer from 0"]),

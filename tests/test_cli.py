@@ -211,11 +211,16 @@ def test_seeds_are_repeated_and_summed_up(call, file):
     assert f"test accuracy {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in out
 
 
-def test_a_mesh_and_a_rule(call, file):
-    given = ("--run.mesh", "data=8", "--run.rule", "fsdp", "--epochs", "2", "--run.no-report")
+def test_a_mesh_and_a_rule(call, file, caplog):
+    rule = "dense_1/kernel=None,data; fsdp"
+    given = ("--run.mesh", "data=4", "--run.rule", rule, "--epochs", "2", "--run.no-report")
     assert call("train", file, "--run.dir", "wide", *given)[0] == 0
+    assert "layout on the mesh data=4 (4 × cpu):" in caplog.text
+    assert re.search(r"params/dense_1/kernel +16x4 +None,data +64 bytes", caplog.text)
+    caplog.clear()
     assert call("train", file, "--run.dir", "one", *given[4:])[0] == 0
     wide, one = (jdl.load(name).train.params for name in ("wide", "one"))
+    assert "layout" not in caplog.text
     small.assert_close(wide, one)
     assert call("evaluate", "wide")[0] == 0
 

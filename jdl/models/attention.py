@@ -186,7 +186,9 @@ class Stack(nn.Module):
         length = 0 if cache is None else cache.length
         sizes = (self.heads, self.hidden or 4 * x.shape[-1], self.dropout, self.use_bias)
         if self.scan:
-            x = _scanned(Block(*sizes, output_init, name="blocks"), self.blocks, x, mask, cache, train)
+            x = _scanned(
+                Block(*sizes, output_init, name="blocks"), self.blocks, x, mask, cache, train
+            )
             return norm(self.use_bias, "norm")(x), None
         kept = []
         for index in range(self.blocks):

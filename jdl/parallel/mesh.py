@@ -30,3 +30,8 @@ def mesh(**axes: int) -> Mesh:
     shape, names = tuple(axes.values()), tuple(axes)
     types = (AxisType.Auto,) * len(axes)
     return jax.make_mesh(shape, names, axis_types=types, devices=jax.devices()[:wanted])
+
+
+def batch_axis(mesh: Mesh) -> str:
+    """The axis that splits the batch: `data`, or the first where none is called so."""
+    return "data" if "data" in mesh.axis_names else mesh.axis_names[0]

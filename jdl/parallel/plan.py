@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from jdl.core import tree
 from jdl.core.alone import alone
@@ -19,6 +19,7 @@ from jdl.core.flops import Flops, of_jaxpr
 from jdl.core.target import compiled_for
 from jdl.core.types import Batch, Learner, PyTree, TrainState
 from jdl.parallel.hlo import Collective, collectives
+from jdl.parallel.mesh import batch_axis
 from jdl.parallel.rules import Rule, replicated
 from jdl.parallel.shard import batch_shardings, shardings
 from jdl.parallel.topology import GIB, Target
@@ -31,16 +32,6 @@ GROUPS = {
     "step": "averages and sums",
     "key": "averages and sums",
 }
-
-
-class Leaf(NamedTuple):
-    """An array of the state: its path, and what of it lies on one device."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    spec: PartitionSpec
-    bytes: int
 
 
 class Compiled(NamedTuple):
@@ -67,7 +58,8 @@ class Plan:
     target: str
     mesh: dict[str, int]
     batch: dict[str, tuple[int, ...]]
-    leaves: tuple[Leaf, ...]
+    state: TrainState
+    """The shapes of the state with the sharding of every leaf."""
     held: dict[str, int]
     """Bytes on one device of parameters, optimizer, state, averages and sums, batch, data set."""
     compiled: Compiled | None
@@ -100,7 +92,7 @@ class Plan:
     @property
     def parameters(self) -> int:
         """Number of parameters, of all devices together."""
-        return sum(prod(leaf.shape) for leaf in self.leaves if leaf.path.startswith("params/"))
+        return tree.count(self.state.params)
 
 
 def plan(
@@ -132,23 +124,12 @@ def plan(
     traced_at = clock()
     compiled, refusal, at = _compile(lowered)
     compiled_at = clock()
-    leaves = tuple(
-        Leaf(path, leaf.shape, str(leaf.dtype), leaf.sharding.spec, _local(leaf))
-        if mesh is not None
-        else Leaf(path, leaf.shape, str(leaf.dtype), PartitionSpec(), _local(leaf))
-        for path, leaf in tree.flatten(state).items()
-    )
-    held = dict.fromkeys((*GROUPS.values(), "batch", "data set"), 0)
-    for leaf in leaves:
-        held[GROUPS[leaf.path.partition("/")[0]]] += leaf.bytes
-    held["batch"] = sum(map(_local, jax.tree.leaves(shapes)))
-    held["data set"] = data_set
     return Plan(
         target.name,
         dict(mesh.shape) if mesh is not None else {},
         {path: leaf.shape for path, leaf in tree.flatten(shapes).items()},
-        leaves,
-        held,
+        state,
+        _held(state, shapes, data_set),
         _memory(compiled),
         refusal,
         at,
@@ -173,18 +154,26 @@ def placed(
         return jax.tree.map(lambda x: _at(x, here), state), jax.tree.map(
             lambda x: _at(x, here), shapes
         )
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
     places = shardings(state, mesh, rule or replicated())
-    split = batch_shardings(shapes, mesh, axis)
+    split = batch_shardings(shapes, mesh, batch_axis(mesh))
     return jax.tree.map(_at, state, places), jax.tree.map(_at, shapes, split)
+
+
+def _held(state: TrainState, shapes: PyTree, data_set: int) -> dict[str, int]:
+    held = dict.fromkeys(GROUPS.values(), 0)
+    for path, leaf in tree.flatten(state).items():
+        held[GROUPS[path.partition("/")[0]]] += local_bytes(leaf)
+    held["batch"] = sum(map(local_bytes, jax.tree.leaves(shapes)))
+    held["data set"] = data_set
+    return held
 
 
 def _at(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def _local(leaf: Any) -> int:
-    """Bytes of a leaf on one device."""
+def local_bytes(leaf: Any) -> int:
+    """Bytes of one device that a shape with a sharding takes."""
     count = prod(leaf.sharding.shard_shape(leaf.shape))
     if tree.is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), leaf.dtype))

@@ -1,5 +1,6 @@
 """The same learner on many devices: jit and shardings, XLA adds the communication."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -7,10 +8,11 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
-from jdl.core.check import error
+from jdl.core.check import InputError, error
 from jdl.core.target import examples_at
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-from jdl.parallel.rules import Rule, replicated
+from jdl.parallel.mesh import batch_axis
+from jdl.parallel.rules import Rule, Searching, axes_of, replicated
 
 
 def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
@@ -18,7 +20,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
 
     The maths is unchanged: the result is that of one device up to rounding, batch statistics and
     masks included. Under `jit` the state is born sharded; no device ever holds the whole.
-    Evaluation and prediction split their batch too.
+    Evaluation and prediction split their batch too (prediction only where the axis divides it).
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
@@ -26,7 +28,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     >>> wide = jdl.jit(shard(one, jdl.mesh(data=len(jax.devices())), jdl.rules.fsdp()))
     """
     rule = rule or replicated()
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
+    axis = batch_axis(mesh)
 
     def placed(train: TrainState) -> TrainState:
         return jax.lax.with_sharding_constraint(train, shardings(train, mesh, rule))
@@ -47,31 +49,72 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
             return inner.evaluate(placed(train), split(batch))
 
     def predict(train: TrainState, batch: Batch) -> PyTree:
-        return inner.predict(placed(train), batch)
+        even = tree.leading(batch) % mesh.shape[axis] == 0
+        return inner.predict(placed(train), split(batch) if even else batch)
 
     return Learner(init, _refuse_axis(step), evaluate, predict)
 
 
 def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
-    """The sharding of every leaf under a rule; a spec that does not fit names the leaf."""
+    """The sharding of every leaf under a rule; what does not fit names the leaf or the pattern.
+
+    What belongs to a parameter and has another shape, such as a factored moment or the count of
+    an average, stays whole where the parameter's spec does not fit it.
+    """
+    leaves = tree.flatten(train)
+    if isinstance(rule, Searching):
+        rule.check(leaves)
+    params = {path: leaf.shape for path, leaf in tree.flatten(getattr(train, "params", {})).items()}
 
     def place(keys: Any, leaf: Any) -> NamedSharding:
         path, shape = tree.path(keys), leaf.shape
         spec = PartitionSpec() if tree.is_key(leaf) else rule(path, shape, mesh)
-        for size, names in zip(shape, spec, strict=False):
-            axes = (names,) if isinstance(names, str) else names or ()
-            if any(a not in mesh.shape for a in axes) or size % prod(mesh.shape[a] for a in axes):
-                raise error(
-                    f"{path} {shape}",
-                    expected=f"axes of {dict(mesh.shape)} that divide its dimensions",
-                    got=str(spec),
-                    fix="change the rule for this leaf or the mesh",
-                )
-        if len(spec) > len(shape):
+        if not (_are_known(spec, mesh) and _fits(shape, spec, mesh)):
+            own = _parameter_shape(path, params)
+            if own in (None, shape) or not _are_known(spec, mesh):
+                raise _unfit(path, shape, spec, mesh)
             spec = PartitionSpec()
         return NamedSharding(mesh, spec)
 
     return jax.tree.map_with_path(place, train)
+
+
+def _are_known(spec: PartitionSpec, mesh: Mesh) -> bool:
+    """Whether a spec uses axes of the mesh, each at most once."""
+    axes = axes_of(spec)
+    return all(axis in mesh.shape and axes.count(axis) == 1 for axis in axes)
+
+
+def _fits(shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> bool:
+    """Whether a leaf has the dimensions of a spec, and its axes divide them."""
+    divided = zip(shape, spec, strict=False)
+    return len(spec) <= len(shape) and all(
+        size % prod(mesh.shape[axis] for axis in axes_of(PartitionSpec(names))) == 0
+        for size, names in divided
+    )
+
+
+def _parameter_shape(path: str, params: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the parameter that a leaf belongs to by the end of its path, if to any."""
+    words = path.split("/")
+    names = ("/".join(words[first:]) for first in range(1, len(words)))
+    return next((params[name] for name in names if name in params), None)
+
+
+def _unfit(path: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> InputError:
+    if _are_known(spec, mesh) and len(spec) > len(shape):
+        return error(
+            f"{path} {shape}",
+            expected=f"a spec of at most {len(shape)} dimensions",
+            got=str(spec),
+            fix="make the pattern fit the leaves that are meant: end it with kernel$, for example",
+        )
+    return error(
+        f"{path} {shape}",
+        expected=f"axes of {dict(mesh.shape)} that divide its dimensions, each at most once",
+        got=str(spec),
+        fix="change the rule for this leaf or the mesh",
+    )
 
 
 def batch_shardings(batch: Batch, mesh: Mesh, axis: str) -> PyTree:

@@ -25,7 +25,8 @@ class Run:
     mesh: str | None = None
     """Devices by axis: data=8, or data=4,model=2."""
     rule: str = "replicated"
-    """How the state is placed on the mesh: replicated or fsdp."""
+    """How the state lies on the mesh: data (or replicated), fsdp, tensor, tensor+fsdp, or a list
+    'REGEX=SPEC; ...', where a spec is an axis, data+model or None for each dimension: a,None."""
     cache: bool = True
     """Keep compiled programs on disk for the next run."""
     dispatch: Literal["auto", "step", "loop"] = "auto"
@@ -144,17 +145,29 @@ def on_mesh(learner: Any, run: Run) -> Any:
     from jdl.parallel.mesh import mesh
     from jdl.parallel.shard import shard
 
-    known = {"replicated": rules.replicated, "fsdp": rules.fsdp}
-    if run.rule not in known:
+    rule = rules.parse(run.rule)
+    if run.mesh is not None:
+        return shard(learner, mesh(**mesh_axes(run.mesh)), rule)
+    if run.rule != Run.rule:
         raise error(
-            "--run.rule", expected=" or ".join(known), got=run.rule, fix=nearest(run.rule, known)
+            f"--run.rule {run.rule}",
+            expected="a mesh to place the state on",
+            got="no --run.mesh",
+            fix="say --run.mesh data=8 too",
         )
-    if run.mesh is None:
-        return learner
+    return learner
+
+
+def mesh_axes(text: str) -> dict[str, int]:
+    """Sizes by axis, from `data=4,model=2`.
+
+    >>> mesh_axes("data=4,model=2")
+    {'data': 4, 'model': 2}
+    """
     axes = {}
-    for part in run.mesh.split(","):
+    for part in text.split(","):
         name, _, size = part.partition("=")
-        if not name.isidentifier() or not size.isdecimal():
-            raise error("--run.mesh", expected="name=size,...", got=run.mesh, fix="say data=8")
+        if not name.isidentifier() or not size.isdecimal() or name in axes:
+            raise error("--run.mesh", expected="name=size,...", got=text, fix="say data=8")
         axes[name] = int(size)
-    return shard(learner, mesh(**axes), known[run.rule]())
+    return axes

@@ -17,6 +17,7 @@ from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.learn.guard import guard
 from jdl.learn.transforms import traced_once, window
+from jdl.run.layout import layout
 from jdl.run.record import Best, guards
 
 log = logging.getLogger("jdl")
@@ -185,6 +186,9 @@ def begin(
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
         jax.eval_shape(plan.learner.evaluate, train, padded)
     _check_labels(plan, valid, train, sample)
+    where = layout(train)
+    if where is not None:
+        log.info(where)
     return train
 
 

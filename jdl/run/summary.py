@@ -10,6 +10,7 @@ import jax
 from jdl.core import tree
 from jdl.core.check import error
 from jdl.core.types import Learner, Model, PyTree, Task
+from jdl.run.table import aligned, memory, shape
 
 
 class Leaf(NamedTuple):
@@ -61,7 +62,7 @@ class Summary:
         lines = [("parameter", "shape", "type", "count"), *map(_cells, self.parameters)]
         if self.state:
             lines += [("state", "shape", "type", "count"), *map(_cells, self.state)]
-        body = _aligned(lines)
+        body = aligned(lines)
         rule = "-" * len(body[0])
         if self.state:
             body.insert(len(self.parameters) + 2, rule)
@@ -162,47 +163,16 @@ def _size(leaves: Sequence[Leaf]) -> int:
     return sum(leaf.size for leaf in leaves)
 
 
-def _shape(leaf: Leaf) -> str:
-    return "x".join(map(str, leaf.shape)) or "scalar"
-
-
 def _cells(leaf: Leaf) -> tuple[str, str, str, str]:
-    return leaf.path, _shape(leaf), str(leaf.dtype), f"{leaf.size:,}"
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place == len(widths) - 1 else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
+    return leaf.path, shape(leaf.shape), str(leaf.dtype), f"{leaf.size:,}"
 
 
 def _shapes(leaves: Sequence[Leaf]) -> str:
     single = len(leaves) == 1
     return ", ".join(
-        f"{'' if single else leaf.path + ' '}{_shape(leaf)} {leaf.dtype}" for leaf in leaves
+        f"{'' if single else leaf.path + ' '}{shape(leaf.shape)} {leaf.dtype}" for leaf in leaves
     )
 
 
 def _total(leaves: Sequence[Leaf]) -> str:
-    return f"{_size(leaves):,} ({_memory(sum(leaf.bytes for leaf in leaves))})"
-
-
-def _memory(count: int) -> str:
-    """Bytes in decimal units.
-
-    >>> _memory(900136), _memory(12)
-    ('900.1 kB', '12 bytes')
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    value = count / 1000
-    for unit in ("kB", "MB", "GB"):
-        if value < 999.95:
-            return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    return f"{_size(leaves):,} ({memory(sum(leaf.bytes for leaf in leaves))})"

@@ -1,6 +1,6 @@
-"""Numbers of several seeds as a table of text."""
+"""Tables of text: numbers of several seeds, and arrays with their shapes and sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,3 +32,44 @@ def table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int =
 def _shown(values: Any, digits: int) -> str:
     mean = f"{np.mean(values):.{digits}f}"
     return mean if np.ndim(values) == 0 else f"{mean} ± {np.std(values):.{digits}f}"
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of cells as lines of text: columns of one width, the last one to the right.
+
+    >>> aligned([("leaf", "size"), ("kernel", "8")])
+    ['leaf    size', 'kernel     8']
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place == len(widths) - 1 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A shape as text.
+
+    >>> shape((3, 4)), shape(())
+    ('3x4', 'scalar')
+    """
+    return "x".join(map(str, sizes)) or "scalar"
+
+
+def memory(count: int) -> str:
+    """Bytes in decimal units.
+
+    >>> memory(900136), memory(12)
+    ('900.1 kB', '12 bytes')
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    value = count / 1000
+    for unit in ("kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
