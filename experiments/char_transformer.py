@@ -40,24 +40,31 @@ class Config:
     steps: int = 2_000
     batch_size: int = 12
     learning_rate: float = 2e-3
+    precision: str = "float32"
+    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
+    remat: str = "none"
+    """What is computed again in the backward pass, to save memory: none, dots or full."""
+    accumulate: int = 1
+    """Equal parts that a batch is cut into, one after the other, to save memory."""
 
     def __post_init__(self):
         fields_within(self, blocks=1, context=1, dropout=(0, 0.99), steps=1, batch_size=1)
-        fields_within(self, learning_rate=0)
+        fields_within(self, learning_rate=0, accumulate=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     corpus, c = tokenizers.corpus(config.data_dir), config
     sizes = (corpus.tokenizer.size, c.context, c.blocks, c.heads, c.width)
-    network = jdl.models.Decoder(*sizes, c.dropout)
+    network = jdl.models.Decoder(*sizes, c.dropout, remat=c.remat)
     rise, top = min(100, c.steps // 2), c.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, c.steps, end_value=top / 10)
     adam = optax.adamw(rate, b2=0.99, weight_decay=0.1, mask=jdl.optim.decay_mask)
-    task = jdl.tasks.language_model(jdl.from_linen(network), context=c.context)
+    model = jdl.precision(jdl.from_linen(network), c.precision)
+    task = jdl.tasks.language_model(model, context=c.context)
     windows = text.windows(corpus.train, 2 * c.context, step=c.context)
     return jdl.Experiment(
         name="char_transformer",
-        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0)),
+        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0), jdl.accumulate(c.accumulate)),
         data={"x": windows},
         valid=text.predicted_once(corpus.valid, c.context),
         batch_size=c.batch_size,

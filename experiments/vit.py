@@ -36,9 +36,15 @@ class Config:
     batch_size: int = 64
     learning_rate: float = 2e-3
     """At the top of its schedule."""
+    precision: str = "float32"
+    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
+    remat: str = "none"
+    """What is computed again in the backward pass, to save memory: none, dots or full."""
+    accumulate: int = 1
+    """Equal parts that a batch is cut into, one after the other, to save memory."""
 
     def __post_init__(self):
-        fields_within(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
+        fields_within(self, blocks=1, epochs=1, batch_size=1, learning_rate=0, accumulate=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -47,15 +53,18 @@ def experiment(config: Config) -> jdl.Experiment:
     epochs = config.epochs or (5 if mnist else 60)
     # Squares of 2x2 pixels make 16 tokens of a digit, those of 4x4 make 49 of a MNIST image.
     patch = 4 if mnist else 2
-    network = jdl.models.ViT(10, patch, config.blocks, config.heads, config.width, 0.1)
+    sizes = (10, patch, config.blocks, config.heads, config.width)
+    network = jdl.models.ViT(*sizes, dropout=0.1, remat=config.remat)
     shifted = jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5 if mnist else 0.7)
-    task = jdl.augment(jdl.classification(jdl.from_linen(network)), shifted)
+    model = jdl.precision(jdl.from_linen(network), config.precision)
+    task = jdl.augment(jdl.classification(model), shifted)
     steps = max(20, data.steps(epochs, config.batch_size))
     rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, steps)
     adam = optax.adamw(rate, weight_decay=0.05, mask=jdl.optim.decay_mask)
+    parts = jdl.accumulate(config.accumulate)
     return jdl.Experiment(
         name=f"vit_{data.info['name']}",
-        learner=jdl.ema(jdl.learner(task, jdl.optim.clip(adam, 1.0)), 0.99),
+        learner=jdl.ema(jdl.learner(task, jdl.optim.clip(adam, 1.0), parts), 0.99),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from jdl.models.bridge import from_functions as from_functions
     from jdl.models.bridge import from_linen as from_linen
     from jdl.models.bridge import from_nnx as from_nnx
+    from jdl.models.mixed import precision as precision
     from jdl.parallel import rules as rules
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
@@ -91,6 +92,7 @@ _HOME = {
     "jdl.learn.sweep": ("sweep",),
     "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
     "jdl.models.bridge": ("from_functions", "from_linen", "from_nnx"),
+    "jdl.models.mixed": ("precision",),
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),

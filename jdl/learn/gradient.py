@@ -76,8 +76,11 @@ def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
 
     What depends on the batch as a whole sees the parts instead: batch normalisation uses the
     statistics of each part and updates its running averages `parts` times; dropout draws a mask
-    for each part; an `inner` that is not linear, such as `clipped`, acts on each part.
+    for each part; an `inner` that is not linear, such as `clipped`, acts on each part. One part is
+    `inner` itself.
     """
+    if parts == 1:
+        return inner
 
     def operator(loss: Any) -> Any:
         def gradient(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         gan_pair,
     )
     from jdl.models.googlenet import GoogLeNet
+    from jdl.models.mixed import precision
     from jdl.models.mlp import MLP
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
     from jdl.models.recurrent import RNN, TokenLSTM
@@ -64,6 +65,7 @@ _HOME = {
     "gan_pair": "gan",
     "generate": "sampling",
     "layer_outputs": "features",
+    "precision": "mixed",
 }
 __all__ = [
     "CNN",
@@ -101,6 +103,7 @@ __all__ = [
     "gan_pair",
     "generate",
     "layer_outputs",
+    "precision",
 ]
 
 

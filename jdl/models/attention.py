@@ -13,6 +13,7 @@ from flax import linen as nn
 from jdl.core.check import error
 from jdl.core.target import with_examples
 from jdl.models import layers
+from jdl.models.remat import rematerialised
 
 SMALL = nn.initializers.normal(0.02)
 """First weights of a transformer's layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
@@ -163,7 +164,10 @@ class Stack(nn.Module):
     """Blocks one after the other and a last normalisation: `block_1`, ..., `norm`.
 
     `hidden` is four times the width where left out. The two layers of each block that write to
-    the residual sum start smaller by the root of their number (Radford et al. 2019).
+    the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
+    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`). With `scan`
+    the blocks are one, `blocks`, whose parameters have a leading axis for each of them: a deep
+    stack is compiled as fast as a shallow one, and cannot take a cache.
     """
 
     blocks: int
@@ -171,6 +175,7 @@ class Stack(nn.Module):
     hidden: int | None = None
     dropout: float = 0.0
     use_bias: bool = True
+    remat: str = "none"
     scan: bool = False
 
     @nn.compact
@@ -184,15 +189,15 @@ class Stack(nn.Module):
         """The sequence (batch, time, width), and the cache with the new tokens in it."""
         output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
         length = 0 if cache is None else cache.length
+        build = rematerialised(Block, self.remat, train_at=4)
         sizes = (self.heads, self.hidden or 4 * x.shape[-1], self.dropout, self.use_bias)
         if self.scan:
-            x = _scanned(
-                Block(*sizes, output_init, name="blocks"), self.blocks, x, mask, cache, train
-            )
+            block = build(*sizes, output_init, name="blocks")
+            x = _scanned(block, self.blocks, x, mask, cache, train)
             return norm(self.use_bias, "norm")(x), None
         kept = []
         for index in range(self.blocks):
-            block = Block(*sizes, output_init, name=f"block_{index + 1}")
+            block = build(*sizes, output_init, name=f"block_{index + 1}")
             past = None if cache is None else cache.layers[index]
             x, past = block(x, mask, past, length, train)
             kept.append(past)

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jdl.core.check import error, nearest
 from jdl.models import blocks, layers
+from jdl.models.remat import rematerialised
 
 SHORTCUTS = ("project", "pad")
 
@@ -65,7 +66,8 @@ class ResNet(nn.Module):
     - for 8x8 digits: `ResNet((1, 1), features=16, classes=10, stem="small")`.
 
     `norm` names the normalisation (`jdl.models.norms.norm`) and `axis_name` the mapped device axis
-    of batch statistics. Layers are `stem`, `stage_1_block_1`, ..., `output`.
+    of batch statistics. `remat` says what each block keeps for its backward pass
+    (`jdl.models.remat.rematerialised`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -83,6 +85,7 @@ class ResNet(nn.Module):
     shortcut: str = "project"
     norm: str = "batch"
     axis_name: str | None = None
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
@@ -97,9 +100,10 @@ class ResNet(nn.Module):
             )
         same = {"norm": self.norm, "axis_name": self.axis_name}
         x = blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        residual = rematerialised(ResidualBlock, self.remat, train_at=1)
         for stage, count in enumerate(self.stages):
             for block in range(count):
-                x = ResidualBlock(
+                x = residual(
                     self.features * 2**stage,
                     2 if stage and not block else 1,
                     self.bottleneck,

@@ -33,7 +33,8 @@ class _Spectral(nn.Module):
         left, right = power_iteration(matrix, vector.value)
         if self.is_mutable_collection("spectral") and not self.is_initializing():
             vector.value = left
-        return kernel / (left @ matrix @ right)
+        # The vectors stay float32 where the kernel has been rounded: so does their product.
+        return kernel / (left @ matrix @ right).astype(kernel.dtype)
 
 
 class SpectralDense(_Spectral, layers.Dense):

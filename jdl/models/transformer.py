@@ -41,6 +41,7 @@ class Decoder(nn.Module):
     width: int = 128
     dropout: float = 0.0
     use_bias: bool = False
+    remat: str = "none"
     scan: bool = False
 
     @nn.compact
@@ -55,7 +56,14 @@ class Decoder(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
         mask = attention.causal(time, None if cache is None else self.context, start)
         stack = attention.Stack(
-            self.blocks, self.heads, None, self.dropout, self.use_bias, self.scan, name="stack"
+            self.blocks,
+            self.heads,
+            None,
+            self.dropout,
+            self.use_bias,
+            self.remat,
+            self.scan,
+            name="stack",
         )
         x, cache = stack(x, mask, cache, train)
         logits = table.attend(x.reshape(batch * time, self.width))
@@ -93,6 +101,7 @@ class Encoder(nn.Module):
     width: int = 64
     dropout: float = 0.0
     pool: bool = True
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
@@ -116,7 +125,9 @@ class Encoder(nn.Module):
         x = jnp.where(true.reshape(true.shape + (1,) * (x.ndim - 2)), x, 0)
         x = attention.Positions(self.context, name="positions")(embed(x))
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        stack = attention.Stack(self.blocks, self.heads, dropout=self.dropout, name="stack")
+        stack = attention.Stack(
+            self.blocks, self.heads, dropout=self.dropout, remat=self.remat, name="stack"
+        )
         x, _ = stack(x, mask, None, train)
         if self.pool:
             kept = true[..., None].astype(x.dtype)
@@ -145,6 +156,7 @@ class ViT(nn.Module):
     heads: int = 4
     width: int = 64
     dropout: float = 0.0
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
@@ -156,7 +168,9 @@ class ViT(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], 1)
         x = attention.Positions(x.shape[1], name="positions")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        stack = attention.Stack(self.blocks, self.heads, dropout=self.dropout, name="stack")
+        stack = attention.Stack(
+            self.blocks, self.heads, dropout=self.dropout, remat=self.remat, name="stack"
+        )
         x, _ = stack(x, None, None, train)
         return layers.Dense(self.classes, name="output")(x[:, 0])
 

@@ -50,7 +50,7 @@ class WaveNet(nn.Module):
         x, _ = cells.true_steps(inputs)
         glorot = layers.INITIALIZERS["glorot"]
         x = layers.Dense(self.features, kernel_init=glorot, name="input")(x)
-        total = jnp.zeros(())
+        total: Any = 0.0
         for index, dilation in enumerate(self.dilations, start=1):
             both = CausalConv(
                 2 * self.features, self.window, dilation, name=f"filter_gate_{index}"

@@ -36,15 +36,19 @@ class _Computation:
     sizes: dict[str, int] = field(default_factory=dict)
     found: list[tuple[str, int, str]] = field(default_factory=list)
     """Kind, bytes, and an identity that pieces of the same collective share."""
-    calls: list[tuple[str, float]] = field(default_factory=list)
-    """Names of the computations it runs, and how often; nan where that is unknown."""
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    """Names of the computations it runs, and how often: a number, or the name of a condition."""
+    constants: dict[str, str] = field(default_factory=dict)
+    bound: float = math.nan
+    """Where it is the condition of a loop that counts from zero: up to what."""
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
     """The collectives of a compiled program, `jax.jit(f).lower(...).compile().as_text()`.
 
-    What stands in a loop counts as often as the loop turns, where the compiler knows that. One
-    that is started in one place and awaited in another counts once.
+    What stands in a loop counts as often as the loop turns: by the compiler's word, or because it
+    counts from zero to a number, as scans do. What is started in one place and awaited in another
+    counts once.
     """
     computations, entry = _read(text)
     seen: dict[tuple[str, str], tuple[int, float]] = {}
@@ -71,7 +75,10 @@ def _reached(computations: dict[str, _Computation], entry: str) -> Iterator[tupl
             continue
         seen.add(name)
         yield name, times
-        waiting += [(called, times * n) for called, n in computations[name].calls]
+        for called, turns in computations[name].calls:
+            known = turns.isdecimal()
+            n = float(turns) if known else getattr(computations.get(turns), "bound", math.nan)
+            waiting.append((called, times * n))
 
 
 def _read(text: str) -> tuple[dict[str, _Computation], str]:
@@ -92,20 +99,26 @@ def _instruction(into: _Computation, name: str, rest: str) -> None:
         return
     kind = operation[1]
     into.sizes[name] = bytes_of(rest[: operation.start(1)])
-    times = 1.0
+    times = "1"
     if kind == "while":
-        turns = _TURNS.search(rest)
-        times = float(turns[1]) if turns else math.nan
+        turns, condition = _TURNS.search(rest), re.search(r"condition=%?([\w.\-]+)", rest)
+        times = turns[1] if turns else condition[1] if condition else ""
     for called in _CALLED.findall(rest):
         into.calls += [(word, times) for word in re.findall(r"[\w.\-]+", called)]
+    arguments = rest[operation.end() :].partition(")")[0]
+    if kind == "constant":
+        into.constants[name] = arguments
+    elif kind == "compare" and "direction=LT" in rest:
+        last = into.constants.get(re.findall(r"[\w.\-]+", arguments)[-1], "")
+        into.bound = float(last) if last.isdecimal() else math.nan
     plain = kind.removesuffix("-start")
     if plain not in KINDS:
         return
-    arguments = rest[operation.end() :].partition(")")[0]
     given = sum(into.sizes.get(word, 0) for word in re.findall(r"[\w.\-]+", arguments))
     size = into.sizes[name]
     if kind != plain and rest.startswith("("):
-        size -= given  # what was started holds its operands beside its results
+        # What was started holds its operands beside its results, and a permutation marks of its own.
+        size = 0 if plain == "collective-permute" else size - given
     if plain == "all-reduce" and into.name.startswith("all-reduce-scatter"):
         plain = "reduce-scatter"  # as the TPU compiler writes it: a sum of which a part is kept
     into.found.append((plain, max(size, given), _identity(name, rest)))
