@@ -220,8 +220,8 @@ def _scanned(
     def one(block: Any, x: jax.Array, _: None) -> tuple[jax.Array, None]:
         return block(x, mask, None, 0, train)[0], None
 
-    each = {"params": True, "dropout": True}
-    axes = {"params": 0, "intermediates": 0}
+    each: Any = {"params": True, "dropout": True}
+    axes: Any = {"params": 0, "intermediates": 0}
     return nn.scan(one, variable_axes=axes, split_rngs=each, length=blocks)(block, x, None)[0]
 
 

@@ -117,7 +117,7 @@ def _instruction(into: _Computation, name: str, rest: str) -> None:
     given = sum(into.sizes.get(word, 0) for word in re.findall(r"[\w.\-]+", arguments))
     size = into.sizes[name]
     if kind != plain and rest.startswith("("):
-        # What was started holds its operands beside its results, and a permutation marks of its own.
+        # What was started holds its operands beside its results; a permutation also has marks.
         size = 0 if plain == "collective-permute" else size - given
     if plain == "all-reduce" and into.name.startswith("all-reduce-scatter"):
         plain = "reduce-scatter"  # as the TPU compiler writes it: a sum of which a part is kept

@@ -195,10 +195,10 @@ def _compile(lowered: Any) -> tuple[Any, str | None, int | None]:
 def refused_bytes(text: str) -> int | None:
     """The bytes that a compiler's refusal speaks of.
 
-    >>> refused_bytes("HLO temporaries (98.77G) exceeds available HBM (15.75G)") / 2**30
-    98.77
-    >>> refused_bytes("Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.") / 2**30
-    20.5
+    >>> refused_bytes("HLO temporaries (98.77G) exceeds available HBM (15.75G)") // 2**20
+    101140
+    >>> refused_bytes("Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.") // 2**20
+    20992
     """
     found = re.search(r"temporaries \(([\d.]+)([KMGT])\) exceeds", text)
     found = found or re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", text)
