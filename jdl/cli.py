@@ -1,4 +1,4 @@
-"""The command line: `jdl train | evaluate | predict | sweep | report | list`."""
+"""The command line: `jdl train | sweep | plan | evaluate | predict | report | list`."""
 
 import sys
 from collections.abc import Callable
@@ -10,15 +10,19 @@ jdl: deep learning on JAX, where a training run is a few pure functions
   jdl train FILE.py [--field value ...] [--run.dir FOLDER ...]   train, or go on with a run
   jdl sweep FILE.py --sweep.field 1,2,3 [--field value ...]      every combination in one program
   jdl check-sharding FILE.py [--field value ...]                 every layout against one device
+  jdl plan FILE.py [--field value ...] [--topology v5e:16x16]    does a step fit, and where not
   jdl evaluate RUN [--json]                                      the test set, from a run's folder
   jdl predict RUN INPUT [--out FILE.csv]                         npz, npy, csv or an image
   jdl report RUN                                                 write the run's report anew
   jdl list [FOLDER]                                              the runs in a folder (runs/)
 
 `jdl train FILE.py --help` lists the fields of an experiment and the options of a run.
-Exit codes: 0 done, 1 check-sharding found a difference, 2 unusable input, 3 diverged, 130 stopped by Ctrl-C (nothing is lost)."""
+Exit codes: 0 done, 1 a plan does not fit or a layout differs, 2 unusable input, 3 diverged,
+130 stopped by Ctrl-C (nothing is lost)."""
 
-COMMANDS = ("train", "sweep", "check-sharding", "evaluate", "predict", "report", "list")
+COMMANDS = (
+    "train", "sweep", "plan", "check-sharding", "evaluate", "predict", "report", "list",
+)  # fmt: skip
 
 
 def command(arguments: list[str] | None = None) -> None:
@@ -70,6 +74,10 @@ def _dispatch(given: list[str]) -> int | None:
         from jdl.run.checking import check_sharding_command
 
         return check_sharding_command(rest)
+    if name == "plan":
+        from jdl.run.planning import plan_command
+
+        return plan_command(rest)
     from jdl.run import commands
 
     return getattr(commands, f"{name}_command")(rest)

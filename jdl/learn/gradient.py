@@ -13,6 +13,7 @@ import optax
 
 from jdl.core import tree
 from jdl.core.check import error
+from jdl.core.target import platform
 from jdl.core.types import Batch, Gradient, PyTree
 
 
@@ -177,7 +178,7 @@ def _sum(part: Any, params: PyTree, state: PyTree, parts: int) -> Any:
     laid out one after the other.
     """
     grads, state, metrics = part(0, params, state)
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
 
         def body(i: Any, carry: Any) -> Any:
             grads, state, metrics = carry

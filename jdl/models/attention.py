@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core.check import error
+from jdl.core.target import with_examples
 from jdl.models import layers
 from jdl.models.remat import rematerialised
 
@@ -164,7 +165,9 @@ class Stack(nn.Module):
 
     `hidden` is four times the width where left out. The two layers of each block that write to
     the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
-    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`).
+    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`). With `scan`
+    the blocks are one, `blocks`, whose parameters have a leading axis for each of them: a deep
+    stack is compiled as fast as a shallow one, and cannot take a cache.
     """
 
     blocks: int
@@ -173,6 +176,7 @@ class Stack(nn.Module):
     dropout: float = 0.0
     use_bias: bool = True
     remat: str = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -185,22 +189,40 @@ class Stack(nn.Module):
         """The sequence (batch, time, width), and the cache with the new tokens in it."""
         output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
         length = 0 if cache is None else cache.length
-        kept = []
         build = rematerialised(Block, self.remat, train_at=4)
+        sizes = (self.heads, self.hidden or 4 * x.shape[-1], self.dropout, self.use_bias)
+        if self.scan:
+            block = build(*sizes, output_init, name="blocks")
+            x = _scanned(block, self.blocks, x, mask, cache, train)
+            return norm(self.use_bias, "norm")(x), None
+        kept = []
         for index in range(self.blocks):
-            block = build(
-                self.heads,
-                self.hidden or 4 * x.shape[-1],
-                self.dropout,
-                self.use_bias,
-                output_init,
-                name=f"block_{index + 1}",
-            )
+            block = build(*sizes, output_init, name=f"block_{index + 1}")
             past = None if cache is None else cache.layers[index]
             x, past = block(x, mask, past, length, train)
             kept.append(past)
         x = norm(self.use_bias, "norm")(x)
         return x, None if cache is None else Cache(tuple(kept), length + x.shape[1])
+
+
+def _scanned(
+    block: nn.Module, blocks: int, x: jax.Array, mask: Any, cache: Any, train: bool
+) -> jax.Array:
+    """The sequence after `blocks` blocks of one shape, each with its own row of the weights."""
+    if cache is not None:
+        raise error(
+            "cache",
+            expected="blocks that are laid out one by one",
+            got="a scan over them",
+            fix="build the model with scan=False to generate from it",
+        )
+
+    def one(block: Any, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return block(x, mask, None, 0, train)[0], None
+
+    each: Any = {"params": True, "dropout": True}
+    axes: Any = {"params": 0, "intermediates": 0}
+    return nn.scan(one, variable_axes=axes, split_rngs=each, length=blocks)(block, x, None)[0]
 
 
 class Positions(nn.Module):
@@ -223,7 +245,7 @@ class Positions(nn.Module):
                 fix="cut the sequence, or give the model a larger context",
             )
         table = self.param("embedding", SMALL, (self.context, width))
-        return x + jax.lax.dynamic_slice_in_dim(table, start, time)[None]
+        return with_examples(x + jax.lax.dynamic_slice_in_dim(table, start, time)[None])
 
 
 def norm(use_bias: bool = True, name: str | None = None) -> nn.LayerNorm:

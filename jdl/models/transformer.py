@@ -42,6 +42,7 @@ class Decoder(nn.Module):
     dropout: float = 0.0
     use_bias: bool = False
     remat: str = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool = False, cache: Cache | None = None) -> Any:
@@ -57,7 +58,14 @@ class Decoder(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
         mask = attention.causal(time, None if cache is None else self.context, start)
         stack = attention.Stack(
-            self.blocks, self.heads, None, self.dropout, self.use_bias, self.remat, name="stack"
+            self.blocks,
+            self.heads,
+            None,
+            self.dropout,
+            self.use_bias,
+            self.remat,
+            self.scan,
+            name="stack",
         )
         x, cache = stack(x, mask, cache, train)
         logits = table.attend(x.reshape(batch * time, self.width))

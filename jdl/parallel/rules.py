@@ -19,7 +19,7 @@ Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 
 # Where Megatron-LM splits a transformer, by the names of jdl.models.attention: the dimension,
 # counted from the end, so that members of an ensemble may stand before it.
-_BLOCK = r"block_\d+/"
+_BLOCK = r"(block_\d+|blocks)/"
 COLUMNS = rf"{_BLOCK}(attention/qkv|dense_1)/(kernel|bias)$"
 ROWS = rf"{_BLOCK}(attention/output|dense_2)/kernel$"
 TABLES = r"/(tokens|embed)/embedding$"

@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.check import InputError, error
+from jdl.core.target import examples_at
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.mesh import batch_axis
 from jdl.parallel.rules import Rule, Searching, axes_of, replicated
@@ -39,11 +40,13 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         return placed(inner.init(key, batch))
 
     def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        after, metrics = inner.step(placed(train), split(batch))
+        with examples_at(NamedSharding(mesh, PartitionSpec(axis))):
+            after, metrics = inner.step(placed(train), split(batch))
         return placed(after), metrics
 
     def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return inner.evaluate(placed(train), split(batch))
+        with examples_at(NamedSharding(mesh, PartitionSpec(axis))):
+            return inner.evaluate(placed(train), split(batch))
 
     def predict(train: TrainState, batch: Batch) -> PyTree:
         even = tree.leading(batch) % mesh.shape[axis] == 0

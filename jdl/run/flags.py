@@ -83,6 +83,24 @@ def small(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def taken(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The flags of a command that stand among those of an experiment, and the rest.
+
+    >>> taken(["--width", "8", "--json", "--memory=16GB"], {"--json": False, "--memory": None})
+    ({'--json': True, '--memory': '16GB'}, ['--width', '8'])
+    """
+    own, rest, left = [], [], list(given)
+    while left:
+        flag, equals, value = left.pop(0).partition("=")
+        if flag not in known:
+            rest.append(flag + equals + value)
+            continue
+        own.append(flag)
+        if known[flag] is None and (equals or left):
+            own.append(value if equals else left.pop(0))
+    return small(own, known), rest
+
+
 def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
     """What stands behind `--sweep.NAME`, by name, and the rest."""
     texts, rest, left = {}, [], list(given)

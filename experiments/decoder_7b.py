@@ -1,0 +1,106 @@
+"""A language model of 6.7 billion parameters, planned for 256 TPU chips before there are any.
+
+command   python experiments/decoder_7b.py --tokens FILE.npy --run.mesh data=256 --run.rule fsdp
+plan      jdl plan experiments/decoder_7b.py --topology v5e:16x16 --run.rule fsdp
+data      the tokens of a text as integers below 50,304 (GPT-2's vocabulary, rounded up to a
+          multiple of 128) in a .npy file; else tokens drawn by Zipf's law, of which a model learns
+          no more than how often each comes
+device    TPU v5e or v5p, 256 chips
+time      not known: it was compiled for these chips and has not been run on them
+expect    it fits: the tables are in docs/tpu.md. No loss was measured
+
+The sizes are those of GPT-3's 6.7 billion (Brown et al. 2020, table 2.1). Weights, moments and
+loss are float32, the network computes in bfloat16, and each block is computed again in the
+backward pass. The blocks are a scan over stacked weights, so that 32 compile as fast as one.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import optax
+
+import jdl
+from jdl.core.check import error, fields_within
+from jdl.data import text
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A deep decoder, every block alike."""
+
+    tokens: Path | None = None
+    """A .npy file of integers, one long line of tokens; drawn by Zipf's law if left out."""
+    vocabulary: int = 50_304
+    blocks: int = 32
+    heads: int = 32
+    width: int = 4096
+    context: int = 2048
+    """Tokens that a prediction can look back on."""
+    batch_size: int = 256
+    steps: int = 100_000
+    learning_rate: float = 1.2e-4
+    precision: str = "bfloat16"
+    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
+    remat: str = "full"
+    """What is computed again in the backward pass, to save memory: none, dots or full."""
+    accumulate: int = 1
+    """Equal parts that a batch is cut into, one after the other, to save memory."""
+
+    def __post_init__(self):
+        fields_within(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
+        fields_within(self, steps=1, learning_rate=0, accumulate=1)
+
+
+def experiment(config: Config) -> jdl.Experiment:
+    c = config
+    network = jdl.models.Decoder(
+        c.vocabulary, c.context, c.blocks, c.heads, c.width, remat=c.remat, scan=True
+    )
+    model = jdl.precision(jdl.from_linen(network), c.precision)
+    rise, top = max(1, min(2_000, c.steps // 2)), c.learning_rate
+    rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, max(c.steps, rise + 1), top / 10)
+    adam = optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
+    windows = text.windows(tokens(c), c.context + 1, step=c.context)
+    return jdl.Experiment(
+        name="decoder_7b",
+        learner=jdl.learner(
+            jdl.tasks.language_model(model, context=c.context),
+            jdl.optim.clip(adam, 1.0),
+            jdl.accumulate(c.accumulate),
+        ),
+        data={"x": windows},
+        batch_size=c.batch_size,
+        epochs=c.steps * c.batch_size / len(windows),
+    )
+
+
+def tokens(config: Config) -> np.ndarray:
+    """The tokens of the file, or two batches of drawn ones."""
+    c = config
+    if c.tokens is None:
+        draw = np.random.default_rng(0)
+        share = 1 / np.arange(1, c.vocabulary + 1)
+        count = 2 * c.batch_size * c.context + 1
+        return draw.choice(c.vocabulary, count, p=share / share.sum()).astype(np.int32)
+    try:
+        found = np.load(c.tokens, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as reason:
+        raise error(
+            f"--tokens {c.tokens}",
+            expected="a .npy file of integers",
+            got=str(reason),
+            fix="save the tokens with numpy.save",
+        ) from None
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise error(
+            f"--tokens {c.tokens}",
+            expected="one long line of integers",
+            got=f"{found.dtype} of shape {found.shape}",
+            fix="save tokens.ravel().astype(numpy.uint16), say",
+        )
+    return found
+
+
+if __name__ == "__main__":
+    jdl.main(Config, experiment)
