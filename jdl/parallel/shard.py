@@ -25,7 +25,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     >>> wide = jdl.jit(shard(one, jdl.mesh(data=len(jax.devices())), jdl.rules.fsdp()))
     """
     rule = rule or replicated()
-    axis = "data" if "data" in mesh.axis_names else mesh.axis_names[0]
+    axis = batch_axis(mesh)
 
     def placed(train: TrainState) -> TrainState:
         return jax.lax.with_sharding_constraint(train, shardings(train, mesh, rule))
@@ -47,6 +47,11 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         return inner.predict(placed(train), batch)
 
     return Learner(init, _refuse_axis(step), evaluate, predict)
+
+
+def batch_axis(mesh: Mesh) -> str:
+    """The axis that splits the batch: `data`, or the first where none is called so."""
+    return "data" if "data" in mesh.axis_names else mesh.axis_names[0]
 
 
 def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:

@@ -14,7 +14,9 @@ from jdl.core.check import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import evaluation_batches
-from jdl.run.dispatch import placement
+from jdl.run.dispatch import placement, readable
+from jdl.run.leaves import is_spread
+from jdl.run.processes import are_several
 from jdl.run.record import Row, add_on_host
 
 
@@ -34,7 +36,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     learner with members gives a list for each metric.
     """
     check_arrays(data, name="evaluation data")
-    count = jax.jit(result.learner.evaluate)
+    count = jax.jit(result.learner.evaluate, out_shardings=readable(result.train))
     put = placement(result.train)
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.train)
     parts = [count(result.train, put(b)) for b in evaluation_batches(data, size)]
@@ -51,7 +53,8 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     examples = tree.leading(data)
     size = _whole(min(batch_size, examples), result.train)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
-    call, put = jax.jit(result.learner.predict), placement(result.train)
+    call = jax.jit(result.learner.predict, out_shardings=readable(result.train))
+    put = placement(result.train)
     axis = result.train.key.ndim
     outputs = []
     for batch in evaluation_batches(data, size):
@@ -59,6 +62,25 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
         outputs.append(jax.device_get(call(result.train, put(batch))))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
+
+
+def held_here(result: Result, learner: Learner) -> Result | None:
+    """A result that one of several processes can use by itself, with the unsharded `learner`.
+
+    All of them call it. None where no process holds the whole state; with one process nothing
+    changes.
+    """
+    if not are_several():
+        return result
+    if any(is_spread(leaf) for leaf in jax.tree.leaves(result.train)):
+        return None
+
+    def here(leaf: jax.Array) -> jax.Array:
+        if tree.is_key(leaf):
+            return jax.random.wrap_key_data(here(jax.random.key_data(leaf)))
+        return leaf.addressable_data(0)
+
+    return result._replace(train=jax.tree.map(here, result.train), learner=learner)
 
 
 def _whole(batch_size: int, train: TrainState) -> int:
@@ -73,7 +95,7 @@ def evaluator(
     """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
     if data is None:
         return lambda train: []
-    count, put = jax.jit(learner.evaluate), placement(train)
+    count, put = jax.jit(learner.evaluate, out_shardings=readable(train)), placement(train)
     batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
     return lambda train: [count(train, batch) for batch in batches]
 

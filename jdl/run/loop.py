@@ -14,12 +14,21 @@ from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.apply import Result, evaluator
-from jdl.run.dispatch import Dispatch, Programs, chosen, placement
+from jdl.run.dispatch import Dispatch, Programs, chosen, mesh_of, placement
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar
 from jdl.run.plan import Options, Plan, begin, feeds, initial, make_plan, settings
+from jdl.run.processes import (
+    Agreement,
+    are_several,
+    by_first,
+    check_same,
+    check_spread,
+    is_first,
+)
 from jdl.run.record import Record, check_health, refusals
 from jdl.run.signals import Interrupted, Signals
+from jdl.run.watch import at
 
 
 def fit(
@@ -60,21 +69,27 @@ def fit(
     options = options or Options()
     feed, valid = feeds(data, valid, batch_size, seed)
     plan = make_plan(learner, feed, valid, epochs, best, patience, options)
-    train = begin(plan, valid, seed, start)
     folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
-    with folder.lock() if folder else nullcontext():
+    fixed = {"fit": settings(plan, seed)}
+    if are_several():
+        check_same(fixed | (folder.identity() if folder else {}))
+    train = begin(plan, valid, seed, start)
+    check_spread(mesh_of(train))
+    with folder.lock() if folder and is_first() else nullcontext():
         if folder is not None:
-            folder.begin({"fit": settings(plan, seed)})
-        record = Record(folder, plan.best, log, Bar(plan.total, shown=options.bar), plan.per_epoch)
+            by_first(lambda: folder.begin(fixed) and None)
+            check_same({"the run folder is on a disk of all processes": folder.exists()})
+        bar = Bar(plan.total, shown=options.bar and is_first())
+        record = Record(folder, plan.best, log, bar, plan.per_epoch)
         with closing(record), Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
             programs = Programs(plan.learner, feed, train)
             dispatch = chosen(programs, train, options.dispatch, folder)
             count = evaluator(plan.learner, train, valid, feed.batch_size)
-            train = _run(plan, programs, dispatch, count, record, train, signals)
+            train, stop = _run(plan, programs, dispatch, count, record, train, signals)
     result = Result(train, learner, record.rows, folder.path if folder else None)
-    if signals.received is not None and int(train.step) < plan.total:
-        raise Interrupted(signals.received, int(train.step), result)
+    if stop is not None and int(train.step) < plan.total:
+        raise Interrupted(stop, int(train.step), result)
     return result if record.best_train is None else result._replace(train=record.best_train)
 
 
@@ -86,14 +101,16 @@ def _run(
     record: Record,
     train: TrainState,
     signals: Signals,
-) -> TrainState:
-    """Step to the end: note at boundaries, save by the clock, stop when asked."""
+) -> tuple[TrainState, int | None]:
+    """Step to the end: note at boundaries, save by the clock, stop when asked (by that signal)."""
     step, guards = int(train.step), refusals(train)
-    advance = programs.advance(dispatch, step)
+    advance, agreed = programs.advance(dispatch, step), Agreement()
     in_flight: deque[Metrics] = deque()
+    stop, _ = agreed(signals.received, False)
     try:
-        while step < plan.total and signals.received is None and not plan.is_over(step):
+        while step < plan.total and stop is None and not plan.is_over(step):
             boundary = plan.boundary_after(step)
+            at("training", step)
             train, metrics, step = advance(train, step, boundary)
             in_flight.append(metrics)
             if len(in_flight) > 2:
@@ -105,16 +122,20 @@ def _run(
                 if plan.logs(step):
                     record.training(step, metrics, programs.waited)
                 if plan.evaluates(step):
+                    at("evaluation", step)
                     record.evaluation(step, count(train), train)
             record.progress(step)
-            if record.save_due(plan.options.save_seconds):
+            stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
+            if save:
+                at("saving", step, slow=True)
                 record.save(step, train)
+        at("the last save", step, slow=True)
         check_health(refusals(train), plan.feed, plan.options.guard)
     except Diverged:
         record.save(step, train, wait=True)
         raise
     record.save(step, train, wait=True)
-    return train
+    return train, stop
 
 
 def steps(

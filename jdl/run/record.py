@@ -22,6 +22,7 @@ from jdl.learn.guard import Refusals
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar, Events, MetricsLog
+from jdl.run.processes import by_first, check_same, is_first
 
 Row = dict[str, Any]
 log = logging.getLogger("jdl")
@@ -106,21 +107,24 @@ class Record:
         self.best, self.best_train = best, None
         self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
         self._queue: list[tuple[int, str, list[Metrics], Any]] = []
-        self._file = MetricsLog(folder.metrics) if folder else None
-        self._events = Events(folder.path / "events") if folder else None
+        # Of several processes the first one writes; all of them save their parts of the state.
+        writes = folder is not None and is_first()
+        self._file = MetricsLog(folder.metrics) if folder and writes else None
+        self._events = Events(folder.path / "events") if folder and writes else None
         self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
         self._began = self._saved = time.monotonic()
         self._clock: tuple[int, float, float] | None = None
 
     def resume(self, train: TrainState) -> TrainState:
         """The newest good checkpoint, with the log cut back to it; `train` where there is none."""
-        if self.checkpoints is None or self._file is None or not self.checkpoints.steps():
+        if self.checkpoints is None or not by_first(self.checkpoints.steps):
             if self._file is not None:
                 self._file.cut(-1)
             return train
         target = train
         train, step = self.checkpoints.restore(target)
-        self.rows = self._file.cut(step)
+        check_same({"the newest good checkpoint": step})
+        self.rows = by_first(lambda: self._file.cut(step) if self._file else [])
         if self.best is not None:
             for row in self.rows:
                 if row["split"] == "valid":
@@ -164,9 +168,9 @@ class Record:
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_train = more
-                if self.checkpoints is not None and self._file is not None:
+                if self.checkpoints is not None:
                     # A run may be gone on with from here, so its log has to be complete first.
-                    self._file.sync()
+                    self._sync()
                     self.checkpoints.save(step, more, best=True)
 
     def _write(self, row: Row) -> None:
@@ -193,12 +197,16 @@ class Record:
     def save(self, step: int, train: TrainState, wait: bool = False) -> None:
         """Write a checkpoint; everything up to its step is in the log before it exists."""
         self.read()
-        if self.checkpoints is None or self._file is None:
+        if self.checkpoints is None:
             return
-        self._file.sync()
+        self._sync()
         is_best = self.best is not None and self.best.step == step
         self.checkpoints.save(step, train, best=is_best, wait=wait)
         self._saved = time.monotonic()
+
+    def _sync(self) -> None:
+        if self._file is not None:
+            self._file.sync()
 
     def close(self) -> None:
         """Finish what is being written."""
