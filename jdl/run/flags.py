@@ -35,7 +35,7 @@ class Run:
     """Which of them this one is, from 0; auto finds it out."""
     join_seconds: float = 300
     """How long processes wait for one that is late or does something for the first time."""
-    hang_seconds: float = 6
+    hang_seconds: float = 5
     """How long one process may be silent or keep the others waiting."""
     cache: bool = True
     """Keep compiled programs on disk for the next run."""

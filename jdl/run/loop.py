@@ -106,11 +106,11 @@ def _run(
     step, guards = int(train.step), refusals(train)
     advance, agreed = programs.advance(dispatch, step), Agreement()
     in_flight: deque[Metrics] = deque()
+    at("training", step)
     stop, _ = agreed(signals.received, False)
     try:
         while step < plan.total and stop is None and not plan.is_over(step):
             boundary = plan.boundary_after(step)
-            at("training", step)
             train, metrics, step = advance(train, step, boundary)
             in_flight.append(metrics)
             if len(in_flight) > 2:
@@ -125,6 +125,7 @@ def _run(
                     at("evaluation", step)
                     record.evaluation(step, count(train), train)
             record.progress(step)
+            at("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
                 at("saving", step, slow=True)

@@ -9,6 +9,7 @@ judges, and ends the process with `os._exit`. Process 0 judges all, the others j
 import faulthandler
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -135,9 +136,10 @@ class Watch:
 
     def fail(self, failure: BaseException) -> NoReturn:
         """End this process because of an exception, and tell the others why."""
-        if isinstance(failure, jax.errors.JaxRuntimeError):
-            # Probably the echo of another process's end; the watch knows in a moment whose.
+        # After an echo the watch knows in a moment whose end it was, and says so in its own thread.
+        if _is_echo(failure):
             time.sleep(self._limit + 4 * PAUSE)
+        self._ending.acquire()
         code, text = _code(failure), f"{type(failure).__name__}: {failure}".strip()
         if isinstance(failure, InputError | Diverged):
             print(f"jdl: {failure}", file=sys.stderr)
@@ -145,11 +147,15 @@ class Watch:
             traceback.print_exception(failure)
         if isinstance(failure, SystemExit):
             text = f"exit code {failure.code or 0} before the end of the run"
-        self.end(Verdict(self._index, f"process {self._index} has ended: {text}"), code)
+        self._end(Verdict(self._index, f"process {self._index} has ended: {text}"), code)
 
-    def end(self, verdict: Verdict, code: int, tell: bool = True) -> NoReturn:
-        """Say why, in every process, and be gone."""
+    def _follow(self, verdict: Verdict, tell: bool = True) -> NoReturn:
+        """End this process by a verdict."""
         self._ending.acquire()  # one thread says it, once
+        self._end(verdict, OTHER_FAILED, tell)
+
+    def _end(self, verdict: Verdict, code: int, tell: bool = True) -> NoReturn:
+        """Say why, in every process, and be gone."""
         sys.stdout.flush()
         print(f"jdl: process {self._index} ends. {verdict.reason}", file=sys.stderr, flush=True)
         if verdict.process == self._index and code == OTHER_FAILED:
@@ -181,7 +187,7 @@ class Watch:
                 if not self._over.is_set():
                     gone = str(failure).splitlines()[0]
                     reason = f"process 0, which the others meet at, is gone ({gone})"
-                    self.end(Verdict(0, reason), OTHER_FAILED, tell=False)
+                    self._follow(Verdict(0, reason), tell=False)
             self._answered = number
             time.sleep(PAUSE)
 
@@ -206,7 +212,15 @@ class Watch:
             store = Beat(self._answered, 0, self._limit, "answering the others")
             verdict = self._told or judge(self._beats, clock) or answers({0: store}, clock)
             if verdict is not None and not self._over.is_set():
-                self.end(verdict, OTHER_FAILED)
+                self._follow(verdict)
+
+
+def _is_echo(failure: BaseException | None) -> bool:
+    """Whether a collective failed, most probably because another process has ended."""
+    if failure is None:
+        return False
+    status = re.match(r"[A-Z_]+: ", str(failure)) and isinstance(failure, ValueError | RuntimeError)
+    return bool(status) or _is_echo(failure.__cause__)
 
 
 def _code(failure: BaseException) -> int:
