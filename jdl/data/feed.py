@@ -91,8 +91,9 @@ class Feed:
     ) -> Iterator[Arrays]:
         """Batches of the steps start, start + 1, ... without end, read ahead in threads.
 
-        `rows` are those that this process feeds (`share`); only they are read. Needs Grain. At most `ahead` batches wait. The threads end when the iterator is closed
-        or dropped; an error in a source reaches whoever asks for that batch.
+        `rows` are those that this process feeds (`share`); only they are read. Needs Grain. At most
+        `ahead` batches wait. The threads end when the iterator is closed or dropped; an error
+        in a source reaches whoever asks for that batch.
         """
         try:
             import grain

@@ -199,9 +199,7 @@ def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     return put
 
 
-def slices(
-    train: TrainState, batch_size: int
-) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
+def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
     """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
 
     `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is

@@ -6,6 +6,9 @@ them; `shared` and `Agreement` are small collectives. With one process each of t
 """
 
 import json
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,7 +39,8 @@ def join(coordinator: str, count: int | None, index: int | None, seconds: float)
     """Become one of several processes; returns when all are there.
 
     `coordinator` is HOST:PORT of process 0, or "auto" where JAX finds out by itself (SLURM, Cloud
-    TPU, Open MPI). Raises `InputError` after `seconds`, and where JAX has been used already.
+    TPU, Open MPI). Where one is missing after `seconds` the program ends with
+    code 4. Raises `InputError` where JAX has been used already or finds out nothing.
     """
     auto = coordinator == "auto"
     if not auto and (count is None or index is None or not coordinator.rpartition(":")[0]):
@@ -56,32 +60,47 @@ def join(coordinator: str, count: int | None, index: int | None, seconds: float)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # JAX would take SIGTERM for itself; a run has its own way to end with everything saved.
     jax.config.update("jax_enable_preemption_service", False)
+    who = "processes" if index is None else f"process {index} of {count}"
+    what = f"{who} at {coordinator}"
+    patience = threading.Timer(seconds, _give_up, (what, seconds))
+    patience.daemon = True
+    patience.start()
     try:
         jax.distributed.initialize(
             None if auto else coordinator,
             count,
             index,
-            initialization_timeout=max(1, round(seconds)),
+            initialization_timeout=round(seconds) + 30,  # JAX would end without saying what to do
             heartbeat_timeout_seconds=30,  # a second net: the watch is faster
             shutdown_timeout_seconds=30,
         )
     except (RuntimeError, ValueError) as failure:
-        raise _not_joined(coordinator, count, index, seconds, failure) from failure
+        raise _not_joined(what, failure) from failure
+    finally:
+        patience.cancel()
 
 
-def _not_joined(
-    coordinator: str, count: int | None, index: int | None, seconds: float, failure: Exception
-) -> InputError:
+def _give_up(what: str, seconds: float) -> None:
+    """End a process that nobody came to meet; its main thread is inside JAX and hears nothing."""
+    missing = error(
+        what,
+        expected=f"all processes within {seconds:g} s (--run.join-seconds)",
+        got="at least one that is missing",
+        fix="start every process, with the same address and count and an index of its own",
+    )
+    print(f"jdl: {missing}", file=sys.stderr, flush=True)
+    os._exit(4)
+
+
+def _not_joined(what: str, failure: Exception) -> InputError:
     reason = str(failure).splitlines()[0]
-    if "before" in reason and "JAX" in reason:
-        expected, fix = "a file that computes nothing when it is imported", "move it to experiment"
-    elif isinstance(failure, ValueError):
+    if isinstance(failure, ValueError):
         expected, fix = "SLURM, Cloud TPU or Open MPI around it", "say HOST:PORT, and who is who"
+    elif "before" in reason:
+        expected, fix = "a file that computes nothing when it is imported", "move it to experiment"
     else:
-        expected = f"all processes within {seconds:g} s (--run.join-seconds)"
-        fix = "start every process, with the same address, count and an index of its own"
-    who = "processes" if index is None else f"process {index} of {count}"
-    return error(f"{who} at {coordinator}", expected=expected, got=reason[:300], fix=fix)
+        expected, fix = "an address that every process can reach", "choose another port or host"
+    return error(what, expected=expected, got=reason[:300], fix=fix)
 
 
 def gathered(value: Any) -> list[Any]:
@@ -177,9 +196,7 @@ class Agreement:
         if self._alone:
             return stop, save
         wish = np.array([[stop or 0, save and is_first()]], np.int32)
-        self._wishes.append(
-            self._all(jax.make_array_from_process_local_data(self._place, wish))
-        )
+        self._wishes.append(self._all(jax.make_array_from_process_local_data(self._place, wish)))
         if len(self._wishes) <= AHEAD:
             return None, False
         stop, save = np.asarray(self._wishes.popleft()).tolist()

@@ -1,4 +1,4 @@
-"""Several processes end together: a fault in one is seen by all, said, and ends them within seconds.
+"""Several processes end together: a fault in one is seen by all, said, and ends them in seconds.
 
 An exception in one process would leave the others blocked inside a collective for minutes, where no
 Python runs; so each process has two threads that do not train. One tells the others through the
@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn
 
@@ -65,8 +65,8 @@ class Judge:
 
     def __init__(self, limit: float):
         self._limit = limit
-        self._spoke: dict[int, tuple[int, float]] = {}
-        self._moved: dict[int, tuple[int, float]] = {}
+        self._spoke: dict[int, tuple[Any, float]] = {}
+        self._stood: dict[int, tuple[Any, float]] = {}
 
     def __call__(self, beats: Mapping[int, Beat | None], now: float) -> Verdict | None:
         """The first fault there is; `now` is the judge's own time, which stops when it does."""
@@ -74,26 +74,27 @@ class Judge:
         for process, beat in beats.items():
             if beat is not None and beat.doing == DONE:
                 continue
-            number, place = (-1, -1) if beat is None else (beat.number, beat.place)
+            number, place, doing = (
+                (0, 0, "joining") if beat is None else (beat[0], beat[1], beat[3])
+            )
             silent = now - self._since(self._spoke, process, number, now)
-            still = now - self._since(self._moved, process, place, now)
-            doing = "joining" if beat is None else beat.doing
+            behind = now - self._since(self._stood, process, (place, place < ahead), now)
             if silent > self._limit:
                 return Verdict(
                     process,
                     f"process {process} is silent since {silent:.0f} s (last seen at: {doing}): "
                     "it was killed or frozen, or its machine is gone",
                 )
-            if beat is not None and beat.place < ahead and still > beat.limit:
+            if beat is not None and place < ahead and behind > beat.limit:
                 return Verdict(
                     process,
-                    f"process {process} has not moved for {still:.0f} s while others wait for it, "
-                    f"at: {beat.doing}",
+                    f"process {process} has not moved for {behind:.0f} s while others wait for it, "
+                    f"at: {doing}",
                 )
         return None
 
     @staticmethod
-    def _since(seen: dict[int, tuple[int, float]], process: int, value: int, now: float) -> float:
+    def _since(seen: dict[int, tuple[Any, float]], process: int, value: Any, now: float) -> float:
         """When this value was first seen."""
         if process not in seen or seen[process][0] != value:
             seen[process] = (value, now)
@@ -122,7 +123,7 @@ class Watch:
             threading.Thread(target=work, name=f"jdl{work.__name__}", daemon=True).start()
 
     def at(self, doing: str, step: int | None = None, slow: bool = False) -> None:
-        """The training thread has come to its next piece of work (the same one in every process)."""
+        """The training thread has come to its next work (the same in every process)."""
         self._known.add(self._now.partition(" ")[0])
         self._allowed = self._start if slow or doing not in self._known else self._limit
         self._now = doing if step is None else f"{doing} after step {step}"
@@ -140,14 +141,14 @@ class Watch:
         if _is_echo(failure):
             time.sleep(self._limit + 4 * PAUSE)
         self._ending.acquire()
-        code, text = _code(failure), f"{type(failure).__name__}: {failure}".strip()
-        if isinstance(failure, InputError | Diverged):
-            print(f"jdl: {failure}", file=sys.stderr)
-        elif not isinstance(failure, SystemExit):
-            traceback.print_exception(failure)
-        if isinstance(failure, SystemExit):
+        text = f"{type(failure).__name__}: {failure}".strip()
+        if isinstance(failure, InputError):
+            text = str(failure)
+        elif isinstance(failure, SystemExit):
             text = f"exit code {failure.code or 0} before the end of the run"
-        self._end(Verdict(self._index, f"process {self._index} has ended: {text}"), code)
+        else:
+            traceback.print_exception(failure)
+        self._end(Verdict(self._index, f"process {self._index} has ended. {text}"), _code(failure))
 
     def _follow(self, verdict: Verdict, tell: bool = True) -> NoReturn:
         """End this process by a verdict."""
@@ -242,6 +243,21 @@ def at(doing: str, step: int | None = None, slow: bool = False) -> None:
 
 
 @contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing reaches standard output, not even what a library writes past Python."""
+    sys.stdout.flush()
+    screen, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(screen, 1)
+        os.close(screen)
+        os.close(nowhere)
+
+
+@contextmanager
 def watched(limit: float, start: float) -> Iterator[None]:
     """Within the block a fault in any process ends all of them; process 0 alone prints.
 
@@ -250,15 +266,15 @@ def watched(limit: float, start: float) -> Iterator[None]:
     """
     from jax._src import distributed  # the key-value store has no public name
 
-    index, count = jax.process_index(), jax.process_count()
-    watch = Watch(distributed.global_state.client, index, count, limit, start)
+    joined = distributed.global_state  # asking jax itself would start its backend, unwatched
+    index = joined.process_id
+    watch = Watch(joined.client, index, joined.num_processes, limit, start)
     watch.begin()
     token = _WATCH.set(watch)
     try:
-        with open(os.devnull, "w") as nowhere:
-            with redirect_stdout(sys.stdout if index == 0 else nowhere):
-                yield
-            watch.leave()
+        with _silence() if index else nullcontext():
+            yield
+        watch.leave()
     except (Interrupted, Diverged):
         watch.leave()
         raise
