@@ -39,24 +39,12 @@ def join(coordinator: str, count: int | None, index: int | None, seconds: float)
     """Become one of several processes; returns when all are there.
 
     `coordinator` is HOST:PORT of process 0, or "auto" where JAX finds out by itself (SLURM, Cloud
-    TPU, Open MPI). Where one is missing after `seconds` the program ends with
-    code 4. Raises `InputError` where JAX has been used already or finds out nothing.
+    TPU, Open MPI). Where one is missing after `seconds` the program ends with code 4. Raises
+    `InputError` for half an address, where JAX was used already, and where it finds out nothing.
     """
     auto = coordinator == "auto"
-    if not auto and (count is None or index is None or not coordinator.rpartition(":")[0]):
-        raise error(
-            "--run.coordinator",
-            expected="HOST:PORT with --run.processes N --run.process I, or auto",
-            got=f"{coordinator}, processes {count}, process {index}",
-            fix="say --run.coordinator localhost:9876 --run.processes 2 --run.process 0",
-        )
-    if not auto and not 0 <= (index or 0) < (count or 0):
-        raise error(
-            "--run.process",
-            expected=f"from 0 to {(count or 1) - 1}, with --run.processes {count}",
-            got=str(index),
-            fix="number the processes from 0",
-        )
+    if not auto:
+        _check_place(coordinator, count, index)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # JAX would take SIGTERM for itself; a run has its own way to end with everything saved.
     jax.config.update("jax_enable_preemption_service", False)
@@ -78,6 +66,23 @@ def join(coordinator: str, count: int | None, index: int | None, seconds: float)
         raise _not_joined(what, failure) from failure
     finally:
         patience.cancel()
+
+
+def _check_place(coordinator: str, count: int | None, index: int | None) -> None:
+    if count is None or index is None or not coordinator.rpartition(":")[0]:
+        raise error(
+            "--run.coordinator",
+            expected="HOST:PORT with --run.processes N --run.process I, or auto",
+            got=f"{coordinator}, processes {count}, process {index}",
+            fix="say --run.coordinator localhost:9876 --run.processes 2 --run.process 0",
+        )
+    if not 0 <= index < count:
+        raise error(
+            "--run.process",
+            expected=f"from 0 to {count - 1}, with --run.processes {count}",
+            got=str(index),
+            fix="number the processes from 0",
+        )
 
 
 def _give_up(what: str, seconds: float) -> None:
@@ -199,9 +204,9 @@ class Agreement:
         self._wishes.append(self._all(jax.make_array_from_process_local_data(self._place, wish)))
         if len(self._wishes) <= AHEAD:
             return None, False
-        stop, save = np.asarray(self._wishes.popleft()).tolist()
+        number, due = np.asarray(self._wishes.popleft()).tolist()
         if self._stale:  # asked for before the last save was made
-            self._stale, save = self._stale - 1, 0
-        elif save:
+            self._stale, due = self._stale - 1, 0
+        elif due:
             self._stale = AHEAD
-        return stop or None, bool(save)
+        return number or None, bool(due)
