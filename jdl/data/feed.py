@@ -76,15 +76,24 @@ class Feed:
         """Whether the set is arrays of at most 1 GiB, small enough to live on the device."""
         return isinstance(self.data, dict) and self.nbytes <= RESIDENT_BYTES
 
-    def batch(self, step: int) -> Arrays:
-        """The batch of one step, as numpy arrays that nobody else holds."""
-        return _take(self.data, self.order(operator.index(step), self.batch_size, np))
+    def batch(self, step: int, rows: np.ndarray | None = None) -> Arrays:
+        """The batch of one step (or these rows of it), as numpy arrays that nobody else holds."""
+        index = self.order(operator.index(step), self.batch_size, np)
+        return _take(self.data, index if rows is None else index[rows])
 
-    def stream(self, start: int = 0, *, threads: int = 4, ahead: int = 8) -> Iterator[Arrays]:
+    def stream(
+        self,
+        start: int = 0,
+        *,
+        threads: int = 4,
+        ahead: int = 8,
+        rows: np.ndarray | None = None,
+    ) -> Iterator[Arrays]:
         """Batches of the steps start, start + 1, ... without end, read ahead in threads.
 
-        Needs Grain. At most `ahead` batches wait. The threads end when the iterator is closed
-        or dropped; an error in a source reaches whoever asks for that batch.
+        `rows` are those that this process feeds (`share`); only they are read. Needs Grain. At most
+        `ahead` batches wait. The threads end when the iterator is closed or dropped; an error
+        in a source reaches whoever asks for that batch.
         """
         try:
             import grain
@@ -97,7 +106,8 @@ class Feed:
             ) from None
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         steps = grain.MapDataset.range(operator.index(start), 2**31)
-        return _closing(steps.map(self.batch).to_iter_dataset(options).__iter__())
+        batches = steps.map(lambda step: self.batch(step, rows))
+        return _closing(batches.to_iter_dataset(options).__iter__())
 
 
 def evaluation_batches(data: Any, batch_size: int) -> Iterator[Arrays]:

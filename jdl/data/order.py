@@ -6,7 +6,7 @@ step can be asked for at any time, on the host or inside a compiled program.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -91,6 +91,27 @@ class Order:
         """The whole order of one epoch: int32 [n]."""
         key = np.full(1, epoch, np.uint32)
         return permute(np.arange(self.n, dtype=np.uint32), key, self.n, self.seed, np)
+
+
+def share(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
+    """The rows of a batch that belong to some of its `of` equal parts, in order: int64.
+
+    Process i of n feeds `share([i], n, batch_size)`; one whose devices hold several parts of the
+    mesh's data axis feeds them all. Over all processes every row is there, at every step.
+    Raises `InputError` unless `of` divides the batch.
+
+    >>> share([1], of=4, batch_size=8)
+    array([2, 3])
+    """
+    if batch_size % of:
+        raise error(
+            "batch_size",
+            expected=f"a multiple of the {of} parts that it is split into",
+            got=str(batch_size),
+            fix=f"use {max(of, batch_size - batch_size % of)}",
+        )
+    rows = np.arange(batch_size).reshape(of, -1)
+    return rows[sorted(places)].reshape(-1)
 
 
 def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: int = ROUNDS) -> Any:

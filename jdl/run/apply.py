@@ -15,7 +15,9 @@ from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
 from jdl.run.accounts import Accounts
-from jdl.run.dispatch import placement
+from jdl.run.dispatch import placement, readable
+from jdl.run.leaves import is_spread
+from jdl.run.processes import are_several
 from jdl.run.recompiled import Watched
 from jdl.run.record import Row, add_on_host
 
@@ -37,7 +39,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     """
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
-    count = jax.jit(result.learner.evaluate)
+    count = jax.jit(result.learner.evaluate, out_shardings=readable(result.train))
     put = placement(result.train)
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.train)
     sample = next(evaluation_batches(data, size))
@@ -73,7 +75,8 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     examples = tree.leading(data)
     size = _whole(min(batch_size, examples), result.train)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
-    call, put = jax.jit(result.learner.predict), placement(result.train)
+    call = jax.jit(result.learner.predict, out_shardings=readable(result.train))
+    put = placement(result.train)
     axis = result.train.key.ndim
     outputs = []
     for batch in evaluation_batches(data, size):
@@ -81,6 +84,25 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
         outputs.append(jax.device_get(call(result.train, put(batch))))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
+
+
+def held_here(result: Result, learner: Learner) -> Result | None:
+    """A result that one of several processes can use by itself, with the unsharded `learner`.
+
+    All of them call it. None where no process holds the whole state; with one process nothing
+    changes.
+    """
+    if not are_several():
+        return result
+    if any(is_spread(leaf) for leaf in jax.tree.leaves(result.train)):
+        return None
+
+    def here(leaf: jax.Array) -> jax.Array:
+        if tree.is_key(leaf):
+            return jax.random.wrap_key_data(here(jax.random.key_data(leaf)))
+        return leaf.addressable_data(0)
+
+    return result._replace(train=jax.tree.map(here, result.train), learner=learner)
 
 
 def _whole(batch_size: int, train: TrainState) -> int:
@@ -100,7 +122,9 @@ def evaluator(
     if data is None:
         return lambda train: []
     put = placement(train)
-    count = Watched(jax.jit(learner.evaluate), accounts, "train", "batch")
+    count = Watched(
+        jax.jit(learner.evaluate, out_shardings=readable(train)), accounts, "train", "batch"
+    )
     batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
     return lambda train: [count(train, batch) for batch in batches]
 

@@ -63,8 +63,11 @@ class Checkpoints:
             if isinstance(leaf, jax.Array) and not leaves.is_spread(leaf):
                 leaf.copy_to_host_async()
         copy = jax.tree.map(leaves.copied, train)
+        # Several processes begin together, by a collective, which must not run in the background
+        # beside those of the training; in the background they meet through the coordinator.
+        begun = self._begin(int(step), copy) if jax.process_count() > 1 else None
         self._worker = self._worker or ThreadPoolExecutor(1, "jdl-checkpoint")
-        self._pending = self._worker.submit(self._write, int(step), copy, best)
+        self._pending = self._worker.submit(self._write, int(step), copy, best, begun)
         if wait:
             self.wait()
 
@@ -123,11 +126,22 @@ class Checkpoints:
             return []
         return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
 
-    def _write(self, step: int, train: TrainState, best: bool) -> None:
+    def _begin(self, step: int, train: TrainState) -> Any:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            return _orbax_begin(self.folder / f".new-{step}", train)
+        except Exception as failure:
+            raise _explained(failure, step, self.folder, self.steps()) from failure
+
+    def _write(self, step: int, train: TrainState, best: bool, begun: Any = None) -> None:
         new = self.folder / f".new-{step}"
         try:
             described = {name: leaves.describe(leaf) for name, leaf in tree.flatten(train).items()}
-            if not self._has(step, described):
+            if begun is not None:
+                begun.result()
+                self._commit(new, step, described)
+            elif not self._has(step, described):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._sweep()
                 _orbax_save(new, train)
@@ -309,10 +323,15 @@ def _mismatch(what: str, expected: str, got: str) -> InputError:
 
 
 def _orbax_save(path: Path, train: TrainState) -> None:
+    _orbax_begin(path, train).result()
+
+
+def _orbax_begin(path: Path, train: TrainState) -> Any:
     from orbax.checkpoint import v1 as ocp
 
     # Orbax refuses arrays of size zero; the manifest has all there is to know about them.
-    ocp.save(str(path), jax.tree.map(lambda leaf: leaf if leaf.size else None, train))
+    kept = jax.tree.map(lambda leaf: leaf if leaf.size else None, train)
+    return ocp.save_async(str(path), kept)
 
 
 def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:

@@ -15,11 +15,12 @@ import numpy as np
 
 from jdl.core.check import Diverged, InputError, error
 from jdl.run import flags, timesheet
-from jdl.run.apply import Result, evaluate, predict
+from jdl.run.apply import Result, evaluate, held_here, predict
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
 from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
 from jdl.run.inputs import read_inputs
 from jdl.run.log import without_clocks
+from jdl.run.processes import by_first, is_first
 from jdl.run.signals import Interrupted
 
 
@@ -40,13 +41,21 @@ def train(
     """Train an experiment once, or once for each seed."""
     prog = prog or f"python {shlex.quote(sys.argv[0])}"
     config, run = flags.parse(config_type, given, prog)
-    flags.set_up(run.cache, run.host_memory)
-    made, command = dispatched(experiment(config), run), f"{prog} {shlex.join(given)}".rstrip()
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
+    with flags.together(run):
+        flags.set_up(run.cache, run.host_memory)
+        made = dispatched(experiment(config), run)
+        _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
+    return None
+
+
+def _train_all(
+    made: Experiment, config: Any, run: flags.Run, experiment: Callable[..., Any], command: str
+) -> None:
     if run.seeds == 1:
         _train_once(made, config, run, experiment, command)
-        return None
+        return
     results = []
     with run_folder(run, made.name, command) as (path, resume):
         for seed in range(run.seed, run.seed + run.seeds):
@@ -59,7 +68,6 @@ def train(
                 f"test {name} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} "
                 f"(n {len(values)} seeds)"
             )
-    return None
 
 
 def dispatched(made: Experiment, run: flags.Run) -> Experiment:
@@ -73,7 +81,7 @@ def dispatched(made: Experiment, run: flags.Run) -> Experiment:
 def _train_once(
     made: Experiment, config: Any, run: flags.Run, experiment: Callable[..., Any], command: str
 ) -> dict[str, Any]:
-    learner = flags.on_mesh(made.learner, run)
+    learner = flags.on_mesh(made.learner, flags.everywhere(run))
     start = None if run.start is None else restored(*opened(run.start)).train
     place = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
     with run_folder(run, made.name, command) as (path, resume):
@@ -83,17 +91,26 @@ def _train_once(
         with explained(folder, resume):
             result = made.fit(seed=run.seed, dir=folder, start=start, learner=learner)
     numbers = _test(made, result, folder)
-    if made.remark:
+    whole = held_here(result, made.learner)
+    if is_first():
+        _tell(made, whole, folder, run)
+    return numbers
+
+
+def _tell(made: Experiment, result: Result | None, folder: RunFolder, run: flags.Run) -> None:
+    """The last words of a run; `result` is None where one process does not hold all of it."""
+    if made.remark and result is not None:
         print(made.remark(result))
-    if run.report:
+    if run.report and result is not None:
         _report(made, result, folder)
+    elif run.report:
+        print(f"no report yet: say jdl report {shlex.quote(str(folder.path))}", file=sys.stderr)
     sessions = timesheet.read(folder.times)
     if sessions:
         print(f"time   {timesheet.line(sessions)}")
     if run.profile:
         print(f"trace  {folder.profile}")
-    print(f"run    {path}")
-    return numbers
+    print(f"run    {folder.path}")
 
 
 @contextlib.contextmanager
@@ -104,7 +121,7 @@ def run_folder(run: flags.Run, name: str, command: str) -> Iterator[tuple[Path, 
             raise error("--run.dir", expected="a folder", got=repr(run.dir), fix="leave it out")
         yield Path(run.dir), command
         return
-    path = next_run(Path("runs"), name)
+    path = Path(by_first(lambda: str(next_run(Path("runs"), name))))
     try:
         yield path, f"{command} --run.dir {shlex.quote(str(path))}"
     finally:
@@ -119,13 +136,15 @@ def explained(folder: RunFolder, resume: str) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
+        if is_first():
+            print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
         raise
     except Diverged as stop:
         from jdl.run.report import write_report
 
-        with contextlib.suppress(InputError):  # a report needs matplotlib, and is a help here only
-            print(f"report {write_report(folder, note=str(stop))}")
+        if is_first():
+            with contextlib.suppress(InputError):  # a report needs matplotlib; it only helps here
+                print(f"report {write_report(folder, note=str(stop))}")
         raise Diverged(f"{stop}\n  run:            {folder.path}") from None
 
 
@@ -155,7 +174,8 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
     data = test()
     numbers = evaluate(result, data)
     examples = len(next(iter(data.values())))
-    write_json(folder.path / "result.json", {"split": "test", "n": examples, **numbers})
+    if is_first():
+        write_json(folder.path / "result.json", {"split": "test", "n": examples, **numbers})
     print(result_line(numbers, examples))
     return numbers
 

@@ -17,11 +17,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import Feed
+from jdl.data.order import share
 from jdl.learn.transforms import loop, resident, stacked
+from jdl.parallel.mesh import batch_axis
 from jdl.run import remembered
 from jdl.run.accounts import Accounts
 from jdl.run.folder import RunFolder
 from jdl.run.hostmemory import release
+from jdl.run.processes import by_first, shared
 from jdl.run.recompiled import Watched
 
 log = logging.getLogger("jdl")
@@ -53,9 +56,11 @@ class Programs:
         else:
             self.data = None
             one, many = learner, loop(stacked(learner))
+            self._rows, self._put_rows = slices(train, feed.batch_size)
         # Pinned, so that the state a step returns never makes the next step compile anew.
-        pinned = jax.tree.map(lambda x: x.sharding, train) if _mesh(train) else None
-        options = {"donate_argnums": (0,), "out_shardings": (pinned, None) if pinned else None}
+        pinned = jax.tree.map(lambda x: x.sharding, train) if mesh_of(train) else None
+        out = (pinned, readable(train)) if pinned else None
+        options = {"donate_argnums": (0,), "out_shardings": out}
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options)
         self.watched = {
@@ -65,7 +70,7 @@ class Programs:
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
-        stream = None if self.feed.is_resident else self.feed.stream(start)
+        stream = None if self.feed.is_resident else self.feed.stream(start, rows=self._rows)
         program = self.watched[dispatch.form]
 
         def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
@@ -129,7 +134,7 @@ class Programs:
             begin = time.perf_counter()
             copy, metrics, step = run(copy, step, step + n)
             jax.block_until_ready((copy, metrics))
-            spent = time.perf_counter() - begin
+            spent = shared(time.perf_counter() - begin)
             each, n = min(each, spent / n), n * 2
             if spent > seconds / 2:
                 break
@@ -144,7 +149,7 @@ class Programs:
 
     def _batch(self, stream: Iterator[Batch]) -> PyTree:
         with self.accounts.span("data"):
-            return self.put(next(stream))
+            return self._put_rows(next(stream))
 
     def _stack(self, stream: Iterator[Batch], step: int, n: int, size: int) -> PyTree:
         with self.accounts.span("data"):
@@ -153,7 +158,7 @@ class Programs:
             # at.
             batches += [batches[-1]] * (size - n)
             stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-            return {"first": jnp.int32(step), "stack": self.put(stack)}
+            return {"first": np.int32(step), "stack": self._put_rows(stack, 1)}
 
 
 def _lasting(form: str, each: float, seconds: float) -> Dispatch:
@@ -165,7 +170,7 @@ def chosen(
     programs: Programs, train: TrainState, wanted: str, folder: RunFolder | None
 ) -> Dispatch:
     """The form of a run: what its folder says, else what is wanted, else the faster one."""
-    recorded = folder.dispatch() if folder else None
+    recorded = by_first(folder.dispatch) if folder else None
     if recorded is not None:
         return Dispatch(recorded["form"], recorded["size"])
     if wanted == "auto":
@@ -174,14 +179,14 @@ def chosen(
         dispatch, how = Dispatch(wanted, 32), "as told"
     log.info("dispatch: %s, %d steps at a time (%s)", *dispatch, how)
     if folder is not None:
-        folder.write_dispatch(dispatch._asdict())
+        by_first(lambda: folder.write_dispatch(dispatch._asdict()))
     return dispatch
 
 
 def _fastest(programs: Programs, train: TrainState) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
     text = programs.text(train)
-    known = remembered.recall(text)
+    known = shared(remembered.recall(text))
     if known is not None:
         return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
     dispatch = programs.measure(train)
@@ -201,17 +206,56 @@ def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:
 
 def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
-    mesh = _mesh(train)
+    mesh = mesh_of(train)
     where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
     def put(tree: PyTree) -> PyTree:
         # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
-        return jax.tree.map(lambda x: jax.device_put(np.array(x, copy=True), where), tree)
+        return jax.tree.map(lambda x: _placed(np.array(x, copy=True), where, np.shape(x)), tree)
 
     return put
 
 
-def _mesh(train: TrainState) -> Any:
+def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
+    """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
+
+    `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
+    that of the examples. One process feeds everything, as `placement` does.
+    """
+    mesh = mesh_of(train)
+    if mesh is None or not mesh.is_multi_process:
+        whole = placement(train)
+        return None, lambda tree, axis=0: whole(tree)
+    name = batch_axis(mesh)
+    parts = np.moveaxis(mesh.devices, mesh.axis_names.index(name), 0).reshape(mesh.shape[name], -1)
+    own = [i for i, part in enumerate(parts) if any(d in mesh.local_devices for d in part)]
+
+    def put(tree: PyTree, axis: int = 0) -> PyTree:
+        where = NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
+
+        def place(x: np.ndarray) -> jax.Array:
+            shape = (*x.shape[:axis], batch_size, *x.shape[axis + 1 :])
+            return _placed(np.array(x, copy=True), where, shape)
+
+        return jax.tree.map(place, tree)
+
+    return share(own, len(parts), batch_size), put
+
+
+def readable(train: TrainState) -> NamedSharding | None:
+    """Where results must be for every process to read them; None where one process has it all."""
+    mesh = mesh_of(train)
+    return NamedSharding(mesh, PartitionSpec()) if mesh and mesh.is_multi_process else None
+
+
+def _placed(x: np.ndarray, where: NamedSharding | None, shape: tuple[int, ...]) -> jax.Array:
+    if where is None or not where.mesh.is_multi_process:
+        return jax.device_put(x, where)
+    return jax.make_array_from_process_local_data(where, x, shape)
+
+
+def mesh_of(train: TrainState) -> Any:
+    """The mesh that a state is on, or None."""
     for leaf in jax.tree.leaves(train.params):
         if isinstance(getattr(leaf, "sharding", None), NamedSharding):
             return leaf.sharding.mesh

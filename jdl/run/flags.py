@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,16 @@ class Run:
     rule: str = "replicated"
     """How the state lies on the mesh: data (or replicated), fsdp, tensor, tensor+fsdp, or a list
     'REGEX=SPEC; ...', where a spec is an axis, data+model or None for each dimension: a,None."""
+    coordinator: str | None = None
+    """Several processes: HOST:PORT of process 0, or auto (SLURM, Cloud TPU)."""
+    processes: int | None = None
+    """How many processes there are; auto finds it out."""
+    process: int | None = None
+    """Which of them this one is, from 0; auto finds it out."""
+    join_seconds: float = 300
+    """How long processes wait for one that is late or does something for the first time."""
+    hang_seconds: float = 5
+    """How long one process may be silent or keep the others waiting."""
     cache: bool = True
     """Keep compiled programs on disk for the next run."""
     dispatch: Literal["auto", "step", "loop"] = "auto"
@@ -152,8 +163,10 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
     """What only a program's own main may do: messages, memory, programs kept for the next time."""
     import jax
 
+    from jdl.run.processes import is_first
+
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("jdl").setLevel(logging.INFO)
+    logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
     logging.getLogger("absl").setLevel(logging.WARNING)
     if host_memory == "on" and jax.default_backend() == "cpu" and keep_mapped():
         logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
@@ -162,6 +175,26 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "jdl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def together(run: Run) -> AbstractContextManager[None]:
+    """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
+    from jdl.run.processes import join
+    from jdl.run.watch import watched
+
+    if run.coordinator is None:
+        return nullcontext()
+    join(run.coordinator, run.processes, run.process, run.join_seconds)
+    return watched(run.hang_seconds, run.join_seconds)
+
+
+def everywhere(run: Run) -> Run:
+    """With several processes and no mesh: the batch is split over all devices."""
+    import jax
+
+    if run.mesh is not None or jax.process_count() == 1:
+        return run
+    return dataclasses.replace(run, mesh=f"data={jax.device_count()}")
 
 
 def on_mesh(learner: Any, run: Run) -> Any:
@@ -199,8 +232,6 @@ def mesh_axes(text: str) -> dict[str, int]:
         if not name.isidentifier() or not size.isdecimal():
             raise error("--run.mesh", expected="name=size,...", got=text, fix="say data=8")
         if name in axes:
-            raise error(
-                "--run.mesh", expected="each axis once", got=text, fix=f"say {name}= once"
-            )
+            raise error("--run.mesh", expected="each axis once", got=text, fix=f"say {name}= once")
         axes[name] = int(size)
     return axes

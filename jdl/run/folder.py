@@ -119,6 +119,16 @@ class RunFolder:
         self.open().check_same_config(config)
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """What every process of a run has to have the same: settings, source and versions."""
+        source = None if self._experiment is None else _source(Path(self._experiment))
+        return {
+            **plain(self._config or {}),
+            "folder": str(self.path),
+            "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
+            "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": jdl.__version__},
+        }
+
     def create(
         self,
         config: Any,
@@ -199,7 +209,7 @@ class RunFolder:
         Only a larger `epochs` is accepted, and recorded.
         """
         old, new = self.config(), plain(new)
-        before, after = _fields(old), _fields(new)
+        before, after = fields(old), fields(new)
         changed = []
         for name in dict.fromkeys([*before, *after]):
             was, wanted = before.get(name, _ABSENT), after.get(name, _ABSENT)
@@ -342,12 +352,16 @@ def cannot_write(path: Path, reason: OSError) -> InputError:
     )
 
 
-def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted name."""
+def fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted name.
+
+    >>> fields({"run": {"seed": 0}})
+    {'run.seed': 0}
+    """
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            flat |= _fields(value, f"{prefix}{name}.")
+            flat |= fields(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

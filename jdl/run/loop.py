@@ -15,13 +15,22 @@ from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.accounts import Accounts
 from jdl.run.apply import Result, evaluator
-from jdl.run.dispatch import Advance, Programs, chosen, placement
+from jdl.run.dispatch import Advance, Programs, chosen, mesh_of, placement
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar
 from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
+from jdl.run.processes import (
+    Agreement,
+    are_several,
+    by_first,
+    check_same,
+    check_spread,
+    is_first,
+)
 from jdl.run.profile import profiled
 from jdl.run.record import Record, check_health, refusals
 from jdl.run.signals import Interrupted, Signals
+from jdl.run.watch import at
 
 
 def fit(
@@ -64,14 +73,20 @@ def fit(
     with accounts:
         feed, valid = feeds(data, valid, batch_size, seed)
         plan = make_plan(learner, feed, valid, epochs, best, patience, options)
+    folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
+    fixed = {"fit": settings(plan, seed)}
+    if are_several():
+        check_same(fixed | (folder.identity() if folder else {}))
+    with accounts:
         train = begin(plan, valid, seed, start)
         for part in (feed.data, valid):
             check_values(learner, part, feed.batch_size)
-    folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
-    with folder.lock() if folder else nullcontext():
+    check_spread(mesh_of(train))
+    with folder.lock() if folder and is_first() else nullcontext():
         if folder is not None:
-            folder.begin({"fit": settings(plan, seed)})
-        bar = Bar(plan.total, shown=options.bar)
+            by_first(lambda: folder.begin(fixed) and None)
+            check_same({"the run folder is on a disk of all processes": folder.exists()})
+        bar = Bar(plan.total, shown=options.bar and is_first())
         record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
@@ -82,10 +97,10 @@ def fit(
             advance = programs.advance(dispatch, int(train.step))
             place = folder.profile if folder else None
             with profiled(advance, place, options.profile) as advance, accounts.span("other"):
-                train = _run(plan, advance, count, record, train, signals)
+                train, stop = _run(plan, advance, count, record, train, signals)
     result = Result(train, learner, record.rows, folder.path if folder else None)
-    if signals.received is not None and int(train.step) < plan.total:
-        raise Interrupted(signals.received, int(train.step), result)
+    if stop is not None and int(train.step) < plan.total:
+        raise Interrupted(stop, int(train.step), result)
     return result if record.best_train is None else result._replace(train=record.best_train)
 
 
@@ -96,12 +111,15 @@ def _run(
     record: Record,
     train: TrainState,
     signals: Signals,
-) -> TrainState:
-    """Step to the end: note at boundaries, save by the clock, stop when asked."""
+) -> tuple[TrainState, int | None]:
+    """Step to the end: note at boundaries, save by the clock, stop when asked (by that signal)."""
     step, guards, accounts = int(train.step), refusals(train), record.accounts
+    agreed = Agreement()
     in_flight: deque[tuple[str, Any]] = deque()
+    at("training", step)
+    stop, _ = agreed(signals.received, False)
     try:
-        while step < plan.total and signals.received is None and not plan.is_over(step):
+        while step < plan.total and stop is None and not plan.is_over(step):
             boundary = plan.boundary_after(step)
             with accounts.span("compute"):
                 train, metrics, step = advance(train, step, boundary)
@@ -117,19 +135,24 @@ def _run(
                 if plan.logs(step):
                     record.training(step, metrics)
                 if plan.evaluates(step):
+                    at("evaluation", step)
                     with accounts.span("evaluate"):
                         parts = count(train)
                     in_flight.append(("evaluate", parts))
                     record.evaluation(step, parts, train)
             record.progress(step)
-            if record.save_due(plan.options.save_seconds):
+            at("training", step)
+            stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
+            if save:
+                at("saving", step, slow=True)
                 record.save(step, train)
+        at("the last save", step, slow=True)
         check_health(refusals(train), plan.feed, plan.options.guard)
     except Diverged:
         record.save(step, train, wait=True)
         raise
     record.save(step, train, wait=True)
-    return train
+    return train, stop
 
 
 def steps(

@@ -24,6 +24,7 @@ from jdl.run.accounts import Accounts
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar, Events, MetricsLog
+from jdl.run.processes import by_first, check_same, is_first
 from jdl.run.recompiled import Watched
 
 Row = dict[str, Any]
@@ -113,10 +114,12 @@ class Record:
         self.best, self.best_train = best, None
         self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
         self._queue: list[tuple[int, str, list[Metrics], Any]] = []
-        self._file = MetricsLog(folder.metrics) if folder else None
-        self._events = Events(folder.path / "events") if folder else None
+        # Of several processes the first one writes; all of them save their parts of the state.
+        writes = folder is not None and is_first()
+        self._file = MetricsLog(folder.metrics) if folder and writes else None
+        self._events = Events(folder.path / "events") if folder and writes else None
         self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
-        self._times = folder.times if folder else None
+        self._times = folder.times if folder and writes else None
         self._sessions = timesheet.read(folder.times) if folder else []
         self._first = self._last = 0
         self._began = self._saved = time.monotonic()
@@ -130,13 +133,14 @@ class Record:
         return train
 
     def _resumed(self, train: TrainState) -> TrainState:
-        if self.checkpoints is None or self._file is None or not self.checkpoints.steps():
+        if self.checkpoints is None or not by_first(self.checkpoints.steps):
             if self._file is not None:
                 self._file.cut(-1)
             return train
         target = train
         train, step = self.checkpoints.restore(target)
-        self.rows = self._file.cut(step)
+        check_same({"the newest good checkpoint": step})
+        self.rows = by_first(lambda: self._file.cut(step) if self._file else [])
         if self.best is not None:
             for row in self.rows:
                 if row["split"] == "valid":
@@ -179,10 +183,10 @@ class Record:
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_train = more
-                if self.checkpoints is not None and self._file is not None:
+                if self.checkpoints is not None:
                     # A run may be gone on with from here, so its log has to be complete first.
                     with self.accounts.span("save"):
-                        self._file.sync()
+                        self._sync()
                         self.checkpoints.save(step, more, best=True)
 
     def _write(self, row: Row) -> None:
@@ -210,12 +214,12 @@ class Record:
     def save(self, step: int, train: TrainState, wait: bool = False) -> None:
         """Write a checkpoint; everything up to its step is in the log before it exists."""
         self.read()
-        if self.checkpoints is None or self._file is None:
+        if self.checkpoints is None:
             return
         with self.accounts.span("compute"):
             jax.block_until_ready(train)  # which saving would wait for
         with self.accounts.span("save"):
-            self._file.sync()
+            self._sync()
             is_best = self.best is not None and self.best.step == step
             self.checkpoints.save(step, train, best=is_best, wait=wait)
             self._write_times()
@@ -226,6 +230,10 @@ class Record:
             work = None if self.program is None else self.program.flops()
             now = timesheet.session(self.accounts, self._first, self._last, work)
             timesheet.write(self._times, self._sessions, now)
+
+    def _sync(self) -> None:
+        if self._file is not None:
+            self._file.sync()
 
     def close(self) -> None:
         """Finish what is being written."""

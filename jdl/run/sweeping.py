@@ -32,6 +32,13 @@ def sweep_command(given: list[str]) -> int | None:
             got=run.start,
             fix="leave it out, or train the points one by one with jdl train",
         )
+    if run.coordinator is not None:
+        raise error(
+            "--run.coordinator",
+            expected="one process for a sweep",
+            got=run.coordinator,
+            fix="leave it out, or train the points one by one with jdl train",
+        )
     flags.set_up(run.cache, run.host_memory)
     first = dispatched(module.experiment(config), run)
     for name, values in grid.items():
