@@ -60,8 +60,8 @@ def train(run: Path, *words: str) -> int:
 TABLE: dict[str, tuple[str, str, bool]] = {
     "the log": ("metrics.jsonl", "metrics.jsonl", False),
     "the log, cut": (".metrics.jsonl.new", "metrics.jsonl", True),
-    "the settings": (".config.json.new", "run cannot be written", False),
-    "the environment": (".environment.json.new", "run cannot be written", False),
+    "the settings": (".config.json.new", "config.json cannot be written", False),
+    "the environment": (".environment.json.new", "environment.json cannot", False),
     "the program": (".experiment.py.new", "run cannot be written", False),
     "the form of dispatch": (".dispatch.json.new", "dispatch.json", False),
     "the best step": ("checkpoints/.best.json.new", "was not written", False),
