@@ -268,6 +268,8 @@ def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
 
 def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> InputError:
     """What a failed write means for the one who runs the training."""
+    if isinstance(failure.__cause__, OSError):  # of a file whose name is no news here
+        failure = failure.__cause__
     number, text = getattr(failure, "errno", None), str(failure).strip().splitlines()
     reason = text[0] if text else type(failure).__name__
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason:

@@ -43,8 +43,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Replace a JSON file at once; `InputError` where the system refuses."""
+    try:
+        write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    except OSError as bad:
+        raise cannot_write(path, bad) from bad
 
 
 def plain(value: Any) -> Any:

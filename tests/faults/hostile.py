@@ -53,19 +53,15 @@ def false_sizes(claimed: int) -> bytes:
     return bytes(data)
 
 
-def overlapping(copies: int = 40) -> bytes:
+def overlapping() -> bytes:
     """Members that all lie on the same bytes: small on the disk, large when read."""
-    big = npy(shape=(2**20,), data=bytes(2**22))
-    whole = bytearray(archive(x__npy=big))
+    whole = archive(x__npy=npy(shape=(2**20,), data=bytes(2**22)))
     start, end = whole.rindex(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
-    entry = bytes(whole[start:end])
-    entries = [
-        entry.replace(b"x.npy", f"{chr(97 + i % 26)}{i}"[:1].encode() + b".npy") for i in range(26)
-    ]
-    body = b"".join(entries[:copies])
+    names = [bytes([letter]) for letter in range(97, 123)]
+    body = b"".join(whole[start:end].replace(b"x.npy", name + b".npy") for name in names)
     tail = bytearray(whole[end:])
-    struct.pack_into("<HHI", tail, 8, len(entries), len(entries), len(body))
-    return bytes(whole[:start]) + body + bytes(tail)
+    struct.pack_into("<HHI", tail, 8, len(names), len(names), len(body))
+    return whole[:start] + body + bytes(tail)
 
 
 def encrypted() -> bytes:
