@@ -16,7 +16,8 @@ jdl: deep learning on JAX, where a training run is a few pure functions
   jdl list [FOLDER]                                              the runs in a folder (runs/)
 
 `jdl train FILE.py --help` lists the fields of an experiment and the options of a run.
-Exit codes: 0 done, 1 check-sharding found a difference, 2 unusable input, 3 diverged, 130 stopped by Ctrl-C (nothing is lost)."""
+Exit codes: 0 done, 1 a check failed, 2 unusable input, 3 diverged, 130 stopped by Ctrl-C (nothing
+is lost)."""
 
 COMMANDS = ("train", "sweep", "check-sharding", "evaluate", "predict", "report", "list")
 

@@ -161,7 +161,7 @@ def possible(
             if not layout.may_be_skipped:
                 raise
             subject, expected, *_ = str(bad).splitlines()
-            why[layout.name] = f"{subject}, {expected.strip()}"
+            why[layout.name] = f"{subject} wants {expected.removeprefix('  expected: ')}"
     return able, why
 
 
@@ -257,9 +257,12 @@ def _leafwise(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[
 def _table(rows: list[Row]) -> list[str]:
     lines = [("layout", "optimizer", "loss", "gradient", "evaluation", "held", "")]
     for row in rows:
-        numbers = (f"{x:.1e}" for x in (row.loss, row.gradient, row.evaluation))
+        loss, gradient, evaluation = (
+            f"{apart:.1e}" for apart in (row.loss, row.gradient, row.evaluation)
+        )
         right = "ok" if row.is_right else "FAIL"
-        lines.append((row.layout, row.optimizer, *numbers, f"{row.held:.0%}", right))
+        held = f"{row.held:.0%}"
+        lines.append((row.layout, row.optimizer, loss, gradient, evaluation, held, right))
     return aligned(lines)
 
 
