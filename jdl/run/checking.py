@@ -217,19 +217,18 @@ def _gradients(train: TrainState) -> dict[str, np.ndarray]:
 
 
 def _row(layout: Layout, optimizer: str, one: Trace, other: Trace) -> Row:
-    apart = {"": _relative(one.norms, other.norms)}
+    leaves: dict[str, float] = {}
     for mine, theirs in zip(one.gradients, other.gradients, strict=True):
-        for leaf, value in _leafwise(mine, theirs).items():
-            apart[leaf] = max(value, apart.get(leaf, 0.0))
-    worst = max(apart, key=lambda leaf: apart[leaf])
+        for leaf, apart in _leafwise(mine, theirs).items():
+            leaves[leaf] = max(apart, leaves.get(leaf, 0.0))
     return Row(
         layout.name,
         optimizer,
         _relative(one.losses, other.losses),
-        apart[worst],
+        max(_relative(one.norms, other.norms), *leaves.values(), 0.0),
         _relative(one.evaluated, other.evaluated),
         other.held,
-        worst,
+        max(leaves, key=lambda leaf: leaves[leaf]) if leaves else "",
     )
 
 
