@@ -32,6 +32,10 @@ def adam(noise=0.0):
     return ema(jdl.learner(network(noise=noise), optax.adam(1e-2)), 0.9)
 
 
+def check(build, feed, tried):
+    return list(compared(build(), build, feed, tried))
+
+
 def twice(inner):
     """What tutorials write: a mean over devices of gradients that shard_map has summed already."""
 
@@ -48,7 +52,7 @@ def twice(inner):
 
 
 def test_a_right_layout_passes_with_both_optimizers():
-    rows = compared(functools.partial(adam, noise=0.1), FEED, [FSDP])
+    rows = check(functools.partial(adam, noise=0.1), FEED, [FSDP])
     assert [(row.layout, row.optimizer) for row in rows] == [
         ("data=8 fsdp", "SGD"),
         ("data=8 fsdp", "its own"),
@@ -60,7 +64,7 @@ def test_a_right_layout_passes_with_both_optimizers():
 
 def test_a_sum_too_many_is_seen():
     """The control: the loss of the first step is right, the gradient eight times too large."""
-    sgd, own = compared(adam, FEED, [Layout("mistaken", twice)])
+    sgd, own = check(adam, FEED, [Layout("mistaken", twice)])
     assert not sgd.is_right and not own.is_right
     assert sgd.gradient > 5 and sgd.worst in ("in", "out")
 
@@ -72,13 +76,13 @@ def test_numbers_drawn_while_tracing_are_seen():
     def loss(params, state, batch, key, *, train):
         return task.loss(params, state, batch | {"x": batch["x"] + draw.normal()}, key, train=train)
 
-    rows = compared(lambda: jdl.learner(task._replace(loss=loss), optax.sgd(0.1)), FEED, [FSDP])
+    rows = check(lambda: jdl.learner(task._replace(loss=loss), optax.sgd(0.1)), FEED, [FSDP])
     assert not any(row.is_right for row in rows)
 
 
 def test_numbers_that_are_not_finite_never_agree():
     data = {name: value * np.nan for name, value in FEED.data.items()}
-    (row,) = compared(adam, Feed(data, 16), [FSDP])[:1]
+    row = check(adam, Feed(data, 16), [FSDP])[0]
     assert row.loss == row.gradient == np.inf and not row.is_right
 
 
@@ -113,32 +117,39 @@ import dataclasses, numpy as np, optax, jdl
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A transformer that learns to count."""
+    """One of two networks for sequences of six digits."""
     width: int = 8
     batch_size: int = 8
+    transformer: bool = False
 
 def experiment(config):
-    network = jdl.models.Decoder(6, context=4, blocks=1, heads=2, width=config.width)
-    task = jdl.tasks.language_model(jdl.from_linen(network), context=4)
-    data = {"x": (np.arange(32)[:, None] + np.arange(5)).astype(np.int32) % 6}
+    x = (np.arange(32)[:, None] + np.arange(5)) % 6
+    if config.transformer:
+        network = jdl.models.Decoder(6, context=4, blocks=1, heads=2, width=config.width)
+        task, data = jdl.tasks.language_model(jdl.from_linen(network), context=4), {"x": x}
+    else:
+        task = jdl.regression(jdl.from_linen(jdl.models.MLP((config.width,), 1)))
+        data = {"x": x.astype("float32"), "y": x[:, :1].astype("float32")}
     learner = jdl.learner(task, optax.adam(1e-2))
-    return jdl.Experiment("count", learner, data, batch_size=config.batch_size)
+    return jdl.Experiment("digits", learner, data, batch_size=config.batch_size)
 '''
 
 
 @pytest.fixture
 def file(tmp_path):
-    (tmp_path / "count.py").write_text(FILE)
-    return str(tmp_path / "count.py")
+    (tmp_path / "digits.py").write_text(FILE)
+    return str(tmp_path / "digits.py")
 
 
 def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, capsys, monkeypatch):
-    right = next(layout for layout in layouts() if layout.name == "data=4,model=2 tensor+fsdp")
-    monkeypatch.setattr(checking, "layouts", lambda: [right])
+    some = [layout for layout in layouts() if layout.name != "data=8 data"][1:3]
+    monkeypatch.setattr(checking, "layouts", lambda: some)
     cli.command(["check-sharding", file, "--batch-size", "4"])
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("3 steps of 8 examples on 8 devices (cpu) and on one")
     assert [line.split()[-1] for line in out[2:4]] == ["ok", "ok"]
+    assert out[2].split()[:3] == ["data=4,model=2", "fsdp", "SGD"]
+    assert out[-2].startswith("skipped data=4,model=2 tensor: tensor('model') wants the layers of")
     assert out[-1] == "every layout agrees with one device within 0.001"
     monkeypatch.setattr(checking, "layouts", lambda: [Layout("mistaken", twice)])
     with pytest.raises(SystemExit) as end:
@@ -152,11 +163,11 @@ def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, caps
 def test_a_rule_of_ones_own_is_checked_too(file, capsys, monkeypatch):
     monkeypatch.setattr(checking, "layouts", list)
     given = ["--run.mesh", "data=2,model=4", "--run.rule"]
-    cli.command(["check-sharding", file, *given, "qkv/kernel=data,model; fsdp"])
-    assert "data=2,model=4 qkv/kernel=data,model; fsdp  its own" in capsys.readouterr().out
+    cli.command(["check-sharding", file, *given, "output/kernel=data+model; fsdp"])
+    assert "data=2,model=4 output/kernel=data+model; fsdp  its own" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
-        cli.command(["check-sharding", file, *given, "qvk=model"])
-    assert end.value.code == 2 and "pattern 'qvk'" in capsys.readouterr().err
+        cli.command(["check-sharding", file, *given, "ouptut=model"])
+    assert end.value.code == 2 and "pattern 'ouptut'" in capsys.readouterr().err
 
 
 def test_it_starts_anew_where_devices_are_too_few(monkeypatch):
@@ -185,7 +196,7 @@ def test_the_whole_command_in_a_process_of_its_own(file, program_store):
     """As a user calls it: one device, no flags."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(program_store)}
     environment.pop("XLA_FLAGS")
-    words = [sys.executable, "-m", "jdl.cli", "check-sharding", file]
+    words = [sys.executable, "-m", "jdl.cli", "check-sharding", file, "--transformer"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" ok\n") == 10 and "8 devices (cpu)" in done.stdout
