@@ -17,7 +17,7 @@ jdl: deep learning on JAX, where a training run is a few pure functions
   jdl list [FOLDER]                                              the runs in a folder (runs/)
 
 `jdl train FILE.py --help` lists the fields of an experiment and the options of a run.
-Exit codes: 0 done, 1 a plan does not fit or a layout differs, 2 unusable input, 3 diverged,
+Exit codes: 0 done, 1 a check failed or a plan does not fit, 2 unusable input, 3 diverged,
 4 another process failed, 130 stopped by Ctrl-C (nothing is lost)."""
 
 COMMANDS = (

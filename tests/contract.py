@@ -30,6 +30,7 @@ from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
+from jdl.parallel.shard_map import shard_map
 from tests import small
 
 Around = Callable[[Learner], Learner]
@@ -242,6 +243,7 @@ TRANSFORMS = [
     _devices("shard, fsdp", lambda inner: shard(inner, mesh(data=4), rules.fsdp(smallest=1))),
     _devices("shard, regex", lambda inner: shard(inner, mesh(data=2, model=4), rules.regex(SPLIT))),
     _devices("pmap", pmap),
+    _devices("shard_map", lambda inner: shard_map(inner, mesh(data=8))),
 ]  # fmt: skip
 
 ROWS = [*MODELS, *TRANSFORMS]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def kept() -> optax.GradientTransformation:
     def init(params: PyTree) -> Gradients:
         return Gradients(jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: PyTree, state: Gradients, params: PyTree = None) -> tuple[PyTree, Gradients]:
-        return grads, Gradients(grads)
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        return updates, Gradients(updates)
 
     return optax.GradientTransformation(init, update)

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,6 @@ from jdl.run import flags
 from jdl.run.experiment import Experiment, from_file
 from jdl.run.layout import share
 from jdl.run.plan import feeds
-from jdl.run.table import aligned
 
 DEVICES = 8
 STEPS = 3
@@ -87,25 +86,34 @@ def check_sharding_command(given: list[str]) -> int | None:
     module = from_file(file)
     config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
     flags.set_up(run.cache, run.host_memory)
-    feed = whole_batches(module.experiment(config))
-
-    def build() -> Learner:
-        return module.experiment(config).learner
-
+    made = module.experiment(config)
     tried = layouts()
     if run.mesh is not None:
-        own = Layout(f"{run.mesh} {run.rule}", lambda inner: flags.on_mesh(inner, run))
-        tried.append(own)
-    tried, why = possible(build(), feed, tried)
+        name = f"{run.mesh} {run.rule}"
+        tried.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
+    feed = whole_batches(made)
+    tried, why = possible(made.learner, feed, tried)
     print(
         f"{STEPS} steps of {feed.batch_size} examples on {DEVICES} devices "
         f"({jax.devices()[0].device_kind}) and on one: largest relative differences"
     )
-    rows = compared(build, feed, tried, run.seed)
-    print("\n".join(_table(rows)))
+    width = max(len(layout.name) for layout in tried)
+    print(_line(width, "layout", "optimizer", "loss", "gradient", "evaluation", "held", ""))
+    rows = []
+    again = lambda: module.experiment(config).learner
+    for row in compared(made.learner, again, feed, tried, run.seed):
+        rows.append(row)
+        numbers = (f"{apart:.1e}" for apart in (row.loss, row.gradient, row.evaluation))
+        right = "ok" if row.is_right else "FAIL"
+        print(_line(width, row.layout, row.optimizer, *numbers, f"{row.held:.0%}", right))
     for name, reason in why.items():
         print(f"skipped {name}: {reason}")
     return _verdict(rows)
+
+
+def _line(width: int, layout: str, optimizer: str, *cells: str) -> str:
+    """A line of the table, which is printed while it is being found."""
+    return f"{layout:<{width}}  {optimizer:<9}  {'  '.join(f'{cell:>10}' for cell in cells)}"
 
 
 def _verdict(rows: list[Row]) -> int | None:
@@ -161,31 +169,31 @@ def possible(
             if not layout.may_be_skipped:
                 raise
             subject, expected, *_ = str(bad).splitlines()
-            why[layout.name] = f"{subject}, {expected.strip()}"
+            why[layout.name] = f"{subject} wants {expected.removeprefix('  expected: ')}"
     return able, why
 
 
 def compared(
-    build: Callable[[], Learner], feed: Feed, tried: list[Layout], seed: int = 0
-) -> list[Row]:
-    """A row for each layout and optimizer.
+    own: Learner, again: Callable[[], Learner], feed: Feed, tried: list[Layout], seed: int = 0
+) -> Iterator[Row]:
+    """A row for each layout and optimizer; `again` makes the learner anew, to train it with SGD.
 
     With SGD the gradients themselves are compared, leaf by leaf: an optimizer that divides by
     their size, as Adam does, would hide a wrong factor. With the experiment's own optimizer it is
     their norms, and the losses that it leads to.
     """
-    rows = []
-    with optimizer_instead(optax.chain(kept(), optax.sgd(RATE))):
-        learner = build()
+    sgd = optax.chain(kept(), optax.sgd(RATE))
+    with optimizer_instead(sgd):
+        learner = again()
         one = traced(learner, feed, seed)
-        # One that neither jdl.learner nor jdl.game made keeps its own optimizer.
-        for layout in tried if one.gradients[0] else []:
-            rows.append(_row(layout, "SGD", one, traced(layout.change(learner), feed, seed)))
-    learner = build()
-    one = traced(learner, feed, seed)
+    # One that neither jdl.learner nor jdl.game made keeps its own optimizer, and no gradients.
+    for layout in tried if one.gradients[0] else ():
+        with optimizer_instead(sgd):  # a sweep makes its learners while it is traced
+            other = traced(layout.change(learner), feed, seed)
+        yield _row(layout, "SGD", one, other)
+    one = traced(own, feed, seed)
     for layout in tried:
-        rows.append(_row(layout, "its own", one, traced(layout.change(learner), feed, seed)))
-    return rows
+        yield _row(layout, "its own", one, traced(layout.change(own), feed, seed))
 
 
 def traced(learner: Learner, feed: Feed, seed: int) -> Trace:
@@ -217,19 +225,18 @@ def _gradients(train: TrainState) -> dict[str, np.ndarray]:
 
 
 def _row(layout: Layout, optimizer: str, one: Trace, other: Trace) -> Row:
-    apart = {"": _relative(one.norms, other.norms)}
+    leaves: dict[str, float] = {}
     for mine, theirs in zip(one.gradients, other.gradients, strict=True):
-        for leaf, value in _leafwise(mine, theirs).items():
-            apart[leaf] = max(value, apart.get(leaf, 0.0))
-    worst = max(apart, key=lambda leaf: apart[leaf])
+        for leaf, apart in _leafwise(mine, theirs).items():
+            leaves[leaf] = max(apart, leaves.get(leaf, 0.0))
     return Row(
         layout.name,
         optimizer,
         _relative(one.losses, other.losses),
-        apart[worst],
+        max(_relative(one.norms, other.norms), *leaves.values(), 0.0),
         _relative(one.evaluated, other.evaluated),
         other.held,
-        worst,
+        max(leaves, key=lambda leaf: leaves[leaf]) if leaves else "",
     )
 
 
@@ -252,15 +259,6 @@ def _leafwise(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[
         apart = np.linalg.norm(leaf - other[path]) / (np.linalg.norm(leaf) + SMALL * whole + 1e-30)
         found[path] = float(apart) if np.isfinite(apart) else math.inf
     return found
-
-
-def _table(rows: list[Row]) -> list[str]:
-    lines = [("layout", "optimizer", "loss", "gradient", "evaluation", "held", "")]
-    for row in rows:
-        numbers = (f"{x:.1e}" for x in (row.loss, row.gradient, row.evaluation))
-        right = "ok" if row.is_right else "FAIL"
-        lines.append((row.layout, row.optimizer, *numbers, f"{row.held:.0%}", right))
-    return aligned(lines)
 
 
 def _elsewhere(given: list[str]) -> int | None:

@@ -8,15 +8,18 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jdl import tasks
 from jdl.learn.ensemble import ensemble
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import ema, jit, loop, resident, window
+from jdl.models import Decoder, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
+from jdl.run.dispatch import placement
 from tests.small import KEY, assert_close, batch, compilations, message, network, train
 
 DATA = jax.tree.map(jnp.asarray, batch())
@@ -59,6 +62,64 @@ def test_moments_and_averages_are_born_where_their_parameters_are(change):
                 assert is_split(param) and is_split(moment)
                 assert moment.sharding.is_equivalent_to(param.sharding, param.ndim)
                 assert moment.addressable_shards[0].data.size == param.size // 4
+
+
+@pytest.mark.parametrize("rule", [rules.fsdp(smallest=1), rules.parse("in=None,data; out=data")])
+def test_no_device_ever_holds_the_whole(rule):
+    """Neither as a result of the compiled init nor on the way to it."""
+    one = ema(learner(network(4096), optax.adam(0.01)), 0.9)
+    wide = jax.jit(shard(one, mesh(data=8), rule).init).lower(KEY, DATA).compile()
+    lone = jax.jit(one.init).lower(KEY, DATA).compile().memory_analysis()
+    sizes = wide.memory_analysis()
+    assert lone.output_size_in_bytes > 4 * 4 * 4096 * 4
+    assert sizes.output_size_in_bytes < lone.output_size_in_bytes / 7
+    assert sizes.temp_size_in_bytes < lone.output_size_in_bytes / 4  # less than the parameters
+    born = wide(KEY, DATA)
+    for leaf in jax.tree.leaves((born.params, born.opt_state[0].mu, born.extra["ema"]["average"])):
+        assert {shard.data.size for shard in leaf.addressable_shards} == {leaf.size // 8}
+    whole = jax.jit(shard(one, mesh(data=8)).init).lower(KEY, DATA).compile().memory_analysis()
+    assert whole.output_size_in_bytes == lone.output_size_in_bytes  # the control
+
+
+def test_a_resident_set_moves_between_no_devices():
+    """Each device gathers its own part of a batch from its copy of the set."""
+    held = resident(shard(learner(network(), optax.sgd(0.1)), mesh(data=8)), turned, 8)
+    start = jax.jit(held.init)(KEY, DATA)
+    data = placement(start)(DATA)
+    assert {leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(data)} == {True}
+    text = jax.jit(held.step).lower(start, data).compile().as_text()
+    assert "all-reduce" in text
+    assert not any(kind in text for kind in ("all-gather", "all-to-all", "collective-permute"))
+
+
+def turned(step, size):
+    return (jnp.arange(size) + step) % 16
+
+
+def test_any_number_of_examples_is_predicted():
+    one = learner(network(), optax.sgd(0.1))
+    wide = shard(one, MESH, FSDP)
+    after = jax.jit(wide.init)(KEY, DATA)
+    for examples in (5, 16):
+        inputs = {"x": batch(examples, seed=1)["x"]}
+        predicted = jax.jit(wide.predict)(after, inputs)
+        assert_close(predicted, one.predict(jax.device_put(after, jax.devices()[0]), inputs))
+        assert predicted.sharding.is_fully_replicated == (examples == 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["tensor", "tensor+fsdp", "qkv=model,data; fsdp"])
+def test_a_transformer_split_in_any_way_gives_the_same_numbers(rule):
+    network = Decoder(vocabulary=6, context=4, blocks=2, heads=2, width=64)
+    task = tasks.language_model(from_linen(network), context=4)
+    tokens = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 6, (16, 5)), jnp.int32)}
+    one = learner(task, optax.sgd(0.1, momentum=0.9))
+    wide = shard(one, MESH, rules.parse(rule))
+    (after, metrics), (lone, numbers) = (train(each, tokens, 5) for each in (wide, one))
+    assert_close(after, lone)
+    assert_close(metrics, numbers)
+    qkv = after.params["stack"]["block_2"]["attention"]["qkv"]["kernel"]
+    assert is_split(qkv)
 
 
 def test_jax_alone_replicates_the_moments():

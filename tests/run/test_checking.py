@@ -1,0 +1,202 @@
+"""jdl check-sharding: what agrees passes, what does not is named and ends with another code."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import jdl
+from jdl import cli
+from jdl.core import tree
+from jdl.data.feed import Feed
+from jdl.learn.transforms import ema
+from jdl.parallel.mesh import mesh
+from jdl.run import checking
+from jdl.run.checking import Layout, compared, layouts, possible, whole_batches
+from tests.running import ROOT
+from tests.small import batch, message, network
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
+FEED = Feed({k: v for k, v in batch(48).items() if k != "mask"}, 16)
+FSDP = next(layout for layout in layouts() if layout.name == "data=8 fsdp")
+
+
+def adam(noise=0.0):
+    return ema(jdl.learner(network(noise=noise), optax.adam(1e-2)), 0.9)
+
+
+def check(build, feed, tried):
+    return list(compared(build(), build, feed, tried))
+
+
+def twice(inner):
+    """What tutorials write: a mean over devices of gradients that shard_map has summed already."""
+
+    def on_device(train, part):
+        after, metrics = inner.step(train, part)
+        mean = jax.tree.map(
+            lambda x: jax.lax.pmean(x, "data") if tree.is_float(x) else x,
+            {"params": after.params, "opt_state": after.opt_state, "extra": after.extra},
+        )
+        return after.replace(**mean), jax.lax.psum(metrics, "data")
+
+    step = jax.shard_map(on_device, mesh=mesh(data=8), in_specs=(P(), P("data")), out_specs=P())
+    return inner._replace(step=lambda train, batch, *, axis=None: step(train, batch))
+
+
+def test_a_right_layout_passes_with_both_optimizers():
+    rows = check(functools.partial(adam, noise=0.1), FEED, [FSDP])
+    assert [(row.layout, row.optimizer) for row in rows] == [
+        ("data=8 fsdp", "SGD"),
+        ("data=8 fsdp", "its own"),
+    ]
+    for row in rows:
+        assert row.is_right and max(row.loss, row.gradient, row.evaluation) < 1e-5
+        assert row.held < 0.5
+
+
+def test_a_sum_too_many_is_seen():
+    """The control: the loss of the first step is right, the gradient eight times too large."""
+    sgd, own = check(adam, FEED, [Layout("mistaken", twice)])
+    assert not sgd.is_right and not own.is_right
+    assert sgd.gradient > 5 and sgd.worst in ("in", "out")
+
+
+def test_numbers_drawn_while_tracing_are_seen():
+    """The control for an experiment that is not a function of its key."""
+    task, draw = network(), np.random.default_rng(0)
+
+    def loss(params, state, batch, key, *, train):
+        return task.loss(params, state, batch | {"x": batch["x"] + draw.normal()}, key, train=train)
+
+    rows = check(lambda: jdl.learner(task._replace(loss=loss), optax.sgd(0.1)), FEED, [FSDP])
+    assert not any(row.is_right for row in rows)
+
+
+def test_numbers_that_are_not_finite_never_agree():
+    data = {name: value * np.nan for name, value in FEED.data.items()}
+    row = check(adam, Feed(data, 16), [FSDP])[0]
+    assert row.loss == row.gradient == np.inf and not row.is_right
+
+
+def test_tensor_is_tried_where_there_is_a_transformer():
+    able, why = possible(adam(), FEED, layouts())
+    assert [layout.name for layout in able] == ["data=8 data", "data=8 fsdp", "data=4,model=2 fsdp"]
+    assert all("wants the layers of a transformer" in reason for reason in why.values())
+    decoder = jdl.models.Decoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
+    task = jdl.tasks.language_model(jdl.from_linen(decoder), context=4)
+    tokens = Feed({"x": np.zeros((16, 5), np.int32)}, 8)
+    able, why = possible(jdl.learner(task, optax.adam(0.1)), tokens, layouts())
+    assert len(able) == 5 and not why
+
+
+def test_a_layout_that_must_be_possible_is_not_skipped():
+    odd = Layout(
+        "odd", lambda inner: jdl.shard(inner, mesh(data=8), jdl.rules.regex([("no", P())]))
+    )
+    assert message(lambda: possible(adam(), FEED, [odd])).startswith("pattern 'no'")
+
+
+@pytest.mark.parametrize(
+    "size, examples, whole", [(12, 48, 24), (16, 48, 16), (12, 20, 8), (3, 9, 8)]
+)
+def test_batches_that_eight_devices_divide(size, examples, whole):
+    made = jdl.Experiment("e", adam(), batch(examples), batch_size=size)
+    assert whole_batches(made).batch_size == whole
+
+
+FILE = '''
+import dataclasses, numpy as np, optax, jdl
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One of two networks for sequences of six digits."""
+    width: int = 8
+    batch_size: int = 8
+    transformer: bool = False
+
+def experiment(config):
+    x = (np.arange(32)[:, None] + np.arange(5)) % 6
+    if config.transformer:
+        network = jdl.models.Decoder(6, context=4, blocks=1, heads=2, width=config.width)
+        task, data = jdl.tasks.language_model(jdl.from_linen(network), context=4), {"x": x}
+    else:
+        task = jdl.regression(jdl.from_linen(jdl.models.MLP((config.width,), 1)))
+        data = {"x": x.astype("float32"), "y": x[:, :1].astype("float32")}
+    learner = jdl.learner(task, optax.adam(1e-2))
+    return jdl.Experiment("digits", learner, data, batch_size=config.batch_size)
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "digits.py").write_text(FILE)
+    return str(tmp_path / "digits.py")
+
+
+def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, capsys, monkeypatch):
+    some = [layout for layout in layouts() if layout.name != "data=8 data"][1:3]
+    monkeypatch.setattr(checking, "layouts", lambda: some)
+    cli.command(["check-sharding", file, "--batch-size", "4"])
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("3 steps of 8 examples on 8 devices (cpu) and on one")
+    assert [line.split()[-1] for line in out[2:4]] == ["ok", "ok"]
+    assert out[2].split()[:3] == ["data=4,model=2", "fsdp", "SGD"]
+    assert out[-2].startswith("skipped data=4,model=2 tensor: tensor('model') wants the layers of")
+    assert out[-1] == "every layout agrees with one device within 0.001"
+    monkeypatch.setattr(checking, "layouts", lambda: [Layout("mistaken", twice)])
+    with pytest.raises(SystemExit) as end:
+        cli.command(["check-sharding", file])
+    assert end.value.code == 1
+    out = capsys.readouterr().out
+    assert "FAIL: mistaken with SGD: more than 0.001; the gradient of " in out
+    assert "every layout agrees" not in out
+
+
+def test_a_rule_of_ones_own_is_checked_too(file, capsys, monkeypatch):
+    monkeypatch.setattr(checking, "layouts", list)
+    given = ["--run.mesh", "data=2,model=4", "--run.rule"]
+    cli.command(["check-sharding", file, *given, "output/kernel=data+model; fsdp"])
+    assert "data=2,model=4 output/kernel=data+model; fsdp  its own" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        cli.command(["check-sharding", file, *given, "ouptut=model"])
+    assert end.value.code == 2 and "pattern 'ouptut'" in capsys.readouterr().err
+
+
+def test_it_starts_anew_where_devices_are_too_few(monkeypatch):
+    begun = {}
+
+    def run(words, env):
+        begun.update(words=words, env=env)
+        return subprocess.CompletedProcess(words, 7)
+
+    monkeypatch.setattr(jax, "devices", lambda: [None])
+    monkeypatch.setattr(checking.subprocess, "run", run)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_other=1")
+    with pytest.raises(SystemExit) as end:
+        cli.command(["check-sharding", "any.py", "--width", "4"])
+    assert end.value.code == 7
+    assert begun["words"][1:] == ["-m", "jdl.cli", "check-sharding", "any.py", "--width", "4"]
+    assert begun["env"]["JAX_PLATFORMS"] == "cpu"
+    assert begun["env"]["XLA_FLAGS"].split() == [
+        "--xla_other=1",
+        "--xla_force_host_platform_device_count=8",
+    ]
+
+
+@pytest.mark.slow
+def test_the_whole_command_in_a_process_of_its_own(file, program_store):
+    """As a user calls it: one device, no flags."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(program_store)}
+    environment.pop("XLA_FLAGS")
+    words = [sys.executable, "-m", "jdl.cli", "check-sharding", file, "--transformer"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" ok\n") == 10 and "8 devices (cpu)" in done.stdout
