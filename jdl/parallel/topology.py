@@ -1,7 +1,9 @@
 """Devices that a program can be compiled for: those at hand, and TPU slices that are not."""
 
 import os
+import re
 from collections.abc import Sequence
+from math import log, prod
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +71,7 @@ def tpu(topology: str, slices: int = 1) -> Target:
     jdl.core.check.InputError: topology v5e:16x17
       expected: v5e of 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16
       got:      '16x17'
-      fix:      did you mean "16x16"?
+      fix:      the nearest is 16x16, of 256 chips
     """
     kind, _, shape = topology.partition(":")
     if kind not in CHIPS:
@@ -85,14 +87,25 @@ def tpu(topology: str, slices: int = 1) -> Target:
             f"topology {topology}",
             expected=f"{kind} of {', '.join(chip.shapes)}",
             got=repr(shape),
-            fix=nearest(shape, chip.shapes),
+            fix=_nearest(shape, chip.shapes),
         )
     if slices < 1:
         raise error("slices", expected="1 or more", got=str(slices), fix="leave it out")
-    chips = int(np.prod([int(n) for n in shape.split("x")]))
-    devices = _described(topology, chips, slices)
+    devices = _described(topology, _chips(shape), slices)
     name = f"{slices} x {topology}" if slices > 1 else topology
     return Target(f"{name}, {len(devices)} chips", devices, chip.usable, slices)
+
+
+def _chips(shape: str) -> int:
+    return prod(map(int, shape.split("x")))
+
+
+def _nearest(shape: str, known: Sequence[str]) -> str:
+    """The shape of about as many chips, or of that name where it is none."""
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+        return nearest(shape, known)
+    close = min(known, key=lambda one: abs(log(_chips(one) / _chips(shape))))
+    return f"the nearest is {close}, of {_chips(close)} chips"
 
 
 def _described(topology: str, chips: int, slices: int) -> tuple[Any, ...]:
@@ -128,7 +141,7 @@ def mesh_on(target: Target, axes: dict[str, int]) -> Mesh:
     Over several slices the first axis is the one that crosses from slice to slice.
     """
     names, shape = tuple(axes), tuple(axes.values())
-    wanted, there = int(np.prod(shape)), len(target.devices)
+    wanted, there = prod(shape), len(target.devices)
     whole = wanted == there if target.platform == "tpu" else wanted and there % wanted == 0
     if not axes or min(shape) < 1 or not whole or shape[0] % target.slices:
         raise error(
@@ -142,7 +155,7 @@ def mesh_on(target: Target, axes: dict[str, int]) -> Mesh:
 
 
 def _arranged(target: Target, shape: Sequence[int]) -> np.ndarray:
-    devices = target.devices[: int(np.prod(shape))]
+    devices = target.devices[: prod(shape)]
     if target.slices > 1:
         within = (shape[0] // target.slices, *shape[1:])
         across = (target.slices, *(1 for _ in shape[1:]))

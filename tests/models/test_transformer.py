@@ -278,3 +278,20 @@ def test_dropout_is_for_training():
 def test_what_does_not_fit_is_refused(module, inputs, words):
     said = message(lambda: from_linen(module).init(jax.random.key(0), inputs))
     assert all(word in said for word in words), said
+
+
+def test_a_scan_over_blocks_is_the_stack_of_them():
+    sizes = {"vocabulary": 11, "context": 8, "blocks": 3, "heads": 2, "width": 12}
+    scanned, stacked = Decoder(**sizes, scan=True), Decoder(**sizes)
+    tokens = jnp.arange(8)[None]
+    params = scanned.init(jax.random.key(0), tokens)["params"]
+    blocks = params["stack"]["blocks"]
+    rows = {f"block_{i + 1}": jax.tree.map(lambda v, i=i: v[i], blocks) for i in range(3)}
+    kernel = blocks["dense_1"]["kernel"]
+    assert not np.array_equal(kernel[0], kernel[1]), "each block draws its own weights"
+    same = {**params, "stack": {"norm": params["stack"]["norm"], **rows}}
+    one = scanned.apply({"params": params}, tokens)
+    np.testing.assert_allclose(one, stacked.apply({"params": same}, tokens), rtol=1e-5, atol=1e-6)
+    cache = scanned.empty_cache(1)
+    text = message(lambda: scanned.apply({"params": params}, tokens, cache=cache))
+    assert text.startswith("cache\n") and "scan=False" in text
