@@ -102,8 +102,10 @@ class Judge:
 
 
 class Watch:
-    """The threads of one process. `limit` is in seconds of silence or standstill, `start` for what
-    may take longer: the first time of anything (it compiles) and whatever is said to be slow.
+    """The two threads of one process.
+
+    `limit` is in seconds of silence or standstill, `start` in seconds for what may take longer: the
+    first time of anything (it compiles), and whatever is said to be slow.
     """
 
     def __init__(self, client: Any, index: int, count: int, limit: float, start: float):
@@ -220,8 +222,10 @@ def _is_echo(failure: BaseException | None) -> bool:
     """Whether a collective failed, most probably because another process has ended."""
     if failure is None:
         return False
-    status = re.match(r"[A-Z_]+: ", str(failure)) and isinstance(failure, ValueError | RuntimeError)
-    return bool(status) or _is_echo(failure.__cause__)
+    # Gloo's own errors come as ValueError, most others as JaxRuntimeError; both begin so.
+    is_jax = isinstance(failure, ValueError | RuntimeError) and not isinstance(failure, InputError)
+    is_status = is_jax and re.match(r"[A-Z_]+: ", str(failure)) is not None
+    return is_status or _is_echo(failure.__cause__)
 
 
 def _code(failure: BaseException) -> int:

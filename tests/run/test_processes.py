@@ -1,5 +1,6 @@
 """One run in several processes: slices of one order, one writer, and an end for all."""
 
+import functools
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from jdl.core.check import InputError
 from jdl.data.feed import Feed
 from jdl.data.order import Order, share
 from jdl.run import flags, processes
+from jdl.run.experiment import from_file
+from jdl.run.plan import feeds, make_plan
 from jdl.run.watch import DONE, Beat, Judge
 from tests import several, small
 from tests.running import content, rows, saved
@@ -183,17 +186,19 @@ def places_of(count):
     return [()] if count == 1 else [(address, count, index) for index in range(count)]
 
 
-def values(folder, step=None):
-    """What a run left: the bits of its state, and its log without clocks."""
-    from jdl.run.experiment import from_file
-    from jdl.run.plan import feeds, make_plan
-
+@functools.cache
+def shapes():
+    """The state of the faulty experiment, to be restored into."""
     module = from_file(several.FAULTY)
     made = module.experiment(module.Config())
     feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
     plan = make_plan(made.learner, feed, valid, made.epochs, made.best, None, made.options)
-    target = jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
-    return content(saved(folder, target, step)), rows(folder)
+    return jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
+
+
+def values(folder):
+    """What a run left: the bits of its state, and its log without clocks."""
+    return content(saved(folder, shapes())), rows(folder)
 
 
 def assert_same_runs(one, other):
