@@ -21,7 +21,7 @@ from tests.properties import (
 COMBINED = {
     *("MLP with dropout", "accumulate of clipped", "nested gradients", "window of ema of guard"),
     *("shard, regex", "shard, replicated", "adam", "jit", "clipped", "sharpness_aware"),
-    *("apart", "keep_best", "CNN with BatchNorm"),
+    *("apart", "keep_best", "CNN with BatchNorm", "shard_map"),
 }
 
 

@@ -35,11 +35,14 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
     def on_device(train: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
         return inner.step(train, part, axis=name)
 
-    mapped = jax.shard_map(
-        on_device,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(name)),
-        out_specs=PartitionSpec(),
+    # Compiled as one program, as jax.pmap is: outside jit each operation would be one of its own.
+    mapped = jax.jit(
+        jax.shard_map(
+            on_device,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(name)),
+            out_specs=PartitionSpec(),
+        )
     )
 
     def init(key: Key, batch: Batch) -> TrainState:

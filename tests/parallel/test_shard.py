@@ -64,7 +64,11 @@ def test_moments_and_averages_are_born_where_their_parameters_are(change):
                 assert moment.addressable_shards[0].data.size == param.size // 4
 
 
-@pytest.mark.parametrize("rule", [rules.fsdp(smallest=1), rules.parse("in=None,data; out=data")])
+@pytest.mark.parametrize(
+    "rule",
+    [FSDP, pytest.param(rules.parse("in=None,data; out=data"), marks=pytest.mark.slow)],
+    ids=["fsdp", "list"],
+)
 def test_no_device_ever_holds_the_whole(rule):
     """Neither as a result of the compiled init nor on the way to it."""
     one = ema(learner(network(4096), optax.adam(0.01)), 0.9)

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -64,11 +65,12 @@ def test_a_right_layout_passes_with_both_optimizers():
 
 def test_a_sum_too_many_is_seen():
     """The control: the loss of the first step is right, the gradient eight times too large."""
-    sgd, own = check(adam, FEED, [Layout("mistaken", twice)])
-    assert not sgd.is_right and not own.is_right
+    sgd = next(compared(adam(), adam, FEED, [Layout("mistaken", twice)]))
+    assert sgd.optimizer == "SGD" and not sgd.is_right
     assert sgd.gradient > 5 and sgd.worst in ("in", "out")
 
 
+@pytest.mark.slow
 def test_numbers_drawn_while_tracing_are_seen():
     """The control for an experiment that is not a function of its key."""
     task, draw = network(), np.random.default_rng(0)
@@ -81,9 +83,16 @@ def test_numbers_drawn_while_tracing_are_seen():
 
 
 def test_numbers_that_are_not_finite_never_agree():
-    data = {name: value * np.nan for name, value in FEED.data.items()}
-    row = check(adam, Feed(data, 16), [FSDP])[0]
-    assert row.loss == row.gradient == np.inf and not row.is_right
+    nan = np.array([1.0, np.nan])
+    assert checking._relative(nan, nan) == np.inf
+    assert checking._relative([1e-9, -2.0], [0.0, -2.2]) == pytest.approx(0.1)
+    zero, one = np.zeros(2), np.array([3.0, 4.0])
+    assert checking._leafwise({"a": nan, "b": one}, {"a": nan, "b": one})["a"] == np.inf
+    # A leaf of zeros is measured by the whole: five times a thousandth.
+    apart = checking._leafwise(
+        {"a": zero, "b": one}, {"a": zero + np.array([0, 5e-6]), "b": 2 * one}
+    )
+    assert apart == pytest.approx({"a": 1e-3, "b": 1.0}, rel=2e-3)
 
 
 def test_tensor_is_tried_where_there_is_a_transformer():
@@ -141,6 +150,7 @@ def file(tmp_path):
     return str(tmp_path / "digits.py")
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, capsys, monkeypatch):
     some = [layout for layout in layouts() if layout.name != "data=8 data"][1:3]
     monkeypatch.setattr(checking, "layouts", lambda: some)
@@ -160,11 +170,43 @@ def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, caps
     assert "every layout agrees" not in out
 
 
-def test_a_rule_of_ones_own_is_checked_too(file, capsys, monkeypatch):
-    monkeypatch.setattr(checking, "layouts", list)
+@pytest.fixture
+def found(monkeypatch):
+    """What the command was to compare; each layout is found as far off as `apart` says."""
+    seen = types.SimpleNamespace(tried=[], apart=1e-7)
+
+    def compared(own, again, feed, tried, seed):
+        for layout in tried:
+            seen.tried.append(layout.name)
+            yield checking.Row(layout.name, "SGD", seen.apart, 0.0, 0.0, 0.25, "dense_1/kernel")
+
+    monkeypatch.setattr(checking, "compared", compared)
+    return seen
+
+
+def test_the_code_says_whether_all_agree(file, capsys, found):
+    cli.command(["check-sharding", file, "--batch-size", "12"])
+    out = capsys.readouterr().out.splitlines()
+    assert found.tried == ["data=8 data", "data=8 fsdp", "data=4,model=2 fsdp"]
+    assert out[0].startswith("3 steps of 24 examples on 8 devices (cpu) and on one")
+    assert out[3].split() == ["data=8", "fsdp", "SGD", "1.0e-07", "0.0e+00", "0.0e+00", "25%", "ok"]
+    assert out[5].startswith("skipped data=4,model=2 tensor: tensor('model') wants the layers of")
+    assert out[-1] == "every layout agrees with one device within 0.001"
+    found.apart = 0.5
+    with pytest.raises(SystemExit) as end:
+        cli.command(["check-sharding", file])
+    assert end.value.code == 1
+    out = capsys.readouterr().out
+    line = (
+        "FAIL: data=8 fsdp with SGD: more than 0.001; the gradient of dense_1/kernel differs most"
+    )
+    assert line in out and "every layout agrees" not in out
+
+
+def test_a_rule_of_ones_own_is_checked_too(file, capsys, found):
     given = ["--run.mesh", "data=2,model=4", "--run.rule"]
     cli.command(["check-sharding", file, *given, "output/kernel=data+model; fsdp"])
-    assert "data=2,model=4 output/kernel=data+model; fsdp  its own" in capsys.readouterr().out
+    assert found.tried[-1] == "data=2,model=4 output/kernel=data+model; fsdp"
     with pytest.raises(SystemExit) as end:
         cli.command(["check-sharding", file, *given, "ouptut=model"])
     assert end.value.code == 2 and "pattern 'ouptut'" in capsys.readouterr().err
