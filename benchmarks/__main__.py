@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import families, gpu, growth, many, overhead, processes, race, start
+from benchmarks import families, gpu, growth, many, overhead, processes, race, start, throughput
 from benchmarks.workloads import WORKLOADS
 
 PARTS = ("peers", "many", "start", "families", "growth", "overhead")
@@ -52,6 +52,15 @@ def main() -> None:
             many.seconds, race.installed(many.PEERS), options.rounds
         )
         say(seconds_table(f"{many.MODELS} small models, whole process", results["many"]))
+        ways = [*throughput.JDL, *([throughput.TORCH] if race.installed(["torch"]) else [])]
+        results["throughput"] = processes.measured(
+            throughput.measured, ways, options.rounds, cached=throughput.JDL
+        )
+        say(throughput.table(results["throughput"]))
+        results["sweep"] = processes.measured(
+            throughput.sweep_seconds, [throughput.SWEEP], options.rounds, [throughput.SWEEP]
+        )
+        say(seconds_table("64 points of 512 steps on digits, whole process", results["sweep"]))
     if "start" in parts:
         results["start"] = processes.measured(start.seconds, peers_of("cnn"), options.rounds)
         say(seconds_table("start of the process to the end of the first step", results["start"]))
