@@ -1,4 +1,4 @@
-"""`python -m benchmarks [peers] [many] [start] [families] [growth] [overhead]`: tables, or all.
+"""`python -m benchmarks [PART ...]`: the tables of these parts, or all of them.
 
 With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
 `python -m benchmarks gpu` is for a machine with a GPU and has options of its own.
@@ -14,10 +14,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import families, gpu, growth, many, overhead, processes, race, start, throughput
+from benchmarks import (
+    families,
+    feeding,
+    gpu,
+    growth,
+    many,
+    overhead,
+    processes,
+    race,
+    start,
+    throughput,
+)
 from benchmarks.workloads import WORKLOADS
 
-PARTS = ("peers", "many", "start", "families", "growth", "overhead")
+PARTS = ("peers", "many", "start", "families", "growth", "feeding", "overhead")
 
 
 def main() -> None:
@@ -74,6 +85,10 @@ def main() -> None:
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             growth.figure(grown, options.out / "growth.png")
+    if "feeding" in parts:
+        waits = feeding.measured(options.seconds)
+        results["feeding"] = {name: row._asdict() for name, row in waits.items()}
+        say(feeding.table(waits))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+import jdl
 from benchmarks import __main__ as benchmarks
-from benchmarks import many, processes, race, start, throughput
+from benchmarks import feeding, many, processes, race, start, throughput
 from benchmarks.race import Round, Run
 from benchmarks.workloads import WORKLOADS
 
@@ -20,7 +21,8 @@ def called(monkeypatch, *words):
     monkeypatch.setattr(
         processes, "measured", lambda seconds, *given, **more: ran.append(one_round[seconds]) or {}
     )
-    for name, function in (("families", "measured"), ("growth", "measured"), ("overhead", "main")):
+    rest = {"families": "measured", "growth": "measured", "feeding": "measured", "overhead": "main"}
+    for name, function in rest.items():
         note = functools.partial(lambda name, *given: ran.append(name) or {}, name)
         monkeypatch.setattr(getattr(benchmarks, name), function, note)
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
@@ -58,6 +60,19 @@ def test_data_is_the_same_every_time_and_fills_a_batch(name):
     work = WORKLOADS[name]
     (x, y), (again, _) = work.data(), work.data()
     assert (x == again).all() and len(x) == len(y) and len(x) % work.batch == 0
+
+
+@pytest.mark.slow
+def test_images_from_files_are_those_of_the_array_and_are_streamed(tmp_path):
+    network = jdl.models.MLP((4,), 10)
+    feeding.written(tmp_path, 256)
+    (_, arrays), (_, files) = feeding.sources(tmp_path)
+    assert len(files) == 256 and (files[7]["x"] == arrays["x"][7]).all()
+    assert files[7]["y"] == arrays["y"][7]
+    for source in (arrays, files):
+        found = feeding.waits(network, source, 0.1, every=5)
+        assert 0 < found.share < 1 and found.read > 0 and found.steps_per_second > 0
+    assert "| npz | 5.0% | 10 | 2 |" in feeding.table({"npz": feeding.Waits(0.05, 100.0, 2e-3)})
 
 
 def test_throughput_counts_every_model_and_compares_within_rounds():
