@@ -1,4 +1,4 @@
-"""`python -m benchmarks [peers] [many] [start] [families] [growth] [overhead]`: tables, or all.
+"""`python -m benchmarks [PART ...]`: the tables of these parts, or all of them.
 
 With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
 `python -m benchmarks gpu` is for a machine with a GPU and has options of its own.
@@ -14,10 +14,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import families, gpu, growth, many, overhead, processes, race, start
+from benchmarks import (
+    families,
+    feeding,
+    gpu,
+    growth,
+    many,
+    overhead,
+    processes,
+    race,
+    start,
+    throughput,
+)
 from benchmarks.workloads import WORKLOADS
 
-PARTS = ("peers", "many", "start", "families", "growth", "overhead")
+PARTS = ("peers", "many", "start", "families", "growth", "feeding", "overhead")
 
 
 def main() -> None:
@@ -52,6 +63,15 @@ def main() -> None:
             many.seconds, race.installed(many.PEERS), options.rounds
         )
         say(seconds_table(f"{many.MODELS} small models, whole process", results["many"]))
+        ways = [*throughput.JDL, *([throughput.TORCH] if race.installed(["torch"]) else [])]
+        results["throughput"] = processes.measured(
+            throughput.measured, ways, options.rounds, cached=throughput.JDL
+        )
+        say(throughput.table(results["throughput"]))
+        results["sweep"] = processes.measured(
+            throughput.sweep_seconds, [throughput.SWEEP], options.rounds, [throughput.SWEEP]
+        )
+        say(seconds_table("64 points of 512 steps on digits, whole process", results["sweep"]))
     if "start" in parts:
         results["start"] = processes.measured(start.seconds, peers_of("cnn"), options.rounds)
         say(seconds_table("start of the process to the end of the first step", results["start"]))
@@ -65,6 +85,10 @@ def main() -> None:
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             growth.figure(grown, options.out / "growth.png")
+    if "feeding" in parts:
+        waits = feeding.measured(options.seconds)
+        results["feeding"] = {name: row._asdict() for name, row in waits.items()}
+        say(feeding.table(waits))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))

@@ -18,11 +18,10 @@ import optax
 import jdl
 from benchmarks import workloads
 from benchmarks.race import spread
+from benchmarks.stepping import stepping
 from jdl.data import listops
 from jdl.data.sequences import autoregressive
 from jdl.models import convolution
-from jdl.run.dispatch import Programs
-from jdl.run.plan import Options, initial, make_plan
 
 TX = optax.adam(1e-3)
 
@@ -112,30 +111,13 @@ def bare(family: Family) -> Callable[[int], None]:
     return run
 
 
-def by_jdl(family: Family) -> Callable[[int], None]:
-    """What `jdl.fit` runs."""
-    feed = jdl.Feed(family.data, family.batch)
-    plan = make_plan(jdl.learner(family.task, TX), feed, None, 1, None, None, Options(bar=False))
-    train: Any = initial(plan.learner, feed, 0)
-    programs = Programs(plan.learner, feed, train)
-    dispatch = programs.measure(train)
-    at, advance = 0, programs.advance(dispatch, 0)
-
-    def run(n: int) -> None:
-        nonlocal train, at
-        end = at + n
-        while at < end:
-            train, metrics, at = advance(train, at, end)
-        jax.block_until_ready(metrics)
-
-    return run
-
-
 def measured(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     """Seconds a step of both, in turns, for every family."""
     found: dict[str, dict[str, list[float]]] = {}
     for family in families():
-        peers = {"bare": bare(family), "jdl": by_jdl(family)}
+        learner = jdl.learner(family.task, TX)
+        jdl_run = stepping(learner, family.data, family.batch, "auto")
+        peers = {"bare": bare(family), "jdl": jdl_run}
         sizes = {}
         for name, run in peers.items():
             run(3)

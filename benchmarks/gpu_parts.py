@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import growth, race, trace
+from benchmarks.stepping import stepping
 from benchmarks.workloads import WORKLOADS
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -245,30 +246,6 @@ def gpt2_learner(sizes: Sizes) -> Any:
     model = jdl.precision(jdl.from_linen(jdl.models.Decoder(**sizes.gpt2)))
     adam = optax.adamw(6e-4, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
     return jdl.learner(jdl.tasks.language_model(model), jdl.optim.clip(adam, 1.0))
-
-
-def stepping(learner: Any, data: Any, batch: int, form: str) -> Callable[[int], None]:
-    """What `jdl.fit` runs in a form of dispatch: `run(n)` ends when n steps have."""
-    import jax
-
-    import jdl
-    from jdl.run.dispatch import Programs, chosen
-    from jdl.run.plan import Options, initial, make_plan
-
-    feed = jdl.Feed(data, batch)
-    plan = make_plan(learner, feed, None, 1, None, None, Options(bar=False))
-    train = initial(plan.learner, feed, 0)
-    programs, at = Programs(plan.learner, feed, train), 0
-    advance = programs.advance(chosen(programs, train, form, None), 0)
-
-    def run(n: int) -> None:
-        nonlocal train, at
-        end = at + n
-        while at < end:
-            train, metrics, at = advance(train, at, end)
-        jax.block_until_ready(metrics)
-
-    return run
 
 
 def profile(call: Call, name: str, run: Callable[[int], None]) -> None:

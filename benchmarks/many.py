@@ -104,13 +104,13 @@ def by_jax(linen: bool) -> float:
     return float(np.mean(jax.device_get(values)))
 
 
-def by_torch() -> float:
+def by_torch(models: int = MODELS) -> float:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
     x, y = digits()
     values = []
-    for seed, rate in enumerate(RATES):
+    for seed, rate in enumerate(RATES[:models]):
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         adam = torch.optim.Adam(model.parameters(), lr=float(rate))

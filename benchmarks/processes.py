@@ -2,20 +2,26 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
-CACHED = "jdl_train"
-"""The peer that keeps compiled programs for the next process."""
+CACHED = ("jdl_train",)
+"""The peers that keep compiled programs for the next process."""
+
+Found = TypeVar("Found")
 
 
 def measured(
-    seconds: Callable[[str, Mapping[str, str]], float], peers: Sequence[str], rounds: int
-) -> dict[str, list[float]]:
-    """`seconds(peer, environment)` of every peer in every round; of the cached one twice."""
-    found: dict[str, list[float]] = {}
+    seconds: Callable[[str, Mapping[str, str]], Found],
+    peers: Sequence[str],
+    rounds: int,
+    cached: Collection[str] = CACHED,
+) -> dict[str, list[Found]]:
+    """`seconds(peer, environment)` of every peer in every round; of the cached ones twice."""
+    found: dict[str, list[Found]] = {}
     for _ in range(rounds):
         for peer in peers:
-            if peer != CACHED:
+            if peer not in cached:
                 found.setdefault(peer, []).append(seconds(peer, os.environ))
                 continue
             with tempfile.TemporaryDirectory() as cache:

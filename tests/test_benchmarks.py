@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+import jdl
 from benchmarks import __main__ as benchmarks
-from benchmarks import many, processes, race, start
+from benchmarks import feeding, many, processes, race, start, throughput
 from benchmarks.race import Round, Run
 from benchmarks.workloads import WORKLOADS
 
@@ -14,12 +15,14 @@ from benchmarks.workloads import WORKLOADS
 def called(monkeypatch, *words):
     """The parts that a command line would run, none of which is run."""
     ran, one_round = [], {many.seconds: "many", start.seconds: "start"}
+    one_round |= {throughput.measured: "throughput", throughput.sweep_seconds: "sweep"}
     monkeypatch.setattr(race, "race", lambda *given: ran.append("peers") or {})
     monkeypatch.setattr(race, "table", lambda *given: "")
     monkeypatch.setattr(
-        processes, "measured", lambda seconds, *given: ran.append(one_round[seconds]) or {}
+        processes, "measured", lambda seconds, *given, **more: ran.append(one_round[seconds]) or {}
     )
-    for name, function in (("families", "measured"), ("growth", "measured"), ("overhead", "main")):
+    rest = {"families": "measured", "growth": "measured", "feeding": "measured", "overhead": "main"}
+    for name, function in rest.items():
         note = functools.partial(lambda name, *given: ran.append(name) or {}, name)
         monkeypatch.setattr(getattr(benchmarks, name), function, note)
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
@@ -28,11 +31,14 @@ def called(monkeypatch, *words):
 
 
 def test_all_parts_run_where_none_is_named(monkeypatch):
-    assert called(monkeypatch) == ["peers"] * len(WORKLOADS) + list(benchmarks.PARTS[1:])
+    rest = ["many", "throughput", "sweep", *benchmarks.PARTS[2:]]
+    assert called(monkeypatch) == ["peers"] * len(WORKLOADS) + rest
 
 
 def test_only_the_named_parts_run(monkeypatch):
-    assert called(monkeypatch, "many", "peers", "--workloads", "mlp") == ["peers", "many"]
+    assert called(monkeypatch, "many", "peers", "--workloads", "mlp") == [
+        *("peers", "many", "throughput", "sweep")
+    ]
 
 
 def test_an_unknown_part_is_an_error(monkeypatch, capsys):
@@ -54,6 +60,27 @@ def test_data_is_the_same_every_time_and_fills_a_batch(name):
     work = WORKLOADS[name]
     (x, y), (again, _) = work.data(), work.data()
     assert (x == again).all() and len(x) == len(y) and len(x) % work.batch == 0
+
+
+@pytest.mark.slow
+def test_images_from_files_are_those_of_the_array_and_are_streamed(tmp_path):
+    network = jdl.models.MLP((4,), 10)
+    feeding.written(tmp_path, 256)
+    (_, arrays), (_, files) = feeding.sources(tmp_path)
+    assert len(files) == 256 and (files[7]["x"] == arrays["x"][7]).all()
+    assert files[7]["y"] == arrays["y"][7]
+    for source in (arrays, files):
+        found = feeding.waits(network, source, 0.1, every=5)
+        assert 0 < found.share < 1 and found.read > 0 and found.steps_per_second > 0
+    assert "| npz | 5.0% | 10 | 2 |" in feeding.table({"npz": feeding.Waits(0.05, 100.0, 2e-3)})
+
+
+def test_throughput_counts_every_model_and_compares_within_rounds():
+    torch = [{"models": 1, "before": 2.0, "seconds": s} for s in (1.0, 2.0, 0.5)]
+    many = [{"models": 32, "before": 3.0, "seconds": s} for s in (0.5, 0.5, 0.5)]
+    lines = throughput.table({"jdl": many, throughput.TORCH: torch}).splitlines()
+    assert lines[-2] == "| jdl | 32 (32–32) | 64 | 3 (3–3) |"
+    assert lines[-1].endswith("| 0.5 (0.25–1) | 1 | 2 (2–2) |")
 
 
 def test_the_peer_with_a_cache_starts_twice_in_a_folder_of_its_own():

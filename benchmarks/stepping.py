@@ -1,0 +1,28 @@
+"""What `jdl.fit` runs, without its loop: the same programs, in the form it would take."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def stepping(learner: Any, data: Any, batch: int, form: str) -> Callable[[int], None]:
+    """`run(n)`, which ends when n steps have; `form` is that of `jdl.Options.dispatch`."""
+    import jax
+
+    import jdl
+    from jdl.run.dispatch import Programs, chosen
+    from jdl.run.plan import Options, initial, make_plan
+
+    feed = jdl.Feed(data, batch)
+    plan = make_plan(learner, feed, None, 1, None, None, Options(bar=False))
+    train = initial(plan.learner, feed, 0)
+    programs, at = Programs(plan.learner, feed, train), 0
+    advance = programs.advance(chosen(programs, train, form, None), 0)
+
+    def run(n: int) -> None:
+        nonlocal train, at
+        end = at + n
+        while at < end:
+            train, metrics, at = advance(train, at, end)
+        jax.block_until_ready(metrics)
+
+    return run
