@@ -9,12 +9,13 @@ ARGS ?=
 # Tests of one file share compiled programs; the longest files begin first (tests/conftest.py).
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: train test test-all lint types bench bench-gpu clean
+.PHONY: train test test-all lint types bench bench-gpu plan-tpu clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train      install, train a CNN on handwritten digits, print the result and its report"
 	@echo "make test       install, run every test not marked slow (make test-all: the slow ones too)"
+	@echo "make plan-tpu   fetch the TPU compiler, plan a small step for chips that are not there, test it"
 	@echo "make lint types bench bench-gpu clean   PY=/path/to/python chooses the interpreter"
 
 $(VENV)/.made:
@@ -53,5 +54,15 @@ bench-gpu: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[$(CUDA)]"
 	$(BIN)/python -m benchmarks gpu $(ARGS)
 
+# The TPU compiler has an environment of its own: where it is installed, JAX looks for a TPU.
+.venv-tpu/.made: pyproject.toml
+	$(PY) -m venv .venv-tpu
+	.venv-tpu/bin/pip install --quiet --disable-pip-version-check -e ".[tpu]" "pytest>=8" pytest-timeout
+	touch $@
+
+plan-tpu: .venv-tpu/.made
+	.venv-tpu/bin/python -m jdl.cli plan experiments/digits_mlp.py --topology v5e:2x4 --run.rule fsdp
+	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_plan.py tests/run/test_planning.py
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache

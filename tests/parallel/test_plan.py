@@ -5,6 +5,7 @@ The TPU compiler is in an environment of its own (`make plan-tpu`): elsewhere it
 
 import dataclasses
 import importlib.util
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -208,12 +209,25 @@ def test_a_step_for_absent_chips(name, slices, chips):
 def test_the_compiler_refuses_what_is_too_large():
     target = topology.tpu("v5e:1x1")
     mesh = topology.mesh_on(target, {"data": 1})
-    model = jdl.from_linen(jdl.models.MLP(features=(2**15, 2**15), outputs=8))
+    model = jdl.from_linen(jdl.models.MLP(features=(2**16, 2**15), outputs=8))
     large = jdl.learner(jdl.classification(model), optax.adam(1e-3))
     found = plan(shard(large, mesh), BATCH, target, mesh)
     assert found.fits is False and found.compiled is None
     assert found.needed > target.memory and "exceed" in found.refusal.lower()
     assert found.held["parameters"] > 2**32
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "control"])
+def test_a_table_split_by_its_columns_does_not_pull_the_examples_along(monkeypatch, kept):
+    """Its vocabulary is odd, so fsdp splits its width: without the constraint XLA follows it."""
+    if not kept:
+        monkeypatch.setattr("jdl.parallel.shard.examples_at", lambda sharding: nullcontext())
+    network = jdl.models.Decoder(vocabulary=1023, context=32, blocks=1, heads=2, width=64)
+    one = jdl.learner(jdl.tasks.language_model(jdl.from_linen(network)), optax.sgd(0.1))
+    rule, windows = jdl.rules.fsdp(smallest=1), {"x": np.zeros((8, 33), np.int32)}
+    found = plan(shard(one, EIGHT, rule), windows, HERE, EIGHT, rule)
+    logits = 32 * 1023 * 4  # of one example, the share of one device
+    assert (found.compiled.temporaries < 10 * logits) is kept
 
 
 def test_the_list_of_chips_is_one_of_sizes():
