@@ -159,7 +159,8 @@ def shown(found: Plan, rule: str) -> str:
     mesh = ", ".join(f"{name}={size}" for name, size in found.mesh.items())
     where = f"mesh {mesh}, rule {rule}" if mesh else "one device"
     batch = ", ".join(f"{path} {shape(size)}" for path, size in found.batch.items())
-    work = f"{found.flops.count:.4g} FLOPs in products and convolutions, by formula"
+    work = f"{found.flops.count:.4g} FLOPs in products and convolutions, by formula, what is "
+    work += "computed twice counted twice"
     if found.flops.uncounted:
         work += f" (without a number for: {', '.join(found.flops.uncounted)})"
     lines = [

@@ -81,6 +81,7 @@ BLOCK = "opt_state/0/mu/stack/block_2"
         (f"{BLOCK}/dense_1/kernel", (8, 32), P(None, "model")),
         (f"{BLOCK}/dense_2/kernel", (32, 8), P("model", None)),
         (f"{BLOCK}/dense_2/kernel", (3, 32, 8), P(None, "model", None)),  # members
+        ("params/stack/blocks/dense_2/kernel", (3, 32, 8), P(None, "model", None)),  # a scan
         (f"{BLOCK}/dense_2/kernel", (), P()),  # the count of an average
         ("params/tokens/embedding", (64, 8), P("model", None)),
         ("params/tokens/embedding", (65, 8), P(None, "model")),
