@@ -168,7 +168,7 @@ class Watch:
             teller.start()
             teller.join(2.0)  # process 0 may be frozen
         if self._index == 0:
-            time.sleep(3 * PAUSE)  # it holds the store that the others read the reason from
+            time.sleep(2 * PAUSE)  # it holds the store that the others read the reason from
         os._exit(code)
 
     def _tell(self, verdict: Verdict) -> None:

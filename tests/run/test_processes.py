@@ -51,10 +51,11 @@ def test_64_hosts_see_whole_epochs_and_the_same_slices_after_a_resume():
     for host in range(hosts):
         mine = share([host], hosts, batch)
         whole = [feed.batch(step, mine)["x"] for step in range(10)]
-        resumed = feed.stream(7, rows=mine)
-        again = [next(resumed)["x"] for _ in range(3)]
-        resumed.close()
-        np.testing.assert_array_equal(np.stack(whole[7:]), np.stack(again))
+        if host in (0, 63):
+            resumed = feed.stream(7, rows=mine)
+            again = [next(resumed)["x"] for _ in range(3)]
+            resumed.close()
+            np.testing.assert_array_equal(np.stack(whole[7:]), np.stack(again))
         seen.append(np.concatenate(whole))
     # Ten batches are two epochs: every example twice, and no host has what another has there.
     assert (np.bincount(np.concatenate(seen)) == 2).all()
@@ -114,6 +115,28 @@ def test_one_process_agrees_with_itself_at_once():
     assert processes.gathered({"a": 1}) == [{"a": 1}] and processes.shared("b") == "b"
     assert processes.by_first(lambda: 3) == 3
     processes.check_same({"a": 1})
+
+
+def test_a_wish_is_carried_out_by_all_two_dispatches_later(monkeypatch):
+    monkeypatch.setattr(processes, "are_several", lambda: True)
+    agreed = processes.Agreement()
+    nothing = (None, False)
+    assert [agreed(None, True) for _ in range(2)] == [nothing] * 2
+    # Each of the dispatches asked for a save, and it is made once.
+    assert agreed(None, True) == (None, True)
+    assert [agreed(None, False) for _ in range(4)] == [nothing] * 4
+    assert [agreed(15, False), agreed(None, False)] == [nothing] * 2
+    assert agreed(None, True) == (15, False)
+
+
+def test_what_differs_between_processes_is_named(monkeypatch):
+    theirs = [{"width": 8, "run.seed": 0}, {"width": 8, "run.seed": 1}, {"width": 9}]
+    monkeypatch.setattr(processes, "are_several", lambda: True)
+    monkeypatch.setattr(processes, "gathered", lambda mine: theirs)
+    with pytest.raises(InputError, match="configuration of 3 processes") as refused:
+        processes.check_same({"width": 8, "run": {"seed": 0}})
+    got = "run.seed: 0 in process 0, 1 in process 1; width: 8 in process 0, 9 in process 2"
+    assert got in str(refused.value) and "run.seed: 0 in process 0, None" in str(refused.value)
 
 
 def test_flags_of_several_processes():
