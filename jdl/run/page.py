@@ -99,6 +99,29 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return f"<div class=wide><table><tr>{top}</tr>{body}</table></div>"
 
 
+def shares(seconds: Mapping[str, float]) -> str:
+    """Parts of a time as a bar and a table; parts of nothing are left out.
+
+    >>> "save</td><td>1.0 s</td><td>25 %" in shares({"compute": 3.0, "save": 1.0, "data": 0.0})
+    True
+    """
+    whole = sum(seconds.values())
+    parts = [(name, spent) for name, spent in seconds.items() if whole > 0 and spent / whole > 5e-4]
+    colours = dict(zip(seconds, _PARTS, strict=False))
+    bar = "".join(
+        f'<i style="width:{100 * spent / whole:.2f}%;background:{colours[name]}" '
+        f'title="{escaped(name)}"></i>'
+        for name, spent in parts
+    )
+    body = "".join(
+        f'<tr><td><i class=dot style="background:{colours[name]}"></i>{escaped(name)}</td>'
+        f"<td>{spent:.1f} s</td><td>{100 * spent / whole:.0f} %</td></tr>"
+        for name, spent in parts
+    )
+    total = f"<tr><th>together</th><th>{whole:.1f} s</th><th></th></tr>"
+    return f"<div class=bar>{bar}</div><div class=wide><table>{body}{total}</table></div>"
+
+
 def command(words: Any) -> str:
     """The recorded arguments as a line for a shell."""
     if not isinstance(words, list) or not words:
@@ -109,6 +132,9 @@ def command(words: Any) -> str:
         return shlex.join(["jdl", *rest])
     return shlex.join((["python"] if name.endswith(".py") else []) + [first, *rest])
 
+
+_PARTS = ("#8a8f98", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#bfc3c9")
+"""Colours of the parts of a bar, told apart by colour-blind readers too (Okabe & Ito)."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -136,6 +162,9 @@ h2 { font-size: 17px; margin: 36px 0 10px; }
 p { margin: 6px 0; }
 .path, .more, .caption { color: var(--soft); }
 .path { font-size: 13px; overflow-wrap: anywhere; }
+.bar { display: flex; max-width: 720px; height: 18px; border-radius: 5px; overflow: hidden;
+  margin-bottom: 10px; }
+.dot { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
 .note { white-space: pre-wrap; }
 .good { color: var(--good); }
 .bad { color: var(--bad); font-weight: 600; }

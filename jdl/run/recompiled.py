@@ -40,7 +40,11 @@ class Watched:
         return results
 
     def flops(self) -> Flops | None:
-        """The matrix products of a step of the program that was compiled last, if one was."""
+        """The matrix products of a step of the program that was compiled last, if one was.
+
+        All of them: what is computed a second time to save memory, and what looks for numbers
+        that are not finite (two operations for each number of the state), included.
+        """
         if self._shapes is None:
             return None
         return flops.of_jaxpr(self.call.trace(*self._shapes).jaxpr)
@@ -54,15 +58,16 @@ class Watched:
             changed = min((differences(old, now) for old in reversed(self._seen)), key=len)
             self._accounts.recompiled.append({"program": self._program, "changed": changed})
             if len(self._seen) <= TOLD:
-                log.warning("%s", _told(self._program, changed, len(self._seen)))
+                last = "; further ones are only counted" if len(self._seen) == TOLD else ""
+                log.warning("%s%s", told(self._program, changed), last)
         self._seen.append(now)
 
 
 def signature(values: Mapping[str, Any]) -> Signature:
     """What a program is compiled for: each leaf's type, shape, and place where it has one.
 
-    >>> signature({"batch": {"x": jax.numpy.ones((8, 3))}})["batch/x"].split(" on")[0]
-    'float32[8,3]'
+    >>> signature({"batch": {"x": jax.numpy.ones((8, 3))}})
+    {'batch/x': 'float32[8,3]'}
     """
     return {name: _described(leaf) for name, leaf in tree.flatten(dict(values)).items()}
 
@@ -81,17 +86,16 @@ def differences(old: Signature, new: Signature) -> list[str]:
 def _described(leaf: Any) -> str:
     kind = jax.typeof(leaf)
     weak = " of weak type" if getattr(kind, "weak_type", False) else ""
-    shape = ",".join(map(str, kind.shape))
-    # A numpy array or a number has no place: it goes wherever the program runs.
-    placed = f" on {_place(leaf)}" if isinstance(leaf, jax.Array) else ""
-    return f"{kind.dtype}[{shape}]{weak}{placed}"
+    return f"{kind.dtype}[{','.join(map(str, kind.shape))}]{weak}{_place(leaf)}"
 
 
-def _place(leaf: jax.Array) -> str:
+def _place(leaf: Any) -> str:
+    """Where a leaf has to be; numpy arrays and numbers go wherever the program runs."""
+    if not isinstance(leaf, jax.Array) or not leaf.committed:
+        return ""
     devices, spec = leaf.sharding.device_set, getattr(leaf.sharding, "spec", None)
     name = str(next(iter(devices))) if len(devices) == 1 else f"{len(devices)} devices"
-    name += "" if spec is None else f" as {spec}"
-    return name if leaf.committed else f"any device (now {name})"
+    return f" on {name}" + ("" if spec is None else f" as {spec}")
 
 
 def _shape(leaf: Any) -> Any:
@@ -100,8 +104,12 @@ def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=where, weak_type=kind.weak_type)
 
 
-def _told(program: str, changed: list[str], count: int) -> str:
+def told(program: str, changed: list[str]) -> str:
+    """A compilation in a line, with the first of the leaves that changed.
+
+    >>> told("jit(step)", ["batch/x was float32[8,3] and is float32[8,4]"])
+    'jit(step) was compiled again: batch/x was float32[8,3] and is float32[8,4]'
+    """
     shown = "; ".join(changed[:_LEAVES]) or "its arguments look the same"
     more = f"; and {len(changed) - _LEAVES} more" if len(changed) > _LEAVES else ""
-    last = "; further compilations are only counted" if count == TOLD else ""
-    return f"{program} was compiled again: {shown}{more}{last}"
+    return f"{program} was compiled again: {shown}{more}"

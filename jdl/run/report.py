@@ -11,7 +11,7 @@ import numpy as np
 
 from jdl.core.check import error
 from jdl.metrics import wilson
-from jdl.run import figures, page
+from jdl.run import figures, page, timesheet
 from jdl.run.answers import Evaluation, Picture, classes_of, file_name, pictures_of
 from jdl.run.figures import members
 from jdl.run.folder import RunFolder, cannot_write, write_bytes
@@ -264,11 +264,24 @@ def _page(
         page.section("Environment", page.pairs(shown)),
         "</div>",
         page.section("Last rows of the log", page.log_table(rows[-12:])) if rows else "",
+        _time(folder),
         page.section("How to reproduce", _reproduce(folder, config, environment)),
     ]
     body = "\n".join(part for part in parts if part)
     title = f"{folder.path.resolve().name}: {lines[0]}"
     return page.whole(title, body)
+
+
+def _time(folder: RunFolder) -> str:
+    """Where the seconds went, and the folder of a trace if there is one."""
+    sessions = timesheet.read(folder.times)
+    if not sessions:
+        return ""
+    said = [*timesheet.notes(sessions), *timesheet.recompilations(sessions)]
+    if folder.profile.is_dir():
+        said.append(f"a trace of some steps: tensorboard --logdir {folder.profile.resolve()}")
+    lines = "".join(f"<p>{page.escaped(line)}</p>" for line in said)
+    return page.section("Time", page.shares(timesheet.totals(sessions)) + lines)
 
 
 def _refusals(rows: Sequence[Row]) -> str:

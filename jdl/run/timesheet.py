@@ -10,6 +10,7 @@ import jax
 from jdl.core.flops import Flops
 from jdl.run.accounts import NAMES, Accounts
 from jdl.run.folder import cannot_write, write_json
+from jdl.run.recompiled import told
 
 Session = dict[str, Any]
 
@@ -28,6 +29,8 @@ PEAKS = {
 }
 """Products of dense bfloat16 matrices, operations a second of one device, as its maker states them
 (Google Cloud's TPU pages, NVIDIA's data sheets). A CPU has no such number."""
+
+_SHOWN = 10
 
 
 def session(accounts: Accounts, first: int, last: int, work: Flops | None) -> Session:
@@ -105,6 +108,12 @@ def notes(sessions: Sequence[Session]) -> list[str]:
             each = f"{last['device_kind']} at {_short(peak)}FLOP/s"
             said.append(f"{share:.1f} % of {last['devices']} x {each} (model-FLOPs utilisation)")
     return said
+
+
+def recompilations(sessions: Sequence[Session]) -> list[str]:
+    """What was compiled again, in words; the first ones of many."""
+    found = [one for each in sessions for one in each.get("recompiled", ())]
+    return [told(one["program"], one["changed"]) for one in found[:_SHOWN]]
 
 
 def speed(one: Mapping[str, Any]) -> float | None:
