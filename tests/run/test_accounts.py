@@ -218,16 +218,25 @@ def test_the_page_shows_the_time(run):
 
 
 def test_sessions_of_a_resumed_run_add_up(tmp_path):
-    for epochs in (1, 2, 2):
+    for epochs in (1, 2):
         jdl.fit(net(), line(), batch_size=8, epochs=epochs, dir=tmp_path / "run", options=quiet())
     sessions = timesheet.read(tmp_path / "run" / "time.json")
     assert [(one["first_step"], one["last_step"]) for one in sessions] == [(0, 6), (6, 12)]
     each = [sum(one["time_seconds"].values()) for one in sessions]
     assert sum(timesheet.totals(sessions).values()) == pytest.approx(sum(each))
-    (tmp_path / "run" / "time.json").write_text('{"sessions": [3]}')
-    assert timesheet.read(tmp_path / "run" / "time.json") == []
 
 
+def test_a_session_without_a_step_is_left_out_and_a_damaged_file_is_none(tmp_path):
+    file = tmp_path / "time.json"
+    timesheet.write(file, [], made(last_step=0))
+    assert not file.exists()
+    timesheet.write(file, [made()], made(last_step=0))
+    assert timesheet.read(file) == [made()]
+    file.write_text('{"sessions": [3]}')
+    assert timesheet.read(file) == []
+
+
+@pytest.mark.slow
 def test_a_trace_changes_no_number(tmp_path):
     runs = [
         jdl.fit(
