@@ -177,3 +177,20 @@ def bytes_kept(loss, *args) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(whole)) - sum(
         x.size * x.dtype.itemsize for x in jax.tree.leaves(args)
     )
+
+
+@pytest.mark.slow
+def test_training_in_bfloat16_ends_near_where_float32_does():
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 3, (16, 9)).cumsum(1) % 8)
+    module = Decoder(vocabulary=8, context=8, blocks=2, heads=2, width=16)
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        task = jdl.tasks.language_model(precision(from_linen(module), dtype))
+        learner = jdl.jit(jdl.learner(task, optax.adam(1e-2)))
+        train, metrics = learner.init(KEY, {"x": tokens}), {}
+        for _ in range(100):
+            train, metrics = learner.step(train, {"x": tokens})
+        losses.append(float(metrics["loss"].value))
+    # Measured: 0.236 and 0.231; it starts at 2.08.
+    assert losses[0] < 0.4
+    assert 0 < abs(losses[1] - losses[0]) < 0.03
