@@ -64,9 +64,8 @@ def train(
 
 def dispatched(made: Experiment, run: flags.Run) -> Experiment:
     """The experiment with the form of dispatch and the trace that the command line asks for."""
-    wanted = {"profile": run.profile} | (
-        {} if run.dispatch == "auto" else {"dispatch": run.dispatch}
-    )
+    given = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
+    wanted: Any = {name: value for name, (value, default) in given.items() if value != default}
     return dataclasses.replace(made, options=dataclasses.replace(made.options, **wanted))
 
 
@@ -90,7 +89,7 @@ def _train_once(
     sessions = timesheet.read(folder.times)
     if sessions:
         print(f"time   {timesheet.line(sessions)}")
-    if run.profile:
+    if run.profile and folder.profile.is_dir():
         print(f"trace  {folder.profile}")
     print(f"run    {path}")
     return numbers
