@@ -124,6 +124,7 @@ def test_train_prints_the_result_first_and_the_folder_last(trained):
     assert re.fullmatch(r"test accuracy \d\.\d+ \(95 % 0\.\d+.[01]\.\d+, n 24\)", lines[0])
     assert lines[-1] == f"run    {folder}"
     assert f"report {folder / 'report.html'}" in lines
+    assert re.match(r"time   \d+\.\d s: \w+ \d+ %, .*FLOP a step, .*FLOP/s$", lines[-2])
 
 
 @pytest.mark.parametrize(("words", "kept"), [((), True), (("--run.host-memory", "off"), False)])

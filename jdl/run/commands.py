@@ -72,9 +72,8 @@ def _train_all(
 
 def dispatched(made: Experiment, run: flags.Run) -> Experiment:
     """The experiment with the form of dispatch and the trace that the command line asks for."""
-    wanted = {"profile": run.profile} | (
-        {} if run.dispatch == "auto" else {"dispatch": run.dispatch}
-    )
+    given = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
+    wanted: Any = {name: value for name, (value, default) in given.items() if value != default}
     return dataclasses.replace(made, options=dataclasses.replace(made.options, **wanted))
 
 
@@ -108,7 +107,7 @@ def _tell(made: Experiment, result: Result | None, folder: RunFolder, run: flags
     sessions = timesheet.read(folder.times)
     if sessions:
         print(f"time   {timesheet.line(sessions)}")
-    if run.profile:
+    if run.profile and folder.profile.is_dir():
         print(f"trace  {folder.profile}")
     print(f"run    {folder.path}")
 

@@ -1,5 +1,6 @@
 """A trace of a few steps, for TensorBoard's profiler (XProf) and Perfetto."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from jdl.core.check import error
 from jdl.core.types import TrainState
 from jdl.run.dispatch import Advance
 
+log = logging.getLogger("jdl")
 WARM_UP = 1
 """Dispatches that go before a trace: the first one compiles."""
 
@@ -38,16 +40,18 @@ def profiled(advance: Advance, folder: Path | None, steps: int) -> Iterator[Adva
         yield trace
     finally:
         trace.stop()
+        if trace.left == steps:
+            log.warning("no trace: the run ended with its first dispatch, which compiles")
 
 
 class _Trace:
     def __init__(self, advance: Advance, folder: Path, steps: int):
-        self._advance, self._folder, self._left = advance, folder, steps
+        self._advance, self._folder, self.left = advance, folder, steps
         self._before = WARM_UP
         self._on = False
 
     def __call__(self, train: TrainState, step: int, boundary: int) -> Any:
-        if self._before or not self._left:
+        if self._before or not self.left:
             self._before = max(0, self._before - 1)
             return self._advance(train, step, boundary)
         if not self._on:
@@ -55,10 +59,10 @@ class _Trace:
             jax.profiler.start_trace(str(self._folder))
             self._on = True
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            results = self._advance(train, step, min(boundary, step + self._left))
+            results = self._advance(train, step, min(boundary, step + self.left))
             jax.block_until_ready(results[1])
-        self._left -= results[2] - step
-        if not self._left:
+        self.left -= results[2] - step
+        if not self.left:
             self.stop()
         return results
 

@@ -252,6 +252,13 @@ def test_a_trace_changes_no_number(tmp_path):
     small.assert_same_bits(*(run.train for run in runs))
 
 
+def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
+    with profiled(lambda train, step, boundary: (train, {}, boundary), tmp_path, 5) as advance:
+        advance(None, 0, 9)  # pyright: ignore[reportArgumentType]
+    assert caplog.records[0].getMessage().startswith("no trace: ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_trace_ends_with_its_run_and_needs_a_folder(tmp_path):
     def failing(train, step, boundary):
         if step:
