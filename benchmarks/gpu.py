@@ -64,7 +64,8 @@ def main(given: list[str]) -> int:
 def measured(parts: list[str], options: argparse.Namespace, device: str) -> None:
     """Run some parts, print what they find, and write it down."""
     options.out.mkdir(parents=True, exist_ok=True)
-    lines, results, end = [device], {"device": device}, time.time() + 60 * options.minutes
+    lines, end = [device], time.time() + 60 * options.minutes
+    results: dict[str, Any] = {"device": device}
     print(device, flush=True)
 
     def heard(found: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from jdl.learn.sweep import sweep
 from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
 from jdl.models import CNN, MLP, from_linen
 from jdl.parallel import rules
+from jdl.parallel.members import spread
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
@@ -244,6 +245,10 @@ TRANSFORMS = [
     _devices("shard, regex", lambda inner: shard(inner, mesh(data=2, model=4), rules.regex(SPLIT))),
     _devices("pmap", pmap),
     _devices("shard_map", lambda inner: shard_map(inner, mesh(data=8))),
+    _transform(
+        "spread", lambda inner: spread(ensemble(inner, 8), mesh(members=8)),
+        same_as=lambda: ensemble(base(), 8), without=OUTERMOST, eager=2,
+    ),
 ]  # fmt: skip
 
 ROWS = [*MODELS, *TRANSFORMS]

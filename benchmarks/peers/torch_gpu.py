@@ -20,7 +20,8 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
     work, form = WORKLOADS[workload], torch.channels_last
     x, y = (torch.from_numpy(part).to(device) for part in work.data())
     x, y = prepared(workload, x, y.long(), form)
-    model: Any = NETWORKS[workload]().to(device, memory_format=form)
+    model: Any = NETWORKS[workload]().to(device)
+    model.to(memory_format=form)
     adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
     called = torch.compile(model) if peer == "torch_compile" else model
     feed = _places(len(x), work.batch, device)
