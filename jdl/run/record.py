@@ -23,6 +23,7 @@ from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
 from jdl.run.log import Bar, Events, MetricsLog
 from jdl.run.processes import by_first, check_same, is_first
+from jdl.run.watch import at
 
 Row = dict[str, Any]
 log = logging.getLogger("jdl")
@@ -168,10 +169,7 @@ class Record:
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_train = more
-                if self.checkpoints is not None:
-                    # A run may be gone on with from here, so its log has to be complete first.
-                    self._sync()
-                    self.checkpoints.save(step, more, best=True)
+                self._keep(step, more, best=True)
 
     def _write(self, row: Row) -> None:
         self.rows.append(row)
@@ -197,16 +195,19 @@ class Record:
     def save(self, step: int, train: TrainState, wait: bool = False) -> None:
         """Write a checkpoint; everything up to its step is in the log before it exists."""
         self.read()
-        if self.checkpoints is None:
-            return
-        self._sync()
         is_best = self.best is not None and self.best.step == step
-        self.checkpoints.save(step, train, best=is_best, wait=wait)
+        self._keep(step, train, best=is_best, wait=wait)
         self._saved = time.monotonic()
 
-    def _sync(self) -> None:
+    def _keep(self, step: int, train: TrainState, best: bool, wait: bool = False) -> None:
+        """A run may be gone on with from a checkpoint, so its log has to be complete first."""
+        if self.checkpoints is None:
+            return
         if self._file is not None:
             self._file.sync()
+        at("saving", step, slow=True)
+        self.checkpoints.save(step, train, best=best, wait=wait)
+        at("training", step)
 
     def close(self) -> None:
         """Finish what is being written."""
