@@ -144,14 +144,13 @@ def _run(
             at("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
-                at("saving", step, slow=True)
                 record.save(step, train)
-        at("the last save", step, slow=True)
         check_health(refusals(train), plan.feed, plan.options.guard)
     except Diverged:
         record.save(step, train, wait=True)
         raise
     record.save(step, train, wait=True)
+    at("finishing", step, slow=True)
     return train, stop
 
 

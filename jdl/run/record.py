@@ -26,6 +26,7 @@ from jdl.run.folder import RunFolder
 from jdl.run.log import Bar, Events, MetricsLog
 from jdl.run.processes import by_first, check_same, is_first
 from jdl.run.recompiled import Watched
+from jdl.run.watch import at
 
 Row = dict[str, Any]
 log = logging.getLogger("jdl")
@@ -183,11 +184,7 @@ class Record:
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_train = more
-                if self.checkpoints is not None:
-                    # A run may be gone on with from here, so its log has to be complete first.
-                    with self.accounts.span("save"):
-                        self._sync()
-                        self.checkpoints.save(step, more, best=True)
+                self._keep(step, more, best=True)
 
     def _write(self, row: Row) -> None:
         self.rows.append(row)
@@ -218,11 +215,9 @@ class Record:
             return
         with self.accounts.span("compute"):
             jax.block_until_ready(train)  # which saving would wait for
-        with self.accounts.span("save"):
-            self._sync()
-            is_best = self.best is not None and self.best.step == step
-            self.checkpoints.save(step, train, best=is_best, wait=wait)
-            self._write_times()
+        is_best = self.best is not None and self.best.step == step
+        self._keep(step, train, best=is_best, wait=wait)
+        self._write_times()
         self._saved = time.monotonic()
 
     def _write_times(self) -> None:
@@ -231,9 +226,16 @@ class Record:
             now = timesheet.session(self.accounts, self._first, self._last, work)
             timesheet.write(self._times, self._sessions, now)
 
-    def _sync(self) -> None:
-        if self._file is not None:
-            self._file.sync()
+    def _keep(self, step: int, train: TrainState, best: bool, wait: bool = False) -> None:
+        """A run may be gone on with from a checkpoint, so its log has to be complete first."""
+        if self.checkpoints is None:
+            return
+        with self.accounts.span("save"):
+            if self._file is not None:
+                self._file.sync()
+            at("saving", step, slow=True)
+            self.checkpoints.save(step, train, best=best, wait=wait)
+            at("training", step)
 
     def close(self) -> None:
         """Finish what is being written."""
