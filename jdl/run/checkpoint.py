@@ -83,12 +83,13 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step last saved as the best one, or None."""
-        try:
-            step = int(from_json((self.folder / "best.json").read_bytes())["step"])
-        except FileNotFoundError:
+        note = self.folder / "best.json"
+        if not note.is_file():
             return None
+        try:
+            step = int(from_json(note.read_bytes())["step"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as bad:
-            log.warning("%s cannot be read (%s): no best step", self.folder / "best.json", bad)
+            log.warning("%s cannot be read (%s): no best step", note, bad)
             return None
         return step if step in self.steps() else None
 
@@ -194,6 +195,8 @@ class Checkpoints:
         """The manifest of a step, after every file was compared with it."""
         folder = self._at(step)
         try:
+            if not (folder / MANIFEST).is_file():
+                raise FileNotFoundError
             manifest = from_json((folder / MANIFEST).read_bytes())
             body = manifest["body"]
             if manifest["sha256"] != _digest(body) or body["step"] != step:

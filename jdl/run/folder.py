@@ -327,7 +327,9 @@ def _source(path: Path) -> bytes:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in one of the small files of a run; `InputError` for anything else."""
     try:
-        if path.stat().st_size > _JSON_BYTES:
+        if path.exists() and not path.is_file():
+            reason = "a folder, a device or a pipe"
+        elif path.stat().st_size > _JSON_BYTES:
             reason = f"more than {_JSON_BYTES} bytes"
         else:
             value = from_json(path.read_text(encoding="utf-8"))

@@ -43,6 +43,7 @@ def read(path: Path) -> list[Row]:
     that cannot be read is an `InputError`.
     """
     path = Path(path)
+    _refuse_devices(path)
     try:
         *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -123,8 +124,20 @@ def _as_list(value: Any) -> Any:
     raise TypeError(f"a row holds numbers, strings and lists, not {type(value).__name__}")
 
 
+def _refuse_devices(path: Path) -> None:
+    """A device, or a pipe, could be read for ever."""
+    if path.exists() and not path.is_file():
+        raise error(
+            f"{path}",
+            expected="a file",
+            got="a folder, a device or a pipe",
+            fix="remove it, or restore the file from a backup",
+        )
+
+
 def _drop_torn_line(path: Path) -> None:
     """A row after a torn line would be lost with it."""
+    _refuse_devices(path)
     if path.exists():
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):

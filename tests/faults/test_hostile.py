@@ -268,6 +268,13 @@ def test_a_hostile_file_is_refused(name, tmp_path):
     assert not (tmp_path / "escaped").exists() and not (tmp_path.parent / "escaped").exists()
 
 
+def test_a_device_is_no_log(tmp_path):
+    """It would be read until the memory ends."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
+    with bounded():
+        refused(lambda: read_log(tmp_path / "metrics.jsonl"), ("metrics.jsonl", "a device"))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
 def test_the_limits_are_felt(tmp_path):
     """The controls: a gigabyte is refused, and a pickle and a program are noticed."""
