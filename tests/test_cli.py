@@ -277,7 +277,10 @@ def test_help_of_an_experiment_lists_fields_and_options(call, file):
     assert "A tiny classifier" in out and "Of Adam" in out
 
 
-@pytest.mark.parametrize("words", [["train", "--help"], ["evaluate", "-h"], ["--help"], []])
+@pytest.mark.parametrize(
+    "words",
+    [["train", "--help"], ["check-sharding", "--help"], ["evaluate", "-h"], ["--help"], []],
+)
 def test_help_of_a_command(call, words):
     code, out, _ = call(*words)
     assert code == 0 and out.startswith("jdl: ")
@@ -292,6 +295,10 @@ def test_an_unknown_flag_offers_the_nearest(call, file):
     assert code == 2 and "--learning-rat" in err and "--learning-rate" in err
     code, _, err = call("evaluate", "run", "--jsn")
     assert code == 2 and 'did you mean "--json"?' in err
+    code, _, err = call("check-shading", file)
+    assert code == 2 and 'did you mean "check-sharding"?' in err
+    code, _, err = call("check-sharding")
+    assert code == 2 and "jdl check-sharding FILE.py" in err
     code, _, err = call("trian", file)
     assert code == 2 and 'did you mean "train"?' in err
 

@@ -21,8 +21,8 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
     One trap for your own gradients: JAX knows in here which values are the same on all devices,
     and the gradient in such a parameter **is summed already**. A `pmean` or `psum` after it makes
     it too large, which Adam hides and SGD does not. Mark the parameters first, as `jdl.plain` does
-    (`jax.lax.pcast(params, axis, to="varying")`), and sum yourself; `jdl check-sharding` compares
-    the result with one device's.
+    (`jax.lax.pcast(params, axis, to="varying")`), sum yourself, and compare with one device under
+    SGD.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
