@@ -14,7 +14,7 @@ validation part, every character predicted once.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
@@ -35,21 +35,15 @@ class Config:
     heads: int = 4
     width: int = 128
     context: int = 64
-    """Characters that a prediction can look back on."""
     dropout: float = 0.0
     steps: int = 2_000
     batch_size: int = 12
     learning_rate: float = 2e-3
-    precision: str = "float32"
-    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
-    remat: str = "none"
-    """What is computed again in the backward pass, to save memory: none, dots or full."""
-    accumulate: int = 1
-    """Equal parts that a batch is cut into, one after the other, to save memory."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        fields_within(self, blocks=1, context=1, dropout=(0, 0.99), steps=1, batch_size=1)
-        fields_within(self, learning_rate=0, accumulate=1)
+        fields_within(self, context=1, dropout=(0, 0.99), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -64,7 +58,7 @@ def experiment(config: Config) -> jdl.Experiment:
     windows = text.windows(corpus.train, 2 * c.context, step=c.context)
     return jdl.Experiment(
         name="char_transformer",
-        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0), jdl.accumulate(c.accumulate)),
+        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0)),
         data={"x": windows},
         valid=text.predicted_once(corpus.valid, c.context),
         batch_size=c.batch_size,
@@ -81,8 +75,7 @@ def remark(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> str:
     prompt, key = corpus.tokenizer.encode("\n")[None], jax.random.key(0)
     made = jdl.models.generate(network, result.train.params, prompt, key, 400, temperature=0.8)
     line = f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character"
-    sample = corpus.tokenizer.decode(made[0].tolist())
-    return f"{line} (counts of characters: {counts})\n{sample}\n"
+    return f"{line} (counts of characters: {counts})\n{corpus.tokenizer.decode(made[0].tolist())}\n"
 
 
 def pictures(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> dict[str, Any]:

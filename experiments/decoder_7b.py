@@ -16,6 +16,7 @@ backward pass. The blocks are a scan over stacked weights, so that 32 compile as
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import optax
@@ -23,6 +24,7 @@ import optax
 import jdl
 from jdl.core.check import error, fields_within
 from jdl.data import text
+from jdl.data.files import read_npy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +38,12 @@ class Config:
     heads: int = 32
     width: int = 4096
     context: int = 2048
-    """Tokens that a prediction can look back on."""
     batch_size: int = 256
     steps: int = 100_000
     learning_rate: float = 1.2e-4
-    precision: str = "bfloat16"
-    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
-    remat: str = "full"
-    """What is computed again in the backward pass, to save memory: none, dots or full."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "dots", "full"] = "full"
+    """What is computed again in the backward pass, to save memory."""
     accumulate: int = 1
     """Equal parts that a batch is cut into, one after the other, to save memory."""
 
@@ -58,17 +58,14 @@ def experiment(config: Config) -> jdl.Experiment:
         c.vocabulary, c.context, c.blocks, c.heads, c.width, remat=c.remat, scan=True
     )
     model = jdl.precision(jdl.from_linen(network), c.precision)
+    task = jdl.tasks.language_model(model, context=c.context)
     rise, top = max(1, min(2_000, c.steps // 2)), c.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, max(c.steps, rise + 1), top / 10)
     adam = optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
     windows = text.windows(tokens(c), c.context + 1, step=c.context)
     return jdl.Experiment(
         name="decoder_7b",
-        learner=jdl.learner(
-            jdl.tasks.language_model(model, context=c.context),
-            jdl.optim.clip(adam, 1.0),
-            jdl.accumulate(c.accumulate),
-        ),
+        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0), jdl.accumulate(c.accumulate)),
         data={"x": windows},
         batch_size=c.batch_size,
         epochs=c.steps * c.batch_size / len(windows),
@@ -83,15 +80,7 @@ def tokens(config: Config) -> np.ndarray:
         share = 1 / np.arange(1, c.vocabulary + 1)
         count = 2 * c.batch_size * c.context + 1
         return draw.choice(c.vocabulary, count, p=share / share.sum()).astype(np.int32)
-    try:
-        found = np.load(c.tokens, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as reason:
-        raise error(
-            f"--tokens {c.tokens}",
-            expected="a .npy file of integers",
-            got=str(reason),
-            fix="save the tokens with numpy.save",
-        ) from None
+    found = read_npy(c.tokens)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise error(
             f"--tokens {c.tokens}",

@@ -39,7 +39,6 @@ class Config:
     seeds: int = 5
     epochs: int = 40
     strategies: tuple[Strategy, ...] = get_args(Strategy)
-    """Which of them to compare."""
 
     def __post_init__(self):
         fields_within(self, kept=1, seeds=1, epochs=1)

@@ -44,8 +44,7 @@ class Config:
     fresh: int = 1_000
 
     def __post_init__(self):
-        fields_within(self, features=1, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0)
-        fields_within(self, batch_size=1)
+        fields_within(self, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -40,8 +40,7 @@ class Config:
     batch_size: int = 1_024
 
     def __post_init__(self):
-        fields_within(self, factors=1, embedding=1, decay=0, learning_rate=0, epochs=1)
-        fields_within(self, n=1, batch_size=1)
+        fields_within(self, n=1, factors=1, decay=0, learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -8,7 +8,7 @@ expect    test accuracy 0.9805 on the digits (the most frequent class: 0.1031)
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,15 +36,11 @@ class Config:
     batch_size: int = 64
     learning_rate: float = 2e-3
     """At the top of its schedule."""
-    precision: str = "float32"
-    """What the network computes in: float32 or bfloat16; weights and loss are float32 in both."""
-    remat: str = "none"
-    """What is computed again in the backward pass, to save memory: none, dots or full."""
-    accumulate: int = 1
-    """Equal parts that a batch is cut into, one after the other, to save memory."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        fields_within(self, blocks=1, epochs=1, batch_size=1, learning_rate=0, accumulate=1)
+        fields_within(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
@@ -61,10 +57,9 @@ def experiment(config: Config) -> jdl.Experiment:
     steps = max(20, data.steps(epochs, config.batch_size))
     rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, steps)
     adam = optax.adamw(rate, weight_decay=0.05, mask=jdl.optim.decay_mask)
-    parts = jdl.accumulate(config.accumulate)
     return jdl.Experiment(
         name=f"vit_{data.info['name']}",
-        learner=jdl.ema(jdl.learner(task, jdl.optim.clip(adam, 1.0), parts), 0.99),
+        learner=jdl.ema(jdl.learner(task, jdl.optim.clip(adam, 1.0)), 0.99),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,

@@ -6,10 +6,10 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs here are small and run a few times: most of the time would go into optimizing them. Not
 # level 0, though: XLA:CPU then gets gradients wrong, in double precision too (a CNN with BatchNorm
-# and max-pooling, jax 0.10.2).
+# and max-pooling, jax 0.10.2). LLVM's own expensive passes are left out for the same reason.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1 "
-    + os.environ.get("XLA_FLAGS", "")
+    "--xla_llvm_disable_expensive_passes=true " + os.environ.get("XLA_FLAGS", "")
 ).strip()
 os.environ.pop("JDL_DATA_DIR", None)
 
@@ -30,8 +30,16 @@ LONGEST = (
 )
 
 
+LONG = frozenset((ROOT / "tests" / "long.txt").read_text().splitlines())
+"""Tests of some seconds whose neighbours see most of the same: slow ones, too."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes of a parallel run end together."""
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(s) if (s := item.path.stem) in LONGEST else 99)
 
 

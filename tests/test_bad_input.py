@@ -227,7 +227,7 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "multiple of the 8"]),
         (["--run.rule", "fsp"], ["--run.rule", 'did you mean "fsdp"?']),
         (["--run.rule", "fsdp"], ["--run.rule fsdp", "no --run.mesh"]),
-        (["--run.mesh", "data=4,data=2"], ["--run.mesh", "name=size"]),
+        (["--run.mesh", "data=4,data=2"], ["--run.mesh", "each axis once"]),
         (
             ["--run.mesh", "data=4,model=2", "--run.rule", "tensor"],
             ["tensor('model')", "attention/qkv", "params/"],

@@ -228,9 +228,9 @@ def _watch(event: str, args: Any) -> None:
     if not watched:
         return
     if event in ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"):
-        watched[-1].append((event, str(args)[:80]))
+        watched[-1].append((event, str(args)[:400]))
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
-        watched[-1].append((event, str(args)[:80]))
+        watched[-1].append((event, str(args)[:400]))
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from tests.running import ROOT
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "Popen", "check_output"}
 NETWORK = {"socket", "urllib", "http", "requests", "ftplib", "subprocess", "tarfile"}
-EXPERIMENTS = ("run/experiment.py", "exec_module")
+KNOWN = [
+    ("run/checking.py", "subprocess"),  # jdl itself, once more, on eight fake devices
+    ("run/experiment.py", "exec_module"),
+]
 """The one place where a program is run: `experiment.py`, after its hash was compared."""
 
 
@@ -48,7 +51,7 @@ def test_nothing_that_is_read_is_run():
         for path in sorted((ROOT / "jdl").rglob("*.py"))
         for name in findings(path.read_text(encoding="utf-8"))
     ]
-    assert found == [EXPERIMENTS]
+    assert found == KNOWN
 
 
 @pytest.mark.parametrize(

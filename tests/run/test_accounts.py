@@ -156,8 +156,8 @@ class Changing(jdl.Feed):
     def is_resident(self):
         return False
 
-    def batch(self, step):
-        batch = super().batch(step)
+    def batch(self, step, rows=None):
+        batch = super().batch(step, rows)
         if step >= 9:
             batch["x"] = batch["x"].astype(np.float16)
         return {name: rows[:4] for name, rows in batch.items()} if step >= 11 else batch

@@ -12,13 +12,20 @@ from jdl.run.dispatch import Dispatch, Programs
 from tests.running import line, net, quiet
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A compilation cache's folder, which only these tests use."""
+@pytest.fixture(autouse=True)
+def no_cache():
+    """None but that of a test, whatever an earlier one has left in this process."""
     before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
-    yield tmp_path / "cache" / "jdl-dispatch.json"
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def cache(tmp_path, no_cache):
+    """A compilation cache's folder, which only these tests use."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jdl-dispatch.json"
 
 
 def measured(monkeypatch) -> list[int]:
