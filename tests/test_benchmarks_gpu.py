@@ -92,6 +92,7 @@ def test_an_unknown_part_is_an_error(capsys):
 def test_a_part_that_takes_too_long_is_stopped(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "ROOT", tmp_path)  # where the parts are others
     (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").touch()  # or an installed one would be found first
     slow = 'import time\nprint(\'{"text": "so far", "numbers": {}}\', flush=True)\n'
     (tmp_path / "benchmarks" / "gpu_parts.py").write_text(f"{slow}time.sleep(60)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -208,7 +208,7 @@ def test_tokens_from_a_file(tmp_path):
     small = module.Config(tmp_path / "t.npy", 7, 1, 1, 4, 4, 2, 3)
     assert module.experiment(small).data["x"].shape == (10, 5)
     np.save(tmp_path / "f.npy", np.ones((2, 3)))
-    for name, words in (("f.npy", "float64 of shape"), ("none.npy", "a .npy file of integers")):
+    for name, words in (("f.npy", "float64 of shape"), ("none.npy", "no such file")):
         wrong = dataclasses.replace(small, tokens=tmp_path / name)
         assert words in message(lambda wrong=wrong: module.experiment(wrong))
 
