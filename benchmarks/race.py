@@ -170,6 +170,6 @@ def chart(results: Mapping[str, Any], path: Path) -> None:
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel("time of a step / Flax Linen's")
     axes.set_title(results["machine"], fontsize=7)
-    axes.legend(ncols=len(peers), fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(peers), fontsize=7, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -190,6 +190,8 @@ def _fastest(programs: Programs, train: TrainState) -> tuple[Dispatch, str]:
     if known is not None:
         return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
     dispatch = programs.measure(train)
+    if programs.data is None:  # the size of its stack was not known while measuring
+        programs.watched["loop"].forget()
     remembered.remember(text, dispatch._asdict())
     return dispatch, "measured"
 

@@ -252,6 +252,17 @@ def test_a_trace_changes_no_number(tmp_path):
     small.assert_same_bits(*(run.train for run in runs))
 
 
+def test_a_program_that_was_compiled_to_be_measured_is_no_surprise():
+    with Accounts() as accounts:
+        twice = Watched(jax.jit(lambda x: 2 * x), accounts, "x")
+        twice(np.ones(3))
+        twice.forget()
+        twice(np.ones(4))
+        assert accounts.recompiled == []
+        twice(np.ones(5))
+    assert len(accounts.recompiled) == 1
+
+
 def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
     with profiled(lambda train, step, boundary: (train, {}, boundary), tmp_path, 5) as advance:
         advance(None, 0, 9)  # pyright: ignore[reportArgumentType]
