@@ -28,7 +28,7 @@ class Waits(NamedTuple):
     """A run over one source."""
 
     share: float
-    """Of the time, in which a step waited for its batch: the median over rows of the log."""
+    """Of the time, in which a step waited for its batch: the mean over rows of the log."""
     steps_per_second: float
     read: float
     """Seconds that one thread takes for a batch."""
@@ -93,7 +93,7 @@ def waits(network: Any, data: Any, seconds: float, every: int) -> Waits:
         jdl.fit(learner, feed, epochs=10**6, log=note, options=options)
     shares = [row.get("wait_share", 0.0) for row in rows[1:]]
     speeds = [row["steps_per_second"] for row in rows[1:]]
-    return Waits(statistics.median(shares), statistics.median(speeds), read)
+    return Waits(statistics.mean(shares), statistics.median(speeds), read)
 
 
 def measured(seconds: float) -> dict[str, Waits]:

@@ -63,7 +63,8 @@ class Order:
     def __call__(self, step: Any, batch_size: int, xp: ModuleType = jnp) -> Any:
         """Indices of the examples of one step: int32 [batch_size].
 
-        `step` is an integer from 0 to 2**31 - 1, traced or not; `xp` is jax.numpy or numpy.
+        `step` is an integer from 0 to 2**31 - 1, traced or not; `xp` is jax.numpy or numpy, which
+        takes steps [k] too, and gives [k, batch_size].
         """
         n, size = self.n, operator.index(batch_size)
         if size < 1 or n * size >= 2**32:
@@ -81,7 +82,8 @@ class Order:
                 fix="count steps from 0",
             )
         # step = q * n + r keeps every product below 2**32: step * batch_size would overflow.
-        step = xp.reshape(xp.asarray(step), (1,)).astype(xp.uint32)
+        step = xp.asarray(step)
+        step = xp.reshape(step, (*step.shape, 1)).astype(xp.uint32)
         q, r = step // np.uint32(n), step % np.uint32(n)
         number = r * np.uint32(size) + xp.arange(size, dtype=xp.uint32)
         epoch = q * np.uint32(size) + number // np.uint32(n)

@@ -6,7 +6,7 @@ by measuring, before step 1.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
+from jdl.data.ahead import ahead, windows
 from jdl.data.feed import Feed
 from jdl.data.order import share
 from jdl.learn.transforms import loop, resident, stacked
@@ -36,6 +37,9 @@ class Dispatch(NamedTuple):
     form: str
     size: int
 
+
+STACK_BYTES = 2**25
+"""Batches of a stream are moved to the device in stacks of up to this size."""
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 
@@ -70,22 +74,55 @@ class Programs:
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
-        stream = None if self.feed.is_resident else self.feed.stream(start, rows=self._rows)
+        given = self._resident if self.feed.is_resident else self._streamed(dispatch, start)
         program = self.watched[dispatch.form]
 
         def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
-            n = min(dispatch.size, boundary - step)
+            end = min(step + dispatch.size, boundary)
             if dispatch.form == "loop":
-                data = self.data if stream is None else self._stack(stream, step, n, dispatch.size)
-                train, metrics = program(train, data, n)
-                return train, metrics, step + n
+                data, last = given(step)
+                end = min(end, last)
+                train, metrics = program(train, data, end - step)
+                return train, metrics, end
             metrics: Metrics = {}
-            for _ in range(n):
-                batch = self.data if stream is None else self._batch(stream)
-                train, metrics = program(train, batch)
-            return train, metrics, step + n
+            for number in range(step, end):
+                train, metrics = program(train, given(number)[0])
+            return train, metrics, end
 
         return run
+
+    def _resident(self, step: int) -> tuple[PyTree, int]:
+        """The data of a step, and the step before which they are good: the whole set, always."""
+        return self.data, 2**31
+
+    def _streamed(self, dispatch: Dispatch, start: int) -> Callable[[int], tuple[PyTree, int]]:
+        """The same of a stream: a stack of batches on the device, or one batch for single steps.
+
+        The next stack is put together on the host while the program runs.
+        """
+        loops = dispatch.form == "loop"
+        size = self._stack_size(dispatch.size) if loops else 1
+        made = ahead(windows(self.feed, start, size, self._rows))
+        held: dict[str, Any] = {"end": start}
+
+        def given(step: int) -> tuple[PyTree, int]:
+            if step >= held["end"]:
+                with self.accounts.span("data"):
+                    stack = next(made)
+                    if loops:
+                        first = np.int32(held["end"])
+                        held["data"] = {"first": first, "stack": self._put_rows(stack, 1)}
+                    else:
+                        held["data"] = self._put_rows({key: x[0] for key, x in stack.items()})
+                held["end"] += size
+            return held["data"], held["end"]
+
+        return given
+
+    def _stack_size(self, size: int) -> int:
+        """As many batches as wanted, as long as a stack of them stays small."""
+        each = self.feed.nbytes // self.feed.size * self.feed.batch_size
+        return int(np.clip(STACK_BYTES // max(1, each), 1, size))
 
     def measure(self, train: TrainState, seconds: float = 0.4) -> Dispatch:
         """Time a few real steps in each form, on copies of the state, and take the faster one.
@@ -103,7 +140,11 @@ class Programs:
         if one > 0.25:
             return Dispatch("step", 1)
         if many is None:
-            many = self._seconds("loop", train, seconds, ceiling=max(1, round(seconds / one)))
+            most = _lasting("loop", one, seconds)
+            many = self._seconds("loop", train, seconds, ceiling=most.size)
+            # A stream's program is compiled for its stack, and keeps the size it was measured with.
+            if many < one and self.data is None:
+                return most
         return _lasting("loop", many, seconds) if many < one else _lasting("step", one, seconds)
 
     def text(self, train: TrainState) -> str:
@@ -147,19 +188,6 @@ class Programs:
             self.watched[form].compile(train, self.data, *steps)
         release()
 
-    def _batch(self, stream: Iterator[Batch]) -> PyTree:
-        with self.accounts.span("data"):
-            return self._put_rows(next(stream))
-
-    def _stack(self, stream: Iterator[Batch], step: int, n: int, size: int) -> PyTree:
-        with self.accounts.span("data"):
-            batches = [next(stream) for _ in range(n)]
-            # One shape for every dispatch, so one program; the copies at the end are never looked
-            # at.
-            batches += [batches[-1]] * (size - n)
-            stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-            return {"first": np.int32(step), "stack": self._put_rows(stack, 1)}
-
 
 def _lasting(form: str, each: float, seconds: float) -> Dispatch:
     """As many steps, of `each` seconds, as take so long."""
@@ -190,8 +218,6 @@ def _fastest(programs: Programs, train: TrainState) -> tuple[Dispatch, str]:
     if known is not None:
         return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
     dispatch = programs.measure(train)
-    if programs.data is None:  # the size of its stack was not known while measuring
-        programs.watched["loop"].forget()
     remembered.remember(text, dispatch._asdict())
     return dispatch, "measured"
 
@@ -208,8 +234,7 @@ def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:
 
 def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
-    mesh = mesh_of(train)
-    where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    where = _everywhere(train)
 
     def put(tree: PyTree) -> PyTree:
         # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
@@ -218,16 +243,20 @@ def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     return put
 
 
+def _everywhere(train: TrainState) -> NamedSharding | None:
+    mesh = mesh_of(train)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
 def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
     """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
 
     `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
-    that of the examples. One process feeds everything, as `placement` does.
+    that of the examples. One process feeds everything. Nobody else may hold the rows.
     """
     mesh = mesh_of(train)
     if mesh is None or not mesh.is_multi_process:
-        whole = placement(train)
-        return None, lambda tree, axis=0: whole(tree)
+        return None, lambda tree, axis=0: jax.device_put(tree, _everywhere(train))
     name = batch_axis(mesh)
     parts = np.moveaxis(mesh.devices, mesh.axis_names.index(name), 0).reshape(mesh.shape[name], -1)
     own = [i for i, part in enumerate(parts) if any(d in mesh.local_devices for d in part)]
@@ -236,8 +265,7 @@ def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Calla
         where = NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
 
         def place(x: np.ndarray) -> jax.Array:
-            shape = (*x.shape[:axis], batch_size, *x.shape[axis + 1 :])
-            return _placed(np.array(x, copy=True), where, shape)
+            return _placed(x, where, (*x.shape[:axis], batch_size, *x.shape[axis + 1 :]))
 
         return jax.tree.map(place, tree)
 

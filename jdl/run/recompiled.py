@@ -44,10 +44,6 @@ class Watched:
         self.call.lower(*args).compile()
         self._explain(args)
 
-    def forget(self) -> None:
-        """Take the next compilation for the first one: those before it were only for measuring."""
-        self._seen.clear()
-
     def flops(self) -> Flops | None:
         """The matrix products of a step of the program that was compiled last, if one was.
 

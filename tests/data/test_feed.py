@@ -81,7 +81,7 @@ def grain_threads() -> set[threading.Thread]:
 
 def test_closing_a_stream_ends_its_threads():
     before = grain_threads()
-    stream = Feed(numbers(8), 4).stream()
+    stream = Feed(numbers(8), 4).stream(threads=2)
     next(stream)
     opened = grain_threads() - before
     assert opened
@@ -101,7 +101,7 @@ def test_an_error_in_a_source_reaches_the_reader():
             return super().__getitem__(index)
 
     before = grain_threads()
-    stream = Feed(Broken(numbers(8)), 8).stream()
+    stream = Feed(Broken(numbers(8)), 8).stream(threads=2)
     with pytest.raises(OSError, match="disk gone") as caught:
         next(stream)
     assert caught.tb is not None  # whoever keeps the error keeps no threads

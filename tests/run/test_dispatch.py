@@ -9,9 +9,10 @@ import optax
 import pytest
 
 import jdl
+from jdl.data import feed as feed_module
 from jdl.data.feed import Feed
 from jdl.run import dispatch, loop, remembered
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import STACK_BYTES, Dispatch, Programs
 from jdl.run.folder import RunFolder
 from tests import small
 from tests.running import assert_same_run, classes, dropout_net, line, net, quiet
@@ -190,17 +191,82 @@ class Slow(Source):
         return super().__getitem__(index)
 
 
-def shares(data, form="step"):
+def shares(data, form="step", **more):
     """The part of the time of each row that steps waited for data; None where it is not said."""
     options = quiet(log_every=2, dispatch=form)
-    rows = jdl.fit(net(), data, epochs=5, batch_size=8, options=options).history
+    rows = jdl.fit(net(), data, batch_size=8, options=options, **more).history
     return [row.get("wait_share") for row in rows[1:]]
 
 
 @pytest.mark.parametrize("form", ["step", "loop"])
-def test_the_wait_for_data_is_in_the_log(form):
-    # Eight examples a batch in four threads: 20 ms a batch, for a step of less than one. Batches
-    # that were read ahead, while the program was compiled, are not waited for.
-    slow = shares(Feed(Slow(line()), 8), form)
+def test_the_wait_for_data_is_in_the_log(form, monkeypatch):
+    # Eight examples a batch in four threads: 20 ms a batch, for a step of less than one. A batch
+    # that was read while the program was compiled is not waited for.
+    monkeypatch.setattr(Programs, "_stack_size", lambda *_: 4)
+    slow = shares(Feed(Slow(line()), 8), form, epochs=5)
     assert max(slow) > 0.5 and all(0 <= share <= 1 for share in slow)
-    assert set(shares(line())) == {None}  # what lives on the device is not waited for
+    assert set(shares(line(), epochs=5)) == {None}  # what lives on the device is not waited for
+
+
+def test_a_stack_is_put_together_while_the_step_before_it_runs(monkeypatch):
+    # Reading takes 40 ms a stack, and training on it 60: but for the first, nothing is waited for.
+    def slowly(self, dispatch, start):
+        advance = fast(self, dispatch, start)
+
+        def run(train, step, boundary):
+            found = advance(train, step, boundary)
+            time.sleep(0.015 * (found[2] - step))
+            return found
+
+        return run
+
+    fast = Programs.advance
+    monkeypatch.setattr(Programs, "advance", slowly)
+    monkeypatch.setattr(Programs, "_stack_size", lambda *_: 4)
+    monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
+    taken = Feed.batches
+
+    def sleeping(self, *given):
+        time.sleep(0.04)
+        return taken(self, *given)
+
+    monkeypatch.setattr(Feed, "batches", sleeping)
+    found = shares(line(), "loop", epochs=10)
+    assert sorted(found)[len(found) // 2] < 0.2
+
+
+@pytest.mark.parametrize("size", [3, 4, 32])
+def test_stacks_that_end_elsewhere_than_the_log_change_nothing(size, monkeypatch):
+    monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
+    runs = []
+    for most in (size, 1):
+        monkeypatch.setattr(Programs, "_stack_size", lambda *_, most=most: most)
+        options = quiet(log_every=5, dispatch="loop")
+        runs.append(jdl.fit(net(), line(), batch_size=8, epochs=3, options=options))
+    small.assert_same_bits(*(run.train for run in runs))
+    losses = [[row["loss"] for row in run.history] for run in runs]
+    assert losses[0] == losses[1]
+
+
+def test_a_stack_stays_small():
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    one = sum(array[:8].nbytes for array in line().values())
+    programs = Programs(net(), Feed(line(), 8), train)
+    assert [programs._stack_size(size) for size in (1, 32, 10**9)] == [1, 32, STACK_BYTES // one]
+
+
+def test_the_program_of_a_stream_that_was_measured_is_the_one_of_the_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
+    real = Programs._seconds
+
+    def seconds(self, form, *given, **named):
+        real(self, form, *given, **named)
+        return {"step": 0.02, "loop": 0.01}[form]
+
+    monkeypatch.setattr(Programs, "_seconds", seconds)
+    options = quiet(dispatch="auto")
+    run = jdl.fit(net(), line(), batch_size=8, epochs=3, dir=tmp_path / "run", options=options)
+    assert run.dir is not None
+    told = json.loads((run.dir / "time.json").read_text())
+    assert told["sessions"][0]["recompiled"] == []
+    assert json.loads((run.dir / "dispatch.json").read_text()) == {"form": "loop", "size": 20}
