@@ -68,8 +68,9 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
 
 
 def _norm(grads: PyTree, params: PyTree) -> jax.Array:
-    # Behind a barrier, because XLA would share the squares with Adam and write them down. With the
-    # new parameters: a norm that is ready before the backward pass has ended takes a thread from it.
+    # Behind a barrier, because XLA would share the squares with Adam and write them down; with the
+    # new parameters, because a norm that is ready before the backward pass has ended takes a thread
+    # from it.
     grads, _ = jax.lax.optimization_barrier((grads, params))
     return jnp.sqrt(sum((g.conj() * g).real.sum() for g in jax.tree.leaves(grads)))
 

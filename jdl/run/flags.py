@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jdl.core.check import error, nearest
-from jdl.run.hostmemory import keep_mapped
+from jdl.run.hostmemory import is_for_cpu, keep_mapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +161,8 @@ def quiet_backend() -> None:
 
 def set_up(cache: bool = True, host_memory: str = "on") -> None:
     """What only a program's own main may do: messages, memory, programs kept for the next time."""
+    # First of all: threads that JAX has started would go on as before.
+    is_kept = host_memory == "on" and is_for_cpu() and keep_mapped()
     import jax
 
     from jdl.run.processes import is_first
@@ -168,7 +170,7 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    if host_memory == "on" and jax.default_backend() == "cpu" and keep_mapped():
+    if is_kept:
         logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
     if cache and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

@@ -5,6 +5,7 @@ maps and unmaps each anew, so that every step touches thousands of pages for the
 """
 
 import ctypes
+import importlib.util
 import sys
 from typing import Any
 
@@ -23,10 +24,21 @@ def keep_mapped() -> bool:
     """Make this process keep freed memory; whether the platform can (Linux with glibc).
 
     It holds for the whole process and cannot be taken back, so only a program's own main may ask
-    for it, and before its first computation. The process then holds its peak of memory to its end.
+    for it, and before JAX starts its backend: threads keep the allocator they began with. The
+    process then holds its peak of memory to its end.
     """
     libc = _glibc()
     return libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
+
+
+def is_for_cpu() -> bool:
+    """Whether JAX will compute on CPU; to ask JAX itself would start its backend."""
+    import jax
+
+    wanted = getattr(jax.config, "jax_platforms", None)
+    if wanted:
+        return wanted.partition(",")[0] == "cpu"
+    return not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
 
 
 def release() -> None:
