@@ -257,7 +257,13 @@ def guards(train: TrainState) -> list[Refusals]:
 
 def refusals(train: TrainState) -> list[Refusals]:
     """The same, copied so that they outlive the donation of the state."""
-    return jax.tree.map(jnp.copy, guards(train))
+    return _copied(guards(train))
+
+
+@jax.jit
+def _copied(values: list[Refusals]) -> list[Refusals]:
+    """In one dispatch: each of them costs as much as some steps of a small network."""
+    return jax.tree.map(jnp.copy, values)
 
 
 def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:

@@ -23,6 +23,7 @@ import jax
 
 from jdl.core.check import Diverged, InputError
 from jdl.run.signals import Interrupted
+from jdl.run.witness import witness
 
 OTHER_FAILED = 4
 """The exit code of a process that ends because of another one."""
@@ -118,6 +119,7 @@ class Watch:
         self._answered = 0
         self._key = f"jdl/{'others' if index else 'first'}/{index}"
         self._over, self._ending = threading.Event(), threading.Lock()
+        self._dismiss = witness(index)
 
     def begin(self) -> None:
         """Start both threads."""
@@ -136,6 +138,7 @@ class Watch:
         self._now = DONE
         self._client.wait_at_barrier("jdl/done", 24 * 3600 * 1000)
         self._over.set()
+        self._dismiss()
 
     def fail(self, failure: BaseException) -> NoReturn:
         """End this process because of an exception, and tell the others why."""
@@ -169,6 +172,7 @@ class Watch:
             teller.join(2.0)  # process 0 may be frozen
         if self._index == 0:
             time.sleep(2 * PAUSE)  # it holds the store that the others read the reason from
+        self._dismiss()
         os._exit(code)
 
     def _tell(self, verdict: Verdict) -> None:

@@ -1,0 +1,49 @@
+"""A process that is ended from below Python has somebody to say so, and no other process has."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jdl.run import witness
+
+PROGRAM = """
+import os, signal, sys
+from jdl.run.witness import witness
+dismiss = witness(3)
+{end}
+"""
+SILENT = {
+    "dismissed": "dismiss()",
+    "dismissed twice": "dismiss(); dismiss()",
+    "dismissed, and gone at once": "dismiss(); os._exit(4)",
+    "the witness was interrupted": "os.system('pkill -INT -P %d' % os.getpid()); dismiss()",
+}
+SAID = {
+    "aborted": "os.abort()",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "gone": "os._exit(1)",
+}
+
+
+def heard(end: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(end=end)], capture_output=True, text=True, timeout=60
+    )
+    return run.stderr
+
+
+@pytest.mark.parametrize("end", SAID)
+def test_an_end_from_below_is_said(end):
+    assert witness.text(3) in heard(SAID[end]).splitlines()
+
+
+@pytest.mark.parametrize("end", SILENT)
+def test_an_end_that_was_said_is_not_said_again(end):
+    assert heard(SILENT[end]) == ""
+
+
+def test_without_a_shell_there_is_no_witness(monkeypatch):
+    monkeypatch.setattr(witness.os, "access", lambda *_: False)
+    monkeypatch.setattr(witness.subprocess, "Popen", lambda *_, **__: pytest.fail("no shell"))
+    witness.witness(0)()
