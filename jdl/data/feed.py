@@ -85,10 +85,12 @@ class Feed:
     def batches(self, start: int, count: int, rows: np.ndarray | None = None) -> Arrays:
         """The batches of so many steps (or these rows of each), stacked: [count, B, ...].
 
-        Of arrays only, which are cheaper to take at once.
+        Of arrays they are cheaper to take at once; a source is read here, without threads.
         """
         index = self.order(np.arange(start, start + count), self.batch_size, np)
-        return _take(self.data, index if rows is None else index[:, rows])
+        index = index if rows is None else index[:, rows]
+        taken = _take(self.data, index.reshape(-1))
+        return {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in taken.items()}
 
     def stream(
         self,

@@ -103,19 +103,19 @@ class Programs:
         loops = dispatch.form == "loop"
         size = self._stack_size(dispatch.size) if loops else 1
         made = ahead(windows(self.feed, start, size, self._rows))
-        held: dict[str, Any] = {"end": start}
+        data, end = None, start
 
         def given(step: int) -> tuple[PyTree, int]:
-            if step >= held["end"]:
+            nonlocal data, end
+            if step >= end:
                 with self.accounts.span("data"):
                     stack = next(made)
                     if loops:
-                        first = np.int32(held["end"])
-                        held["data"] = {"first": first, "stack": self._put_rows(stack, 1)}
+                        data = {"first": np.int32(end), "stack": self._put_rows(stack, 1)}
                     else:
-                        held["data"] = self._put_rows({key: x[0] for key, x in stack.items()})
-                held["end"] += size
-            return held["data"], held["end"]
+                        data = self._put_rows({key: x[0] for key, x in stack.items()})
+                end += size
+            return data, end
 
         return given
 

@@ -11,26 +11,7 @@ from jdl.core.check import InputError
 from jdl.data.ahead import ahead, windows
 from jdl.data.feed import Feed
 from jdl.data.reading import reading
-
-
-def numbers(n: int) -> dict[str, np.ndarray]:
-    return {
-        "x": np.arange(n * 3, dtype=np.float32).reshape(n, 3),
-        "y": np.arange(n, dtype=np.int32),
-    }
-
-
-class Source:
-    """Random access, as Grain defines it."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __len__(self):
-        return len(self.data["x"])
-
-    def __getitem__(self, index):
-        return {key: value[index] for key, value in self.data.items()}
+from tests.sources import Source, numbers
 
 
 def mapped(data, folder):
@@ -183,11 +164,11 @@ def test_what_waits_is_read_in_threads_and_what_computes_is_not():
     held = threading.Lock()
 
     def compute(step):
-        with held:  # as Python's own lock does, but for sure
-            time.sleep(0.005)
-        time.sleep(0.002 * (threading.current_thread() is not threading.main_thread()))
+        # As Python's own lock does, but for sure: one at a time, and slower where others want it.
+        with held:
+            time.sleep(0.005 if threading.current_thread() is threading.main_thread() else 0.02)
 
-    assert len(read_by(lambda step: time.sleep(0.01))) > 1
+    assert len(read_by(lambda step: time.sleep(0.03))) > 1
     assert len(read_by(compute)) == 1
 
 

@@ -11,26 +11,7 @@ import pytest
 
 from jdl.core.check import InputError
 from jdl.data.feed import Feed, evaluation_batches
-
-
-def numbers(n: int) -> dict[str, np.ndarray]:
-    return {
-        "x": np.arange(n * 3, dtype=np.float32).reshape(n, 3),
-        "y": np.arange(n, dtype=np.int32),
-    }
-
-
-class Source:
-    """Random access, as Grain defines it."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __len__(self):
-        return len(self.data["x"])
-
-    def __getitem__(self, index):
-        return {key: value[index] for key, value in self.data.items()}
+from tests.sources import Source, numbers
 
 
 def same(one, other):

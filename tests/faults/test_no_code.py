@@ -14,10 +14,7 @@ NETWORK = {"socket", "urllib", "http", "requests", "ftplib", "subprocess", "tarf
 KNOWN = [
     ("run/checking.py", "subprocess"),  # jdl itself, once more, on eight fake devices
     ("run/experiment.py", "exec_module"),  # a run folder's program, after its hash was compared
-    (
-        "run/witness.py",
-        "subprocess",
-    ),  # a shell with one line of jdl's own, and nothing that was read
+    ("run/witness.py", "subprocess"),  # a shell with one line of jdl's own
     ("run/witness.py", "subprocess.Popen"),
 ]
 """The places where anything is run."""

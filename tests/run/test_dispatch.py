@@ -16,22 +16,9 @@ from jdl.run.dispatch import STACK_BYTES, Dispatch, Programs
 from jdl.run.folder import RunFolder
 from tests import small
 from tests.running import assert_same_run, classes, dropout_net, line, net, quiet
+from tests.sources import Source
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
-
-
-class Source:
-    """Random access to examples, as Grain wants it; counts what is read."""
-
-    def __init__(self, data):
-        self.data, self.reads = data, 0
-
-    def __len__(self):
-        return len(self.data["x"])
-
-    def __getitem__(self, index):
-        self.reads += 1
-        return {name: value[index] for name, value in self.data.items()}
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ from jdl.run.witness import witness
 dismiss = witness(3)
 {end}
 """
+INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.killpg(0, signal.SIGINT)
+dismiss()
+"""
 SILENT = {
     "dismissed": "dismiss()",
     "dismissed twice": "dismiss(); dismiss()",
     "dismissed, and gone at once": "dismiss(); os._exit(4)",
-    "the witness was interrupted": "os.system('pkill -INT -P %d' % os.getpid()); dismiss()",
+    "interrupted with its group": INTERRUPTED,
 }
 SAID = {
     "aborted": "os.abort()",
@@ -28,7 +33,11 @@ SAID = {
 
 def heard(end: str) -> str:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(end=end)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM.format(end=end)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
     )
     return run.stderr
 
