@@ -99,15 +99,10 @@ def sweep(
     ]
     floats = [n for n in names if all(isinstance(v, float | np.floating) for v in grid[n])]
 
-    def member(static: Point, traced: Point) -> Learner:
-        return guard(build(**static, **traced))
-
     def init(key: Key, batch: Batch) -> TrainState:
         programs = [points[rows[0]] for _, rows in _groups(points, floats).values()]
         traced = [
-            name
-            for name in floats
-            if all(_traceable(member, p, name, key, batch) for p in programs)
+            name for name in floats if all(_traceable(build, p, name, key, batch) for p in programs)
         ]
         if refused := [name for name in floats if name not in traced]:
             log.warning(
@@ -116,42 +111,32 @@ def sweep(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.array([p["seed"] for p in points]))
         trains, given = {}, {}
         for label, (static, rows) in _groups(points, traced).items():
-
-            def one(key: Key, values: Point, static: Point = static) -> TrainState:
-                return member(static, values).init(key, batch)
-
             given[label] = {name: jnp.array([points[i][name] for i in rows]) for name in traced}
-            trains[label] = jax.vmap(one, (0, 0), MEMBERS)(keys[np.array(rows)], given[label])
+            trains[label] = _group(build, static, given[label]).init(keys[np.array(rows)], batch)
         return _join(trains, given, points)
 
-    def each(train: TrainState, call: Any, out_axes: Any) -> Any:
-        """`call(learner, state)` for every member of every group."""
+    def each(train: TrainState, call: Callable[[Learner, TrainState], Any]) -> Any:
+        """What `call` makes of every group, and where its members' results stand."""
         given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
         traced = list(next(iter(given.values())))
-        results = {}
-        for label, (static, rows) in _groups(points, traced).items():
-
-            def one(train: TrainState, values: Point, static: Point = static) -> Any:
-                return call(member(static, values), train)
-
-            part = _part(train, label, rows)
-            results[label] = jax.vmap(one, (MEMBERS, 0), out_axes)(part, given[label])
+        results = {
+            label: call(_group(build, static, given[label]), _part(train, label, rows))
+            for label, (static, rows) in _groups(points, traced).items()
+        }
         return results, _positions(points, traced)
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        results, where = each(
-            train, lambda learner, t: learner.step(t, batch, axis=axis), (MEMBERS, 0)
-        )
+        results, where = each(train, lambda group, part: group.step(part, batch, axis=axis))
         given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
         after = _join({label: t for label, (t, _) in results.items()}, given, points)
         return after, _ordered([metrics for _, metrics in results.values()], where)
 
     def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        results, where = each(train, lambda learner, t: learner.evaluate(t, batch), 0)
+        results, where = each(train, lambda group, part: group.evaluate(part, batch))
         return _ordered(list(results.values()), where)
 
     def predict(train: TrainState, batch: Batch) -> PyTree:
-        results, where = each(train, lambda learner, t: learner.predict(t, batch), 0)
+        results, where = each(train, lambda group, part: group.predict(part, batch))
         return _ordered(list(results.values()), where)
 
     return Sweep(Learner(init, step, evaluate, predict), points)
@@ -179,12 +164,44 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
 
 
-def _traceable(member: Any, point: Point, name: str, key: Key, batch: Batch) -> bool:
+def _group(build: Callable[..., Learner], static: Point, given: Point) -> Learner:
+    """The members that share a program, each with its own of the `given` values, and guarded.
+
+    The guard stands around them all: mapped over members it would make both its checks for each.
+    """
+
+    def init(keys: Key, batch: Batch) -> TrainState:
+        def one(key: Key, values: Point) -> TrainState:
+            return build(**static, **values).init(key, batch)
+
+        return jax.vmap(one, (0, 0), MEMBERS)(keys, given)
+
+    def each(train: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
+        def one(train: TrainState, values: Point) -> Any:
+            return call(build(**static, **values), train)
+
+        return jax.vmap(one, (MEMBERS, 0), out_axes)(train, given)
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        return each(train, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
+
+    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+        return each(train, lambda member, t: member.evaluate(t, batch), 0)
+
+    def predict(train: TrainState, batch: Batch) -> PyTree:
+        return each(train, lambda member, t: member.predict(t, batch), 0)
+
+    return guard(Learner(init, step, evaluate, predict))
+
+
+def _traceable(
+    build: Callable[..., Learner], point: Point, name: str, key: Key, batch: Batch
+) -> bool:
     """Whether the learner can be built and stepped with `name` unknown until it runs."""
     static = {k: v for k, v in point.items() if k not in (name, "seed")}
 
     def run(value: Any) -> Any:
-        learner = member(static, {name: value})
+        learner = build(**static, **{name: value})
         return learner.step(learner.init(key, batch), batch)
 
     try:

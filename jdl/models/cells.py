@@ -7,6 +7,7 @@ inputs beforehand.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +16,12 @@ from flax import linen as nn
 from jax.core import Tracer
 
 from jdl.core.check import check_lengths, error, one_of
-from jdl.models import layers
+from jdl.models import layers, lstm
 
 State = tuple[jax.Array, ...]
 Step = Callable[[State, jax.Array], State]
+Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]]
+"""`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
 
 
 class Weights(NamedTuple):
@@ -55,6 +58,8 @@ class Cell(NamedTuple):
     """Where the first of these biases starts."""
     has_inner_bias: bool = False
     """Whether the recurrent part of the candidate has a bias of its own."""
+    run: Run | None = None
+    """All steps with a faster gradient than that of a scan of single ones."""
 
 
 def _simple(weights: Weights) -> Step:
@@ -71,11 +76,16 @@ def _lstm(weights: Weights) -> Step:
 
     def step(state: State, x: jax.Array) -> State:
         h, c = state
-        enter, forget, new, leave = jnp.split(_join(x, h) @ kernel + bias, 4, axis=-1)
-        c = nn.sigmoid(forget) * c + nn.sigmoid(enter) * jnp.tanh(new)
-        return nn.sigmoid(leave) * jnp.tanh(c), c
+        return lstm.step(kernel, bias, (h, c), x)
 
     return step
+
+
+def _lstm_run(
+    weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
+) -> tuple[State, jax.Array]:
+    h, c = state
+    return lstm.lstm(reverse, *weights.joined(0, 4), (h, c), x, real)
 
 
 def _gru(weights: Weights) -> Step:
@@ -112,7 +122,7 @@ def _join(x: jax.Array, h: jax.Array) -> jax.Array:
 
 CELLS = {
     "gru": Cell(_gru, blocks=3, carried=1, keeps=((1, 1),), has_inner_bias=True),
-    "lstm": Cell(_lstm, blocks=4, carried=2, keeps=((1, 1), (0, -1)), open_bias=1.0),
+    "lstm": Cell(_lstm, blocks=4, carried=2, keeps=((1, 1), (0, -1)), open_bias=1.0, run=_lstm_run),
     "mgu": Cell(_minimal, blocks=2, carried=1, keeps=((0, -1),)),
     "rnn": Cell(_simple, blocks=1, carried=1),
 }
@@ -141,6 +151,22 @@ def cell(name: str) -> Cell:
     4
     """
     return CELLS[one_of("cell", name, CELLS)]
+
+
+def _stepwise(
+    kind: Cell, weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
+) -> tuple[State, jax.Array]:
+    step = kind.bind(weights)
+
+    def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
+        x, real = now
+        after = step(state, x)
+        if real is None:
+            return after, after[0]
+        after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
+        return after, jnp.where(real, after[0], 0)
+
+    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
 
 
 class Recurrent(nn.Module):
@@ -175,20 +201,12 @@ class Recurrent(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
         """All outputs, and the last state."""
         kind, units = cell(self.cell), self.features
-        step = kind.bind(self._weights(kind, x.shape[-1]))
+        weights = self._weights(kind, x.shape[-1])
         # From the inputs, so that inside a mapped step it varies over devices as they do.
         zero = jnp.zeros_like(x, shape=(x.shape[0], units))
-
-        def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
-            x, real = now
-            after = step(state, x)
-            if real is None:
-                return after, after[0]
-            after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
-            return after, jnp.where(real, after[0], 0)
-
         steps = jnp.moveaxis(x, 1, 0), None if mask is None else mask.T[..., None]
-        last, outputs = jax.lax.scan(advance, (zero,) * kind.carried, steps, reverse=self.reverse)
+        run = kind.run or partial(_stepwise, kind)
+        last, outputs = run(weights, (zero,) * kind.carried, *steps, self.reverse)
         return jnp.moveaxis(outputs, 0, 1), last
 
     def _weights(self, kind: Cell, inputs: int) -> Weights:

@@ -124,28 +124,39 @@ class Programs:
         each = self.feed.nbytes // self.feed.size * self.feed.batch_size
         return int(np.clip(STACK_BYTES // max(1, each), 1, size))
 
-    def measure(self, train: TrainState, seconds: float = 0.4) -> Dispatch:
+    def measure(
+        self, train: TrainState, steps: float = np.inf, seconds: float = 0.4
+    ) -> tuple[Dispatch, bool]:
         """Time a few real steps in each form, on copies of the state, and take the faster one.
 
         A dispatch then takes about `seconds`: long enough that on CPU the memory of a program,
         mapped anew for each dispatch, weighs little; short enough to stop a run between two.
+        The second form is not compiled where that would take longer than all `steps` of the run;
+        then the choice is for runs as short as this one, and the second result is False.
         """
         # So small that dispatching alone would cost a single step as much: not worth compiling.
-        many = self._seconds("loop", train, seconds) if self._is_small(train) else None
-        if many is not None and many < 1e-3:
-            return _lasting("loop", many, seconds)
-        one = self._seconds("step", train, seconds)
+        first = "loop" if self._is_small(train) else "step"
+        begin = time.perf_counter()
+        each = self._seconds(first, train, seconds)
+        spent = shared(time.perf_counter() - begin)
+        if first == "loop" and each < 1e-3:
+            return _lasting("loop", each, seconds), True
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
         # long in one on CPU: not worth finding out.
-        if one > 0.25:
-            return Dispatch("step", 1)
-        if many is None:
-            most = _lasting("loop", one, seconds)
-            many = self._seconds("loop", train, seconds, ceiling=most.size)
+        if first == "step" and each > 0.25:
+            return Dispatch("step", 1), True
+        if each * steps < spent:
+            return _lasting(first, each, seconds), False
+        if first == "loop":
+            many, one = each, self._seconds("step", train, seconds)
+        else:
+            most = _lasting("loop", each, seconds)
+            many, one = self._seconds("loop", train, seconds, ceiling=most.size), each
             # A stream's program is compiled for its stack, and keeps the size it was measured with.
             if many < one and self.data is None:
-                return most
-        return _lasting("loop", many, seconds) if many < one else _lasting("step", one, seconds)
+                return most, True
+        form = "loop" if many < one else "step"
+        return _lasting(form, min(many, one), seconds), True
 
     def text(self, train: TrainState) -> str:
         """The program of a step, to know it again by."""
@@ -177,7 +188,8 @@ class Programs:
             jax.block_until_ready((copy, metrics))
             spent = shared(time.perf_counter() - begin)
             each, n = min(each, spent / n), n * 2
-            if spent > seconds / 2:
+            # Enough of short steps is soon seen, and a short run should not be measured for longer.
+            if spent > seconds / (8 if each < 1e-3 else 2):
                 break
         return each
 
@@ -195,14 +207,18 @@ def _lasting(form: str, each: float, seconds: float) -> Dispatch:
 
 
 def chosen(
-    programs: Programs, train: TrainState, wanted: str, folder: RunFolder | None
+    programs: Programs,
+    train: TrainState,
+    wanted: str,
+    folder: RunFolder | None,
+    steps: float = np.inf,
 ) -> Dispatch:
-    """The form of a run: what its folder says, else what is wanted, else the faster one."""
+    """The form for so many steps: that of the folder, else the wanted one, else the faster one."""
     recorded = by_first(folder.dispatch) if folder else None
     if recorded is not None:
         return Dispatch(recorded["form"], recorded["size"])
     if wanted == "auto":
-        dispatch, how = _fastest(programs, train)
+        dispatch, how = _fastest(programs, train, steps)
     else:
         dispatch, how = Dispatch(wanted, 32), "as told"
     log.info("dispatch: %s, %d steps at a time (%s)", *dispatch, how)
@@ -211,15 +227,17 @@ def chosen(
     return dispatch
 
 
-def _fastest(programs: Programs, train: TrainState) -> tuple[Dispatch, str]:
+def _fastest(programs: Programs, train: TrainState, steps: float) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
     text = programs.text(train)
     known = shared(remembered.recall(text))
-    if known is not None:
+    if known is not None and steps <= known.get("steps", np.inf):
         return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
-    dispatch = programs.measure(train)
-    remembered.remember(text, dispatch._asdict())
-    return dispatch, "measured"
+    dispatch, is_for_all = programs.measure(train, steps)
+    choice = dispatch._asdict() if is_for_all else dispatch._asdict() | {"steps": steps}
+    remembered.remember(text, choice)
+    how = "measured" if is_for_all else "the other form is not worth compiling for so few steps"
+    return dispatch, how
 
 
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -172,11 +172,16 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)
     if is_kept:
         logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
-    if cache and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+    if cache:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "jdl" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # What jax starts with would keep no program that takes less than a second to compile.
+        for name, unset, value in (
+            ("jax_compilation_cache_dir", None, str(home / "jdl" / "xla")),
+            ("jax_persistent_cache_min_compile_time_secs", 1.0, 0.0),
+            ("jax_persistent_cache_min_entry_size_bytes", 0, -1),
+        ):
+            if getattr(jax.config, name, unset) == unset:
+                jax.config.update(name, value)
 
 
 def together(run: Run) -> AbstractContextManager[None]:

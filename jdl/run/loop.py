@@ -91,7 +91,8 @@ def fit(
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
             programs = Programs(plan.learner, feed, train, accounts)
-            dispatch = chosen(programs, train, options.dispatch, folder)
+            left = plan.total - int(train.step)
+            dispatch = chosen(programs, train, options.dispatch, folder, left)
             record.program = programs.watched[dispatch.form]
             count = evaluator(plan.learner, train, valid, feed.batch_size, accounts)
             advance = programs.advance(dispatch, int(train.step))

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdl.core import tree
 from jdl.core.check import error
+from jdl.core.target import platform
 from jdl.core.types import Learner, PyTree, TrainState
 from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import Feed, evaluation_batches
@@ -225,9 +226,14 @@ def check_values(learner: Learner, data: Any, batch_size: int) -> None:
         jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), jax.random.key(0))
 
 
+ONCE = {"xla_backend_optimization_level": "1"}
+"""How a program that runs once is compiled on CPU: random numbers take LLVM 2 s at its best."""
+
+
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
     """The state before step 1, made by one compiled program."""
-    train = jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
+    init = jax.jit(learner.init, compiler_options=ONCE if platform() == "cpu" else None)
+    train = init(jax.random.key(seed), feed.batch(0))
     release()
     return train
 

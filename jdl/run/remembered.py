@@ -17,12 +17,16 @@ from jdl.run.folder import write_json
 
 
 def recall(program: str) -> dict[str, Any] | None:
-    """The choice of an earlier run of this program here, if one is known."""
+    """The choice of an earlier run of this program here, if one is known.
+
+    One that is good for short runs only says up to how many `steps`.
+    """
     choice = _known().get(_key(program))
     if not isinstance(choice, dict):
         return None
-    form, size = choice.get("form"), choice.get("size")
-    return choice if form in ("step", "loop") and isinstance(size, int) and size >= 1 else None
+    form, size, steps = choice.get("form"), choice.get("size"), choice.get("steps", 1)
+    counts = all(isinstance(number, int) and number >= 1 for number in (size, steps))
+    return choice if form in ("step", "loop") and counts else None
 
 
 def remember(program: str, choice: dict[str, Any]) -> None:

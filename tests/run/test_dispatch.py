@@ -113,8 +113,8 @@ def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
     RunFolder(tmp_path).create({})
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
-    chosen = [Dispatch("loop", 5), Dispatch("step", 1)]
-    monkeypatch.setattr(Programs, "measure", lambda self, train: chosen.pop(0))
+    chosen = [(Dispatch("loop", 5), True), (Dispatch("step", 1), True)]
+    monkeypatch.setattr(Programs, "measure", lambda self, train, steps: chosen.pop(0))
     monkeypatch.setattr(remembered, "_file", lambda: None)
     for _ in range(3):
         assert dispatch.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
@@ -130,20 +130,41 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
         Programs, "_seconds", lambda self, form, *_, **__: {"step": one, "loop": many}[form]
     )
     monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
-    assert programs.measure(train, seconds=0.15) == (form, 1024)
+    assert programs.measure(train, seconds=0.15) == ((form, 1024), True)
     monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"step": 0.3}[form])
-    assert programs.measure(train) == ("step", 1)  # too slow for a loop to matter: not tried
+    # Too slow for a loop to matter: not tried.
+    assert programs.measure(train) == (("step", 1), True)
 
 
 def test_only_the_loop_is_tried_where_dispatching_costs_more_than_the_step(monkeypatch):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
     monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: {"loop": 5e-4}[form])
-    assert programs.measure(train, seconds=0.15) == ("loop", 300)
+    assert programs.measure(train, seconds=0.15) == (("loop", 300), True)
     # Little arithmetic and yet slow: memory, say, which a loop may be the slower one at.
     both = {"loop": 2e-3, "step": 1e-3}
     monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: both[form])
-    assert programs.measure(train, seconds=0.15) == ("step", 150)
+    assert programs.measure(train, seconds=0.15) == (("step", 150), True)
+
+
+@pytest.mark.parametrize("first", ["step", "loop"])
+def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    tried = []
+
+    def seconds(self, form, *_, **__):
+        tried.append(form)
+        time.sleep(0.05)
+        return {first: 2e-3}.get(form, 1e-3)
+
+    monkeypatch.setattr(Programs, "_seconds", seconds)
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: first == "loop")
+    other = {"step": "loop", "loop": "step"}[first]
+    assert programs.measure(train, steps=10, seconds=0.2) == ((first, 100), False)
+    assert tried == [first]
+    assert programs.measure(train, steps=10**6, seconds=0.2) == ((other, 200), True)
+    assert tried == [first, first, other]
 
 
 def test_what_is_small_is_told_from_its_arithmetic():
@@ -248,12 +269,12 @@ def test_the_program_of_a_stream_that_was_measured_is_the_one_of_the_run(monkeyp
 
     def seconds(self, form, *given, **named):
         real(self, form, *given, **named)
-        return {"step": 0.02, "loop": 0.01}[form]
+        return {"step": 0.2, "loop": 0.01}[form]
 
     monkeypatch.setattr(Programs, "_seconds", seconds)
     options = quiet(dispatch="auto")
-    run = jdl.fit(net(), line(), batch_size=8, epochs=3, dir=tmp_path / "run", options=options)
+    run = jdl.fit(net(), line(), batch_size=8, epochs=40, dir=tmp_path / "run", options=options)
     assert run.dir is not None
     told = json.loads((run.dir / "time.json").read_text())
     assert told["sessions"][0]["recompiled"] == []
-    assert json.loads((run.dir / "dispatch.json").read_text()) == {"form": "loop", "size": 20}
+    assert json.loads((run.dir / "dispatch.json").read_text()) == {"form": "loop", "size": 2}

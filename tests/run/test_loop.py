@@ -14,6 +14,7 @@ import pytest
 import jdl
 from jdl.core.check import Diverged, InputError
 from jdl.core.types import Learner
+from jdl.run.plan import initial
 from jdl.run.record import guards
 from tests import small
 from tests.running import (
@@ -92,6 +93,18 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(plain_run):
     assert_same_run(plain_run, again)
     other = fit(net(), valid=line(20, seed=1), seed=1)
     assert small.differ(plain_run.train.params, other.train.params)
+
+
+@pytest.mark.parametrize("module", [jdl.models.MLP((7,), 2), jdl.models.RNN((6,), 2)])
+def test_first_weights_are_compiled_for_once_and_have_the_bits_of_any_program(module):
+    rows = np.zeros((16, 5, 3), "float32") if isinstance(module, jdl.models.RNN) else line()["x"]
+    data = {"x": rows, "y": np.zeros(len(rows), "int32")}
+    task = jdl.classification(jdl.from_linen(module))
+    learner, feed = jdl.ensemble(jdl.learner(task, optax.adam(0.1)), 3), jdl.Feed(data, 4)
+    first = initial(learner, feed, seed=5)
+    plain = jax.jit(learner.init)(jax.random.key(5), feed.batch(0))
+    bits = [jax.tree.leaves(t.replace(key=jax.random.key_data(t.key))) for t in (first, plain)]
+    assert all(map(np.array_equal, *bits))
 
 
 def test_log_is_given_plain_numbers(plain_run):

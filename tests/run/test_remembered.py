@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import jdl
-from jdl.run import remembered
+from jdl.run import flags, remembered
 from jdl.run.dispatch import Dispatch, Programs
 from tests.running import line, net, quiet
 
@@ -28,20 +28,21 @@ def cache(tmp_path, no_cache):
     return tmp_path / "cache" / "jdl-dispatch.json"
 
 
-def measured(monkeypatch) -> list[int]:
+def measured(monkeypatch, is_for_all=True) -> list[int]:
     """How often a run measured."""
     calls = []
 
-    def measure(self, train):
+    def measure(self, train, steps):
         calls.append(1)
-        return Dispatch("loop", 3)
+        return Dispatch("loop", 3), is_for_all
 
     monkeypatch.setattr(Programs, "measure", measure)
     return calls
 
 
-def run(batch_size=8):
-    return jdl.fit(net(), line(), batch_size=batch_size, epochs=1, options=quiet(dispatch="auto"))
+def run(batch_size=8, epochs=1):
+    options = quiet(dispatch="auto")
+    return jdl.fit(net(), line(), batch_size=batch_size, epochs=epochs, options=options)
 
 
 def test_the_second_run_of_a_program_does_not_measure(cache, monkeypatch, caplog):
@@ -55,6 +56,35 @@ def test_the_second_run_of_a_program_does_not_measure(cache, monkeypatch, caplog
         "dispatch: loop, 3 steps at a time (measured)",
         "dispatch: loop, 3 steps at a time (as measured by an earlier run)",
     ]
+
+
+def test_what_was_found_for_a_short_run_is_not_taken_for_a_longer_one(cache, monkeypatch, caplog):
+    calls = measured(monkeypatch, is_for_all=False)
+    with caplog.at_level(logging.INFO, "jdl"):
+        for epochs in (2, 1, 3, 3):
+            run(epochs=epochs)
+    assert len(calls) == 2  # of two and of three epochs
+    assert "dispatch: loop, 3 steps at a time (the other form is not worth compiling" in caplog.text
+    measured(monkeypatch)
+    run(epochs=4)
+    assert "steps" not in next(iter(json.loads(cache.read_text()).values()))
+
+
+def test_a_cache_that_the_user_has_chosen_keeps_small_programs_too(cache):
+    names = [f"jax_persistent_cache_min_{of}" for of in ("compile_time_secs", "entry_size_bytes")]
+    before = [getattr(jax.config, name) for name in names]
+    level = logging.getLogger("jdl").level
+    try:
+        for start, found in (((1.0, 0), [0.0, -1]), ((3.0, 100), [3.0, 100])):
+            for name, value in zip(names, start, strict=True):
+                jax.config.update(name, value)
+            flags.set_up(host_memory="off")
+            assert [getattr(jax.config, name) for name in names] == found
+            assert jax.config.jax_compilation_cache_dir == str(cache.parent)
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+        logging.getLogger("jdl").setLevel(level)
 
 
 def test_another_program_is_measured_anew(cache, monkeypatch):
