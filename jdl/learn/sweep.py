@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from itertools import product
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.check import error, nearest
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.ensemble import MEMBERS
 from jdl.learn.guard import guard
@@ -77,21 +78,8 @@ def sweep(
     >>> metrics["loss"].value.shape, many.points[-1]
     ((6,), {'learning_rate': 0.01, 'seed': 2})
     """
+    _check(build, grid, seeds)
     names = list(grid)
-    if "seed" in grid:
-        raise error(
-            "grid['seed']",
-            expected="values of `build`; seeds are counted for each point",
-            got=repr(list(grid["seed"])),
-            fix=f"leave it out and say seeds={max(1, len(grid['seed']))}",
-        )
-    if seeds < 1:
-        raise error("seeds", expected="1 or more", got=str(seeds), fix="set seeds=1")
-    for name, values in grid.items():
-        if not len(values):
-            raise error(
-                f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value"
-            )
     points: list[Point] = [
         dict(zip(names, values, strict=True)) | {"seed": seed}
         for values in product(*grid.values())
@@ -162,6 +150,35 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
     std = float(np.std(numbers, ddof=1))
     half = float(stdtrit(n - 1, 0.975)) * std / n**0.5
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
+
+
+def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], seeds: int) -> None:
+    if "seed" in grid:
+        raise error(
+            "grid['seed']",
+            expected="values of `build`; seeds are counted for each point",
+            got=repr(list(grid["seed"])),
+            fix=f"leave it out and say seeds={max(1, len(grid['seed']))}",
+        )
+    if seeds < 1:
+        raise error("seeds", expected="1 or more", got=str(seeds), fix="set seeds=1")
+    for name, values in grid.items():
+        if not len(values):
+            raise error(
+                f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value"
+            )
+    parameters = signature(build).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in grid:
+        if name not in known:
+            raise error(
+                f"grid[{name!r}]",
+                expected="the name of an argument of `build`",
+                got="a name that it does not take",
+                fix=nearest(name, known) if known else f"let it take {name}",
+            )
 
 
 def _group(build: Callable[..., Learner], static: Point, given: Point) -> Learner:

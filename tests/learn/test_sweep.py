@@ -227,6 +227,16 @@ def test_grids_that_cannot_be_swept(grid, seeds, words):
     assert message(lambda: sweep(build, grid, seeds)).startswith(words)
 
 
+def test_a_name_that_build_does_not_take_is_refused_at_once():
+    text = message(lambda: sweep(build, {"learning_rat": [0.1]}))
+    assert text == (
+        "grid['learning_rat']\n  expected: the name of an argument of `build`\n"
+        '  got:      a name that it does not take\n  fix:      did you mean "learning_rate"?'
+    )
+    assert "let it take width" in message(lambda: sweep(lambda: build(0.1), {"width": [1]}))
+    sweep(lambda **given: build(given["rate"]), {"rate": [0.1]})
+
+
 def test_numbers_by_a_field_of_the_grid():
     def build(width, rate):
         return learner(network(width), optax.sgd(rate))
