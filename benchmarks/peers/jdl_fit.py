@@ -26,7 +26,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
     x, y = work.data()
     data = {"x": x} if workload == "gpt" else {"x": x, "y": y}
     # A long run in either case: a short one would not look for the faster form of its steps.
-    every = {"log_every": 1} if rounds.once else {}
+    every = 1 if rounds.once else jdl.Options.log_every
     with tempfile.TemporaryDirectory() as folder:
         jdl.fit(
             jdl.learner(task(workload, dtype), optax.adam(LEARNING_RATE)),
@@ -35,7 +35,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
             epochs=10**6,
             dir=Path(folder) / "run",
             log=Answers(rounds),
-            options=jdl.Options(bar=False, **every),
+            options=jdl.Options(bar=False, log_every=every),
         )
 
 
