@@ -21,7 +21,8 @@ from tests.small import compilations
 CEILINGS = {
     # workload: (floating-point operations, bytes accessed, megabytes of temporary memory)
     "cnn": (3.31e9, 8.07e8, 108.0),
-    "lstm": (9.35e7, 1.85e8, 60.4),
+    # A loop's body counts once; what the gradient multiplies outside it counts in full.
+    "lstm": (2.34e9, 1.83e8, 53.0),
     "mlp": (1.78e7, 1.7e7, 2.0),
     "gpt": (1.21e10, 1.39e9, 177.0),
 }

@@ -30,7 +30,7 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(name, *words, form="loop"):
         # Not measured: that compiles both forms, and has tests of its own.
-        monkeypatch.setattr(Programs, "measure", lambda *_: Dispatch(form, 32))
+        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch(form, 32), True))
         module = from_file(BY_NAME[name])
         capfd.readouterr()
         try:

@@ -23,7 +23,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
 
     def call(name, *words, form="step"):
-        monkeypatch.setattr(Programs, "measure", lambda *_: Dispatch(form, 32))
+        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch(form, 32), True))
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])

@@ -26,7 +26,7 @@ def run(capfd, monkeypatch, tmp_path):
     """`jdl.main` of an experiment's file: (stdout, the folder of the run)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
-    monkeypatch.setattr(Programs, "measure", lambda *_: Dispatch("loop", 32))
+    monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch("loop", 32), True))
 
     def call(name, *words):
         made = module(name)

@@ -20,7 +20,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(name, *words):
-        monkeypatch.setattr(Programs, "measure", lambda *_: Dispatch("step", 32))
+        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch("step", 32), True))
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])
