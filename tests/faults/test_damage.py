@@ -31,6 +31,8 @@ FAULTS = {
     "deleted": lambda path: path.unlink(),
     "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "extended": lambda path: path.write_bytes(path.read_bytes() + b"\n"),
+    # Orbax writes now more, now fewer files: with this one there are always ninety pairs.
+    "doubled": lambda path: path.write_bytes(2 * path.read_bytes()),
 }
 HARMLESS_IN_JSON = "manifest.json"
 """A last line end is no part of what the manifest says, and its own digest is of what it says."""
