@@ -1,5 +1,6 @@
 """Many members as one program: vmap over keys."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,21 +18,37 @@ def ensemble(inner: Learner, members: int) -> Learner:
     All see the same batches; member i is the lone run with key `fold_in(key, i)`, whatever their
     number. Metrics, evaluations and predictions have the members on a new leading axis.
     """
+    together = mapped(lambda: inner, {})
 
     def init(key: Key, batch: Batch) -> TrainState:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(members))
-        return jax.vmap(inner.init, (0, None), MEMBERS)(keys, batch)
+        return together.init(keys, batch)
+
+    return together._replace(init=init)
+
+
+def mapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Learner:
+    """`build(**values)` for each member, on the leading axis of all values; `init` takes keys."""
+
+    def each(train: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
+        def one(train: TrainState, own: dict[str, Any]) -> Any:
+            return call(build(**own), train)
+
+        return jax.vmap(one, (MEMBERS, 0), out_axes)(train, dict(values))
+
+    def init(keys: Key, batch: Batch) -> TrainState:
+        def one(key: Key, own: dict[str, Any]) -> TrainState:
+            return build(**own).init(key, batch)
+
+        return jax.vmap(one, (0, 0), MEMBERS)(keys, dict(values))
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        def member(train: TrainState) -> tuple[TrainState, Metrics]:
-            return inner.step(train, batch, axis=axis)
-
-        return jax.vmap(member, (MEMBERS,), (MEMBERS, 0))(train)
+        return each(train, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
 
     def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return jax.vmap(inner.evaluate, (MEMBERS, None))(train, batch)
+        return each(train, lambda member, t: member.evaluate(t, batch), 0)
 
     def predict(train: TrainState, batch: Batch) -> PyTree:
-        return jax.vmap(inner.predict, (MEMBERS, None))(train, batch)
+        return each(train, lambda member, t: member.predict(t, batch), 0)
 
     return Learner(init, step, evaluate, predict)

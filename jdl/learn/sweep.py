@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from inspect import Parameter, signature
 from itertools import product
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from jdl.core.check import error, nearest
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-from jdl.learn.ensemble import MEMBERS
+from jdl.learn.ensemble import mapped
 from jdl.learn.guard import guard
 
 Point = dict[str, Any]
@@ -186,29 +187,7 @@ def _group(build: Callable[..., Learner], static: Point, given: Point) -> Learne
 
     The guard stands around them all: mapped over members it would make both its checks for each.
     """
-
-    def init(keys: Key, batch: Batch) -> TrainState:
-        def one(key: Key, values: Point) -> TrainState:
-            return build(**static, **values).init(key, batch)
-
-        return jax.vmap(one, (0, 0), MEMBERS)(keys, given)
-
-    def each(train: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
-        def one(train: TrainState, values: Point) -> Any:
-            return call(build(**static, **values), train)
-
-        return jax.vmap(one, (MEMBERS, 0), out_axes)(train, given)
-
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        return each(train, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
-
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return each(train, lambda member, t: member.evaluate(t, batch), 0)
-
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        return each(train, lambda member, t: member.predict(t, batch), 0)
-
-    return guard(Learner(init, step, evaluate, predict))
+    return guard(mapped(partial(build, **static), given))
 
 
 def _traceable(
@@ -218,7 +197,7 @@ def _traceable(
     static = {k: v for k, v in point.items() if k not in (name, "seed")}
 
     def run(value: Any) -> Any:
-        learner = build(**static, **{name: value})
+        learner = build(**static | {name: value})
         return learner.step(learner.init(key, batch), batch)
 
     try:

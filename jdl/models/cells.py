@@ -17,9 +17,8 @@ from jax.core import Tracer
 
 from jdl.core.check import check_lengths, error, one_of
 from jdl.models import layers, lstm
+from jdl.models.over_time import State, Step, over_time
 
-State = tuple[jax.Array, ...]
-Step = Callable[[State, jax.Array], State]
 Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]]
 """`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
 
@@ -74,18 +73,13 @@ def _simple(weights: Weights) -> Step:
 def _lstm(weights: Weights) -> Step:
     kernel, bias = weights.joined(0, 4)
 
-    def step(state: State, x: jax.Array) -> State:
-        h, c = state
-        return lstm.step(kernel, bias, (h, c), x)
-
-    return step
+    return partial(lstm.step, kernel, bias)
 
 
 def _lstm_run(
     weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
 ) -> tuple[State, jax.Array]:
-    h, c = state
-    return lstm.lstm(reverse, *weights.joined(0, 4), (h, c), x, real)
+    return lstm.lstm(reverse, *weights.joined(0, 4), state, x, real)
 
 
 def _gru(weights: Weights) -> Step:
@@ -156,17 +150,7 @@ def cell(name: str) -> Cell:
 def _stepwise(
     kind: Cell, weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
 ) -> tuple[State, jax.Array]:
-    step = kind.bind(weights)
-
-    def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
-        x, real = now
-        after = step(state, x)
-        if real is None:
-            return after, after[0]
-        after = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state)
-        return after, jnp.where(real, after[0], 0)
-
-    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
+    return over_time(kind.bind(weights), state, x, real, reverse)
 
 
 class Recurrent(nn.Module):

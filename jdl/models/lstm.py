@@ -7,44 +7,52 @@ and written in jax, so forward mode, reverse mode and higher derivatives all fol
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.custom_derivatives import SymbolicZero
 
-Pair = tuple[jax.Array, jax.Array]
+from jdl.models.over_time import State, kept, over_time
+
+
+class Gates(NamedTuple):
+    """What a step computes on its way: input beside h, the four gates, tanh of the new c."""
+
+    joined: jax.Array
+    enter: jax.Array
+    forget: jax.Array
+    new: jax.Array
+    leave: jax.Array
+    bent: jax.Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def lstm(
-    reverse: bool, kernel: jax.Array, bias: jax.Array, state: Pair, x: jax.Array, real: Any
-) -> tuple[Pair, jax.Array]:
-    """The last state and all outputs (time, batch, m) over inputs (time, batch, n).
+    reverse: bool, kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array, real: Any
+) -> tuple[State, jax.Array]:
+    """`over_time` of `step`, with the rule below.
 
-    `kernel` (n + m, 4 m) acts on the joined input and hidden state; `bias` is (1, 4 m); where the
-    mask `real` (time, batch, 1) is false the state stays and the output is zero.
+    `kernel` (n + m, 4 m) acts on the joined input and hidden state; `bias` is (1, 4 m).
     """
-
-    def advance(state: Pair, now: tuple[jax.Array, Any]) -> tuple[Pair, jax.Array]:
-        x, real = now
-        after = step(kernel, bias, state, x)
-        return _kept(real, after, state), after[0] if real is None else jnp.where(real, after[0], 0)
-
-    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
+    return over_time(partial(step, kernel, bias), state, x, real, reverse)
 
 
-def step(kernel: jax.Array, bias: jax.Array, state: Pair, x: jax.Array) -> Pair:
+def step(kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array) -> State:
     """One step: blocks i, f, g, o of the kernel, and the new (h, c)."""
-    enter, forget, new, leave = _gates(kernel, bias, jnp.concatenate([x, state[0]], axis=-1))
-    c = forget * state[1] + enter * new
-    return leave * jnp.tanh(c), c
+    return _step(kernel, bias, state, x)[0]
 
 
-def _gates(kernel: jax.Array, bias: jax.Array, joined: jax.Array) -> list[jax.Array]:
+def _step(kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array) -> tuple[State, Gates]:
+    h, c = state
+    joined = jnp.concatenate([x, h], axis=-1)
     enter, forget, new, leave = jnp.split(joined @ kernel + bias, 4, axis=-1)
-    return [nn.sigmoid(enter), nn.sigmoid(forget), jnp.tanh(new), nn.sigmoid(leave)]
+    enter, forget, leave = nn.sigmoid(enter), nn.sigmoid(forget), nn.sigmoid(leave)
+    new = jnp.tanh(new)
+    c = forget * c + enter * new
+    bent = jnp.tanh(c)
+    return (leave * bent, c), Gates(joined, enter, forget, new, leave, bent)
 
 
 @partial(lstm.defjvp, symbolic_zeros=True)
@@ -62,24 +70,22 @@ def _tangent(reverse: bool, primals: Any, tangents: Any) -> Any:
         pushed += bias_dot[None]
     recurrent = kernel[inputs:]
 
-    def advance(dot: Pair, now: Any) -> tuple[Pair, jax.Array]:
+    def advance(dot: State, now: Any) -> tuple[State, jax.Array]:
         pushed, by_gates, by_cell, forget, real = now
         parts = jnp.split((pushed + dot[0] @ recurrent) * by_gates, 4, axis=-1)
         c = forget * dot[1] + (parts[0] + parts[1] + parts[2])
-        after = parts[3] + by_cell * c, c
-        return _kept(real, after, dot), after[0] if real is None else jnp.where(real, after[0], 0)
+        return kept(real, (parts[3] + by_cell * c, c), dot)
 
-    start = [
+    start = tuple(
         jnp.zeros_like(leaf) if _is_zero(dot) else dot
         for leaf, dot in zip(state, state_dot, strict=True)
-    ]
-    steps = pushed, *slopes, real
-    dots = jax.lax.scan(advance, (start[0], start[1]), steps, reverse=reverse)
+    )
+    dots = jax.lax.scan(advance, start, (pushed, *slopes, real), reverse=reverse)
     return (last, outputs), dots
 
 
 def _with_slopes(
-    reverse: bool, kernel: jax.Array, bias: jax.Array, state: Pair, x: jax.Array, real: Any
+    reverse: bool, kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array, real: Any
 ) -> Any:
     """The last state; and over time outputs, joined inputs, and what the tangent multiplies by.
 
@@ -87,13 +93,9 @@ def _with_slopes(
     and of c by the c before.
     """
 
-    def advance(state: Pair, now: tuple[jax.Array, Any]) -> tuple[Pair, Any]:
+    def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, Any]:
         x, real = now
-        joined = jnp.concatenate([x, state[0]], axis=-1)
-        enter, forget, new, leave = _gates(kernel, bias, joined)
-        c = forget * state[1] + enter * new
-        bent = jnp.tanh(c)
-        h = leave * bent
+        after, (joined, enter, forget, new, leave, bent) = _step(kernel, bias, state, x)
         by_gates = [
             new * (enter * (1 - enter)),
             state[1] * (forget * (1 - forget)),
@@ -101,17 +103,10 @@ def _with_slopes(
             bent * (leave * (1 - leave)),
         ]
         slopes = jnp.concatenate(by_gates, axis=-1), leave * (1 - bent * bent), forget
-        output = h if real is None else jnp.where(real, h, 0)
-        return _kept(real, (h, c), state), (output, joined, *slopes)
+        after, output = kept(real, after, state)
+        return after, (output, joined, *slopes)
 
     return jax.lax.scan(advance, state, (x, real), reverse=reverse)
-
-
-def _kept(real: Any, after: Pair, before: Pair) -> Pair:
-    """The new state, or the old one where a step is padding."""
-    if real is None:
-        return after
-    return jnp.where(real, after[0], before[0]), jnp.where(real, after[1], before[1])
 
 
 def _product(rows: jax.Array, weights: jax.Array) -> jax.Array:

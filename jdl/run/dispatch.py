@@ -38,6 +38,9 @@ class Dispatch(NamedTuple):
     size: int
 
 
+LONGEST = 1024
+"""Steps of a dispatch, at most."""
+
 STACK_BYTES = 2**25
 """Batches of a stream are moved to the device in stacks of up to this size."""
 
@@ -135,7 +138,7 @@ class Programs:
         then the choice is for runs as short as this one, and the second result is False.
         """
         # So small that dispatching alone would cost a single step as much: not worth compiling.
-        first = "loop" if self._is_small(train) else "step"
+        first, second = ("loop", "step") if self._is_small(train) else ("step", "loop")
         begin = time.perf_counter()
         each = self._seconds(first, train, seconds)
         spent = shared(time.perf_counter() - begin)
@@ -147,16 +150,13 @@ class Programs:
             return Dispatch("step", 1), True
         if each * steps < spent:
             return _lasting(first, each, seconds), False
-        if first == "loop":
-            many, one = each, self._seconds("step", train, seconds)
-        else:
-            most = _lasting("loop", each, seconds)
-            many, one = self._seconds("loop", train, seconds, ceiling=most.size), each
-            # A stream's program is compiled for its stack, and keeps the size it was measured with.
-            if many < one and self.data is None:
-                return most, True
-        form = "loop" if many < one else "step"
-        return _lasting(form, min(many, one), seconds), True
+        most = _lasting("loop", each, seconds).size if second == "loop" else LONGEST
+        times = {first: each, second: self._seconds(second, train, seconds, most)}
+        form = min(times, key=times.__getitem__)
+        # A stream's program is compiled for its stack, and keeps the size it was measured with.
+        if form == "loop" and self.data is None:
+            return Dispatch("loop", most), True
+        return _lasting(form, times[form], seconds), True
 
     def text(self, train: TrainState) -> str:
         """The program of a step, to know it again by."""
@@ -174,7 +174,9 @@ class Programs:
         except (NotImplementedError, KeyError, TypeError):
             return False
 
-    def _seconds(self, form: str, train: TrainState, seconds: float, ceiling: int = 1024) -> float:
+    def _seconds(
+        self, form: str, train: TrainState, seconds: float, ceiling: int = LONGEST
+    ) -> float:
         """Seconds for one step, after compiling, in dispatches that double until the time is up."""
         first = int(train.step)
         self._compile(form, train)
@@ -203,7 +205,7 @@ class Programs:
 
 def _lasting(form: str, each: float, seconds: float) -> Dispatch:
     """As many steps, of `each` seconds, as take so long."""
-    return Dispatch(form, int(np.clip(seconds / each, 1, 1024)))
+    return Dispatch(form, int(np.clip(seconds / each, 1, LONGEST)))
 
 
 def chosen(

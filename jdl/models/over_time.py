@@ -1,0 +1,33 @@
+"""A recurrent step over time: the scan, and what padding does to a state and its output."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+State = tuple[jax.Array, ...]
+Step = Callable[[State, jax.Array], State]
+
+
+def over_time(
+    step: Step, state: State, x: jax.Array, real: Any, reverse: bool
+) -> tuple[State, jax.Array]:
+    """The last state and all outputs (time, batch, m) over inputs (time, batch, n).
+
+    Where the mask `real` (time, batch, 1) is false the state stays and the output is zero.
+    """
+
+    def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
+        x, real = now
+        return kept(real, step(state, x), state)
+
+    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
+
+
+def kept(real: Any, after: State, before: State) -> tuple[State, jax.Array]:
+    """The state that goes on from a step, and its output."""
+    if real is None:
+        return after, after[0]
+    state = jax.tree.map(lambda new, old: jnp.where(real, new, old), after, before)
+    return state, jnp.where(real, after[0], 0)
