@@ -15,7 +15,7 @@ def stepping(learner: Any, data: Any, batch: int, form: str) -> Callable[[int], 
     feed = jdl.Feed(data, batch)
     plan = make_plan(learner, feed, None, 1, None, None, Options(bar=False))
     train = initial(plan.learner, feed, 0)
-    programs, at = Programs(plan.learner, feed, train), 0
+    programs, at = Programs(plan.learner, feed, train, tried=plan.tried), 0
     advance = programs.advance(chosen(programs, train, form, None), 0)
 
     def run(n: int) -> None:

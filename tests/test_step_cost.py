@@ -37,7 +37,7 @@ def programs(name: str, gradient=jdl.plain):
     learner = jdl.learner(task(name), optax.adam(LEARNING_RATE), gradient)
     plan = make_plan(learner, feed, None, 1, None, None, Options())
     train = initial(plan.learner, feed, 0)
-    return train, Programs(plan.learner, feed, train)
+    return train, Programs(plan.learner, feed, train, tried=plan.tried)
 
 
 def shares(name: str, train, made) -> list[float]:

@@ -1,7 +1,7 @@
 """Refuse updates that would bring a non-finite number into a run."""
 
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,15 @@ class Refusals:
     """That step for the first row that reached `limit`; -1 until one has."""
 
 
+class Trial(NamedTuple):
+    """A guarded step taken apart: the step as if it stood, and what is left where it may not."""
+
+    taken: Learner
+    """The inner step. One whose loss or gradient is not finite is counted as refused."""
+    refused: Learner
+    """No step: `step` moves on and the refusal is counted, nothing else changes."""
+
+
 def guard(inner: Learner, limit: int = 10) -> Learner:
     """Keep parameters, state and moments when a step's loss, gradient or result is not finite.
 
@@ -42,6 +51,11 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     >>> int(after.step), int(metrics["refused"].total), float(metrics["loss"].weight)
     (1, 1, 0.0)
     """
+    return decided(trial(inner, limit))
+
+
+def trial(inner: Learner, limit: int = 10) -> Trial:
+    """The two learners of which a guard chooses one at each step."""
 
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
@@ -57,18 +71,54 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
         zero = jnp.zeros(shape, jnp.int32)
         return put(train, "guard", Refusals(zero, zero, none, none))
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def taken(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         before, counts = take(train, "guard")
         after, metrics = inner.step(before, batch, axis=axis)
-        good = _good(before, after, metrics)
-        kept = tree.where(good, _content(after), _content(before))
-        counts = _counted(counts, good, train.step, limit)
-        zero = jax.tree.map(jnp.zeros_like, metrics)
-        refused = Mean(1 - good.astype(jnp.int32), jnp.ones(good.shape, jnp.int32))
-        metrics = tree.where(good, metrics, zero) | {"refused": refused}
-        return put(after.replace(**kept), "guard", counts), metrics
+        seen = [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
+        counts = _counted(counts, reduce(jnp.logical_and, seen), train.step, limit)
+        return put(after, "guard", counts), metrics | {"refused": _refused(counts, 0)}
 
-    return hidden(inner, "guard", init, step)
+    def refused(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        before, counts = take(train, "guard")
+        _, metrics = jax.eval_shape(lambda *now: inner.step(*now, axis=axis), before, batch)
+        zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+        bad = jnp.zeros(counts.total.shape, bool)
+        counts = _counted(counts, bad, train.step, limit)
+        after = put(before.replace(step=before.step + 1), "guard", counts)
+        return after, zero | {"refused": _refused(counts, 1)}
+
+    whole = hidden(inner, "guard", init, taken)
+    return Trial(whole, whole._replace(step=refused))
+
+
+def decided(tried: Trial) -> Learner:
+    """A learner whose steps are taken, or refused where they may not stand."""
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        after, metrics = tried.taken.step(train, batch, axis=axis)
+        kept, nothing = tried.refused.step(train, batch, axis=axis)
+        good = may_stand(train, after)
+        return chosen(good, after, kept), tree.where(good, metrics, nothing)
+
+    return tried.taken._replace(step=step)
+
+
+def chosen(mask: jax.Array, yes: TrainState, no: TrainState) -> TrainState:
+    """The contents of one state or the other, for each member; step and key are those of `yes`."""
+    return yes.replace(**tree.where(mask, _content(yes), _content(no)))
+
+
+def may_stand(before: TrainState, after: TrainState) -> jax.Array:
+    """Whether steps that were taken may stand; one answer for each member.
+
+    No loss and no gradient was counted as refused, and no number has ceased to be finite.
+    """
+    good = after.extra["guard"].total == before.extra["guard"].total
+    return jax.lax.cond(
+        _all_finite(good.all(), after),
+        lambda: jnp.ones_like(good),
+        lambda: _are_fine(good, before, after),
+    )
 
 
 def _content(train: TrainState) -> dict[str, Any]:
@@ -76,16 +126,9 @@ def _content(train: TrainState) -> dict[str, Any]:
     return {name: getattr(train, name) for name in names}
 
 
-def _good(before: TrainState, after: TrainState, metrics: Metrics) -> jax.Array:
-    """Whether a step may stand; one answer per member where the loss has a member axis."""
-    good = reduce(
-        jnp.logical_and, [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
-    )
-    if good.ndim > 0:
-        return _may_stand(good, before, after)
-    return jax.lax.cond(
-        _all_finite(good, after), lambda: jnp.array(True), lambda: _may_stand(good, before, after)
-    )
+def _refused(counts: Refusals, value: int) -> Mean:
+    shape = counts.total.shape
+    return Mean(jnp.full(shape, value, jnp.int32), jnp.ones(shape, jnp.int32))
 
 
 def _all_finite(good: jax.Array, train: TrainState) -> jax.Array:
@@ -102,19 +145,22 @@ def _all_finite(good: jax.Array, train: TrainState) -> jax.Array:
     return zero == 0
 
 
-def _may_stand(good: jax.Array, before: TrainState, after: TrainState) -> jax.Array:
-    """Whether `good` holds and no number has ceased to be finite.
+def _are_fine(good: jax.Array, before: TrainState, after: TrainState) -> jax.Array:
+    """Whether `good` holds and no number has ceased to be finite, for each member.
 
-    One that was not finite before the step (a "best so far" that starts at infinity) may stay.
+    One that was not finite before (a "best so far" that starts at infinity) may stay as it was.
     """
     for was, now in zip(_floats(before), _floats(after), strict=True):
-        fine = jnp.isfinite(now) | ~jnp.isfinite(was)
+        same = (now == was) | (jnp.isnan(now) & jnp.isnan(was))
+        fine = jnp.isfinite(now) | same
         good = good & jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
     return good
 
 
 def _floats(train: TrainState) -> list[jax.Array]:
-    leaves = jax.tree.leaves(_content(train))
+    """All that must be finite: not the sums of metrics, of which some may be undefined."""
+    content = _content(take(train, "window")[0] if "window" in train.extra else train)
+    leaves = jax.tree.leaves(content)
     return [leaf for leaf in leaves if not tree.is_key(leaf) and tree.is_float(leaf)]
 
 

@@ -19,6 +19,8 @@ from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.ahead import ahead, windows
 from jdl.data.feed import Feed
 from jdl.data.order import share
+from jdl.learn.blocks import blocks
+from jdl.learn.guard import Trial
 from jdl.learn.transforms import loop, resident, stacked
 from jdl.parallel.mesh import batch_axis
 from jdl.run import remembered
@@ -48,22 +50,30 @@ Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 
 
 class Programs:
-    """The compiled steps of a run over one feed, in both forms; compiled when first used."""
+    """The compiled steps of a run over one feed, in both forms; compiled when first used.
+
+    `tried` is the learner taken apart, where it is guarded: its loop then looks at blocks of steps.
+    """
 
     def __init__(
-        self, learner: Learner, feed: Feed, train: TrainState, accounts: Accounts | None = None
+        self,
+        learner: Learner,
+        feed: Feed,
+        train: TrainState,
+        accounts: Accounts | None = None,
+        tried: Trial | None = None,
     ):
         self.feed = feed
         self.put = placement(train)
         self.accounts = accounts or Accounts()
         if feed.is_resident:
             self.data = self.put(feed.data)
-            one = resident(learner, feed.order, feed.batch_size)
-            many = loop(one)
+            one = self._fed(learner)
         else:
             self.data = None
-            one, many = learner, loop(stacked(learner))
+            one = learner
             self._rows, self._put_rows = slices(train, feed.batch_size)
+        many = loop(self._fed(learner)) if tried is None else blocks(Trial(*map(self._fed, tried)))
         # Pinned, so that the state a step returns never makes the next step compile anew.
         pinned = jax.tree.map(lambda x: x.sharding, train) if mesh_of(train) else None
         out = (pinned, readable(train)) if pinned else None
@@ -74,6 +84,12 @@ class Programs:
             "step": Watched(self._one, self.accounts, "train", "batch"),
             "loop": Watched(self._many, self.accounts, "train", "data", "n"),
         }
+
+    def _fed(self, learner: Learner) -> Learner:
+        """The learner whose step finds its own batch in what a loop is given."""
+        if self.feed.is_resident:
+            return resident(learner, self.feed.order, self.feed.batch_size)
+        return stacked(learner)
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""

@@ -155,15 +155,18 @@ class Events:
             log.info('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step."""
+        """Add the numbers of a step, as one event."""
         if self._absent:
             return
         if self._writer is None:
             # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
             again = step if any(self.folder.glob("events.*")) else None
             self._writer = _summary_writer()(str(self.folder), purge_step=again)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        # `add_scalar` would make an event, and a message to its writing thread, of every number.
+        each = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.file_writer.add_summary(Summary(value=each), step)
 
     def close(self) -> None:
         """Write what is buffered."""

@@ -90,7 +90,7 @@ def fit(
         record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
-            programs = Programs(plan.learner, feed, train, accounts)
+            programs = Programs(plan.learner, feed, train, accounts, plan.tried)
             left = plan.total - int(train.step)
             dispatch = chosen(programs, train, options.dispatch, folder, left)
             record.program = programs.watched[dispatch.form]

@@ -16,7 +16,7 @@ from jdl.core.types import Learner, PyTree, TrainState
 from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
-from jdl.learn.guard import guard
+from jdl.learn.guard import Trial, decided, trial
 from jdl.learn.transforms import traced_once, window
 from jdl.run.apply import check_classes
 from jdl.run.hostmemory import release
@@ -81,6 +81,8 @@ class Plan(NamedTuple):
     """What a run will do, worked out before anything is trained or written."""
 
     learner: Learner
+    tried: Trial | None
+    """The guarded step taken apart; None where `fit` does not guard it."""
     feed: Feed
     best: Best | None
     epochs: float
@@ -152,11 +154,16 @@ def make_plan(
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
-    learner = traced_once(learner)
+    learner, tried = traced_once(learner), None
     if _is_guarded(learner, feed):
         options = replace(options, guard=0)  # its own limit holds
-    elif options.guard:
-        learner = guard(learner, options.guard)
+    if options.guard:
+        taken, refused = trial(learner, options.guard)
+        taken = window(traced_once(taken), options.log_every)
+        tried = Trial(taken, window(refused, options.log_every))
+        learner = decided(tried)
+    else:
+        learner = window(learner, options.log_every)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
     if total >= 2**31:
@@ -167,7 +174,8 @@ def make_plan(
             fix="train for fewer",
         )
     return Plan(
-        window(traced_once(learner), options.log_every),
+        learner,
+        tried,
         feed,
         rule,
         epochs,
