@@ -68,6 +68,19 @@ def initializer(name: str, activation_name: str) -> Initializer:
     return INITIALIZERS[activation(activation_name).initializer if name == "matched" else name]
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    r"""The exact GELU, $x\,\Phi(x) = \frac{x}{2}(1 + \mathrm{erf}(x/\sqrt 2))$.
+
+    With erf as here a value of float32 is within 1e-6 of the true one, as in PyTorch; `jax.nn.gelu`
+    takes erfc, whose digits hold far down the negative side and which costs twice as much on CPU
+    (Hendrycks & Gimpel 2016).
+
+    >>> print(gelu(jnp.array([-1.0, 0.0, 1.0])).round(4))
+    [-0.1587  0.      0.8413]
+    """
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
 class Dense(nn.Dense):
     """A dense layer on the last axis, computed as one product of two matrices.
 

@@ -56,7 +56,7 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.length
         x = attention.Positions(self.context, name="positions")(table(tokens), start)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        mask = attention.causal(time, None if cache is None else self.context, start)
+        mask = None if cache is None else attention.causal(time, self.context, start)
         stack = attention.Stack(
             self.blocks,
             self.heads,
@@ -65,6 +65,7 @@ class Decoder(nn.Module):
             self.use_bias,
             self.remat,
             self.scan,
+            causal=True,
             name="stack",
         )
         x, cache = stack(x, mask, cache, train)

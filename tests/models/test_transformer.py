@@ -122,6 +122,37 @@ def test_equals_pytorch(torch, x64, name, masked):
         np.testing.assert_allclose(grad, expected[path], **TOLERANCE, err_msg=path)
 
 
+@pytest.mark.parametrize("time", [1, 31, 64, 130])
+def test_causal_attention_in_parts_is_that_of_the_whole(x64, time):
+    rng = np.random.default_rng(0)
+    query, key, value, weigh = (jnp.asarray(rng.normal(size=(2, time, 3, 4))) for _ in range(4))
+
+    def both(form):
+        def total(*inputs):
+            y = form(*inputs)
+            return (y * weigh).sum(), y
+
+        return jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(query, key, value)
+
+    found, expected = both(attention.causal_attention), both(attention._whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
+    products = str(jax.make_jaxpr(attention._in_parts)(query, key, value)).count("dot_general")
+    assert products == 2 * {1: 1, 31: 1, 64: 2, 130: 4}[time]
+
+
+def test_a_decoder_that_shows_its_weights_computes_the_same():
+    """It lays the whole matrix of weights out; otherwise parts of it."""
+    module = Decoder(vocabulary=5, context=80, blocks=2, heads=2, width=8)
+    tokens = jax.random.randint(jax.random.key(0), (2, 80), 0, 5)
+    params = module.init(jax.random.key(1), tokens)["params"]
+    logits = module.apply({"params": params}, tokens)
+    shown, _ = module.apply({"params": params}, tokens, mutable=["intermediates"])
+    np.testing.assert_allclose(logits, shown, rtol=1e-5, atol=1e-6)
+    later = module.apply({"params": params}, tokens.at[:, 40:].set(0))
+    np.testing.assert_allclose(later[:, :40], logits[:, :40], rtol=1e-5, atol=1e-6)
+    assert np.abs(later[:, 40:] - logits[:, 40:]).max() > 1e-3
+
+
 def test_epsilon_of_flax_would_be_seen(x64):
     """The negative control: with 1e-6 in place of 1e-5 the comparison above fails."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6)))

@@ -1,0 +1,138 @@
+"""Blocks of guarded steps: as if each had been looked at by itself, at any place of a bad one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdl.core.types import Mean
+from jdl.learn.blocks import blocks
+from jdl.learn.ensemble import ensemble
+from jdl.learn.guard import Trial, decided, trial
+from jdl.learn.learner import learner
+from jdl.learn.transforms import loop, resident, window
+from tests.learn.test_guard import TASK, X
+from tests.small import KEY, assert_close, assert_same_bits, differ
+
+GOOD, NAN_LOSS, INFINITE_GRADIENT, NAN_STATE = range(4)
+
+
+def single(inner):
+    """A batch of one example, without its leading axis."""
+
+    def step(train, batch, *, axis=None):
+        return inner.step(train, jax.tree.map(lambda v: v[0], batch), axis=axis)
+
+    return inner._replace(step=step)
+
+
+def fed(inner, every=100):
+    """Example s of the data is the batch of step s."""
+    return resident(single(window(inner, every)), lambda step, size: step[None], 1)
+
+
+def tried(inner, limit=10, every=100) -> Trial:
+    return Trial(*(fed(part, every) for part in trial(inner, limit)))
+
+
+def data(kinds):
+    return {"x": np.tile(X, (len(kinds), 1)), "bad": np.array(kinds, np.int32)}
+
+
+def start(inner):
+    return window(trial(inner).taken, 100).init(KEY, {"x": X, "bad": np.int32(0)})
+
+
+def both(inner, kinds, begin, every=100, size=4):
+    """What blocks and single steps make of the same batches: states and metrics."""
+    parts, n = tried(inner, every=every), len(kinds)
+    return [
+        jax.jit(run.step)(begin, data(kinds), n)
+        for run in (blocks(parts, size), loop(decided(parts)))
+    ]
+
+
+PLACES = {
+    "none": [GOOD] * 11,
+    "first": [NAN_LOSS] + [GOOD] * 10,
+    "amid a block": [GOOD] * 5 + [INFINITE_GRADIENT] + [GOOD] * 6,
+    "last of a block": [GOOD] * 3 + [NAN_STATE] + [GOOD] * 7,
+    "the very last": [GOOD] * 10 + [NAN_LOSS],
+    "many": [0, 1, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2],
+    "all": [NAN_LOSS, INFINITE_GRADIENT, NAN_STATE] * 4,
+}
+
+
+@pytest.mark.parametrize("kinds", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("every", [100, 3])
+def test_a_bad_step_is_refused_wherever_it_stands(kinds, every):
+    inner = learner(TASK, optax.adam(0.1))
+    (found, sums), (expected, theirs) = both(inner, kinds, start(inner), every)
+    assert_close(found, expected)
+    assert_close(sums, theirs)
+    counts = found.extra["guard"], expected.extra["guard"]
+    assert_same_bits(*counts)
+    assert int(counts[0].total) == sum(kind != GOOD for kind in kinds)
+    assert int(found.step) == len(kinds) and np.isfinite(found.params["w"]).all()
+
+
+def test_without_the_look_a_bad_step_gets_in():
+    """The control."""
+    inner = learner(TASK, optax.adam(0.1))
+    train, _ = jax.jit(loop(tried(inner).taken).step)(start(inner), data([0, 3, 0]), 3)
+    assert not np.isfinite(train.state["mean"])
+
+
+def test_a_run_has_the_same_bits_however_it_is_cut():
+    kinds = PLACES["many"]
+    inner = learner(TASK, optax.adam(0.1))
+    step = jax.jit(blocks(tried(inner), 4).step)
+    whole = step(start(inner), data(kinds), len(kinds))[0]
+    for cuts in ([1] * 20, [7, 13], [2, 2, 9, 7]):
+        train = start(inner)
+        for n in cuts:
+            train, _ = step(train, data(kinds), n)
+        assert_same_bits(train, whole)
+
+
+def test_no_step_is_no_change():
+    inner = learner(TASK, optax.adam(0.1))
+    train, sums = jax.jit(blocks(tried(inner)).step)(start(inner), data([0]), 0)
+    assert_same_bits(train, start(inner))
+    assert float(sums["loss"].weight) == 0
+
+
+def test_each_member_is_refused_for_itself():
+    inner = ensemble(learner(TASK, optax.adam(0.1)), 3)
+    begin = start(inner)
+    broken = begin.replace(params={"w": begin.params["w"].at[1].set(1e30)})
+    kinds = [0] * 9 + [1] + [0] * 5
+    (found, sums), (expected, theirs) = both(inner, kinds, broken)
+    assert_close(found, expected)
+    assert_close(sums, theirs)
+    np.testing.assert_array_equal(found.extra["guard"].total, [1, 15, 1])
+    np.testing.assert_array_equal(found.extra["guard"].failed, [-1, 0, -1])
+    np.testing.assert_array_equal(found.opt_state[0].count, [14, 0, 14])
+    assert not differ(found.params["w"][1], broken.params["w"][1])
+
+
+def test_a_number_that_begins_infinite_may_stay_and_costs_nothing():
+    tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
+    inner = learner(TASK, tx)
+    (found, _), (expected, _) = both(inner, [0] * 9, start(inner))
+    assert int(found.extra["guard"].total) == 0
+    assert_close(found, expected)
+
+
+def test_a_metric_that_is_not_a_number_refuses_nothing():
+    """Some are undefined for some batches; loss and gradient are what counts."""
+    inner = learner(TASK, optax.sgd(0.1))
+
+    def step(train, batch, *, axis=None):
+        train, metrics = inner.step(train, batch, axis=axis)
+        return train, metrics | {"ratio": Mean(jnp.float32(jnp.nan), jnp.float32(1))}
+
+    odd = inner._replace(step=step)
+    (found, sums), _ = both(odd, [0] * 9, start(odd))
+    assert int(found.extra["guard"].total) == 0 and np.isnan(sums["ratio"].total)
