@@ -18,10 +18,11 @@ from jax.sharding import PartitionSpec
 from jdl import tasks
 from jdl.core.types import Learner, Mean, Task
 from jdl.learn.best import keep_best
+from jdl.learn.blocks import blocks
 from jdl.learn.ensemble import ensemble
 from jdl.learn.game import Player, apart, game
 from jdl.learn.gradient import accumulate, clipped, sharpness_aware
-from jdl.learn.guard import guard
+from jdl.learn.guard import Trial, guard, trial
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
 from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
@@ -171,9 +172,11 @@ def _devices(name: str, change: Around) -> Row:
     return _transform(name, change, without=OUTERMOST, eager=2)
 
 
-def _twice(inner: Learner) -> Learner:
-    looped = loop(inner)
+def _fed(inner: Learner) -> Learner:
+    return resident(window(inner, 4), turned, 16)
 
+
+def _twice(looped: Learner) -> Learner:
     def step(train: Any, batch: Any, *, axis: Any = None) -> Any:
         return looped.step(train, batch, 2, axis=axis)
 
@@ -239,7 +242,11 @@ TRANSFORMS = [
     Row("apart", _apart, DENSE, eager=2),
     _gathering("resident", lambda inner: resident(inner, turned, 16)),
     _gathering("stacked", stacked, ROLLED),
-    _gathering("loop", lambda inner: _twice(resident(window(inner, 4), turned, 16)), calls=5),
+    _gathering("loop", lambda inner: _twice(loop(_fed(inner))), calls=5),
+    _gathering(
+        "blocks", lambda inner: _twice(blocks(Trial(*map(_fed, trial(inner))))), calls=5,
+        without={"vmapped equals single": "what it looks at decides how far it goes: outside"},
+    ),
     _devices("shard, replicated", lambda inner: shard(inner, mesh(data=8))),
     _devices("shard, fsdp", lambda inner: shard(inner, mesh(data=4), rules.fsdp(smallest=1))),
     _devices("shard, regex", lambda inner: shard(inner, mesh(data=2, model=4), rules.regex(SPLIT))),
