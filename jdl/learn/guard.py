@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.alone import alone
 from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
-from jdl.learn.transforms import hidden, put, take
+from jdl.learn.transforms import hidden, put, take, traced_once
 
 
 @struct.dataclass
@@ -56,6 +57,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
 
 def trial(inner: Learner, limit: int = 10) -> Trial:
     """The two learners of which a guard chooses one at each step."""
+    inner = traced_once(inner)
 
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
@@ -80,7 +82,8 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
 
     def refused(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         before, counts = take(train, "guard")
-        _, metrics = jax.eval_shape(lambda *now: inner.step(*now, axis=axis), before, batch)
+        with alone(False):  # the form that has been traced already
+            _, metrics = jax.eval_shape(lambda *now: inner.step(*now, axis=axis), before, batch)
         zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         bad = jnp.zeros(counts.total.shape, bool)
         counts = _counted(counts, bad, train.step, limit)
