@@ -141,6 +141,14 @@ def devices() -> Iterator[Any]:
         yield size, jdl.shard(learner, jdl.mesh(data=size)), _vectors(1024)
 
 
+def apart() -> Iterator[Any]:
+    import jdl
+
+    for size in (1, 2, 4, 8):
+        many = jdl.ensemble(_classifier(jdl.models.MLP((128,), 10)), 32)
+        yield size, jdl.spread(many, jdl.mesh(members=size)), _vectors(64)
+
+
 AXES: dict[str, Callable[[], Iterator[Any]]] = {
     "batch": batch,
     "width": width,
@@ -148,7 +156,11 @@ AXES: dict[str, Callable[[], Iterator[Any]]] = {
     "sequence": sequence,
     "members": members,
     "devices": devices,
+    "apart": apart,
 }
+FAKE = ("devices", "apart")
+"""Those that need eight devices."""
+
 TITLES = {
     "batch": "CNN A, examples in a batch",
     "width": "MLP with two hidden layers, their width",
@@ -156,15 +168,16 @@ TITLES = {
     "sequence": "decoder, 2 blocks of 64, length of the sequence",
     "members": "ensemble of MLP 784-128-10, members",
     "devices": "MLP 784-512-512-10, fake devices, one processor",
+    "apart": "32 MLPs 784-128-10, fake devices they lie on",
 }
 
 
 def measured() -> dict[str, list[Point]]:
-    """Every axis in a process of its own; the last one with eight fake devices."""
+    """Every axis in a process of its own; the last two with eight fake devices."""
     found = {}
     for axis in AXES:
         flags = os.environ.get("XLA_FLAGS", "")
-        if axis == "devices":
+        if axis in FAKE:
             flags += " --xla_force_host_platform_device_count=8"
         out = subprocess.run(
             [sys.executable, "-m", "benchmarks.growth", axis],
@@ -203,8 +216,10 @@ def figure(found: dict[str, list[Point]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    picture, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
-    for axes, (axis, rows) in zip(grid.flat, found.items(), strict=True):
+    picture, grid = plt.subplots(2, 4, figsize=(14, 6), layout="constrained")
+    for spare in grid.flat[len(found) :]:
+        spare.set_axis_off()
+    for axes, (axis, rows) in zip(grid.flat, found.items(), strict=False):
         sizes = [row.size for row in rows]
         axes.loglog(sizes, [1e3 * row.seconds for row in rows], "o-", label="measured, ms")
         axes.loglog(sizes, [1e3 * row.predicted for row in rows], "--", label="predicted, ms")

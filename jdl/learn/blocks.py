@@ -15,14 +15,16 @@ SIZE = 32
 
 
 def blocks(tried: Trial, size: int = SIZE) -> Learner:
-    """`loop(decided(tried))`, with the same bits, for less: `step(train, batch, n)`.
+    """`loop(decided(tried))` for less: `step(train, batch, n) -> (train, metrics)`.
 
     Looking at every number after each step, and keeping the state before it, costs a small network
-    a third of its time. What is not finite stays so, in additions as in moments; so a block of
-    steps is taken as if all would stand, and looked at once. If it may not stand, it is gone
-    through again from its start, one step at a time; and so are the next `size` steps after one
-    that was refused. A number that is not finite for a while and then is again, unseen by loss and
-    gradient, is found by the guard of a single step, and not here.
+    a quarter of its time. What is not finite stays so, in sums as in moments; so a block of steps
+    is taken as if all would stand, and looked at once. If it may not stand, it is gone through
+    again from its start, one step at a time, and so are `size` steps after each refusal. However
+    many steps a dispatch has, the bits are the same.
+
+    A number that is not finite for some steps and then is again, unseen by loss and gradient, is
+    found by the guard of a single step and not here. It has to stand outside `ensemble`.
     """
     several = loop(tried.taken)
 
