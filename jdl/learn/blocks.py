@@ -20,25 +20,25 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
     Looking at every number after each step, and keeping the state before it, costs a small network
     a quarter of its time. What is not finite stays so, in sums as in moments; so a block of steps
     is taken as if all would stand, and looked at once. If it may not stand, it is gone through
-    again from its start, one step at a time, and so are `size` steps after each refusal. However
-    many steps a dispatch has, the bits are the same.
+    again from its start, one step at a time, and so are `size` steps after each refusal. So up to
+    `size` steps may be computed from numbers that are not finite, before they are taken back.
 
-    A number that is not finite for some steps and then is again, unseen by loss and gradient, is
-    found by the guard of a single step and not here. It has to stand outside `ensemble`.
+    The results do not depend on `size` nor on the cuts of a run, but for a number that is not
+    finite for some steps only, unseen by loss and gradient: a look at each step refuses it, and
+    the look at a block finds nothing. It has to stand outside `ensemble`.
     """
     several = loop(tried.taken)
 
     def step(
         train: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
     ) -> tuple[TrainState, Metrics]:
-        end = train.step + n
         shapes = jax.eval_shape(lambda t: tried.taken.step(t, batch, axis=axis)[1], train)
         nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
         def block(carry: Any) -> Any:
-            train, metrics, singly = carry
+            train, metrics, left, singly = carry
             single = singly > 0
-            count = jnp.where(single, 1, jnp.minimum(size, end - train.step))
+            count = jnp.where(single, 1, jnp.minimum(size, left))
             after, sums = several.step(train, batch, count, axis=axis)
             kept, none = tried.refused.step(train, batch, axis=axis)
             fine = may_stand(train, after)
@@ -52,12 +52,13 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
                 key=jnp.where(goes_on, after.key, train.key),
             )
             sums = tree.where(fine, sums, tree.where(single, none, metrics))
+            left = left - jnp.where(goes_on, count, 0)
             again = jnp.where(single, size, count)
-            return state, sums, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
+            return state, sums, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
 
         refused_last = (train.extra["guard"].in_a_row > 0).any()
-        start = train, nothing, jnp.where(refused_last, size, 0)
-        train, metrics, _ = jax.lax.while_loop(lambda now: now[0].step < end, block, start)
+        start = train, nothing, jnp.int32(n), jnp.where(refused_last, size, 0)
+        train, metrics, *_ = jax.lax.while_loop(lambda now: now[2] > 0, block, start)
         return train, metrics
 
     return tried.taken._replace(step=step)

@@ -11,7 +11,7 @@ from jdl.core import tree
 from jdl.core.alone import alone
 from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
-from jdl.learn.transforms import hidden, put, take, traced_once
+from jdl.learn.transforms import hidden, put, take
 
 
 @struct.dataclass
@@ -41,7 +41,8 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     A refused step advances `step` and the key, not the optimizer's count; its metrics weigh
     nothing, and `refused` counts it. Every new leaf is looked at, moments too: clipping and
     sign-based optimizers turn an infinite gradient into a finite update. `limit` refusals in a
-    row are recorded in `extra["guard"].failed`; `fit` ends such a run.
+    row are recorded in `extra["guard"].failed`; `fit` ends such a run, and looks at the leaves once
+    for a block of steps (`jdl.learn.blocks`).
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -52,12 +53,20 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     >>> int(after.step), int(metrics["refused"].total), float(metrics["loss"].weight)
     (1, 1, 0.0)
     """
-    return decided(trial(inner, limit))
+    taken, _ = trial(inner, limit)
+
+    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        after, metrics = taken.step(train, batch, axis=axis)
+        return _better(train, (after, metrics), _refusal(train, metrics, limit))
+
+    return taken._replace(step=step)
 
 
 def trial(inner: Learner, limit: int = 10) -> Trial:
-    """The two learners of which a guard chooses one at each step."""
-    inner = traced_once(inner)
+    """The two learners of which a guard chooses one at each step.
+
+    Both trace the inner step: give it `traced_once`.
+    """
 
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
@@ -81,14 +90,10 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
         return put(after, "guard", counts), metrics | {"refused": _refused(counts, 0)}
 
     def refused(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        before, counts = take(train, "guard")
+        before, _ = take(train, "guard")
         with alone(False):  # the form that has been traced already
             _, metrics = jax.eval_shape(lambda *now: inner.step(*now, axis=axis), before, batch)
-        zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        bad = jnp.zeros(counts.total.shape, bool)
-        counts = _counted(counts, bad, train.step, limit)
-        after = put(before.replace(step=before.step + 1), "guard", counts)
-        return after, zero | {"refused": _refused(counts, 1)}
+        return _refusal(train, metrics, limit)
 
     whole = hidden(inner, "guard", init, taken)
     return Trial(whole, whole._replace(step=refused))
@@ -98,12 +103,25 @@ def decided(tried: Trial) -> Learner:
     """A learner whose steps are taken, or refused where they may not stand."""
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        after, metrics = tried.taken.step(train, batch, axis=axis)
-        kept, nothing = tried.refused.step(train, batch, axis=axis)
-        good = may_stand(train, after)
-        return chosen(good, after, kept), tree.where(good, metrics, nothing)
+        taken, refused = (part.step(train, batch, axis=axis) for part in tried)
+        return _better(train, taken, refused)
 
     return tried.taken._replace(step=step)
+
+
+def _better(before: TrainState, taken: Any, refused: Any) -> tuple[TrainState, Metrics]:
+    """State and metrics of a step where it may stand, and else those of no step."""
+    good = may_stand(before, taken[0])
+    return chosen(good, taken[0], refused[0]), tree.where(good, taken[1], refused[1])
+
+
+def _refusal(train: TrainState, metrics: Metrics, limit: int) -> tuple[TrainState, Metrics]:
+    """No step, with metrics of the shapes of those given, which weigh nothing."""
+    rest, counts = take(train, "guard")
+    nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+    counts = _counted(counts, jnp.zeros(counts.total.shape, bool), train.step, limit)
+    after = put(rest.replace(step=rest.step + 1), "guard", counts)
+    return after, nothing | {"refused": _refused(counts, 1)}
 
 
 def chosen(mask: jax.Array, yes: TrainState, no: TrainState) -> TrainState:
@@ -117,8 +135,11 @@ def may_stand(before: TrainState, after: TrainState) -> jax.Array:
     No loss and no gradient was counted as refused, and no number has ceased to be finite.
     """
     good = after.extra["guard"].total == before.extra["guard"].total
+    look = _all_finite
+    for _ in range(good.ndim):
+        look = jax.vmap(look)  # members may lie on devices that should say nothing to each other
     return jax.lax.cond(
-        _all_finite(good.all(), after),
+        look(good, _numbers(after)).all(),
         lambda: jnp.ones_like(good),
         lambda: _are_fine(good, before, after),
     )
@@ -134,17 +155,17 @@ def _refused(counts: Refusals, value: int) -> Mean:
     return Mean(jnp.full(shape, value, jnp.int32), jnp.ones(shape, jnp.int32))
 
 
-def _all_finite(good: jax.Array, train: TrainState) -> jax.Array:
+def _all_finite(good: jax.Array, leaves: list[jax.Array]) -> jax.Array:
     """Whether `good` holds and every number is finite: 0 times it is then 0, and else NaN.
 
     A product reads a leaf three times as fast as a reduction to one boolean does on CPU. Each
     product is given the result of the one before, as they would else compete for threads.
     """
     zero = jnp.where(good, 0.0, jnp.nan).astype(jnp.float32)
-    for leaf in _floats(train):
+    for leaf in leaves:
         zeros = jnp.full(leaf.shape[:1], zero.astype(leaf.dtype))
         products = jnp.tensordot(zeros, leaf, min(leaf.ndim, 1))
-        zero = products.sum().astype(jnp.float32)
+        zero = products.sum().real.astype(jnp.float32)
     return zero == 0
 
 
@@ -153,18 +174,18 @@ def _are_fine(good: jax.Array, before: TrainState, after: TrainState) -> jax.Arr
 
     One that was not finite before (a "best so far" that starts at infinity) may stay as it was.
     """
-    for was, now in zip(_floats(before), _floats(after), strict=True):
+    for was, now in zip(_numbers(before), _numbers(after), strict=True):
         same = (now == was) | (jnp.isnan(now) & jnp.isnan(was))
         fine = jnp.isfinite(now) | same
         good = good & jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
     return good
 
 
-def _floats(train: TrainState) -> list[jax.Array]:
+def _numbers(train: TrainState) -> list[jax.Array]:
     """All that must be finite: not the sums of metrics, of which some may be undefined."""
     content = _content(take(train, "window")[0] if "window" in train.extra else train)
-    leaves = jax.tree.leaves(content)
-    return [leaf for leaf in leaves if not tree.is_key(leaf) and tree.is_float(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(content) if not tree.is_key(leaf)]
+    return [x for x in leaves if jnp.issubdtype(jnp.result_type(x), jnp.inexact) and jnp.size(x)]
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:

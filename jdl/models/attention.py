@@ -91,7 +91,7 @@ def _whole(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     time, parts = query.shape[1], []
     size = max(SMALLEST_PART, -(-time // 4))
-    for start in range(0, time, size):
+    for start in range(0, max(time, 1), size):
         end = min(start + size, time)
         weights = scores(query[:, start:end], key[:, :end], causal(end - start, end, start))
         parts.append(mixed(weights, value[:, :end]))
@@ -167,7 +167,8 @@ class Block(nn.Module):
     $x \leftarrow x + W_2\,\mathrm{gelu}(W_1\,\mathrm{norm}_2(x))$ with the exact GELU
     $x\,\Phi(x)$ (Hendrycks & Gimpel 2016) and `hidden` units. Layers are `norm_1`, `attention`,
     `norm_2`, `dense_1` and `dense_2`; normalisation adds 1e-5 to the variance. With 4 width
-    hidden units and no biases it has 12 width² + 2 width parameters.
+    hidden units and no biases it has 12 width² + 2 width parameters. `causal` is that of
+    `SelfAttention`.
     """
 
     heads: int
@@ -211,7 +212,8 @@ class Stack(nn.Module):
 
     `hidden` is four times the width where left out. The two layers of each block that write to
     the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
-    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`). With `scan`
+    what each block keeps for its backward pass (`jdl.models.remat.rematerialised`), `causal` which
+    keys a query looks at where there is no mask (`SelfAttention`). With `scan`
     the blocks are one, `blocks`, whose parameters have a leading axis for each of them: a deep
     stack is compiled as fast as a shallow one, and cannot take a cache.
     """

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -165,7 +166,11 @@ class Events:
         from tensorboardX.proto.summary_pb2 import Summary
 
         # `add_scalar` would make an event, and a message to its writing thread, of every number.
-        each = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        names = [re.sub(r"[^-/\w.]", "_", name) for name in values]
+        each = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in zip(names, values.values(), strict=True)
+        ]
         self._writer.file_writer.add_summary(Summary(value=each), step)
 
     def close(self) -> None:

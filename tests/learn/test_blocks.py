@@ -144,3 +144,13 @@ def test_a_metric_that_is_not_a_number_refuses_nothing():
     odd = inner._replace(step=step)
     (found, sums), _ = both(odd, [0] * 9, start(odd))
     assert int(found.extra["guard"].total) == 0 and np.isnan(sums["ratio"].total)
+
+
+def test_a_learner_that_does_not_count_its_steps_comes_to_an_end():
+    idle = ADAM._replace(
+        step=lambda train, batch, axis=None: (
+            lambda after, metrics: (after.replace(step=train.step), metrics)
+        )(*ADAM.step(train, batch, axis=axis))
+    )
+    train, _ = forms(idle)[0](start(idle), data([GOOD] * 20), 7)
+    assert int(train.opt_state[0].count) == 7

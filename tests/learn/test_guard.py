@@ -122,6 +122,56 @@ def test_a_state_that_begins_infinite_may_stay():
     assert int(train.extra["guard"].total) == 0
 
 
+def keeping(leaf, change):
+    """A learner with one more leaf of state, which `change(leaf, step)` makes anew at each step."""
+    inner = learner(TASK, optax.sgd(0.1))
+
+    def init(key, batch):
+        train = inner.init(key, batch)
+        return train.replace(state=train.state | {"leaf": leaf})
+
+    def step(train, batch, *, axis=None):
+        after, metrics = inner.step(train, batch, axis=axis)
+        leaf = change(train.state["leaf"], train.step)
+        return after.replace(state=after.state | {"leaf": leaf}), metrics
+
+    return inner._replace(init=init, step=step)
+
+
+def test_a_leaf_without_numbers_hides_nothing():
+    empty = keeping(jnp.zeros((0, 3)), lambda leaf, step: leaf)
+    train, _ = run(guard(empty), batches(0, 1, 3, 0))
+    assert int(train.extra["guard"].total) == 2
+
+
+@pytest.mark.parametrize("bad", [complex(0, np.nan), complex(np.inf, 0)])
+def test_complex_numbers_are_looked_at(bad):
+    odd = keeping(
+        jnp.ones(2, jnp.complex64), lambda leaf, step: leaf * jnp.where(step == 1, bad, 1)
+    )
+    train, _ = run(guard(odd), batches(0, 0, 0))
+    assert int(train.extra["guard"].total) == 1 and np.isfinite(train.state["leaf"]).all()
+
+
+def test_what_is_infinite_may_stay_but_not_turn_into_something_worse():
+    worse = keeping(jnp.full(2, jnp.inf), lambda leaf, step: leaf * jnp.where(step == 1, 0.0, 1.0))
+    train, _ = run(guard(worse), batches(0, 0, 0))
+    assert int(train.extra["guard"].total) == 1 and np.isinf(train.state["leaf"]).all()
+
+
+def test_it_sees_values_where_the_inner_init_does():
+    """A compiled init would hide them from tasks, which refuse some."""
+    seen = []
+    inner = learner(TASK, optax.sgd(0.1))
+
+    def init(key, batch):
+        seen.append(isinstance(batch["bad"], jax.core.Tracer))
+        return inner.init(key, batch)
+
+    guard(inner._replace(init=init)).init(KEY, batches(0)[0])
+    assert seen == [False]
+
+
 # Members
 
 AROUND = {

@@ -1,6 +1,7 @@
 """Transformers: PyTorch's numbers, exact sizes, masks that hide, and refusals."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.models import Decoder, Encoder, ViT, attention, attention_weights, from_linen
+from jdl.models import Decoder, Encoder, ViT, attention, attention_weights, from_linen, layers
 from tests.small import message
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
@@ -151,6 +152,26 @@ def test_a_decoder_that_shows_its_weights_computes_the_same():
     later = module.apply({"params": params}, tokens.at[:, 40:].set(0))
     np.testing.assert_allclose(later[:, :40], logits[:, :40], rtol=1e-5, atol=1e-6)
     assert np.abs(later[:, 40:] - logits[:, 40:]).max() > 1e-3
+
+
+def test_no_token_has_no_logits():
+    module = Decoder(vocabulary=5, context=4, blocks=1, heads=1, width=2)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 1), int))
+    assert module.apply(params, jnp.zeros((1, 0), int)).shape == (1, 0, 5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 4e-3)])
+def test_gelu_is_the_exact_one(dtype, tolerance):
+    """In bfloat16 relative to the value too: 1 + erf would lose all digits at -3."""
+    x = jnp.linspace(-6, 6, 97).astype(dtype)
+    phi = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in np.asarray(x, np.float64)])
+    true = np.asarray(x, np.float64) * phi
+    found = np.asarray(layers.gelu(x), np.float64)
+    np.testing.assert_allclose(found, true, rtol=tolerance, atol=1e-6)
+    slope = jax.vmap(jax.grad(layers.gelu))(x.astype(jnp.float32))
+    x = np.asarray(x, np.float64)
+    expected = phi + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(slope, expected, atol=1e-6)
 
 
 def test_epsilon_of_flax_would_be_seen(x64):
