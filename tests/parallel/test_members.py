@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from jdl.learn.ensemble import ensemble
+from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
 from jdl.learn.transforms import ema, jit
@@ -78,6 +79,10 @@ def test_each_device_holds_its_share_and_only_that():
 @pytest.mark.parametrize("name", ["ensemble", pytest.param("sweep", marks=pytest.mark.slow)])
 def test_devices_say_nothing_to_each_other(name):
     assert talk(spread(MANY[name](), MESH)) == []
+
+
+def test_nor_do_they_where_each_member_is_guarded():
+    assert talk(guard(spread(ensemble(one(), 32), MESH))) == []
 
 
 def test_under_shard_they_do():
