@@ -54,6 +54,8 @@ def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Select leaf by leaf; `mask` covers the leading axes of every leaf."""
 
     def pick(a: Any, b: Any) -> Any:
+        if a is b:  # spares tracing a choice that XLA would drop
+            return a
         shape = mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)
         return jnp.where(mask.reshape(shape), a, b)
 

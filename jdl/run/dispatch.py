@@ -21,7 +21,7 @@ from jdl.data.feed import Feed
 from jdl.data.order import share
 from jdl.learn.blocks import blocks
 from jdl.learn.guard import Trial
-from jdl.learn.transforms import loop, resident, stacked
+from jdl.learn.transforms import loop, resident, stacked, traced_once
 from jdl.parallel.mesh import batch_axis
 from jdl.run import remembered
 from jdl.run.accounts import Accounts
@@ -88,8 +88,8 @@ class Programs:
     def _fed(self, learner: Learner) -> Learner:
         """The learner whose step finds its own batch in what a loop is given."""
         if self.feed.is_resident:
-            return resident(learner, self.feed.order, self.feed.batch_size)
-        return stacked(learner)
+            return traced_once(resident(learner, self.feed.order, self.feed.batch_size))
+        return traced_once(stacked(learner))
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""

@@ -201,7 +201,7 @@ def begin(
             params=_taken("params", start.params, train.params),
             state=_taken("state", start.state, train.state),
         )
-    jax.eval_shape(plan.learner.step, train, sample)
+    jax.eval_shape((plan.tried.taken if plan.tried else plan.learner).step, train, sample)
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
         jax.eval_shape(plan.learner.evaluate, train, padded)
