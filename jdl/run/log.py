@@ -163,7 +163,9 @@ class Events:
             # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
             again = step if any(self.folder.glob("events.*")) else None
             self._writer = _summary_writer()(str(self.folder), purge_step=again)
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto.summary_pb2 import (
+            Summary,  # pyright: ignore[reportAttributeAccessIssue]
+        )
 
         # `add_scalar` would make an event, and a message to its writing thread, of every number.
         names = [re.sub(r"[^-/\w.]", "_", name) for name in values]
