@@ -176,6 +176,11 @@ def _fed(inner: Learner) -> Learner:
     return resident(window(inner, 4), turned, 16)
 
 
+def _blocked(inner: Learner) -> Learner:
+    taken, refused = trial(inner)
+    return blocks(Trial(_fed(taken), window(refused, 4)))
+
+
 def _twice(looped: Learner) -> Learner:
     def step(train: Any, batch: Any, *, axis: Any = None) -> Any:
         return looped.step(train, batch, 2, axis=axis)
@@ -244,7 +249,7 @@ TRANSFORMS = [
     _gathering("stacked", stacked, ROLLED),
     _gathering("loop", lambda inner: _twice(loop(_fed(inner))), calls=5),
     _gathering(
-        "blocks", lambda inner: _twice(blocks(Trial(*map(_fed, trial(inner))))), calls=5,
+        "blocks", lambda inner: _twice(_blocked(inner)), calls=5,
         without={"vmapped equals single": "what it looks at decides how far it goes: outside"},
     ),
     _devices("shard, replicated", lambda inner: shard(inner, mesh(data=8))),

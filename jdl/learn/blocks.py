@@ -40,7 +40,7 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
             single = singly > 0
             count = jnp.where(single, 1, jnp.minimum(size, left))
             after, sums = several.step(train, batch, count, axis=axis)
-            kept, none = tried.refused.step(train, batch, axis=axis)
+            kept, none = tried.refused.step(train, sums)
             fine = may_stand(train, after)
             whole = fine.all()
             # A single step is decided for each member, a block as one.

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import lax
 
 from jdl.core import tree
-from jdl.core.alone import alone
 from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
@@ -32,7 +32,7 @@ class Trial(NamedTuple):
     taken: Learner
     """The inner step. One whose loss or gradient is not finite is counted as refused."""
     refused: Learner
-    """No step: `step` moves on and the refusal is counted, nothing else changes."""
+    """No step: its `step(train, like)` goes on and counts a refusal; zeros `like` those metrics."""
 
 
 def guard(inner: Learner, limit: int = 10) -> Learner:
@@ -53,20 +53,11 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     >>> int(after.step), int(metrics["refused"].total), float(metrics["loss"].weight)
     (1, 1, 0.0)
     """
-    taken, _ = trial(inner, limit)
-
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        after, metrics = taken.step(train, batch, axis=axis)
-        return _better(train, (after, metrics), _refusal(train, metrics, limit))
-
-    return taken._replace(step=step)
+    return decided(trial(inner, limit))
 
 
 def trial(inner: Learner, limit: int = 10) -> Trial:
-    """The two learners of which a guard chooses one at each step.
-
-    Both trace the inner step: give it `traced_once`.
-    """
+    """The two learners of which a guard chooses one at each step."""
 
     def init(key: Key, batch: Batch) -> TrainState:
         train = inner.init(key, batch)
@@ -89,11 +80,12 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
         counts = _counted(counts, reduce(jnp.logical_and, seen), train.step, limit)
         return put(after, "guard", counts), metrics | {"refused": _refused(counts, 0)}
 
-    def refused(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        before, _ = take(train, "guard")
-        with alone(False):  # the form that has been traced already
-            _, metrics = jax.eval_shape(lambda *now: inner.step(*now, axis=axis), before, batch)
-        return _refusal(train, metrics, limit)
+    def refused(train: TrainState, like: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        rest, counts = take(train, "guard")
+        nothing = jax.tree.map(jnp.zeros_like, like)
+        counts = _counted(counts, jnp.zeros(counts.total.shape, bool), train.step, limit)
+        after = put(rest.replace(step=rest.step + 1), "guard", counts)
+        return after, nothing | {"refused": _refused(counts, 1)}
 
     whole = hidden(inner, "guard", init, taken)
     return Trial(whole, whole._replace(step=refused))
@@ -103,25 +95,12 @@ def decided(tried: Trial) -> Learner:
     """A learner whose steps are taken, or refused where they may not stand."""
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        taken, refused = (part.step(train, batch, axis=axis) for part in tried)
-        return _better(train, taken, refused)
+        after, metrics = tried.taken.step(train, batch, axis=axis)
+        kept, nothing = tried.refused.step(train, metrics)
+        good = may_stand(train, after)
+        return chosen(good, after, kept), tree.where(good, metrics, nothing)
 
     return tried.taken._replace(step=step)
-
-
-def _better(before: TrainState, taken: Any, refused: Any) -> tuple[TrainState, Metrics]:
-    """State and metrics of a step where it may stand, and else those of no step."""
-    good = may_stand(before, taken[0])
-    return chosen(good, taken[0], refused[0]), tree.where(good, taken[1], refused[1])
-
-
-def _refusal(train: TrainState, metrics: Metrics, limit: int) -> tuple[TrainState, Metrics]:
-    """No step, with metrics of the shapes of those given, which weigh nothing."""
-    rest, counts = take(train, "guard")
-    nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-    counts = _counted(counts, jnp.zeros(counts.total.shape, bool), train.step, limit)
-    after = put(rest.replace(step=rest.step + 1), "guard", counts)
-    return after, nothing | {"refused": _refused(counts, 1)}
 
 
 def chosen(mask: jax.Array, yes: TrainState, no: TrainState) -> TrainState:
@@ -137,7 +116,7 @@ def may_stand(before: TrainState, after: TrainState) -> jax.Array:
     good = after.extra["guard"].total == before.extra["guard"].total
     if good.ndim > 0:  # devices that hold members say nothing to each other
         return _are_fine(good, before, after)
-    return jax.lax.cond(
+    return lax.cond(
         _all_finite(good, _numbers(after)),
         lambda: jnp.array(True),
         lambda: _are_fine(good, before, after),
@@ -164,7 +143,7 @@ def _all_finite(good: jax.Array, leaves: list[jax.Array]) -> jax.Array:
     for leaf in leaves:
         zeros = jnp.full(leaf.shape[:1], zero.astype(leaf.dtype))
         products = jnp.tensordot(zeros, leaf, min(leaf.ndim, 1))
-        zero = products.sum().real.astype(jnp.float32)
+        zero = products.sum().astype(jnp.float32)
     return zero == 0
 
 
@@ -173,18 +152,26 @@ def _are_fine(good: jax.Array, before: TrainState, after: TrainState) -> jax.Arr
 
     One that was not finite before (a "best so far" that starts at infinity) may stay as it was.
     """
+    # In lax: of jax.numpy each operation would be traced as a function, for every shape anew.
     for was, now in zip(_numbers(before), _numbers(after), strict=True):
-        same = (now == was) | (jnp.isnan(now) & jnp.isnan(was))
-        fine = jnp.isfinite(now) | same
-        good = good & jnp.all(fine, axis=tuple(range(good.ndim, now.ndim)))
+        both_nan = lax.bitwise_and(lax.ne(was, was), lax.ne(now, now))
+        fine = lax.bitwise_or(lax.is_finite(now), lax.bitwise_or(lax.eq(was, now), both_nan))
+        good = good & lax.reduce_and(fine, range(good.ndim, now.ndim))
     return good
 
 
 def _numbers(train: TrainState) -> list[jax.Array]:
     """All that must be finite: not the sums of metrics, of which some may be undefined."""
     content = _content(take(train, "window")[0] if "window" in train.extra else train)
-    leaves = [leaf for leaf in jax.tree.leaves(content) if not tree.is_key(leaf)]
-    return [x for x in leaves if jnp.issubdtype(jnp.result_type(x), jnp.inexact) and jnp.size(x)]
+    numbers = []
+    for leaf in jax.tree.leaves(content):
+        if tree.is_key(leaf) or not leaf.size:
+            continue
+        if jnp.iscomplexobj(leaf):
+            numbers += [leaf.real, leaf.imag]
+        elif tree.is_float(leaf):
+            numbers.append(leaf)
+    return numbers
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:

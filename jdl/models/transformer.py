@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core.check import error
-from jdl.models import attention, layers
+from jdl.models import attending, attention, layers
 from jdl.models.attention import Cache, Past
 
 
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.length
         x = attention.Positions(self.context, name="positions")(table(tokens), start)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        mask = None if cache is None else attention.causal(time, self.context, start)
+        mask = None if cache is None else attending.causal(time, self.context, start)
         stack = attention.Stack(
             self.blocks,
             self.heads,
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
             (inputs["x"], inputs.get("lengths")) if isinstance(inputs, Mapping) else (inputs, None)
         )
         time = x.shape[1]
-        mask = None if lengths is None else attention.padding(lengths, time)
+        mask = None if lengths is None else attending.padding(lengths, time)
         if self.vocabulary is not None:
             _check_tokens(x)
             embed = layers.Embed(

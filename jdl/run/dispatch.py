@@ -73,7 +73,10 @@ class Programs:
             self.data = None
             one = learner
             self._rows, self._put_rows = slices(train, feed.batch_size)
-        many = loop(self._fed(learner)) if tried is None else blocks(Trial(*map(self._fed, tried)))
+        if tried is None:
+            many = loop(self._fed(learner))
+        else:
+            many = blocks(tried._replace(taken=self._fed(tried.taken)))
         # Pinned, so that the state a step returns never makes the next step compile anew.
         pinned = jax.tree.map(lambda x: x.sharding, train) if mesh_of(train) else None
         out = (pinned, readable(train)) if pinned else None
@@ -234,6 +237,9 @@ def chosen(
     """The form for so many steps: that of the folder, else the wanted one, else the faster one."""
     recorded = by_first(folder.dispatch) if folder else None
     if recorded is not None:
+        if wanted not in ("auto", recorded["form"]):
+            told = 'dispatch: the run goes on in the form "%s" that it began with, not "%s"'
+            log.warning(told, recorded["form"], wanted)
         return Dispatch(recorded["form"], recorded["size"])
     if wanted == "auto":
         dispatch, how = _fastest(programs, train, steps)

@@ -168,10 +168,9 @@ class Events:
         )
 
         # `add_scalar` would make an event, and a message to its writing thread, of every number.
-        names = [re.sub(r"[^-/\w.]", "_", name) for name in values]
         each = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in zip(names, values.values(), strict=True)
+            Summary.Value(tag=re.sub(r"[^-/\w.]", "_", name), simple_value=value)
+            for name, value in values.items()
         ]
         self._writer.file_writer.add_summary(Summary(value=each), step)
 

@@ -201,6 +201,7 @@ def begin(
             params=_taken("params", start.params, train.params),
             state=_taken("state", start.state, train.state),
         )
+    # The step without its guard, which cannot be at fault and takes longer to trace.
     jax.eval_shape((plan.tried.taken if plan.tried else plan.learner).step, train, sample)
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.models import Decoder, Encoder, ViT, attention, attention_weights, from_linen, layers
+from jdl.models import (
+    Decoder,
+    Encoder,
+    ViT,
+    attending,
+    attention,
+    attention_weights,
+    from_linen,
+    layers,
+)
 from tests.small import message
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
@@ -96,10 +105,10 @@ def test_equals_pytorch(torch, x64, name, masked):
     future, hidden, mask = None, None, None
     if masked in ("future", "both"):
         future = torch.ones(time, time).triu(1).bool()
-        mask = attention.causal(time)
+        mask = attending.causal(time)
     if masked in ("padding", "both"):
         hidden = torch.arange(time)[None] >= torch.from_numpy(lengths)[:, None]
-        padding = attention.padding(jnp.asarray(lengths), time)
+        padding = attending.padding(jnp.asarray(lengths), time)
         mask = padding if mask is None else mask & padding
 
     @jax.jit
@@ -135,9 +144,9 @@ def test_causal_attention_in_parts_is_that_of_the_whole(x64, time):
 
         return jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(query, key, value)
 
-    found, expected = both(attention.causal_attention), both(attention._whole)
+    found, expected = both(attending.causal_attention), both(attending._whole)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
-    products = str(jax.make_jaxpr(attention._in_parts)(query, key, value)).count("dot_general")
+    products = str(jax.make_jaxpr(attending._in_parts)(query, key, value)).count("dot_general")
     assert products == 2 * {1: 1, 31: 1, 64: 2, 130: 4}[time]
 
 
@@ -294,7 +303,7 @@ def test_padding_changes_nothing_in_the_encoder(pool):
 
 def test_a_query_that_may_see_nothing_stays_finite():
     x = jnp.ones((1, 2, 1, 3))
-    weights = attention.scores(x, x, jnp.zeros((1, 1, 2, 2), bool))
+    weights = attending.scores(x, x, jnp.zeros((1, 1, 2, 2), bool))
     np.testing.assert_array_equal(weights, np.full((1, 1, 2, 2), 0.5))
 
 

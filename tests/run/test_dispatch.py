@@ -278,3 +278,18 @@ def test_the_program_of_a_stream_that_was_measured_is_the_one_of_the_run(monkeyp
     told = json.loads((run.dir / "time.json").read_text())
     assert told["sessions"][0]["recompiled"] == []
     assert json.loads((run.dir / "dispatch.json").read_text()) == {"form": "loop", "size": 2}
+
+
+def test_a_form_asked_for_too_late_is_named(tmp_path, caplog):
+    """Another form would change the bits of a run that has begun."""
+
+    def forms(form, epochs):
+        caplog.clear()
+        options = quiet(dispatch=form)
+        jdl.fit(net(), line(), batch_size=8, epochs=epochs, dir=tmp_path / "run", options=options)
+        return [record.getMessage() for record in caplog.records if "goes on" in record.msg]
+
+    assert forms("loop", 1) == forms("loop", 1) == forms("auto", 1) == []
+    assert forms("step", 1) == [
+        'dispatch: the run goes on in the form "loop" that it began with, not "step"'
+    ]

@@ -193,11 +193,12 @@ def test_events_hold_the_numbers(tmp_path):
     events = Events(tmp_path / "events")
     assert not (tmp_path / "events").exists()
     events.scalars(1, {"train/loss": 0.5, "valid/accuracy": 0.25})
-    events.scalars(2, {"train/loss": math.nan})
+    events.scalars(2, {"train/loss": math.nan, "train/top 5": 0.75})
     events.close()
     events.close()
     got = scalars_in(tmp_path / "events")
     assert got["valid/accuracy"] == [(1, 0.25)]
+    assert got["train/top_5"] == [(2, 0.75)]  # as TensorBoard wants its names
     assert got["train/loss"][0] == (1, 0.5)
     assert got["train/loss"][1][0] == 2 and math.isnan(got["train/loss"][1][1])
     assert [path.name for path in tmp_path.iterdir()] == ["events"]

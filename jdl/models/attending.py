@@ -1,0 +1,76 @@
+"""Attention as functions: which keys a query may see, how it weighs them, their values summed.
+
+Queries, keys and values are (batch, time, heads, d). Masks are boolean (batch or 1, 1, queries,
+keys), and True where a query may look.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+SMALLEST_PART = 32
+"""Queries that are looked up together at least; fewer cost more than what they leave out."""
+
+
+def causal(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
+    """The mask under which query i, at position `start` + i, sees keys 0 ... `start` + i.
+
+    >>> causal(3)[0, 0].astype(int)
+    Array([[1, 0, 0],
+           [1, 1, 0],
+           [1, 1, 1]], dtype=int32)
+    """
+    places = start + jnp.arange(queries)[:, None]
+    return (jnp.arange(keys or queries)[None] <= places)[None, None]
+
+
+def padding(lengths: jax.Array, time: int) -> jax.Array:
+    """The mask (batch, 1, 1, time) that hides positions at and after each sequence's length.
+
+    >>> padding(jnp.array([1, 3]), 3)[:, 0, 0].astype(int)
+    Array([[1, 0, 0],
+           [1, 1, 1]], dtype=int32)
+    """
+    return (jnp.arange(time)[None] < lengths[:, None])[:, None, None]
+
+
+def scores(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    r"""Attention weights $\mathrm{softmax}(q k^\top / \sqrt{d})$, (batch, heads, queries, keys).
+
+    The softmax is taken in float32 at least. Where the mask is False the weight is exactly zero; a
+    query that may see nothing weighs all alike.
+    """
+    products = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
+    products = products.astype(jnp.promote_types(products.dtype, jnp.float32))
+    if mask is not None:
+        products = jnp.where(mask, products, jnp.finfo(products.dtype).min)
+    return jax.nn.softmax(products).astype(query.dtype)
+
+
+def mixed(weights: jax.Array, value: jax.Array) -> jax.Array:
+    """Values summed by `scores`, (batch, queries, heads, d)."""
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def causal_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """`scores` under the `causal` mask times the values, (batch, time, heads, d).
+
+    On CPU the queries are taken in parts, of which each looks only at keys up to its own end: from
+    128 tokens on three eighths of the products and of the softmax are zero and left out.
+    """
+    return jax.lax.platform_dependent(query, key, value, cpu=_in_parts, default=_whole)
+
+
+def _whole(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    return mixed(scores(query, key, causal(query.shape[1])), value)
+
+
+def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    time, parts = query.shape[1], []
+    size = max(SMALLEST_PART, -(-time // 4))
+    for start in range(0, max(time, 1), size):
+        end = min(start + size, time)
+        weights = scores(query[:, start:end], key[:, :end], causal(end - start, end, start))
+        parts.append(mixed(weights, value[:, :end]))
+    return jnp.concatenate(parts, axis=1)
