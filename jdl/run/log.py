@@ -146,43 +146,70 @@ def _drop_torn_line(path: Path) -> None:
 
 
 class Events:
-    """TensorBoard's event files, through tensorboardX; without that package nothing is written."""
+    """TensorBoard's event file, through tensorboardX; without that package nothing is written.
+
+    It is written in place, as the file of rows is: tensorboardX's own queue would cost more than
+    the writing, and its threads can be lost to a profiler that starts when they do.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self._writer: Any = None
+        self._file: Any = None
         self._absent = importlib.util.find_spec("tensorboardX") is None
         if self._absent:
             log.info('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step, as one event."""
+        """Add the numbers of a step, as one event; it is on the disk after `sync` or `close`."""
         if self._absent:
             return
-        if self._writer is None:
-            # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
-            again = step if any(self.folder.glob("events.*")) else None
-            self._writer = _summary_writer()(str(self.folder), purge_step=again)
-        from tensorboardX.proto.summary_pb2 import (
-            Summary,  # pyright: ignore[reportAttributeAccessIssue]
-        )
-
-        # `add_scalar` would make an event, and a message to its writing thread, of every number.
         each = [
-            Summary.Value(tag=re.sub(r"[^-/\w.]", "_", name), simple_value=value)
+            {"tag": re.sub(r"[^-/\w.]", "_", name), "simple_value": value}
             for name, value in values.items()
         ]
-        self._writer.file_writer.add_summary(Summary(value=each), step)
+        try:
+            if self._file is None:
+                self._file = self._open(step)
+            self._file.write_event(_event(step, summary={"value": each}))
+        except OSError as bad:
+            raise cannot_write(self.folder, bad) from bad
+
+    def _open(self, step: int) -> Any:
+        before = len(list(self.folder.glob("events.*")))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Its name holds a second only, in which a run may begin, end and be resumed.
+        file = _event_writer()(str(self.folder / "events"), f".{before}" if before else "")
+        if before:
+            # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
+            file.write_event(_event(step, session_log={"status": "START"}))
+        return file
+
+    def sync(self) -> None:
+        """Make every event durable."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as bad:
+                raise cannot_write(self.folder, bad) from bad
 
     def close(self) -> None:
-        """Write what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Make every event durable and release the file."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
-def _summary_writer() -> Any:
-    """tensorboardX's writer, without the PyTorch that it imports for one type annotation.
+def _event(step: int, **content: Any) -> Any:
+    from tensorboardX.proto.event_pb2 import (
+        Event,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+    return Event(wall_time=time.time(), step=step, **content)
+
+
+def _event_writer() -> Any:
+    """tensorboardX's event files, without the PyTorch that it imports for one type annotation.
 
     Where PyTorch is installed that takes more than a second of a run.
     """
@@ -190,11 +217,11 @@ def _summary_writer() -> Any:
     if unused:
         sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
     finally:
         if unused:
             del sys.modules["torch"]
-    return SummaryWriter
+    return EventsWriter
 
 
 class Bar:

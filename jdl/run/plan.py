@@ -154,16 +154,10 @@ def make_plan(
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
-    learner, tried = traced_once(learner), None
+    learner = traced_once(learner)
     if _is_guarded(learner, feed):
         options = replace(options, guard=0)  # its own limit holds
-    if options.guard:
-        taken, refused = trial(learner, options.guard)
-        taken = window(traced_once(taken), options.log_every)
-        tried = Trial(taken, window(refused, options.log_every))
-        learner = decided(tried)
-    else:
-        learner = window(learner, options.log_every)
+    learner, tried = _watched(learner, options)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
     if total >= 2**31:
@@ -184,6 +178,15 @@ def make_plan(
         every,
         options,
     )
+
+
+def _watched(learner: Learner, options: Options) -> tuple[Learner, Trial | None]:
+    """The learner with its sums and, where one is asked for, a guard; and that guard's parts."""
+    if not options.guard:
+        return window(learner, options.log_every), None
+    taken, refused = trial(learner, options.guard)
+    tried = Trial(window(traced_once(taken), options.log_every), window(refused, options.log_every))
+    return decided(tried), tried
 
 
 def _is_guarded(learner: Learner, feed: Feed) -> bool:

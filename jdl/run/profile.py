@@ -44,6 +44,16 @@ def profiled(advance: Advance, folder: Path | None, steps: int) -> Iterator[Adva
             log.warning("no trace: the run ended with its first dispatch, which compiles")
 
 
+def _without_python() -> jax.profiler.ProfileOptions:
+    """Python's own calls are left out: following them slows what is looked at.
+
+    The hook for them is also set in every thread, and a thread that begins just then may be lost.
+    """
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    return options
+
+
 class _Trace:
     def __init__(self, advance: Advance, folder: Path, steps: int):
         self._advance, self._folder, self.left = advance, folder, steps
@@ -56,7 +66,7 @@ class _Trace:
             return self._advance(train, step, boundary)
         if not self._on:
             jax.block_until_ready(train)
-            jax.profiler.start_trace(str(self._folder))
+            jax.profiler.start_trace(str(self._folder), profiler_options=_without_python())
             self._on = True
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
             results = self._advance(train, step, min(boundary, step + self.left))

@@ -234,8 +234,9 @@ class Record:
         if self.checkpoints is None:
             return
         with self.accounts.span("save"):
-            if self._file is not None:
-                self._file.sync()
+            for sink in (self._file, self._events):
+                if sink is not None:
+                    sink.sync()
             at("saving", step, slow=True)
             self.checkpoints.save(step, train, best=best, wait=wait)
             at("training", step)

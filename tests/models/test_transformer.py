@@ -152,7 +152,7 @@ def test_causal_attention_in_parts_is_that_of_the_whole(x64, time):
 
 def test_a_decoder_that_shows_its_weights_computes_the_same():
     """It lays the whole matrix of weights out; otherwise parts of it."""
-    module = Decoder(vocabulary=5, context=80, blocks=2, heads=2, width=8)
+    module = Decoder(vocabulary=5, context=80, blocks=1, heads=2, width=8)
     tokens = jax.random.randint(jax.random.key(0), (2, 80), 0, 5)
     params = module.init(jax.random.key(1), tokens)["params"]
     logits = module.apply({"params": params}, tokens)

@@ -208,6 +208,7 @@ def test_the_trace_holds_its_steps(run):
     assert list(file.parent.glob("*.xplane.pb"))
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     steps = [int(e["args"]["step_num"]) for e in events if e.get("name") == "train"]
+    assert not [e for e in events if e.get("name", "").startswith("$")]  # Python's own calls
     assert steps == [2, 4]  # three steps, of dispatches of two: 2 and 3, then 4 alone
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -170,21 +171,27 @@ def test_clocks():
 # TensorBoard
 
 
-def scalars_in(folder) -> dict[str, list[tuple[int, float]]]:
-    """The numbers of every event file, read with tensorboardX's own record format."""
+def events_in(folder) -> list:
+    """What every event file holds, read with tensorboardX's own record format."""
     import struct
 
     from tensorboardX.proto.event_pb2 import Event
 
-    found: dict[str, list[tuple[int, float]]] = {}
+    found = []
     for path in sorted(folder.glob("events.*")):
         content = path.read_bytes()
         while content:
             (size,) = struct.unpack("<Q", content[:8])
-            event = Event.FromString(content[12 : 12 + size])
+            found.append(Event.FromString(content[12 : 12 + size]))
             content = content[16 + size :]
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def scalars_in(folder) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for event in events_in(folder):
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
     return found
 
 
@@ -206,24 +213,45 @@ def test_events_hold_the_numbers(tmp_path):
 
 def test_a_resumed_run_tells_tensorboard_to_drop_what_it_repeats(tmp_path):
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
-    import tensorboardX
+    for first in (1, 7):
+        events = Events(tmp_path)
+        events.scalars(first, {"loss": 1.0})
+        events.close()
+    assert scalars_in(tmp_path) == {"loss": [(1, 1.0), (7, 1.0)]}
+    starts = [event.step for event in events_in(tmp_path) if event.session_log.status == 1]
+    assert starts == [7]
 
-    purged = []
 
-    class Writer(tensorboardX.SummaryWriter):
-        def __init__(self, *args, **kwargs):
-            purged.append(kwargs["purge_step"])
-            super().__init__(*args, **kwargs)
+def test_events_need_no_thread_and_sync_makes_them_durable(tmp_path, monkeypatch):
+    """A thread that begins while a profiler does can be lost, and the run would wait for it."""
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+    synced, before = [], threading.active_count()
+    real = os.fsync
+    events = Events(tmp_path)
+    events.scalars(1, {"loss": 1.0})
+    assert threading.active_count() == before
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
+    events.sync()
+    assert len(synced) == 1 and scalars_in(tmp_path) == {"loss": [(1, 1.0)]}
+    events.close()
 
-    original, tensorboardX.SummaryWriter = tensorboardX.SummaryWriter, Writer
-    try:
-        for first in (1, 7):
-            events = Events(tmp_path)
-            events.scalars(first, {"loss": 1.0})
-            events.close()
-    finally:
-        tensorboardX.SummaryWriter = original
-    assert purged == [None, 7]
+
+def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    events = Events(tmp_path)
+    events.scalars(1, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(InputError, match="cannot be written\n  expected: room on the disk"):
+            events.sync()
+    events.close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="expected: a folder that can be written"):
+        Events(tmp_path / "file" / "events").scalars(1, {"loss": 1.0})
 
 
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
