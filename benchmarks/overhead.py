@@ -1,8 +1,10 @@
-"""What jdl's loop costs: `jdl.fit`, all logging on, against a loop written by hand.
+"""What jdl's loop costs: `jdl.fit`, all logging on, against two loops without any.
 
-Two networks: the CNN of experiments/by_hand.py, where a step takes tens of milliseconds, and an
-MLP, where dispatching is most of it. Same network, batch and optimizer on both sides; measuring
-the dispatch forms is left out. Rounds alternate, so that a drift of the machine meets both.
+One loop is written by hand, in plain JAX; the other calls the very programs that `fit` compiles.
+Three networks: the CNN of experiments/by_hand.py and a GPT, where a step takes tens of milliseconds
+or more, and an MLP, where dispatching is most of it. Same network, batch and optimizer everywhere;
+measuring the dispatch forms is left out. Rounds alternate, so that a drift of the machine meets
+all.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ import jdl
 from benchmarks import workloads
 from benchmarks.peers import raw
 from benchmarks.peers.jax_loop import step_of
+from benchmarks.stepping import stepping
 
 
 class ByHand(NamedTuple):
@@ -41,9 +44,9 @@ class Workload(NamedTuple):
 
     name: str
     by_hand: ByHand
-    model: jdl.Model
-    x: np.ndarray
-    y: np.ndarray
+    task: jdl.Task
+    data: dict[str, np.ndarray]
+    """`x`, and `y` where the loss has a use for it."""
     batch: int
     log_every: int
 
@@ -53,7 +56,7 @@ def main(rounds: int, seconds: float) -> None:
     device = jax.devices()[0].device_kind
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "flax", "optax"))
     print(f"{device}, {os.cpu_count()} cores, {platform.machine()}, {versions}")
-    for work in (cnn(), mlp()):
+    for work in (cnn(), mlp(), gpt()):
         print(f"{work.name}, Adam, float32; {rounds} interleaved rounds of {seconds:g} s")
         _show(measured(work, rounds, seconds))
 
@@ -68,7 +71,14 @@ def cnn() -> Workload:
     (x, y), _ = module.load(None)
     model = jdl.from_linen(jdl.models.CNN(features=(32, 64), hidden=(128,), classes=10))
     hand = ByHand(module.init, module.TX, module.step)
-    return Workload("CNN A, batch 128", hand, model, x, y, batch=128, log_every=20)
+    return Workload(
+        "CNN A, batch 128",
+        hand,
+        jdl.classification(model),
+        {"x": x, "y": y},
+        batch=128,
+        log_every=20,
+    )
 
 
 def mlp() -> Workload:
@@ -79,15 +89,32 @@ def mlp() -> Workload:
     hand = ByHand(raw.mlp_init, tx, step_of(raw.mlp_loss, tx))
     model = jdl.from_linen(jdl.models.MLP((128,), outputs=10))
     name = "MLP 784-128-10, batch 32"
-    return Workload(name, hand, model, x, y, batch=32, log_every=200)
+    return Workload(
+        name, hand, jdl.classification(model), {"x": x, "y": y}, batch=32, log_every=200
+    )
+
+
+def gpt() -> Workload:
+    """Four blocks, 128 wide, context 128."""
+    tx = optax.adam(1e-3)
+    x, _ = workloads.text()
+    hand = ByHand(raw.gpt_init, tx, step_of(raw.gpt_loss, tx))
+    network = jdl.models.Decoder(65, 128, blocks=4, heads=4, width=128)
+    task = jdl.tasks.language_model(jdl.from_linen(network))
+    return Workload("GPT, 4 blocks of 128, batch 16", hand, task, {"x": x}, batch=16, log_every=10)
 
 
 def measured(work: Workload, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Steps per second of each peer in each round."""
+    step, auto = (
+        stepping(_learner(work), work.data, work.batch, form) for form in ("step", "auto")
+    )
     peers: dict[str, Callable[[], float]] = {
         "by hand": lambda: by_hand_speed(work, seconds),
-        "jdl, same form": lambda: jdl_speed(work, seconds, "step"),
+        "jdl's step, bare": lambda: bare_speed(work, seconds, step),
+        "jdl, one step a dispatch": lambda: jdl_speed(work, seconds, "step"),
         "jdl, not logging": lambda: jdl_speed(work, seconds, "step", logging=False),
+        "jdl's measured form, bare": lambda: bare_speed(work, seconds, auto),
         "jdl, form measured": lambda: jdl_speed(work, seconds, "auto"),
     }
     speeds: dict[str, list[float]] = {name: [] for name in peers}
@@ -117,13 +144,27 @@ def by_hand_speed(work: Workload, seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
+def bare_speed(work: Workload, seconds: float, run: Callable[[int], None]) -> float:
+    """Steps per second of the programs that `fit` runs, called and nothing else."""
+    each = 5 * work.log_every
+    run(work.log_every)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        run(each)
+        count += each
+    return count / (time.perf_counter() - began)
+
+
+def _learner(work: Workload) -> jdl.Learner:
+    return jdl.learner(work.task, work.by_hand.tx)
+
+
 def jdl_speed(work: Workload, seconds: float, dispatch: str, logging: bool = True) -> float:
     """Steps per second of `fit` between two rows of its log.
 
     Without `logging` there is no folder, so no events, no file and no checkpoint, and rows are
     five times as far apart: they tell the time.
     """
-    learner = jdl.learner(jdl.classification(work.model), work.by_hand.tx)
     rows: list[tuple[int, float]] = []
 
     class Enough(Exception):
@@ -139,8 +180,8 @@ def jdl_speed(work: Workload, seconds: float, dispatch: str, logging: bool = Tru
     every = work.log_every if logging else 5 * work.log_every
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
         jdl.fit(
-            learner,
-            {"x": work.x, "y": work.y},
+            _learner(work),
+            work.data,
             batch_size=work.batch,
             epochs=10**6,
             dir=Path(folder) / "run" if logging else None,
@@ -153,21 +194,27 @@ def jdl_speed(work: Workload, seconds: float, dispatch: str, logging: bool = Tru
 
 def _batches(work: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     draw = np.random.default_rng(0)
+    x, y = work.data["x"], work.data.get("y", work.data["x"])
     while True:
-        order = draw.permutation(len(work.x))
-        for start in range(0, len(work.x) - work.batch + 1, work.batch):
+        order = draw.permutation(len(x))
+        for start in range(0, len(x) - work.batch + 1, work.batch):
             rows = order[start : start + work.batch]
-            yield work.x[rows], work.y[rows]
+            yield x[rows], y[rows]
+
+
+BARE = {
+    "jdl, one step a dispatch": "jdl's step, bare",
+    "jdl, not logging": "jdl's step, bare",
+    "jdl, form measured": "jdl's measured form, bare",
+}
 
 
 def _show(speeds: dict[str, list[float]]) -> None:
-    heads = (
-        f"{'steps/s, median':>18}{'min':>9}{'max':>9}{'ratio to by hand':>19}{'min':>7}{'max':>7}"
-    )
-    print(f"{'':20}{heads}")
+    print(f"{'':26}{'steps/s':>10}{'min':>9}{'max':>9}   to by hand           to the same, bare")
     for name, values in speeds.items():
-        ratios = [a / b for a, b in zip(values, speeds["by hand"], strict=True)]
-        print(
-            f"{name:20}{statistics.median(values):18.2f}{min(values):9.2f}{max(values):9.2f}"
-            f"{statistics.median(ratios):19.3f}{min(ratios):7.3f}{max(ratios):7.3f}"
-        )
+        line = f"{name:26}{statistics.median(values):10.2f}{min(values):9.2f}{max(values):9.2f}"
+        for other in ("by hand", BARE.get(name)):
+            if other is not None:
+                ratios = [a / b for a, b in zip(values, speeds[other], strict=True)]
+                line += f"   {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
+        print(line)
