@@ -1,6 +1,7 @@
 """A run has the same bits however it is cut into dispatches and wherever its batches come from."""
 
 import json
+import math
 import time
 
 import jax
@@ -12,6 +13,7 @@ import jdl
 from jdl.data import feed as feed_module
 from jdl.data.feed import Feed
 from jdl.run import dispatch, loop, remembered
+from jdl.run.accounts import Accounts
 from jdl.run.dispatch import STACK_BYTES, Dispatch, Programs
 from jdl.run.folder import RunFolder
 from tests import small
@@ -165,6 +167,29 @@ def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
     assert tried == [first]
     assert programs.measure(train, steps=10**6, seconds=0.2) == ((other, 200), True)
     assert tried == [first, first, other]
+
+
+@pytest.mark.parametrize(("steps", "form"), [(10**6, "loop"), (1_000, "step")])
+def test_forms_that_are_close_are_timed_twice_where_it_pays(monkeypatch, steps, form):
+    """The first look at the loop met a busy machine."""
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    told = {"step": [3e-3, 3e-3], "loop": [4e-3, 2e-3]}
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: told[form].pop(0))
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
+    assert programs.measure(train, steps)[0].form == form
+
+
+def test_what_is_measured_twice_is_compiled_once(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    accounts = Accounts()
+    programs = Programs(net(), Feed(line(), 8), train, accounts)
+    monkeypatch.setattr(dispatch, "CLOSE", math.inf)
+    monkeypatch.setattr(dispatch, "LONG", 0.0)
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
+    with accounts:
+        programs.measure(train, seconds=0.01)
+    assert accounts.recompiled == []
 
 
 def test_what_is_small_is_told_from_its_arithmetic():
