@@ -4,7 +4,6 @@
 """
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,37 +41,37 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
 class Answers:
     """Gets every row of the log, waits there for a round, and answers when its time is over.
 
-    A row comes when its steps are done, so the time between two rows is that of the steps between.
-    The first two rows of a round do not count: while one waits, steps in flight end for nothing.
+    A row says how long the loop took from the row before to it. The first two rows of a round do
+    not count: while one waits, steps in flight end for nothing.
     """
 
     def __init__(self, rounds: Rounds):
         self.rounds: Rounds = rounds
         self.asked: Iterator[float] = iter(())
-        self.seconds: float | None = None
-        self.early = 0
-        self.first: tuple[int, float] | None = None
+        self.wanted: float | None = None
+        self.early, self.step = 0, 0
+        self.steps, self.spent = 0, 0.0
 
     def __call__(self, row: dict[str, Any]) -> None:
-        now, step = time.perf_counter(), int(row["step"])
-        if self.seconds is None:
+        step, self.step = self.step, int(row["step"])
+        if self.wanted is None:
             self.rounds.first()
             if self.rounds.once:
                 raise SystemExit
             self.asked = self.rounds.ready(row["loss"])
-            self.seconds = next(self.asked)
+            self.wanted = next(self.asked)
             return
         if self.early < 2:
             self.early += 1
-            self.first = step, now
             return
-        assert self.first is not None
-        steps, spent = step - self.first[0], now - self.first[1]
-        if spent < self.seconds:
+        self.steps += self.step - step
+        self.spent += (self.step - step) / row["steps_per_second"]
+        if self.spent < self.wanted:
             return
-        self.rounds.done(steps, spent)
+        self.rounds.done(self.steps, self.spent)
+        self.early, self.steps, self.spent = 0, 0, 0.0
         try:
-            self.seconds, self.early = next(self.asked), 0
+            self.wanted = next(self.asked)
         except StopIteration:
             raise SystemExit from None
 
