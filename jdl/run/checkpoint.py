@@ -277,6 +277,8 @@ def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> 
     reason = text[0] if text else type(failure).__name__
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason:
         expected, fix = "room on the disk", "free some room"
+        if number is None:  # TensorStore, with its whole specification of the array
+            reason = os.strerror(errno.ENOSPC)
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         expected, fix = "a folder that can be written", "mend its permissions"
     else:

@@ -85,7 +85,6 @@ class Programs:
         pinned = jax.tree.map(lambda x: x.sharding, train) if mesh_of(train) else None
         out = (pinned, readable(train)) if pinned else None
         options = {"donate_argnums": (0,), "out_shardings": out}
-        self._compiled: set[str] = set()
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options)
         self.watched = {
@@ -164,6 +163,7 @@ class Programs:
         # So small that dispatching alone would cost a single step as much: not worth compiling.
         first, second = ("loop", "step") if self._is_small(train) else ("step", "loop")
         begin = time.perf_counter()
+        self._compile(first, train)
         each = self._seconds(first, train, seconds)
         spent = shared(time.perf_counter() - begin)
         if first == "loop" and each < 1e-3:
@@ -175,6 +175,7 @@ class Programs:
         if each * steps < spent:
             return _lasting(first, each, seconds), False
         most = _lasting("loop", each, seconds).size if second == "loop" else LONGEST
+        self._compile(second, train)
         times = {first: each, second: self._seconds(second, train, seconds, most)}
         if max(times.values()) < CLOSE * min(times.values()) and each * steps > LONG:
             for form in times:
@@ -205,9 +206,8 @@ class Programs:
     def _seconds(
         self, form: str, train: TrainState, seconds: float, ceiling: int = LONGEST
     ) -> float:
-        """Seconds for one step, after compiling, in dispatches that double until the time is up."""
+        """Seconds for one step, in dispatches that double until the time is up."""
         first = int(train.step)
-        self._compile(form, train)
         copy, n, each = jax.tree.map(jnp.copy, train), 1, np.inf
         run = self.advance(Dispatch(form, ceiling), first)
         copy, metrics, step = run(copy, first, first + 1)
@@ -225,9 +225,6 @@ class Programs:
 
     def _compile(self, form: str, train: TrainState) -> None:
         """Compile, and give back the memory that this took before the program takes its own."""
-        if form in self._compiled:
-            return
-        self._compiled.add(form)
         if self.data is not None:
             steps = () if form == "step" else (1,)
             self.watched[form].compile(train, self.data, *steps)

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -81,34 +82,28 @@ class MetricsLog:
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; it is on the disk after `sync` or `close`."""
         line = json.dumps(row, default=_as_list) + "\n"
-        try:
+        with _writing(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_torn_line(self.path)
                 self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
             self._file.write(line)
-        except OSError as bad:
-            raise cannot_write(self.path, bad) from bad
 
     def sync(self) -> None:
         """Make every row durable."""
         if self._file is not None:
-            try:
+            with _writing(self.path):
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            except OSError as bad:
-                raise cannot_write(self.path, bad) from bad
 
     def cut(self, step: int) -> list[Row]:
         """Keep the rows up to a step (atomically), and return them: how a run resumes."""
         self.close()
         rows = [row for row in read(self.path) if row.get("step", 0) <= step]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        try:
+        with _writing(self.path):
             if self.path.exists():
                 write_bytes(self.path, text.encode())
-        except OSError as bad:
-            raise cannot_write(self.path, bad) from bad
         return rows
 
     def close(self) -> None:
@@ -117,6 +112,15 @@ class MetricsLog:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system refuses to write is said plainly."""
+    try:
+        yield
+    except OSError as bad:
+        raise cannot_write(path, bad) from bad
 
 
 def _as_list(value: Any) -> Any:
@@ -167,12 +171,10 @@ class Events:
             {"tag": re.sub(r"[^-/\w.]", "_", name), "simple_value": value}
             for name, value in values.items()
         ]
-        try:
+        with _writing(self.folder):
             if self._file is None:
                 self._file = self._open(step)
             self._file.write_event(_event(step, summary={"value": each}))
-        except OSError as bad:
-            raise cannot_write(self.folder, bad) from bad
 
     def _open(self, step: int) -> Any:
         before = len(list(self.folder.glob("events.*")))
@@ -187,16 +189,14 @@ class Events:
     def sync(self) -> None:
         """Make every event durable."""
         if self._file is not None:
-            try:
+            with _writing(self.folder):
                 self._file.flush()
-            except OSError as bad:
-                raise cannot_write(self.folder, bad) from bad
 
     def close(self) -> None:
         """Make every event durable and release the file."""
-        self.sync()
         if self._file is not None:
-            self._file.close()
+            with _writing(self.folder):
+                self._file.close()
             self._file = None
 
 

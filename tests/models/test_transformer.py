@@ -154,19 +154,20 @@ def test_a_decoder_that_shows_its_weights_computes_the_same():
     """It lays the whole matrix of weights out; otherwise parts of it."""
     module = Decoder(vocabulary=5, context=80, blocks=1, heads=2, width=8)
     tokens = jax.random.randint(jax.random.key(0), (2, 80), 0, 5)
-    params = module.init(jax.random.key(1), tokens)["params"]
-    logits = module.apply({"params": params}, tokens)
-    shown, _ = module.apply({"params": params}, tokens, mutable=["intermediates"])
+    params = {"params": jax.jit(module.init)(jax.random.key(1), tokens)["params"]}
+    apply = jax.jit(module.apply, static_argnames="mutable")
+    logits = apply(params, tokens)
+    shown, _ = apply(params, tokens, mutable=("intermediates",))
     np.testing.assert_allclose(logits, shown, rtol=1e-5, atol=1e-6)
-    later = module.apply({"params": params}, tokens.at[:, 40:].set(0))
+    later = apply(params, tokens.at[:, 40:].set(0))
     np.testing.assert_allclose(later[:, :40], logits[:, :40], rtol=1e-5, atol=1e-6)
     assert np.abs(later[:, 40:] - logits[:, 40:]).max() > 1e-3
 
 
 def test_no_token_has_no_logits():
     module = Decoder(vocabulary=5, context=4, blocks=1, heads=1, width=2)
-    params = module.init(jax.random.key(0), jnp.zeros((1, 1), int))
-    assert module.apply(params, jnp.zeros((1, 0), int)).shape == (1, 0, 5)
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1), int))
+    assert jax.jit(module.apply)(params, jnp.zeros((1, 0), int)).shape == (1, 0, 5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 4e-3)])
