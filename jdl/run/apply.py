@@ -15,8 +15,8 @@ from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
 from jdl.run.accounts import Accounts
-from jdl.run.dispatch import placement, readable
 from jdl.run.leaves import is_spread
+from jdl.run.placing import placement, readable
 from jdl.run.processes import are_several
 from jdl.run.recompiled import Watched
 from jdl.run.record import Row, add_on_host

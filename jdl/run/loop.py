@@ -15,9 +15,10 @@ from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.accounts import Accounts
 from jdl.run.apply import Result, evaluator
-from jdl.run.dispatch import Advance, Programs, chosen, mesh_of, placement
+from jdl.run.bar import Bar
+from jdl.run.dispatch import Advance, Programs, chosen
 from jdl.run.folder import RunFolder
-from jdl.run.log import Bar
+from jdl.run.placing import mesh_of, placement
 from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
 from jdl.run.processes import (
     Agreement,

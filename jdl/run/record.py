@@ -21,9 +21,10 @@ from jdl.core.types import Metrics, TrainState
 from jdl.learn.guard import Refusals
 from jdl.run import timesheet
 from jdl.run.accounts import Accounts
+from jdl.run.bar import Bar
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
-from jdl.run.log import Bar, Events, MetricsLog
+from jdl.run.log import Events, MetricsLog
 from jdl.run.processes import by_first, check_same, is_first
 from jdl.run.recompiled import Watched
 from jdl.run.watch import at

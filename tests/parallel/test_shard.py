@@ -19,7 +19,7 @@ from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
-from jdl.run.dispatch import placement
+from jdl.run.placing import placement
 from tests.small import KEY, assert_close, batch, compilations, message, network, train
 
 DATA = jax.tree.map(jnp.asarray, batch())

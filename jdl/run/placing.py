@@ -1,0 +1,72 @@
+"""Where the arrays of a run lie: with its state, on one device or on a mesh of many processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jdl.core.types import PyTree, TrainState
+from jdl.data.order import share
+from jdl.parallel.mesh import batch_axis
+
+
+def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
+    """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
+    where = _everywhere(train)
+
+    def put(tree: PyTree) -> PyTree:
+        # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
+        return jax.tree.map(lambda x: _placed(np.array(x, copy=True), where, np.shape(x)), tree)
+
+    return put
+
+
+def _everywhere(train: TrainState) -> NamedSharding | None:
+    mesh = mesh_of(train)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
+    """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
+
+    `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
+    that of the examples. One process feeds everything. Nobody else may hold the rows.
+    """
+    mesh = mesh_of(train)
+    if mesh is None or not mesh.is_multi_process:
+        return None, lambda tree, axis=0: jax.device_put(tree, _everywhere(train))
+    name = batch_axis(mesh)
+    parts = np.moveaxis(mesh.devices, mesh.axis_names.index(name), 0).reshape(mesh.shape[name], -1)
+    own = [i for i, part in enumerate(parts) if any(d in mesh.local_devices for d in part)]
+
+    def put(tree: PyTree, axis: int = 0) -> PyTree:
+        where = NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
+
+        def place(x: np.ndarray) -> jax.Array:
+            return _placed(x, where, (*x.shape[:axis], batch_size, *x.shape[axis + 1 :]))
+
+        return jax.tree.map(place, tree)
+
+    return share(own, len(parts), batch_size), put
+
+
+def readable(train: TrainState) -> NamedSharding | None:
+    """Where results must be for every process to read them; None where one process has it all."""
+    mesh = mesh_of(train)
+    return NamedSharding(mesh, PartitionSpec()) if mesh and mesh.is_multi_process else None
+
+
+def _placed(x: np.ndarray, where: NamedSharding | None, shape: tuple[int, ...]) -> jax.Array:
+    if where is None or not where.mesh.is_multi_process:
+        return jax.device_put(x, where)
+    return jax.make_array_from_process_local_data(where, x, shape)
+
+
+def mesh_of(train: TrainState) -> Any:
+    """The mesh that a state is on, or None."""
+    for leaf in jax.tree.leaves(train.params):
+        if isinstance(getattr(leaf, "sharding", None), NamedSharding):
+            return leaf.sharding.mesh
+    return None
