@@ -17,11 +17,11 @@ from benchmarks.workloads import WORKLOADS
 ROOT = Path(__file__).parents[1]
 NEEDS = {
     "keras": "keras",
-    **dict.fromkeys(("torch", "torch_last", "torch_bf16", "torch_compile"), "torch"),
+    **dict.fromkeys(("torch", "torch_last"), "torch"),
 }
 """The package that a peer needs, where jdl does not need it too."""
 
-COMPARED = ("linen", "torch", "torch_last", "keras", "torch_bf16", "torch_compile")
+COMPARED = ("linen", "torch", "torch_last", "keras", "torch_compile", "torch_graphs")
 """Peers that the others are compared with in a table."""
 
 
@@ -99,19 +99,24 @@ class Racer:
 
 
 def race(workload: str, peers: Sequence[str], rounds: int, seconds: float) -> dict[str, Run]:
-    """Every peer's rounds; the order of the peers moves on by one each time."""
+    """Every peer's rounds, each peer started when the one before is ready."""
     racers: list[Racer] = []
     try:
         for peer in peers:
             racers.append(Racer(peer, workload))
-        found = {racer.peer: Run(racer.early, racer.first_step, []) for racer in racers}
-        for number in range(rounds):
-            turn = number % len(racers)
-            for racer in racers[turn:] + racers[:turn]:
-                found[racer.peer].rounds.append(racer.round(seconds))
+        return in_turns(racers, rounds, seconds)
     finally:
         for racer in racers:
             racer.end()
+
+
+def in_turns(racers: list["Racer"], rounds: int, seconds: float) -> dict[str, Run]:
+    """Rounds of peers that are ready; their order moves on by one each time."""
+    found = {racer.peer: Run(racer.early, racer.first_step, []) for racer in racers}
+    for number in range(rounds):
+        turn = number % len(racers)
+        for racer in racers[turn:] + racers[:turn]:
+            found[racer.peer].rounds.append(racer.round(seconds))
     return found
 
 

@@ -15,15 +15,15 @@ class Profile(NamedTuple):
     busy: float
     """All kernels together."""
     span: float
-    """From the start of the first to the end of the last; without what lies between, idle."""
+    """From the start of the first to the end of the last, or what they take without a profiler."""
 
     def text(self, steps: int, top: int = 5) -> str:
         """The kernels that take most, in Markdown, and which is the first thing to fix."""
         if not self.kernels:
             return "The trace holds no event of a device."
         lines = [
-            f"{self.busy / steps / 1e3:.3g} ms of kernels a step; the device is idle for "
-            f"{self.idle:.0%} of the time from the first to the last.",
+            f"{self.busy / steps / 1e3:.3g} ms of kernels a step of {self.span / steps / 1e3:.3g} "
+            f"ms; the device is idle for {self.idle:.0%} of them.",
             "",
             "| kernel | share | ms a step |",
             "|---|---|---|",

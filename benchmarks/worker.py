@@ -24,10 +24,10 @@ PEERS = {
 """Peers by name, and the module of each in `benchmarks.peers`."""
 
 GPU_PEERS = {
-    "jdl_train": "jdl_fit",
     "jdl_bf16": "jdl_fit",
     "torch_bf16": "torch_gpu",
     "torch_compile": "torch_gpu",
+    "torch_graphs": "torch_gpu",
 }
 """Those of `python -m benchmarks gpu`."""
 

@@ -60,7 +60,10 @@ def test_only_kernels_on_streams_count():
     assert found.kernels == {"gemm": 70, "fusion": 10} and list(found.kernels) == ["gemm", "fusion"]
     assert (found.busy, found.span) == (80, 100) and found.idle == pytest.approx(0.2)
     text = found.text(steps=2)
-    assert "| `gemm` | 87.5% | 0.035 |" in text and "idle for 20%" in text
+    assert (
+        "| `gemm` | 87.5% | 0.035 |" in text
+        and "0.04 ms of kernels a step of 0.05 ms; the device is idle for 20% of them." in text
+    )
     assert text.endswith("The first thing to fix: `gemm`, 88% of the kernels' time.")
 
 

@@ -1,6 +1,7 @@
 """PyTorch on a GPU at its usual best: bfloat16, channels last, fused Adam, data on the device.
 
-"torch_compile" compiles the model too. Without a GPU it runs on the CPU, for rehearsals.
+"torch_compile" compiles the model too, and "torch_graphs" has its kernels launched together, as
+CUDA graphs. Without a GPU they run on the CPU, for rehearsals.
 """
 
 from typing import Any
@@ -23,7 +24,10 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
     model: Any = NETWORKS[workload]().to(device)
     model.to(memory_format=form)
     adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
-    called = torch.compile(model) if peer == "torch_compile" else model
+    called = model
+    if peer != "torch_bf16":
+        mode = "reduce-overhead" if peer == "torch_graphs" else "default"
+        called = torch.compile(model, mode=mode)
     feed = _places(len(x), work.batch, device)
 
     def train(n: int) -> float:

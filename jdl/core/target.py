@@ -3,6 +3,7 @@
 Both are promised by whoever traces (`jdl.parallel`), and nothing is known of them elsewhere.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,14 @@ def compiled_for(platform: str) -> Iterator[None]:
 def platform() -> str:
     """The kind of device that what is traced now will run on: "cpu", "gpu", "tpu"."""
     return _PLATFORM.get() or jax.default_backend()
+
+
+def cuda_capability() -> float:
+    """The compute capability of this process's NVIDIA device; 0 where there is none."""
+    if jax.default_backend() != "gpu":
+        return 0.0
+    found = str(getattr(jax.devices()[0], "compute_capability", ""))
+    return float(found) if re.fullmatch(r"\d+\.\d+", found) else 0.0  # "gfx..." on AMD's
 
 
 @contextmanager

@@ -6,7 +6,7 @@ step can be asked for at any time, on the host or inside a compiled program.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -127,21 +127,26 @@ def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: i
     low_bits = np.uint32(bits // 2)
     low = np.uint32((1 << bits // 2) - 1)
 
-    def feistel(value: Any) -> Any:
+    def feistel(value: Any, keys: Any) -> Any:
         left, right = value >> low_bits, value & low
         for i in range(0, rounds, 2):
             left = left ^ (_mix(right ^ keys[i]) & top)
             right = right ^ (_mix(left ^ keys[i + 1]) & low)
         return (left << low_bits) | right
 
-    def outside(value: Any) -> Any:
-        return xp.any(value >= np.uint32(n))
+    walked = feistel(index, keys)
+    if n == 1 << bits:
+        return walked.astype(xp.int32)
+    if xp is np:
+        while (outside := walked >= np.uint32(n)).any():
+            own = [np.broadcast_to(key, walked.shape)[outside] for key in keys]
+            walked[outside] = feistel(walked[outside], own)
+        return walked.astype(np.int32)
 
     def walk(value: Any) -> Any:
-        return xp.where(value < np.uint32(n), value, feistel(value))
+        return jnp.where(value < np.uint32(n), value, feistel(value, keys))
 
-    first = feistel(index)
-    return (first if n == 1 << bits else _while(xp, outside, walk, first)).astype(xp.int32)
+    return jax.lax.while_loop(lambda v: jnp.any(v >= np.uint32(n)), walk, walked).astype(jnp.int32)
 
 
 def _mix(x: Any) -> Any:
@@ -149,14 +154,3 @@ def _mix(x: Any) -> Any:
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     return x ^ (x >> np.uint32(16))
-
-
-def _while(
-    xp: ModuleType, condition: Callable[[Any], Any], body: Callable[[Any], Any], value: Any
-) -> Any:
-    """`jax.lax.while_loop` in either namespace."""
-    if xp is not np:
-        return jax.lax.while_loop(condition, body, value)
-    while condition(value):
-        value = body(value)
-    return value

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from jdl.core import tree
+from jdl.core import target, tree
 from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
@@ -114,7 +114,8 @@ def may_stand(before: TrainState, after: TrainState) -> jax.Array:
     No loss and no gradient was counted as refused, and no number has ceased to be finite.
     """
     good = after.extra["guard"].total == before.extra["guard"].total
-    if good.ndim > 0:  # devices that hold members say nothing to each other
+    # Devices that hold members say nothing to each other. A GPU waits for its host at each branch.
+    if good.ndim > 0 or target.platform() == "gpu":
         return _are_fine(good, before, after)
     return lax.cond(
         _all_finite(good, _numbers(after)),

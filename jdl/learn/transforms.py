@@ -49,6 +49,27 @@ def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -
     return inner._replace(init=init, step=step)
 
 
+def tabled(inner: Learner) -> Learner:
+    """As `resident`, where the rows of several batches were found beforehand.
+
+    Data are `{"first": step, "rows": [k, B], "set": ...}`: of the set, row i of the table is the
+    batch of step first + i. Finding a place in an order takes a loop of unknown length, at each
+    turn of which a GPU waits for its host; a table serves many steps.
+    """
+
+    def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        rows = data["rows"][train.step - data["first"]]
+        return inner.step(train, jax.lax.optimization_barrier(gathered(data, rows)), axis=axis)
+
+    def gathered(data: Batch, rows: Any) -> Batch:
+        return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data["set"])
+
+    def init(key: Key, data: Batch) -> TrainState:
+        return inner.init(key, gathered(data, data["rows"][0]))
+
+    return inner._replace(init=init, step=step)
+
+
 def stacked(inner: Learner) -> Learner:
     """Give `step` several batches, `{"first": step of the first one, "stack": [k, B, ...]}`.
 

@@ -77,8 +77,9 @@ class SelfAttention(nn.Module):
             past = Past(key, value)
         is_causal = self.causal and mask is None
         drops = train and self.dropout > 0
-        if is_causal and not drops and not self.is_mutable_collection("intermediates"):
-            y = attending.causal_attention(query, key, value)
+        shows = self.is_mutable_collection("intermediates")
+        if mask is None and past is None and not drops and not shows:
+            y = attending.attention(query, key, value, is_causal=is_causal)
         else:
             mask = attending.causal(time) if is_causal else mask
             weights = attending.scores(query, key, mask)

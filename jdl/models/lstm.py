@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.custom_derivatives import SymbolicZero
 
-from jdl.models.over_time import State, kept, over_time
+from jdl.models.over_time import State, kept, over_time, scanned
 
 
 class Gates(NamedTuple):
@@ -80,7 +80,7 @@ def _tangent(reverse: bool, primals: Any, tangents: Any) -> Any:
         jnp.zeros_like(leaf) if _is_zero(dot) else dot
         for leaf, dot in zip(state, state_dot, strict=True)
     )
-    dots = jax.lax.scan(advance, start, (pushed, *slopes, real), reverse=reverse)
+    dots = scanned(advance, start, (pushed, *slopes, real), reverse)
     return (last, outputs), dots
 
 
@@ -106,7 +106,7 @@ def _with_slopes(
         after, output = kept(real, after, state)
         return after, (output, joined, *slopes)
 
-    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
+    return scanned(advance, state, (x, real), reverse)
 
 
 def _product(rows: jax.Array, weights: jax.Array) -> jax.Array:

@@ -6,6 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl.core import target
+
+UNROLLED = 16
+"""Steps of one turn of the loop on a GPU."""
+
 State = tuple[jax.Array, ...]
 Step = Callable[[State, jax.Array], State]
 
@@ -22,7 +27,13 @@ def over_time(
         x, real = now
         return kept(real, step(state, x), state)
 
-    return jax.lax.scan(advance, state, (x, real), reverse=reverse)
+    return scanned(advance, state, (x, real), reverse)
+
+
+def scanned(advance: Callable[..., Any], state: Any, xs: Any, reverse: bool) -> Any:
+    """`jax.lax.scan`; on a GPU, where the turns of a loop cost more than a step, of some steps."""
+    unroll = UNROLLED if target.platform() == "gpu" else 1
+    return jax.lax.scan(advance, state, xs, reverse=reverse, unroll=unroll)
 
 
 def kept(real: Any, after: State, before: State) -> tuple[State, jax.Array]:

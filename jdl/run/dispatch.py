@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdl.core import target
 from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.ahead import ahead, windows
 from jdl.data.feed import Feed
 from jdl.learn.blocks import blocks
 from jdl.learn.guard import Trial
-from jdl.learn.transforms import loop, resident, stacked, traced_once
+from jdl.learn.transforms import loop, stacked, tabled, traced_once
 from jdl.run import remembered
 from jdl.run.accounts import Accounts
 from jdl.run.folder import RunFolder
@@ -44,6 +45,12 @@ LONGEST = 1024
 STACK_BYTES = 2**25
 """Batches of a stream are moved to the device in stacks of up to this size."""
 
+GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+"""What may become part of a CUDA graph: what jax has by default, and loops and branches."""
+
+TABLE = 2**20
+"""Rows of the set that are found at once, at most."""
+
 CLOSE, LONG = 1.5, 20.0
 """Forms whose times differ by less are timed twice, for a run of more seconds: a machine that does
 something else for a moment would else decide between them."""
@@ -66,13 +73,14 @@ class Programs:
         tried: Trial | None = None,
     ):
         self.feed = feed
-        self.put = placement(train)
         self.accounts = accounts or Accounts()
+        self.data: Any = None
         if feed.is_resident:
-            self.data = self.put(feed.data)
+            self._put = placement(train)
+            self._set = self._put(feed.data)
+            self.data = self._resident(int(train.step))
             one = self._fed(learner)
         else:
-            self.data = None
             one = learner
             self._rows, self._put_rows = slices(train, feed.batch_size)
         if tried is None:
@@ -84,7 +92,7 @@ class Programs:
         out = (pinned, readable(train)) if pinned else None
         options = {"donate_argnums": (0,), "out_shardings": out}
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
-        self._many = jax.jit(many.step, static_argnames="axis", **options)
+        self._many = jax.jit(many.step, static_argnames="axis", **options, **_in_one_graph())
         self.watched = {
             "step": Watched(self._one, self.accounts, "train", "batch"),
             "loop": Watched(self._many, self.accounts, "train", "data", "n"),
@@ -93,12 +101,12 @@ class Programs:
     def _fed(self, learner: Learner) -> Learner:
         """The learner whose step finds its own batch in what a loop is given."""
         if self.feed.is_resident:
-            return traced_once(resident(learner, self.feed.order, self.feed.batch_size))
+            return traced_once(tabled(learner))
         return traced_once(stacked(learner))
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
-        given = self._resident if self.feed.is_resident else self._streamed(dispatch, start)
+        given = self._ordered(start) if self.feed.is_resident else self._streamed(dispatch, start)
         program = self.watched[dispatch.form]
 
         def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
@@ -115,9 +123,24 @@ class Programs:
 
         return run
 
-    def _resident(self, step: int) -> tuple[PyTree, int]:
-        """The data of a step, and the step before which they are good: the whole set, always."""
-        return self.data, 2**31
+    def _ordered(self, start: int) -> Callable[[int], tuple[PyTree, int]]:
+        """The whole set with the rows of a step and of those to come, and the step they end at."""
+        data = self.data if start == int(self.data["first"]) else self._resident(start)
+        end = start + len(data["rows"])
+
+        def given(step: int) -> tuple[PyTree, int]:
+            nonlocal data, end
+            if step >= end:
+                data = self._resident(step)
+                end = step + len(data["rows"])
+            return data, end
+
+        return given
+
+    def _resident(self, first: int) -> dict[str, Any]:
+        size = int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
+        rows = self.feed.order(np.arange(first, first + size), self.feed.batch_size, np)
+        return {"set": self._set, **self._put({"rows": rows, "first": np.int32(first)})}
 
     def _streamed(self, dispatch: Dispatch, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The same of a stream: a stack of batches on the device, or one batch for single steps.
@@ -227,6 +250,13 @@ class Programs:
             steps = () if form == "step" else (1,)
             self.watched[form].compile(train, self.data, *steps)
         release()
+
+
+def _in_one_graph() -> dict[str, Any]:
+    """On an NVIDIA device a loop is launched whole: each of its turns else waits for the host."""
+    if target.cuda_capability() == 0:
+        return {}
+    return {"compiler_options": {"xla_gpu_enable_command_buffer": GRAPH}}
 
 
 def _lasting(form: str, each: float, seconds: float) -> Dispatch:

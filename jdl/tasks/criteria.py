@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jdl.core import target
 from jdl.core.check import error, within
 from jdl.metrics import check_integer_labels, check_same_shape
 
@@ -49,12 +50,29 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     """
     if not isinstance(labels, Blend):
         check_integer_labels(outputs, labels)
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        if target.platform() == "cpu":
+            return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        return _by_comparison(outputs, labels)
     share = _beside(labels.share, labels.first)
     mixed = share * cross_entropy(outputs, labels.first)
     mixed += (1 - share) * cross_entropy(outputs, labels.second)
     uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(-1)
     return (1 - labels.smoothing) * mixed + labels.smoothing * uniform
+
+
+def _by_comparison(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """The same without looking a logit up.
+
+    A GPU or TPU lays all logits out for the sake of that one, and their gradient too; a sum over
+    those whose place is the label's becomes part of the sums that the softmax needs anyway.
+    """
+    classes = outputs.shape[-1]
+    labels = jnp.where(labels < 0, labels + classes, labels)
+    shifted = outputs - jax.lax.stop_gradient(outputs.max(-1, keepdims=True))
+    own = jax.nn.one_hot(labels, classes, dtype=bool)
+    picked = jnp.where(own, shifted, 0).sum(-1)
+    picked = jnp.where((labels >= 0) & (labels < classes), picked, jnp.nan)
+    return jnp.log(jnp.exp(shifted).sum(-1)) - picked
 
 
 def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""loop, resident, stacked, window, ema: against plain Python over the same steps."""
+"""loop, resident, stacked, tabled, window, ema: against plain Python over the same steps."""
 
 import chex
 import jax
@@ -10,7 +10,7 @@ import pytest
 from jdl.core.alone import alone, is_alone
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, jit, loop, resident, stacked, traced_once, window
+from jdl.learn.transforms import ema, jit, loop, resident, stacked, tabled, traced_once, window
 from tests.small import (
     KEY,
     assert_close,
@@ -88,7 +88,7 @@ def test_a_loop_is_the_same_as_its_steps(x64):
 # resident and stacked
 
 
-def test_resident_and_stacked_batches_are_those_that_the_host_gathers():
+def test_resident_tabled_and_stacked_batches_are_those_that_the_host_gathers():
     inner = base()
     batches = [{k: v[np.asarray(order(i, 8))] for k, v in DATA.items()} for i in range(6)]
     start, step = inner.init(KEY, batches[0]), jax.jit(inner.step)
@@ -100,6 +100,12 @@ def test_resident_and_stacked_batches_are_those_that_the_host_gathers():
     for _ in range(6):
         gathered, _ = gather(gathered, DATA)
     assert_same_bits(gathered, train)
+    looked, look = start, jax.jit(tabled(inner).step)
+    for first in (0, 4):
+        rows = np.stack([np.asarray(order(i, 8)) for i in range(first, first + 4)])
+        for _ in range(min(4, 6 - first)):
+            looked, _ = look(looked, {"first": np.int32(first), "rows": rows, "set": DATA})
+    assert_same_bits(looked, train)
     piled, pile = start, jax.jit(stacked(inner).step)
     for first in (0, 3):
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches[first : first + 3])
@@ -113,6 +119,8 @@ def test_their_starts_are_those_of_a_batch():
     assert_same_bits(resident(base(), order, 8).init(KEY, DATA), start)
     stack = {"first": 0, "stack": {k: v[None, :8] for k, v in DATA.items()}}
     assert_same_bits(stacked(base()).init(KEY, stack), start)
+    table = {"first": 0, "rows": np.arange(16).reshape(2, 8), "set": DATA}
+    assert_same_bits(tabled(base()).init(KEY, table), start)
 
 
 def test_the_set_is_an_argument_and_no_constant_of_the_program():

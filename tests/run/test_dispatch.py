@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jdl
+from jdl.core import target
 from jdl.data import feed as feed_module
 from jdl.data.feed import Feed
 from jdl.run import dispatch, loop, remembered
@@ -214,6 +215,38 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
     steps = {"step": programs._one, "loop": programs._many}
     texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
     assert " convolution(" in texts["step"] and " convolution(" not in texts["loop"]
+
+
+def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    plain = Programs(net(), Feed(line(), 8), train)
+    monkeypatch.setattr(target, "cuda_capability", lambda: 9.0)
+    asked = {}
+    jit = jax.jit
+
+    def seen(function, **options):
+        asked[function.__name__] = options.get("compiler_options")
+        return jit(function, **options)
+
+    monkeypatch.setattr(jax, "jit", seen)
+    programs = Programs(net(), Feed(line(), 8), train)
+    kinds = next(filter(None, asked.values()))["xla_gpu_enable_command_buffer"].split(",")
+    assert "WHILE" in kinds and "FUSION" in kinds
+    # The compiler knows every word, on CPU too, where they mean nothing.
+    copies = (jax.tree.map(jax.numpy.copy, train) for _ in range(2))
+    dispatched = [each.advance(Dispatch("loop", 8), 0) for each in (programs, plain)]
+    small.assert_same_bits(
+        *(run(copy, 0, 8)[0] for run, copy in zip(dispatched, copies, strict=True))
+    )
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_a_run_that_outlasts_its_table_of_rows_goes_on_in_order(form, monkeypatch):
+    """A table of three steps, cut by rows of the log at seven."""
+    options = quiet(dispatch=form, log_every=7)
+    whole = jdl.fit(net(), line(), batch_size=8, epochs=3, options=options)
+    monkeypatch.setattr(dispatch, "TABLE", 24)
+    assert_same_run(whole, jdl.fit(net(), line(), batch_size=8, epochs=3, options=options))
 
 
 class Slow(Source):
