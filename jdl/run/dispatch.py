@@ -48,6 +48,9 @@ STACK_BYTES = 2**25
 GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
 """What may become part of a CUDA graph: what jax has by default, and loops and branches."""
 
+LARGE = 2**31
+"""Bytes of a state from which a loop, which keeps it twice, is not the first form that is tried."""
+
 TABLE = 2**20
 """Rows of the set that are found at once, at most."""
 
@@ -77,8 +80,8 @@ class Programs:
         self.data: Any = None
         if feed.is_resident:
             self._put = placement(train)
-            self._set = self._put(feed.data)
-            self.data = self._resident(int(train.step))
+            self._set, self._first = self._put(feed.data), int(train.step)
+            self.data = self._resident(self._first)
             one = self._fed(learner)
         else:
             one = learner
@@ -125,7 +128,7 @@ class Programs:
 
     def _ordered(self, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The whole set with the rows of a step and of those to come, and the step they end at."""
-        data = self.data if start == int(self.data["first"]) else self._resident(start)
+        data = self.data if start == self._first else self._resident(start)
         end = start + len(data["rows"])
 
         def given(step: int) -> tuple[PyTree, int]:
@@ -182,7 +185,10 @@ class Programs:
         then the choice is for runs as short as this one, and the second result is False.
         """
         # So small that dispatching alone would cost a single step as much: not worth compiling.
-        first, second = ("loop", "step") if self._is_small(train) else ("step", "loop")
+        # As a graph a loop is the faster one but where a step holds loops itself.
+        is_graph = self.data is not None and target.cuda_capability() > 0
+        loops = (is_graph and _nbytes(train) < LARGE) or self._is_small(train)
+        first, second = ("loop", "step") if loops else ("step", "loop")
         begin = time.perf_counter()
         self._compile(first, train)
         each = self._seconds(first, train, seconds)
@@ -250,6 +256,10 @@ class Programs:
             steps = () if form == "step" else (1,)
             self.watched[form].compile(train, self.data, *steps)
         release()
+
+
+def _nbytes(train: TrainState) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(train))
 
 
 def _in_one_graph() -> dict[str, Any]:

@@ -240,6 +240,24 @@ def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
     )
 
 
+def test_on_an_nvidia_device_the_loop_is_tried_first(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
+    monkeypatch.setattr(target, "cuda_capability", lambda: 9.0)
+    tried = []
+
+    def seconds(self, form, *_):
+        tried.append(form)
+        return {"loop": 3e-3, "step": 2e-3}[form]
+
+    monkeypatch.setattr(Programs, "_seconds", seconds)
+    monkeypatch.setattr(dispatch, "CLOSE", 1.0)
+    assert programs.measure(train, steps=1, seconds=0.3) == (("loop", 100), False)
+    assert programs.measure(train, seconds=0.3) == (("step", 150), True)
+    assert tried == ["loop", "loop", "step"]
+
+
 @pytest.mark.parametrize("form", ["step", "loop"])
 def test_a_run_that_outlasts_its_table_of_rows_goes_on_in_order(form, monkeypatch):
     """A table of three steps, cut by rows of the log at seven."""
