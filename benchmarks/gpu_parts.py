@@ -20,9 +20,6 @@ from benchmarks.workloads import WORKLOADS
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-"""Dense bfloat16 operations a second, as NVIDIA's data sheets of these (SXM) devices have them."""
-
 
 class Sizes(NamedTuple):
     """How large everything is."""
@@ -132,18 +129,16 @@ def started(workload: str, theirs: list[str]) -> list[race.Racer]:
 
     jdl's starts alone, for it times its steps in the beginning; the others compile together.
     """
-    ready: list[race.Racer] = []
 
-    def start(peer: str) -> None:
+    def start(peer: str) -> race.Racer | None:
         try:
-            ready.append(race.Racer(peer, workload))
+            return race.Racer(peer, workload)
         except RuntimeError as failure:
             say(f"{workload}: {failure}")
 
-    start("jdl_bf16")
+    ours = start("jdl_bf16")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(start, theirs))
-    return ready
+        return [racer for racer in (ours, *pool.map(start, theirs)) if racer is not None]
 
 
 def torch_is_ready(rehearse: bool) -> bool:
@@ -180,7 +175,7 @@ def characters(call: Call) -> None:
     folder = call.folder("tinyshakespeare.txt")
     made = module.experiment(module.Config(data_dir=folder, **call.sizes.characters))
     every = max(1, call.sizes.characters["steps"] // 20)
-    # Told, for here a second program takes as long to compile as the first a quarter to run.
+    # Told: measuring would compile a second program, for half a minute.
     best = _until(call, made, made.valid, every, lambda row: row["loss"] <= 1.47, "step")
     instead = "" if folder else " (no tinyshakespeare.txt in --data-dir: texts of Python's help)"
     say(
@@ -238,6 +233,7 @@ def gpt2(call: Call) -> None:
 
     from jdl.core.flops import flops
     from jdl.run.flags import set_up
+    from jdl.run.timesheet import PEAKS
 
     set_up()
     learner, batch = gpt2_learner(call.sizes), call.sizes.gpt2_batch
@@ -254,7 +250,7 @@ def gpt2(call: Call) -> None:
     run(3)
     seconds = growth.timed(lambda: run(10), min(5.0, call.seconds / 4)) / 10
     rate, kind = work / seconds, jax.devices()[0].device_kind
-    listed = next((peak for name, peak in PEAKS.items() if name in kind), None)
+    listed = PEAKS.get(kind)
     shares = [f"{rate / measured:.1%} of the product of two matrices of {call.sizes.product}, "
               f"{measured / 1e12:.3g} TFLOP/s"]  # fmt: skip
     if listed:

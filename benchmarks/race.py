@@ -114,7 +114,7 @@ def in_turns(racers: list["Racer"], rounds: int, seconds: float) -> dict[str, Ru
     """Rounds of peers that are ready; their order moves on by one each time."""
     found = {racer.peer: Run(racer.early, racer.first_step, []) for racer in racers}
     for number in range(rounds):
-        turn = number % len(racers)
+        turn = number % max(1, len(racers))
         for racer in racers[turn:] + racers[:turn]:
             found[racer.peer].rounds.append(racer.round(seconds))
     return found

@@ -37,11 +37,8 @@ def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -
     """
 
     def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        rows = order(train.step, batch_size)
-        batch = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data)
-        # Keeps the step's own program the same whether its batch was gathered here or came from
-        # the host; else the two would differ in the last bits.
-        return inner.step(train, jax.lax.optimization_barrier(batch), axis=axis)
+        batch = _gathered(data, order(train.step, batch_size))
+        return inner.step(train, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, jax.tree.map(lambda x: x[:batch_size], data))
@@ -58,14 +55,11 @@ def tabled(inner: Learner) -> Learner:
     """
 
     def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        rows = data["rows"][train.step - data["first"]]
-        return inner.step(train, jax.lax.optimization_barrier(gathered(data, rows)), axis=axis)
-
-    def gathered(data: Batch, rows: Any) -> Batch:
-        return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data["set"])
+        batch = _gathered(data["set"], data["rows"][train.step - data["first"]])
+        return inner.step(train, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
-        return inner.init(key, gathered(data, data["rows"][0]))
+        return inner.init(key, _gathered(data["set"], data["rows"][0]))
 
     return inner._replace(init=init, step=step)
 
@@ -78,12 +72,24 @@ def stacked(inner: Learner) -> Learner:
 
     def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(lambda x: x[train.step - data["first"]], data["stack"])
-        return inner.step(train, jax.lax.optimization_barrier(batch), axis=axis)
+        return inner.step(train, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, jax.tree.map(lambda x: x[0], data["stack"]))
 
     return inner._replace(init=init, step=step)
+
+
+def _gathered(data: Batch, rows: jax.Array) -> Batch:
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), data)
+
+
+def _apart(batch: Batch) -> Batch:
+    """Keeps the step's own program the same wherever its batch came from.
+
+    One that was gathered beside it would else be fused into it, and differ in the last bits.
+    """
+    return jax.lax.optimization_barrier(batch)
 
 
 def traced_once(inner: Learner) -> Learner:

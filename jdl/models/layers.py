@@ -105,9 +105,9 @@ class Embed(nn.Embed):
     """A vector for each number from 0 to `num_embeddings` - 1.
 
     Any other number gives nan, which training refuses; Flax counts negative ones from the end.
-    Where there are `FEW`, a GPU or TPU multiplies the table by a matrix of zeros and ones: many
-    examples add to the same few rows of its gradient, which one after the other, in an order of
-    its own, takes a GPU several times as long as all the rest of a transformer.
+    Up to `FEW` are found on a GPU or TPU by a product with a matrix of zeros and ones: looked up,
+    many examples add to the same few rows of the gradient, one after the other and in any order,
+    which takes a GPU several times as long as all the rest of a transformer.
     """
 
     def __call__(self, inputs: jax.Array) -> jax.Array:

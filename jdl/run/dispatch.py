@@ -46,7 +46,7 @@ STACK_BYTES = 2**25
 """Batches of a stream are moved to the device in stacks of up to this size."""
 
 GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
-"""What may become part of a CUDA graph: what jax has by default, and loops and branches."""
+"""What may become part of a CUDA graph: XLA's own kinds of kernels, and loops and branches."""
 
 LARGE = 2**31
 """Bytes of a state from which a loop, which keeps it twice, is not the first form that is tried."""
@@ -141,6 +141,7 @@ class Programs:
         return given
 
     def _resident(self, first: int) -> dict[str, Any]:
+        """What `tabled` takes, for as many steps as a table holds."""
         size = int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
         rows = self.feed.order(np.arange(first, first + size), self.feed.batch_size, np)
         return {"set": self._set, **self._put({"rows": rows, "first": np.int32(first)})}
