@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.commanded import commanded
 from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, MODELS, RATES, digits
 
 PEERS = ("jdl", "jdl_train", "raw", "linen", "torch")
@@ -32,16 +33,12 @@ def seconds(peer: str, environment: Mapping[str, str]) -> float:
 
 
 def by_jdl(set_up: bool) -> float:
-    if set_up:
-        from jdl.run import flags
+    with commanded(set_up):
+        import optax
 
-        flags.quiet_backend()
-        flags.set_up()
-    import optax
+        import jdl
 
-    import jdl
-
-    x, y = digits()
+        x, y = digits()
     model = jdl.from_linen(jdl.models.MLP((32,), outputs=10))
 
     def build(learning_rate: Any) -> jdl.Learner:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import many
+from benchmarks.commanded import commanded
 from benchmarks.race import median_ratio, spread
 from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, digits
 
@@ -57,15 +58,13 @@ def sweep_seconds(_: str, environment: Mapping[str, str]) -> float:
 def by_jdl(members: int) -> dict[str, float]:
     """Train an ensemble, a sweep, or a single network."""
     began = time.perf_counter()
-    from jdl.run import flags
+    with commanded():
+        import optax
 
-    flags.quiet_backend()
-    flags.set_up()
-    import optax
+        import jdl
+        from benchmarks.stepping import stepping
 
-    import jdl
-    from benchmarks.stepping import stepping
-
+        x, y = digits()
     model = jdl.from_linen(jdl.models.MLP((32,), outputs=10))
 
     def build(learning_rate: Any) -> jdl.Learner:
@@ -75,7 +74,6 @@ def by_jdl(members: int) -> dict[str, float]:
     learner = build(1e-3) if members == 1 else jdl.ensemble(build(1e-3), members)
     if members == POINTS:
         learner = jdl.sweep(build, {"learning_rate": rates})
-    x, y = digits()
     run = stepping(learner, {"x": x, "y": y}, MODEL_BATCH, "auto")
     run(MODEL_STEPS)
     ready = time.perf_counter()

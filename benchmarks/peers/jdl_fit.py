@@ -8,27 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commanded import commanded
 from benchmarks.worker import Rounds
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
-    if peer != "jdl":
-        from jdl.run import flags
-
-        flags.set_up()
-    import optax
-
-    import jdl
-
     work, dtype = WORKLOADS[workload], "bfloat16" if peer == "jdl_bf16" else "float32"
-    x, y = work.data()
-    data = {"x": x} if workload == "gpt" else {"x": x, "y": y}
+    with commanded(peer != "jdl"):
+        import optax
+
+        import jdl
+
+        x, y = work.data()
+        data = {"x": x} if workload == "gpt" else {"x": x, "y": y}
+        learner = jdl.learner(task(workload, dtype), optax.adam(LEARNING_RATE))
     # A long run in either case: a short one would not look for the faster form of its steps.
     every = 1 if rounds.once else jdl.Options.log_every
     with tempfile.TemporaryDirectory() as folder:
         jdl.fit(
-            jdl.learner(task(workload, dtype), optax.adam(LEARNING_RATE)),
+            learner,
             data,
             batch_size=work.batch,
             epochs=10**6,

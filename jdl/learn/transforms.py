@@ -96,16 +96,21 @@ def traced_once(inner: Learner) -> Learner:
     """The same learner; Python runs through its `init` and `step` once for each kind of inputs.
 
     A run needs the shapes of both before it compiles them. What was traced is put in place as it
-    is, so that the compiled program is the same.
+    is, so that the compiled program is the same. A program without a loop around the step may be
+    traced in another form, so a step that is promised to be alone is traced apart.
     """
-    init = jax.jit(inner.init, inline=True)
-    traced = jax.jit(inner.step, static_argnames="axis", inline=True)
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        # A program without a loop around the step may be traced in another form.
-        return (inner.step if is_alone() else traced)(train, batch, axis=axis)
+        return traced[is_alone()](train, batch, axis=axis)
 
-    return inner._replace(init=init, step=step)
+    def lone_step(
+        train: TrainState, batch: Batch, *, axis: Any = None
+    ) -> tuple[TrainState, Metrics]:
+        return inner.step(train, batch, axis=axis)  # another function: JAX knows traces by it
+
+    options: Any = {"static_argnames": "axis", "inline": True}
+    traced = {False: jax.jit(inner.step, **options), True: jax.jit(lone_step, **options)}
+    return inner._replace(init=jax.jit(inner.init, inline=True), step=step)
 
 
 def window(inner: Learner, every: int) -> Learner:

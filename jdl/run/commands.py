@@ -16,6 +16,7 @@ import numpy as np
 from jdl.core.check import Diverged, InputError, error
 from jdl.run import flags, timesheet
 from jdl.run.apply import Result, evaluate, held_here, predict
+from jdl.run.collecting import uncollected
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
 from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
 from jdl.run.inputs import read_inputs
@@ -28,7 +29,8 @@ def train_command(given: list[str]) -> int | None:
     """`jdl train FILE.py ...`."""
     file, rest = flags.first(given, "jdl train FILE.py", "the file of an experiment")
     flags.quiet_backend()
-    module = from_file(file)
+    with uncollected():
+        module = from_file(file)
     return train(module.Config, module.experiment, rest, prog=f"jdl train {shlex.quote(file)}")
 
 
@@ -44,8 +46,9 @@ def train(
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
     with flags.together(run):
-        flags.set_up(run.cache, run.host_memory)
-        made = dispatched(experiment(config), run)
+        with uncollected():
+            flags.set_up(run.cache, run.host_memory)
+            made = dispatched(experiment(config), run)
         _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
     return None
 

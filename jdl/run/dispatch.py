@@ -27,7 +27,7 @@ from jdl.run.folder import RunFolder
 from jdl.run.hostmemory import release
 from jdl.run.placing import mesh_of, placement, readable, slices
 from jdl.run.processes import by_first, shared
-from jdl.run.recompiled import Watched
+from jdl.run.recompiled import Watched, signature
 
 log = logging.getLogger("jdl")
 
@@ -57,6 +57,9 @@ TABLE = 2**20
 CLOSE, LONG = 1.5, 20.0
 """Forms whose times differ by less are timed twice, for a run of more seconds: a machine that does
 something else for a moment would else decide between them."""
+
+SLOW = 0.25
+"""Seconds of a single step above which no loop is tried."""
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 
@@ -191,19 +194,21 @@ class Programs:
         loops = (is_graph and _nbytes(train) < LARGE) or self._is_small(train)
         first, second = ("loop", "step") if loops else ("step", "loop")
         begin = time.perf_counter()
-        self._compile(first, train)
+        self.compile(first, train)
         each = self._seconds(first, train, seconds)
         spent = shared(time.perf_counter() - begin)
         if first == "loop" and each < 1e-3:
             return _lasting("loop", each, seconds), True
         # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
-        # long in one on CPU: not worth finding out.
-        if first == "step" and each > 0.25:
+        # long in one on CPU: not worth finding out. One look may have met a busy machine.
+        if first == "step" and SLOW < each < 4 * SLOW:
+            each = min(each, self._seconds(first, train, seconds))
+        if first == "step" and each > SLOW:
             return Dispatch("step", 1), True
         if each * steps < spent:
             return _lasting(first, each, seconds), False
         most = _lasting("loop", each, seconds).size if second == "loop" else LONGEST
-        self._compile(second, train)
+        self.compile(second, train)
         times = {first: each, second: self._seconds(second, train, seconds, most)}
         if max(times.values()) < CLOSE * min(times.values()) and each * steps > LONG:
             for form in times:
@@ -215,10 +220,12 @@ class Programs:
             return Dispatch("loop", most), True
         return _lasting(form, times[form], seconds), True
 
-    def text(self, train: TrainState) -> str:
-        """The program of a step, to know it again by."""
+    def text(self, train: TrainState, form: str) -> str:
+        """The program of a form, to know it again by; of a stream always that of a single step."""
         if self.data is None:
             return str(self._one.trace(train, self.feed.batch(0)).jaxpr)
+        if form == "step":
+            return str(self._one.trace(train, self.data).jaxpr)
         return str(self._many.trace(train, self.data, 1).jaxpr)
 
     def _is_small(self, train: TrainState) -> bool:
@@ -251,12 +258,12 @@ class Programs:
                 break
         return each
 
-    def _compile(self, form: str, train: TrainState) -> None:
+    def compile(self, form: str, train: TrainState) -> None:
         """Compile, and give back the memory that this took before the program takes its own."""
         if self.data is not None:
             steps = () if form == "step" else (1,)
-            self.watched[form].compile(train, self.data, *steps)
-        release()
+            if self.watched[form].compile(train, self.data, *steps):
+                release()
 
 
 def _nbytes(train: TrainState) -> int:
@@ -281,8 +288,12 @@ def chosen(
     wanted: str,
     folder: RunFolder | None,
     steps: float = np.inf,
+    likely: str = "loop",
 ) -> Dispatch:
-    """The form for so many steps: that of the folder, else the wanted one, else the faster one."""
+    """The form for so many steps: that of the folder, else the wanted one, else the faster one.
+
+    `likely` is the form whose program is looked for first among those known.
+    """
     recorded = by_first(folder.dispatch) if folder else None
     if recorded is not None:
         if wanted not in ("auto", recorded["form"]):
@@ -290,7 +301,7 @@ def chosen(
             log.warning(told, recorded["form"], wanted)
         return Dispatch(recorded["form"], recorded["size"])
     if wanted == "auto":
-        dispatch, how = _fastest(programs, train, steps)
+        dispatch, how = _fastest(programs, train, steps, likely)
     else:
         dispatch, how = Dispatch(wanted, 32), "as told"
     log.info("dispatch: %s, %d steps at a time (%s)", *dispatch, how)
@@ -299,16 +310,41 @@ def chosen(
     return dispatch
 
 
-def _fastest(programs: Programs, train: TrainState, steps: float) -> tuple[Dispatch, str]:
+def expected(feed: Feed, wanted: str) -> str:
+    """The form that a run will most likely take, known before anything of it is traced.
+
+    It is the wanted one, or that of the last run with such batches. Where it is wrong, both forms
+    are traced; a right one saves tracing the other.
+    """
+    if wanted != "auto":
+        return wanted
+    known = shared(remembered.recall(_kind(feed)))
+    return "loop" if known is None else known["form"]
+
+
+def _kind(feed: Feed) -> str:
+    one = feed.batch(0, np.zeros(1, np.int64))
+    return f"{feed.batch_size} of {signature({'example': one})}"
+
+
+def _fastest(
+    programs: Programs, train: TrainState, steps: float, likely: str
+) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
-    text = programs.text(train)
-    known = shared(remembered.recall(text))
-    if known is not None and steps <= known.get("steps", np.inf):
-        return Dispatch(known["form"], known["size"]), "as measured by an earlier run"
-    dispatch, is_for_all = programs.measure(train, steps)
-    choice = dispatch._asdict() if is_for_all else dispatch._asdict() | {"steps": steps}
-    remembered.remember(text, choice)
-    how = "measured" if is_for_all else "the other form is not worth compiling for so few steps"
+    texts = {_kind(programs.feed)}
+    for form in dict.fromkeys((likely, "loop")):
+        text = programs.text(train, form)
+        known, texts = shared(remembered.recall(text)), texts | {text}
+        if known is not None and steps <= known.get("steps", np.inf):
+            dispatch, how = Dispatch(known["form"], known["size"]), "as measured by an earlier run"
+            if form == likely == dispatch.form:
+                return dispatch, how
+            break
+    else:
+        dispatch, is_for_all = programs.measure(train, steps)
+        known = dispatch._asdict() if is_for_all else dispatch._asdict() | {"steps": steps}
+        how = "measured" if is_for_all else "the other form is not worth compiling for so few steps"
+    remembered.remember(texts | {programs.text(train, dispatch.form)}, known)
     return dispatch, how
 
 

@@ -1,11 +1,13 @@
 """What glibc's allocator does with freed memory: keep all of it mapped, or give it back now.
 
 XLA on CPU takes its buffers from malloc and gives them back at every dispatch; above 128 kB glibc
-maps and unmaps each anew, so that every step touches thousands of pages for the first time.
+maps and unmaps each anew, so that every step touches thousands of pages for the first time. What is
+kept lies in pages of 2 MB where the kernel has them: to look up where thousands are takes time too.
 """
 
 import ctypes
 import importlib.util
+import os
 import sys
 from typing import Any
 
@@ -19,6 +21,8 @@ SETTINGS = {
     ARENA_MAX: 1,
 }
 
+HUGE_PAGE, MADV_HUGEPAGE = 2**21, 14
+
 
 def keep_mapped() -> bool:
     """Make this process keep freed memory; whether the platform can (Linux with glibc).
@@ -28,7 +32,31 @@ def keep_mapped() -> bool:
     process then holds its peak of memory to its end.
     """
     libc = _glibc()
-    return libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
+    is_kept = libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
+    if is_kept:
+        _ask_for_huge_pages(libc, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+    return is_kept
+
+
+def _ask_for_huge_pages(libc: Any, size: int) -> None:
+    """Take addresses for the next blocks, whose pages the kernel makes huge ones when touched.
+
+    No memory is taken. The heap can only be asked for as it is, not as it will grow, and a block
+    at its end keeps it from shrinking.
+    """
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    begin = libc.malloc(size)
+    if begin is None:
+        return
+    libc.malloc(HUGE_PAGE)  # larger than a hole below, so from above
+    first, last = -(-begin // HUGE_PAGE), (begin + size) // HUGE_PAGE
+    libc.madvise(
+        ctypes.c_void_p(first * HUGE_PAGE),
+        ctypes.c_size_t((last - first) * HUGE_PAGE),
+        MADV_HUGEPAGE,
+    )
+    libc.free(ctypes.c_void_p(begin))
 
 
 def is_for_cpu() -> bool:

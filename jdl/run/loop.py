@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl.core.alone import alone
 from jdl.core.check import Diverged
 from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
@@ -16,7 +17,8 @@ from jdl.data.records import Data
 from jdl.run.accounts import Accounts
 from jdl.run.apply import Result, evaluator
 from jdl.run.bar import Bar
-from jdl.run.dispatch import Advance, Programs, chosen
+from jdl.run.collecting import uncollected
+from jdl.run.dispatch import Advance, Programs, chosen, expected
 from jdl.run.folder import RunFolder
 from jdl.run.placing import mesh_of, placement
 from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
@@ -71,14 +73,15 @@ def fit(
     """
     options = options or Options()
     accounts = Accounts()
-    with accounts:
+    with accounts, uncollected():
         feed, valid = feeds(data, valid, batch_size, seed)
+        form = expected(feed, options.dispatch)
         plan = make_plan(learner, feed, valid, epochs, best, patience, options)
     folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
     fixed = {"fit": settings(plan, seed)}
     if are_several():
         check_same(fixed | (folder.identity() if folder else {}))
-    with accounts:
+    with accounts, uncollected(), alone(form == "step"):
         train = begin(plan, valid, seed, start)
         for part in (feed.data, valid):
             check_values(learner, part, feed.batch_size)
@@ -91,9 +94,11 @@ def fit(
         record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             train = record.resume(train)
-            programs = Programs(plan.learner, feed, train, accounts, plan.tried)
-            left = plan.total - int(train.step)
-            dispatch = chosen(programs, train, options.dispatch, folder, left)
+            with uncollected():
+                programs = Programs(plan.learner, feed, train, accounts, plan.tried)
+                left = plan.total - int(train.step)
+                dispatch = chosen(programs, train, options.dispatch, folder, left, form)
+                programs.compile(dispatch.form, train)
             record.program = programs.watched[dispatch.form]
             count = evaluator(plan.learner, train, valid, feed.batch_size, accounts)
             advance = programs.advance(dispatch, int(train.step))

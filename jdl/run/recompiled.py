@@ -39,10 +39,17 @@ class Watched:
             self._explain(args)
         return results
 
-    def compile(self, *args: Any) -> None:
-        """Compile for such arguments, without a run; a call with them then finds the program."""
+    def compile(self, *args: Any) -> bool:
+        """Compile for such arguments, without a run; a call with them then finds the program.
+
+        False where it was compiled before.
+        """
+        before = self._accounts.compiled[self._program]
         self.call.lower(*args).compile()
-        self._explain(args)
+        is_new = self._accounts.compiled[self._program] != before
+        if is_new:
+            self._explain(args)
+        return is_new
 
     def flops(self) -> Flops | None:
         """The matrix products of a step of the program that was compiled last, if one was.

@@ -7,6 +7,7 @@ none (the library sets no flag), nothing is remembered.
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ def recall(program: str) -> dict[str, Any] | None:
     return choice if form in ("step", "loop") and counts else None
 
 
-def remember(program: str, choice: dict[str, Any]) -> None:
+def remember(programs: Iterable[str], choice: dict[str, Any]) -> None:
     """Keep a choice for later runs; a folder that cannot be written to keeps nothing."""
     file = _file()
     if file is not None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, _known() | {_key(program): choice})
+            write_json(file, _known() | dict.fromkeys(map(_key, programs), choice))
         except (OSError, InputError):
             return
 

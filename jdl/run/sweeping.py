@@ -9,6 +9,7 @@ from typing import Any
 from jdl.core.check import error
 from jdl.run import flags
 from jdl.run.apply import evaluate
+from jdl.run.collecting import uncollected
 from jdl.run.commands import dispatched, explained, recorded_config, run_folder
 from jdl.run.experiment import Experiment, from_file, swept
 from jdl.run.folder import RunFolder, write_json
@@ -20,7 +21,8 @@ def sweep_command(given: list[str]) -> int | None:
         given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
     )
     flags.quiet_backend()
-    module = from_file(file)
+    with uncollected():
+        module = from_file(file)
     command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
     texts, rest = flags.sweep_fields(rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
@@ -39,8 +41,9 @@ def sweep_command(given: list[str]) -> int | None:
             got=run.coordinator,
             fix="leave it out, or train the points one by one with jdl train",
         )
-    flags.set_up(run.cache, run.host_memory)
-    first = dispatched(module.experiment(config), run)
+    with uncollected():
+        flags.set_up(run.cache, run.host_memory)
+        first = dispatched(module.experiment(config), run)
     for name, values in grid.items():
         for value in values:
             point = module.experiment(dataclasses.replace(config, **{name: value}))

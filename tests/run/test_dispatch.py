@@ -181,6 +181,18 @@ def test_forms_that_are_close_are_timed_twice_where_it_pays(monkeypatch, steps, 
     assert programs.measure(train, steps)[0].form == form
 
 
+def test_a_step_that_met_a_busy_machine_is_looked_at_again(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    told = {"step": [0.3, 0.02, 2.0], "loop": [0.01]}
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: told[form].pop(0))
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
+    monkeypatch.setattr(dispatch, "CLOSE", 1.0)
+    assert programs.measure(train) == (("loop", 40), True)
+    assert programs.measure(train) == (("step", 1), True)  # so slow that once is enough
+    assert told == {"step": [], "loop": []}
+
+
 def test_what_is_measured_twice_is_compiled_once(monkeypatch):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     accounts = Accounts()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -69,6 +70,42 @@ def test_the_steps_of_a_command_touch_no_new_pages():
     # A step takes 64 MB for a moment: 16,000 pages of 4 kB.
     unmapped, kept = faults("off", STEPS), faults("on", STEPS)
     assert unmapped > 500 and kept < unmapped / 20, (unmapped, kept)
+
+
+HUGE = """
+import ctypes, re
+from jdl.run.hostmemory import keep_mapped, release
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+before = resident()
+assert keep_mapped()
+release()  # does not shrink the heap that was asked for
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+place = libc.malloc(64 * 2**20) + 32 * 2**20
+parts = re.split(r"\\n(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read())
+for part in parts:
+    first, last = (int(end, 16) for end in part.split()[0].split("-"))
+    if first <= place < last:
+        print(int(" hg" in part), (last - first) // 2**20, resident() - before)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages"
+)
+def test_what_is_kept_is_asked_to_lie_in_huge_pages_and_takes_no_memory_yet():
+    run = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
+    is_huge, reserved, taken = map(int, run.stdout.split())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    assert is_huge and reserved > memory // 5 and taken < 32
+
+
+def test_a_machine_that_gives_no_such_range_is_left_as_it_is():
+    class Library:
+        def __init__(self):
+            self.malloc = lambda size: None
+
+    hostmemory._ask_for_huge_pages(Library(), 2**40)
 
 
 @pytest.mark.parametrize(

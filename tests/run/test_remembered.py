@@ -7,9 +7,11 @@ import jax
 import pytest
 
 import jdl
-from jdl.run import flags, remembered
+from jdl.core.alone import is_alone
+from jdl.data.feed import Feed
+from jdl.run import dispatch, flags, remembered
 from jdl.run.dispatch import Dispatch, Programs
-from tests.running import line, net, quiet
+from tests.running import classes, line, net, quiet
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +93,50 @@ def test_another_program_is_measured_anew(cache, monkeypatch):
     calls = measured(monkeypatch)
     run()
     run(batch_size=4)
-    assert calls == [1, 1] and len(json.loads(cache.read_text())) == 2
+    assert calls == [1, 1] and len(json.loads(cache.read_text())) == 4
+
+
+def traced(monkeypatch, found) -> list[str]:
+    """The forms that a run's step is traced in, where measuring finds `found`."""
+    forms = []
+
+    def measure(self, train, steps):
+        return found, True
+
+    def seen(learner):
+        def step(train, batch, *, axis=None):
+            forms.append("step" if is_alone() else "loop")
+            return learner.step(train, batch, axis=axis)
+
+        return learner._replace(step=step)
+
+    monkeypatch.setattr(Programs, "measure", measure)
+    options = quiet(dispatch="auto")
+    jdl.fit(seen(net()), line(), batch_size=8, epochs=1, options=options)
+    return forms
+
+
+@pytest.mark.parametrize(("form", "other"), [("step", "loop"), ("loop", "step")])
+def test_the_form_of_the_last_run_with_such_data_is_the_only_one_traced(
+    cache, monkeypatch, form, other
+):
+    found = Dispatch(form, 2)
+    assert set(traced(monkeypatch, found)) == {"loop", form}  # nothing is known: a loop is likely
+    assert traced(monkeypatch, found) == [form]
+    # Another program was the last one with such data: the guess is wrong, what is known is found.
+    remembered.remember([dispatch._kind(Feed(line(), 8))], {"form": other, "size": 5})
+    calls = measured(monkeypatch)
+    run()
+    assert calls == []
+    assert traced(monkeypatch, found) == [form]
+
+
+def test_another_number_of_examples_a_batch_is_another_kind_of_data():
+    kinds = [
+        dispatch._kind(Feed(data, size))
+        for data, size in ((line(), 8), (line(), 4), (line(20), 8), (classes(), 8))
+    ]
+    assert kinds[0] == kinds[2] and len(set(kinds)) == 3
 
 
 def test_without_a_cache_nothing_is_remembered(monkeypatch):
@@ -108,7 +153,7 @@ def test_a_file_that_is_not_understood_is_as_good_as_none(cache, text):
     cache.parent.mkdir()
     cache.write_text(text.replace("KEY", remembered._key("program")))
     assert remembered.recall("program") is None
-    remembered.remember("program", {"form": "step", "size": 1})
+    remembered.remember(["program"], {"form": "step", "size": 1})
     assert remembered.recall("program") == {"form": "step", "size": 1}
 
 
@@ -120,5 +165,5 @@ def test_addresses_in_a_printed_program_do_not_count():
 
 def test_a_folder_that_cannot_be_written_to_keeps_nothing(tmp_path, cache):
     cache.parent.write_text("a file where the folder should be")
-    remembered.remember("program", {"form": "step", "size": 1})
+    remembered.remember(["program"], {"form": "step", "size": 1})
     assert remembered.recall("program") is None

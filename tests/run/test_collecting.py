@@ -1,0 +1,80 @@
+"""Python's collector waits while a run starts, and is then as it was."""
+
+import gc
+
+import pytest
+
+import jdl
+from jdl import cli
+from jdl.core.types import Learner
+from jdl.run.collecting import uncollected
+from tests.running import line, net, quiet
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_afterwards_as_it_was(was_on):
+    try:
+        (gc.enable if was_on else gc.disable)()
+        with uncollected():
+            assert not gc.isenabled()
+            with uncollected():
+                pass
+            assert not gc.isenabled()
+        assert gc.isenabled() is was_on
+        with pytest.raises(ZeroDivisionError), uncollected():
+            _ = 1 / 0
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+
+
+def noting(seen: list[bool]) -> Learner:
+    """A learner that notes whether the collector is on when it is traced."""
+    inner = net()
+
+    def step(train, batch, *, axis=None):
+        seen.append(gc.isenabled())
+        return inner.step(train, batch, axis=axis)
+
+    return inner._replace(step=step)
+
+
+@pytest.mark.parametrize("form", ["step", "loop"])
+def test_a_run_is_traced_without_the_collector_and_trains_with_it(form):
+    traced, training = [], []
+    options = quiet(dispatch=form, log_every=2)
+
+    def log(row):
+        training.append(gc.isenabled())
+
+    jdl.fit(noting(traced), line(), batch_size=8, epochs=1, log=log, options=options)
+    assert traced and not any(traced)
+    assert training and all(training) and gc.isenabled()
+
+
+def test_a_run_that_cannot_begin_leaves_the_collector_on():
+    with pytest.raises(jdl.InputError):
+        jdl.fit(net(), line(), batch_size=10**6, options=quiet())
+    assert gc.isenabled()
+
+
+def test_a_command_imports_and_loads_without_the_collector(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import gc\n"
+        "from dataclasses import dataclass\n"
+        "import jdl\n"
+        "from tests.running import line, net\n"
+        "found = [gc.isenabled()]\n"
+        "@dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    epochs: int = 1\n"
+        "def experiment(config):\n"
+        "    found.append(gc.isenabled())\n"
+        "    print(found)\n"
+        "    return jdl.Experiment('mine', net(), line(), batch_size=8, epochs=config.epochs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    given = ["--run.dir", "run", "--run.no-report", "--run.host-memory", "off", "--run.no-cache"]
+    cli.command(["train", str(file), *given])
+    assert "[False, False]" in capsys.readouterr().out and gc.isenabled()
