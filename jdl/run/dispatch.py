@@ -318,7 +318,7 @@ def expected(feed: Feed, wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
-    known = shared(remembered.recall(_kind(feed)))
+    known = remembered.recall(_kind(feed))
     return "loop" if known is None else known["form"]
 
 
@@ -331,7 +331,7 @@ def _fastest(
     programs: Programs, train: TrainState, steps: float, likely: str
 ) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
-    texts = {_kind(programs.feed)}
+    texts, likely = {_kind(programs.feed)}, shared(likely)
     for form in dict.fromkeys((likely, "loop")):
         text = programs.text(train, form)
         known, texts = shared(remembered.recall(text)), texts | {text}
