@@ -34,8 +34,17 @@ def keep_mapped() -> bool:
     libc = _glibc()
     is_kept = libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
     if is_kept:
-        _ask_for_huge_pages(libc, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+        _ask_for_huge_pages(libc, _at_hand() // 4)
     return is_kept
+
+
+def _at_hand() -> int:
+    """Bytes of the machine's memory, or of the addresses that `ulimit -v` leaves this process."""
+    import resource  # is not there on Windows
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return memory if limit == resource.RLIM_INFINITY else min(memory, limit)
 
 
 def _ask_for_huge_pages(libc: Any, size: int) -> None:

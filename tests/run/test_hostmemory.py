@@ -100,6 +100,17 @@ def test_what_is_kept_is_asked_to_lie_in_huge_pages_and_takes_no_memory_yet():
     assert is_huge and reserved > memory // 5 and taken < 32
 
 
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages"
+)
+def test_no_more_than_a_quarter_of_the_addresses_that_are_allowed_is_reserved():
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**32, -1))\n"
+    program = [sys.executable, "-c", limit + HUGE]
+    run = subprocess.run(program, capture_output=True, text=True, check=True)
+    is_huge, reserved, _ = map(int, run.stdout.split())
+    assert is_huge and 900 < reserved <= 1100
+
+
 def test_a_machine_that_gives_no_such_range_is_left_as_it_is():
     class Library:
         def __init__(self):
