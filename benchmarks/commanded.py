@@ -5,11 +5,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def commanded(really: bool = True) -> Iterator[None]:
+def commanded() -> Iterator[None]:
     """Set up what `jdl train` sets up; what is imported and loaded within is as in a command."""
-    if not really:
-        yield
-        return
     from jdl.run import flags
     from jdl.run.collecting import uncollected
 

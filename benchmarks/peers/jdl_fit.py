@@ -5,6 +5,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
     work, dtype = WORKLOADS[workload], "bfloat16" if peer == "jdl_bf16" else "float32"
-    with commanded(peer != "jdl"):
+    with nullcontext() if peer == "jdl" else commanded():
         import optax
 
         import jdl

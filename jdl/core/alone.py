@@ -8,8 +8,8 @@ _ALONE = ContextVar("alone", default=False)
 
 
 @contextmanager
-def alone(promised: bool = True) -> Iterator[None]:
-    """What is traced within is one program, and no part of a loop; or may be, if not `promised`.
+def alone() -> Iterator[None]:
+    """What is traced within is one program, and no part of a loop.
 
     >>> with alone():
     ...     print(is_alone())
@@ -17,7 +17,7 @@ def alone(promised: bool = True) -> Iterator[None]:
     >>> is_alone()
     False
     """
-    token = _ALONE.set(promised)
+    token = _ALONE.set(True)
     try:
         yield
     finally:

@@ -331,21 +331,28 @@ def _fastest(
     programs: Programs, train: TrainState, steps: float, likely: str
 ) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
-    texts, likely = {_kind(programs.feed)}, shared(likely)
-    for form in dict.fromkeys((likely, "loop")):
-        text = programs.text(train, form)
-        known, texts = shared(remembered.recall(text)), texts | {text}
-        if known is not None and steps <= known.get("steps", np.inf):
-            dispatch, how = Dispatch(known["form"], known["size"]), "as measured by an earlier run"
-            if form == likely == dispatch.form:
-                return dispatch, how
-            break
-    else:
+    likely = shared(likely)
+    choice, how = _known(programs.text(train, likely), steps), "as measured by an earlier run"
+    if choice is None and likely != "loop":
+        choice = _known(programs.text(train, "loop"), steps)
+    if choice is None:
         dispatch, is_for_all = programs.measure(train, steps)
-        known = dispatch._asdict() if is_for_all else dispatch._asdict() | {"steps": steps}
-        how = "measured" if is_for_all else "the other form is not worth compiling for so few steps"
-    remembered.remember(texts | {programs.text(train, dispatch.form)}, known)
-    return dispatch, how
+        choice, how = dispatch._asdict(), "measured"
+        if not is_for_all:
+            choice["steps"] = steps
+            how = "the other form is not worth compiling for so few steps"
+    elif choice["form"] == likely:
+        return Dispatch(choice["form"], choice["size"]), how
+    # Known by the loop's text to whoever guesses wrong, by its own to whoever guesses right.
+    texts = [programs.text(train, form) for form in {"loop", choice["form"]}]
+    remembered.remember([_kind(programs.feed), *texts], choice)
+    return Dispatch(choice["form"], choice["size"]), how
+
+
+def _known(text: str, steps: float) -> dict[str, Any] | None:
+    """What is remembered of a program, if it holds for so many steps."""
+    choice = shared(remembered.recall(text))
+    return choice if choice is not None and steps <= choice.get("steps", np.inf) else None
 
 
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:

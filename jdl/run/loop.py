@@ -81,7 +81,7 @@ def fit(
     fixed = {"fit": settings(plan, seed)}
     if are_several():
         check_same(fixed | (folder.identity() if folder else {}))
-    with accounts, uncollected(), alone(form == "step"):
+    with accounts, uncollected(), alone() if form == "step" else nullcontext():
         train = begin(plan, valid, seed, start)
         for part in (feed.data, valid):
             check_values(learner, part, feed.batch_size)

@@ -44,12 +44,11 @@ class Watched:
 
         False where it was compiled before.
         """
-        before = self._accounts.compiled[self._program]
+        if self._signature(args) in self._seen:
+            return False
         self.call.lower(*args).compile()
-        is_new = self._accounts.compiled[self._program] != before
-        if is_new:
-            self._explain(args)
-        return is_new
+        self._explain(args)
+        return True
 
     def flops(self) -> Flops | None:
         """The matrix products of a step of the program that was compiled last, if one was.
@@ -61,9 +60,12 @@ class Watched:
             return None
         return flops.of_jaxpr(self.call.trace(*self._shapes).jaxpr)
 
+    def _signature(self, args: tuple[Any, ...]) -> Signature:
+        return signature(dict(zip(self._names, args, strict=True)))
+
     def _explain(self, args: tuple[Any, ...]) -> None:
         # A donated array is gone by now, but not what it looked like.
-        now = signature(dict(zip(self._names, args, strict=True)))
+        now = self._signature(args)
         self._shapes = jax.tree.map(_shape, args)
         if self._seen:
             # The nearest of those it was compiled for, and of equally near ones the latest.
