@@ -9,7 +9,8 @@ def stepping(learner: Any, data: Any, batch: int, form: str) -> Callable[[int], 
     import jax
 
     import jdl
-    from jdl.run.dispatch import Programs, chosen
+    from jdl.run.choosing import chosen
+    from jdl.run.dispatch import Programs
     from jdl.run.plan import Options, initial, make_plan
 
     feed = jdl.Feed(data, batch)

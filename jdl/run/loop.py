@@ -17,8 +17,9 @@ from jdl.data.records import Data
 from jdl.run.accounts import Accounts
 from jdl.run.apply import Result, evaluator
 from jdl.run.bar import Bar
+from jdl.run.choosing import chosen, expected
 from jdl.run.collecting import uncollected
-from jdl.run.dispatch import Advance, Programs, chosen, expected
+from jdl.run.dispatch import Advance, Programs
 from jdl.run.folder import RunFolder
 from jdl.run.placing import mesh_of, placement
 from jdl.run.plan import Options, Plan, begin, check_values, feeds, initial, make_plan, settings

@@ -13,7 +13,7 @@ import jdl
 from jdl.core import target
 from jdl.data import feed as feed_module
 from jdl.data.feed import Feed
-from jdl.run import dispatch, loop, remembered
+from jdl.run import choosing, dispatch, loop, remembered
 from jdl.run.accounts import Accounts
 from jdl.run.dispatch import STACK_BYTES, Dispatch, Programs
 from jdl.run.folder import RunFolder
@@ -120,9 +120,9 @@ def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Programs, "measure", lambda self, train, steps: chosen.pop(0))
     monkeypatch.setattr(remembered, "_file", lambda: None)
     for _ in range(3):
-        assert dispatch.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
-    assert dispatch.chosen(programs, train, "step", RunFolder(tmp_path)) == ("loop", 5)
-    assert dispatch.chosen(programs, train, "auto", None) == ("step", 1)
+        assert choosing.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
+    assert choosing.chosen(programs, train, "step", RunFolder(tmp_path)) == ("loop", 5)
+    assert choosing.chosen(programs, train, "auto", None) == ("step", 1)
 
 
 @pytest.mark.parametrize(("one", "many", "form"), [(1e-3, 1e-4, "loop"), (1e-4, 1e-3, "step")])

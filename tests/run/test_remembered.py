@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl.core.alone import is_alone
 from jdl.data.feed import Feed
-from jdl.run import dispatch, flags, remembered
+from jdl.run import choosing, flags, remembered
 from jdl.run.dispatch import Dispatch, Programs
 from tests.running import classes, line, net, quiet
 
@@ -124,7 +124,7 @@ def test_the_form_of_the_last_run_with_such_data_is_the_only_one_traced(
     assert set(traced(monkeypatch, found)) == {"loop", form}  # nothing is known: a loop is likely
     assert traced(monkeypatch, found) == [form]
     # Another program was the last one with such data: the guess is wrong, what is known is found.
-    remembered.remember([dispatch._kind(Feed(line(), 8))], {"form": other, "size": 5})
+    remembered.remember([choosing._kind(Feed(line(), 8))], {"form": other, "size": 5})
     calls = measured(monkeypatch)
     run()
     assert calls == []
@@ -133,7 +133,7 @@ def test_the_form_of_the_last_run_with_such_data_is_the_only_one_traced(
 
 def test_another_number_of_examples_a_batch_is_another_kind_of_data():
     kinds = [
-        dispatch._kind(Feed(data, size))
+        choosing._kind(Feed(data, size))
         for data, size in ((line(), 8), (line(), 4), (line(20), 8), (classes(), 8))
     ]
     assert kinds[0] == kinds[2] and len(set(kinds)) == 3
