@@ -1,6 +1,8 @@
 """The words of a command line: the fields of an experiment and the options of a run."""
 
+import atexit
 import dataclasses
+import gc
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -161,12 +163,17 @@ def quiet_backend() -> None:
 
 def set_up(cache: bool = True, host_memory: str = "on") -> None:
     """What only a program's own main may do: messages, memory, programs kept for the next time."""
-    # First of all: threads that JAX has started would go on as before.
     is_kept = host_memory == "on" and is_for_cpu() and keep_mapped()
     import jax
 
     from jdl.run.processes import is_first
 
+    if is_kept:
+        # Glibc keeps buffers of 64 MB and more for the main thread only, which therefore runs the
+        # programs itself. To be said before the backend starts, as it does to know its processes.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    # The collector would go through a million objects once more, just before all of them go.
+    atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
     logging.getLogger("absl").setLevel(logging.WARNING)

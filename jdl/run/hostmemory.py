@@ -11,14 +11,13 @@ import os
 import sys
 from typing import Any
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 """Names of `mallopt`'s parameters in glibc's malloc.h."""
 
 SETTINGS = {
     MMAP_MAX: 0,
     TRIM_THRESHOLD: 2**31 - 1,
     TOP_PAD: 64 * 2**20,
-    ARENA_MAX: 1,
 }
 
 HUGE_PAGE, MADV_HUGEPAGE = 2**21, 14
@@ -28,8 +27,8 @@ def keep_mapped() -> bool:
     """Make this process keep freed memory; whether the platform can (Linux with glibc).
 
     It holds for the whole process and cannot be taken back, so only a program's own main may ask
-    for it, and before JAX starts its backend: threads keep the allocator they began with. The
-    process then holds its peak of memory to its end.
+    for it. Of buffers of 64 MB and more, those of the main thread are kept. The process then holds
+    its peak of memory to its end.
     """
     libc = _glibc()
     is_kept = libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])

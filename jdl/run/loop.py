@@ -148,6 +148,8 @@ def _run(
                         parts = count(train)
                     in_flight.append(("evaluate", parts))
                     record.evaluation(step, parts, train)
+                if not record.rows:
+                    record.read()  # at once, as somebody waits to see that the run works
             record.progress(step)
             at("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))

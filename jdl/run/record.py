@@ -1,8 +1,9 @@
 """What a run writes down: rows of numbers, the best weights, checkpoints.
 
 Values are read from the device one boundary late, when they have long been computed, so that
-training never waits for its own log. What is decided from them, the best weights and an early end,
-is decided at fixed steps, never when a read happens to arrive.
+training never waits for its own log; only the first row is read at once. What is decided from
+them, the best weights and an early end, is decided at fixed steps, never when a read happens to
+arrive.
 """
 
 import logging

@@ -1,6 +1,8 @@
 """Python's collector waits while a run starts, and is then as it was."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -78,3 +80,16 @@ def test_a_command_imports_and_loads_without_the_collector(tmp_path, monkeypatch
     given = ["--run.dir", "run", "--run.no-report", "--run.host-memory", "off", "--run.no-cache"]
     cli.command(["train", str(file), *given])
     assert "[False, False]" in capsys.readouterr().out and gc.isenabled()
+
+
+LAST = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # the last to be called
+from jdl.run import flags
+flags.set_up(cache=False, host_memory="off")
+"""
+
+
+def test_a_command_ends_without_a_last_collection():
+    run = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, check=True)
+    assert run.stdout == "True\n"

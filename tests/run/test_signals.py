@@ -74,6 +74,17 @@ def test_a_stopped_run_has_saved_everything(tmp_path, number):
     assert [row["step"] for row in stopped.result.history] == [5, 10, 15]
 
 
+def test_the_first_row_is_told_at_once():
+    def stop(row):
+        if row["step"] == 5:
+            raised(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as info:
+        jdl.fit(net(), line(), batch_size=8, options=quiet(), log=stop)
+    assert info.value.step == 5
+    assert [row["step"] for row in info.value.result.history] == [5]
+
+
 def test_a_signal_at_the_very_end_loses_nothing():
     def stop(row):
         if row["step"] == 60:
