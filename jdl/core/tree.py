@@ -50,6 +50,12 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", jnp.float32), jax.dtypes.prng_key)
 
 
+@jax.jit
+def copied(values: PyTree) -> PyTree:
+    """Arrays of their own, in one dispatch: leaf by leaf each would be a program."""
+    return jax.tree.map(jnp.copy, values)
+
+
 def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Select leaf by leaf; `mask` covers the leading axes of every leaf."""
 

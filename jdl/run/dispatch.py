@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jdl.core import target
+from jdl.core import target, tree
 from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.ahead import ahead, windows
@@ -190,7 +189,8 @@ class Programs:
         first, second = ("loop", "step") if loops else ("step", "loop")
         begin = time.perf_counter()
         self.compile(first, train)
-        each = self._seconds(first, train, seconds)
+        compiling = shared(time.perf_counter() - begin)
+        each = self._seconds(first, train, seconds, enough=compiling / steps)
         spent = shared(time.perf_counter() - begin)
         if first == "loop" and each < 1e-3:
             return _lasting("loop", each, seconds), True
@@ -234,11 +234,19 @@ class Programs:
             return False
 
     def _seconds(
-        self, form: str, train: TrainState, seconds: float, ceiling: int = LONGEST
+        self,
+        form: str,
+        train: TrainState,
+        seconds: float,
+        ceiling: int = LONGEST,
+        enough: float = 0.0,
     ) -> float:
-        """Seconds for one step, in dispatches that double until the time is up."""
+        """Seconds for one step, in dispatches that double until the time is up.
+
+        Where it takes fewer than `enough`, nobody needs to know it better.
+        """
         first = int(train.step)
-        copy, n, each = jax.tree.map(jnp.copy, train), 1, np.inf
+        copy, n, each = tree.copied(train), 1, np.inf
         run = self.advance(Dispatch(form, ceiling), first)
         copy, metrics, step = run(copy, first, first + 1)
         jax.block_until_ready(metrics)
@@ -249,7 +257,7 @@ class Programs:
             spent = shared(time.perf_counter() - begin)
             each, n = min(each, spent / n), n * 2
             # Enough of short steps is soon seen, and a short run should not be measured for longer.
-            if spent > seconds / (8 if each < 1e-3 else 2):
+            if each < enough or spent > seconds / (8 if each < 1e-3 else 2):
                 break
         return each
 

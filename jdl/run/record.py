@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jdl import metrics as measure
+from jdl.core import tree
 from jdl.core.check import Diverged, InputError, error, nearest
 from jdl.core.types import Metrics, TrainState
 from jdl.learn.guard import Refusals
@@ -172,7 +172,7 @@ class Record:
 
     def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:
         """Note the parts of an evaluation; its weights are kept until it is known to be best."""
-        candidate = None if self.best is None else jax.tree.map(jnp.copy, train)
+        candidate = None if self.best is None else tree.copied(train)
         self._queue.append((step, "valid", parts, candidate))
 
     def read(self) -> None:
@@ -263,13 +263,7 @@ def guards(train: TrainState) -> list[Refusals]:
 
 def refusals(train: TrainState) -> list[Refusals]:
     """The same, copied so that they outlive the donation of the state."""
-    return _copied(guards(train))
-
-
-@jax.jit
-def _copied(values: list[Refusals]) -> list[Refusals]:
-    """In one dispatch: each of them costs as much as some steps of a small network."""
-    return jax.tree.map(jnp.copy, values)
+    return tree.copied(guards(train))
 
 
 def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:

@@ -142,7 +142,7 @@ def test_the_faster_form_is_taken(monkeypatch, one, many, form):
 def test_only_the_loop_is_tried_where_dispatching_costs_more_than_the_step(monkeypatch):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
-    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: {"loop": 5e-4}[form])
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: {"loop": 5e-4}[form])
     assert programs.measure(train, seconds=0.15) == (("loop", 300), True)
     # Little arithmetic and yet slow: memory, say, which a loop may be the slower one at.
     both = {"loop": 2e-3, "step": 1e-3}
@@ -170,13 +170,34 @@ def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
     assert tried == [first, first, other]
 
 
+@pytest.mark.parametrize(("steps", "is_cut"), [(1, True), (10**9, False)])
+def test_a_run_is_not_measured_for_longer_than_it_would_need(monkeypatch, steps, is_cut):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), train)
+    counted = []
+
+    def advance(self, dispatch, start):
+        def run(train, step, boundary):
+            counted.append(boundary - step)
+            time.sleep(0.02)
+            return train, {}, boundary
+
+        return run
+
+    monkeypatch.setattr(Programs, "advance", advance)
+    monkeypatch.setattr(Programs, "compile", lambda self, form, train: time.sleep(0.1))
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: True)
+    programs.measure(train, steps, seconds=10)
+    assert counted[:2] == [1, 1] and (len(counted) == 2) is is_cut
+
+
 @pytest.mark.parametrize(("steps", "form"), [(10**6, "loop"), (1_000, "step")])
 def test_forms_that_are_close_are_timed_twice_where_it_pays(monkeypatch, steps, form):
     """The first look at the loop met a busy machine."""
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
     told = {"step": [3e-3, 3e-3], "loop": [4e-3, 2e-3]}
-    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: told[form].pop(0))
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: told[form].pop(0))
     monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
     assert programs.measure(train, steps)[0].form == form
 
@@ -185,7 +206,7 @@ def test_a_step_that_met_a_busy_machine_is_looked_at_again(monkeypatch):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
     told = {"step": [0.3, 0.02, 2.0], "loop": [0.01]}
-    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_: told[form].pop(0))
+    monkeypatch.setattr(Programs, "_seconds", lambda self, form, *_, **__: told[form].pop(0))
     monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
     monkeypatch.setattr(dispatch, "CLOSE", 1.0)
     assert programs.measure(train) == (("loop", 40), True)
@@ -259,7 +280,7 @@ def test_on_an_nvidia_device_the_loop_is_tried_first(monkeypatch):
     monkeypatch.setattr(target, "cuda_capability", lambda: 9.0)
     tried = []
 
-    def seconds(self, form, *_):
+    def seconds(self, form, *_, **__):
         tried.append(form)
         return {"loop": 3e-3, "step": 2e-3}[form]
 

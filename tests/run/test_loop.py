@@ -440,7 +440,7 @@ def test_one_program_trains_and_one_evaluates(dispatch, start, plain_run):
         fit(net(), valid=line(37, seed=1), best="min loss", options=options, **given)
     assert names.count("jit(step)") == 1
     assert names.count("jit(init)") == 1
-    others = [name for name in names if name not in ("jit(step)", "jit(init)", "jit(copy)")]
+    others = [name for name in names if name not in ("jit(step)", "jit(init)", "jit(copied)")]
     assert len(others) == 1, others  # the evaluation
 
 
