@@ -167,6 +167,7 @@ class Record:
             speed["steps_per_second"] = (step - first) / (now - began)
             if waited:
                 speed["wait_share"] = (waited - before) / (now - began)
+        speed["seconds"] = time.monotonic() - self._began
         self._clock = (step, now, waited)
         self._queue.append((step, "train", [metrics], speed))
 
@@ -185,7 +186,7 @@ class Record:
             numbers = measure.show(host)
             row |= {"loss": numbers["loss"], **numbers}
             if split == "train":
-                row |= {**more, "seconds": time.monotonic() - self._began}
+                row |= more
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_train = more
