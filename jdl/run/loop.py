@@ -148,9 +148,9 @@ def _run(
                         parts = count(train)
                     in_flight.append(("evaluate", parts))
                     record.evaluation(step, parts, train)
-                if not record.rows:
-                    record.read()  # at once, as somebody waits to see that the run works
             record.progress(step)
+            if not record.rows:
+                record.read()  # the first row at once: somebody waits to see that the run works
             at("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
