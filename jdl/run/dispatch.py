@@ -190,7 +190,7 @@ class Programs:
         begin = time.perf_counter()
         self.compile(first, train)
         compiling = shared(time.perf_counter() - begin)
-        each = self._seconds(first, train, seconds, enough=compiling / steps)
+        each = self._seconds(first, train, seconds, enough=compiling / max(1, steps))
         spent = shared(time.perf_counter() - begin)
         if first == "loop" and each < 1e-3:
             return _lasting("loop", each, seconds), True

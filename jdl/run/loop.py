@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jdl.core import tree
 from jdl.core.alone import alone
 from jdl.core.check import Diverged
 from jdl.core.types import Learner, Metrics, TrainState
@@ -190,7 +190,7 @@ def steps(
     feed, _ = feeds(data, None, batch_size, seed)
     train = initial(learner, feed, seed) if start is None else start
     if donate:
-        train = jax.tree.map(jnp.copy, train)
+        train = tree.copied(train)
     put = placement(train)
     step = jax.jit(learner.step, static_argnames="axis", donate_argnums=(0,) if donate else ())
     count = int(train.step)

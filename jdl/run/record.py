@@ -161,15 +161,15 @@ class Record:
     def training(self, step: int, metrics: Metrics) -> None:
         """Note the sums over a window of steps, to be read later."""
         now, waited = time.perf_counter(), self.accounts.seconds["data"]
-        speed = {}
+        clocks = {}
         if self._clock is not None and step > self._clock[0]:
             first, began, before = self._clock
-            speed["steps_per_second"] = (step - first) / (now - began)
+            clocks["steps_per_second"] = (step - first) / (now - began)
             if waited:
-                speed["wait_share"] = (waited - before) / (now - began)
-        speed["seconds"] = time.monotonic() - self._began
+                clocks["wait_share"] = (waited - before) / (now - began)
+        clocks["seconds"] = time.monotonic() - self._began
         self._clock = (step, now, waited)
-        self._queue.append((step, "train", [metrics], speed))
+        self._queue.append((step, "train", [metrics], clocks))
 
     def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:
         """Note the parts of an evaluation; its weights are kept until it is known to be best."""

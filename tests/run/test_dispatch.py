@@ -170,7 +170,7 @@ def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
     assert tried == [first, first, other]
 
 
-@pytest.mark.parametrize(("steps", "is_cut"), [(1, True), (10**9, False)])
+@pytest.mark.parametrize(("steps", "is_cut"), [(0, True), (1, True), (10**9, False)])
 def test_a_run_is_not_measured_for_longer_than_it_would_need(monkeypatch, steps, is_cut):
     train = jax.jit(net().init)(jax.random.key(0), line(8))
     programs = Programs(net(), Feed(line(), 8), train)
