@@ -48,10 +48,14 @@ def scores(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> j
     query that may see nothing weighs all alike.
     """
     products = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
-    products = products.astype(jnp.promote_types(products.dtype, jnp.float32))
+    return _softmax(products, mask)
+
+
+def _softmax(products: jax.Array, mask: jax.Array | None) -> jax.Array:
+    wide = products.astype(jnp.promote_types(products.dtype, jnp.float32))
     if mask is not None:
-        products = jnp.where(mask, products, jnp.finfo(products.dtype).min)
-    return jax.nn.softmax(products).astype(query.dtype)
+        wide = jnp.where(mask, wide, jnp.finfo(wide.dtype).min)
+    return jax.nn.softmax(wide).astype(products.dtype)
 
 
 def mixed(weights: jax.Array, value: jax.Array) -> jax.Array:
@@ -99,10 +103,15 @@ def _has_flash(query: jax.Array) -> bool:
 
 
 def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    time, parts = query.shape[1], []
+    # Heads before time, once for all parts: each product would else bring its own keys and values
+    # into that order.
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+    query *= query.shape[-1] ** -0.5
+    time, parts = query.shape[2], []
     size = max(SMALLEST_PART, -(-time // 4))
     for start in range(0, max(time, 1), size):
         end = min(start + size, time)
-        weights = scores(query[:, start:end], key[:, :end], causal(end - start, end, start))
-        parts.append(mixed(weights, value[:, :end]))
-    return jnp.concatenate(parts, axis=1)
+        products = jnp.einsum("bhqd,bhkd->bhqk", query[:, :, start:end], key[:, :, :end])
+        weights = _softmax(products, causal(end - start, end, start))
+        parts.append(jnp.einsum("bhqk,bhkd->bhqd", weights, value[:, :, :end]))
+    return jnp.swapaxes(jnp.concatenate(parts, axis=2), 1, 2)

@@ -56,7 +56,8 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
     kind = _kind(pixels)
 
     def squared(outputs: Any, batch: Batch) -> jax.Array:
-        return criteria.squared_error(kind.mean(outputs), batch["y"])
+        means = kind.mean(criteria.rows(outputs))
+        return criteria.squared_error(means, criteria.rows(batch["y"]))
 
     inner = _itself(supervised(model, kind.loss, {"mse": measures.averaged(squared)}))
 

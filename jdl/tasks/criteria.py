@@ -152,7 +152,7 @@ def binary_cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     nothing to average.
     """
     check_same_shape(outputs, labels)
-    return _per_example(optax.sigmoid_binary_cross_entropy(outputs, jnp.asarray(labels)))
+    return optax.sigmoid_binary_cross_entropy(rows(outputs), rows(labels)).mean(-1)
 
 
 def squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
@@ -161,7 +161,7 @@ def squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
     Its gradient has a factor 2 that `half_squared_error` has not.
     """
     check_same_shape(outputs, targets)
-    return _per_example(jnp.square(outputs - targets))
+    return jnp.square(rows(outputs) - rows(targets)).mean(-1)
 
 
 def half_squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
@@ -180,9 +180,9 @@ def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     """
     mean, std = outputs["mean"], outputs["std"]
     check_same_shape(mean, targets)
-    return _per_example(
-        jnp.log(std) + 0.5 * jnp.square((targets - mean) / std) + 0.5 * math.log(2 * math.pi)
-    )
+    mean, std, targets = rows(mean), rows(std), rows(targets)
+    each = jnp.log(std) + 0.5 * jnp.square((targets - mean) / std) + 0.5 * math.log(2 * math.pi)
+    return each.mean(-1)
 
 
 def pinball(levels: tuple[float, ...]) -> Criterion:
@@ -228,8 +228,16 @@ def _refuse_blend(criterion: str, labels: Any) -> None:
         )
 
 
-def _per_example(values: jax.Array) -> jax.Array:
-    return values.mean(axis=tuple(range(1, values.ndim)))
+def rows(values: Any) -> jax.Array:
+    """One row for each example, for criteria that average over all of it.
+
+    On CPU XLA adds images of one channel up pixel by pixel, 1.5 ms for 128 of 28 x 28, and only a
+    barrier keeps it from making images of the rows again; 0.1 ms then.
+    """
+    values = jnp.asarray(values)
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
+    is_image = values.ndim > 2 and target.platform() == "cpu"
+    return jax.lax.optimization_barrier(flat) if is_image else flat
 
 
 def _beside(share: Any, labels: Any) -> Any:
