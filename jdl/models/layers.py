@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jdl.core import target
 from jdl.core.check import error, nearest, one_of
+from jdl.models import windows
 from jdl.models.convolution import Pairs, convolution
 
 Initializer = Callable[..., jax.Array]
@@ -234,8 +235,8 @@ def max_pool(
     """The largest value of each window of an image (batch, height, width, channels).
 
     With `stride` equal to `window` (the default) and `"VALID"` padding, rows and columns that do
-    not fill a window are dropped. This case is computed by a reshape, whose gradient takes half
-    the time of a general window's on CPU. Where several values of a window tie, it shares the
+    not fill a window are dropped. This case is computed by `jdl.models.windows`, in a fifth of the
+    time of a general window's on CPU. Where several values of a window tie, it shares the
     gradient evenly among them; the general case (and PyTorch) gives it to the first. After ReLU
     both agree, because a tie at zero passes no gradient on.
 
@@ -244,7 +245,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     if stride in (None, window) and padding == "VALID":
-        return _windows(x, window).max(axis=(2, 4))
+        return windows.largest(window, x)
     stride = stride or window
     sizes, strides = (window, window), (stride, stride)
     return nn.max_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
@@ -262,7 +263,7 @@ def avg_pool(
            [10.5, 12.5]], dtype=float32)
     """
     if stride in (None, window) and padding == "VALID":
-        return _windows(x, window).mean(axis=(2, 4))
+        return windows.cut(window, x).mean((2, 4))
     stride = stride or window
     sizes, strides = (window, window), (stride, stride)
     return nn.avg_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
@@ -288,13 +289,6 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
         return x
     down, across = shares(x.shape[1]), shares(x.shape[2])
     return jnp.einsum("bhwc,ih,jw->bijc", x, down, across, precision="highest")
-
-
-def _windows(x: jax.Array, window: int) -> jax.Array:
-    batch, height, width, channels = x.shape
-    down, across = height // window, width // window
-    x = x[:, : down * window, : across * window]
-    return x.reshape(batch, down, window, across, window, channels)
 
 
 def flatten(x: jax.Array) -> jax.Array:

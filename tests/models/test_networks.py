@@ -1,10 +1,13 @@
 """Sizes, names, initial weights and layers of the networks."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.test_util import check_grads
 
 from jdl.core import tree
 from jdl.core.check import InputError
@@ -147,9 +150,33 @@ def test_pools_equal_the_general_ones(shape, window):
         np.testing.assert_array_equal(ours(x, 3, 2, "SAME"), theirs(x, (3, 3), (2, 2), "SAME"))
 
 
-def test_ties_in_a_pool_share_the_gradient():
-    grad = jax.grad(lambda x: layers.max_pool(x).sum())(jnp.ones((1, 2, 2, 1)))
-    np.testing.assert_array_equal(grad, jnp.full((1, 2, 2, 1), 0.25))
+@pytest.mark.parametrize("window", [2, 4, 5])  # ties are counted in another way above 4
+def test_ties_in_a_pool_share_the_gradient(window):
+    x = jnp.ones((1, 2 * window, window, 1)).at[0, 0, 0, 0].set(0.0)
+    grad = jax.grad(lambda x: layers.max_pool(x, window).sum())(x)
+    expected = np.full(x.shape, 1 / window**2)
+    expected[0, :window] = 1 / (window**2 - 1)
+    expected[0, 0, 0] = 0
+    np.testing.assert_allclose(grad, expected, rtol=1e-6)
+
+
+def test_a_pool_is_differentiated_forwards_and_twice():
+    x = jax.random.normal(KEY, (1, 4, 4, 2))
+    pooled = lambda x: (layers.max_pool(x) ** 3).sum()
+    check_grads(pooled, (x,), order=2, modes=["fwd", "rev"], rtol=2e-2, eps=1e-3)
+
+
+def test_the_gradient_of_a_pool_writes_no_count_of_ties_for_each_pixel():
+    """On CPU the count is arithmetic of the smaller image, fused with what uses it."""
+    x = jnp.zeros((4, 8, 8, 16))
+    compiled = jax.jit(jax.grad(lambda x: (layers.max_pool(x) ** 2).sum())).lower(x).compile()
+    entry = compiled.as_text().split("ENTRY")[1]
+    made = re.findall(r"= (\S+?)\{\S* (?:fusion|reduce|convert|broadcast)\(", entry)
+    assert len([shape for shape in made if _size(shape) == x.size]) == 1  # the gradient alone
+
+
+def _size(shape):
+    return np.prod([int(n) for n in re.findall(r"\d+", shape.partition("[")[2])])
 
 
 def test_dense_is_a_product_on_the_last_axis():
