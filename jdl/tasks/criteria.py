@@ -235,7 +235,7 @@ def rows(values: Any) -> jax.Array:
     barrier keeps it from making images of the rows again; 0.1 ms then.
     """
     values = jnp.asarray(values)
-    flat = values.reshape(len(values), math.prod(values.shape[1:]))
+    flat = values.reshape(*values.shape[:1], math.prod(values.shape[1:]))
     is_image = values.ndim > 2 and target.platform() == "cpu"
     return jax.lax.optimization_barrier(flat) if is_image else flat
 
