@@ -231,8 +231,8 @@ def _refuse_blend(criterion: str, labels: Any) -> None:
 def rows(values: Any) -> jax.Array:
     """One row for each example, for criteria that average over all of it.
 
-    On CPU XLA adds images of one channel up pixel by pixel, 1.5 ms for 128 of 28 x 28, and only a
-    barrier keeps it from making images of the rows again; 0.1 ms then.
+    On CPU XLA adds images of one channel up pixel by pixel, which took 3.4 of an autoencoder's
+    4.7 ms a step; and only a barrier keeps it from making images of the rows again.
     """
     values = jnp.asarray(values)
     flat = values.reshape(*values.shape[:1], math.prod(values.shape[1:]))
