@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jdl.models import attending, convolution, layers, lstm
+from jdl.models import attending, convolution, layers, lstm, norms
 from jdl.models.over_time import over_time
 
 Form = Callable[..., Any]
@@ -62,6 +62,9 @@ def cases(small: bool = False) -> Iterator[Case]:
         image = draw((n, 28, 28, 32), dtype)
         yield Case(f"max pooling, {kind}", layers.max_pool, _max_pool, (image,))
         yield Case(f"average pooling, {kind}", layers.avg_pool, _avg_pool, (image,))
+        plain = nn.GroupNorm(8, epsilon=1e-5, use_fast_variance=False)
+        yield Case(f"group normalisation, {kind}", _normed(norms.GroupNorm(8)), _normed(plain),
+                   (image,))  # fmt: skip
         kernel = draw((3, 3, 32, 64), dtype)
         yield Case(f"convolution, {kind}", _conv, _plain_conv, (image, kernel))
         code, kernel = draw((n, 7, 7, 64), dtype), draw((4, 4, 32, 64), dtype)
@@ -137,6 +140,14 @@ def _avg_pool(x: jax.Array) -> jax.Array:
     # Flax's divides by a window's size that XLA takes seconds to find.
     zero, window = np.zeros((), x.dtype), (1, 2, 2, 1)
     return jax.lax.reduce_window(x, zero, jax.lax.add, window, window, "VALID") / 4
+
+
+def _normed(module: nn.Module) -> Form:
+    def apply(x: jax.Array) -> Any:
+        ones = jnp.ones(x.shape[-1:], x.dtype)
+        return module.apply({"params": {"scale": ones, "bias": 0.1 * ones}}, x)
+
+    return apply
 
 
 def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Normalisations: what each looks at, and their names."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,19 @@ def test_group_norm_takes_eight_groups():
     y = outputs("group").reshape(4, 5, 6, GROUPS, 2)
     np.testing.assert_allclose(y.mean((1, 2, 4)), 0, atol=1e-5)
     np.testing.assert_allclose(y.var((1, 2, 4)), 1, atol=1e-3)
+
+
+def test_groups_are_not_added_up_few_channels_at_a_time():
+    """XLA on CPU does that pixel by pixel; Flax's layer asks for it."""
+
+    def sums(module):
+        params = jax.eval_shape(module.init, KEY, X)
+        total = jax.grad(lambda params, x: (module.apply(params, x) ** 2).sum(), (0, 1))
+        text = jax.jit(total).lower(params, X).compile().as_text()
+        return [found.count(",") for found in re.findall(r" reduce\(.*?dimensions={(.*?)}", text)]
+
+    assert max(sums(GroupNorm(8))) <= 1
+    assert max(sums(nn.GroupNorm(8, use_fast_variance=False))) == 2
 
 
 def test_a_large_mean_costs_no_digits():
