@@ -93,13 +93,14 @@ def main() -> None:
         waits = feeding.measured(options.seconds)
         results["feeding"] = {name: row._asdict() for name, row in waits.items()}
         say(feeding.table(waits))
+    if "overhead" in parts:
+        for table in overhead.tables(options.rounds, options.seconds):
+            say(table)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))
         (options.out / "tables.md").write_text("\n\n".join(lines) + "\n")
         race.chart(results, options.out / "chart.png")
-    if "overhead" in parts:
-        overhead.main(options.rounds, options.seconds)
 
 
 def peers_of(workload: str) -> list[str]:

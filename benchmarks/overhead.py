@@ -1,22 +1,22 @@
-"""What jdl's loop costs: `jdl.fit`, all logging on, against two loops without any.
+"""What jdl's loop costs: `jdl.fit` with its default logging, against two loops without any.
 
 One loop is written by hand, in plain JAX; the other calls the very programs that `fit` compiles.
 Three networks: the CNN of experiments/by_hand.py and a GPT, where a step takes tens of milliseconds
 or more, and an MLP, where dispatching is most of it. Same network, batch and optimizer everywhere;
 measuring the dispatch forms is left out. Rounds alternate, so that a drift of the machine meets
-all.
+all. Each network has two processes: one that the command line has set up, and one of a script.
+
+`python -m benchmarks.overhead NETWORK ROUNDS SECONDS` prints the table of one.
 """
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import itertools
-import os
-import platform
-import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ import jdl
 from benchmarks import workloads
 from benchmarks.peers import raw
 from benchmarks.peers.jax_loop import step_of
+from benchmarks.race import spread
 from benchmarks.stepping import stepping
 
 
@@ -48,17 +49,40 @@ class Workload(NamedTuple):
     data: dict[str, np.ndarray]
     """`x`, and `y` where the loss has a use for it."""
     batch: int
-    log_every: int
 
 
-def main(rounds: int, seconds: float) -> None:
-    """Print a table for each workload."""
-    device = jax.devices()[0].device_kind
-    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "flax", "optax"))
-    print(f"{device}, {os.cpu_count()} cores, {platform.machine()}, {versions}")
-    for work in (cnn(), mlp(), gpt()):
-        print(f"{work.name}, Adam, float32; {rounds} interleaved rounds of {seconds:g} s")
-        _show(measured(work, rounds, seconds))
+LOG_EVERY = jdl.Options().log_every
+
+WAYS = {
+    "in a process that the command line has set up": (
+        "benchmarks.commanded",
+        "benchmarks.overhead",
+    ),
+    "in a script": ("benchmarks.overhead",),
+}
+
+
+def tables(rounds: int, seconds: float) -> Iterator[str]:
+    """The table of each network, in each kind of process."""
+    for network in NETWORKS:
+        for way, (module, *rest) in WAYS.items():
+            done = subprocess.run(
+                [sys.executable, "-m", module, *rest, network, str(rounds), str(seconds)],
+                cwd=Path(__file__).parents[1],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                check=True,
+            )
+            title = (
+                f"{NETWORKS[network]().name}, {way}; {rounds} interleaved rounds of {seconds:g} s"
+            )
+            yield f"**{title}**\n\n{done.stdout.strip()}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    network, rounds, seconds = arguments
+    print(table(measured(NETWORKS[network](), int(rounds), float(seconds))))
 
 
 def cnn() -> Workload:
@@ -77,7 +101,6 @@ def cnn() -> Workload:
         jdl.classification(model),
         {"x": x, "y": y},
         batch=128,
-        log_every=20,
     )
 
 
@@ -89,9 +112,7 @@ def mlp() -> Workload:
     hand = ByHand(raw.mlp_init, tx, step_of(raw.mlp_loss, tx))
     model = jdl.from_linen(jdl.models.MLP((128,), outputs=10))
     name = "MLP 784-128-10, batch 32"
-    return Workload(
-        name, hand, jdl.classification(model), {"x": x, "y": y}, batch=32, log_every=200
-    )
+    return Workload(name, hand, jdl.classification(model), {"x": x, "y": y}, batch=32)
 
 
 def gpt() -> Workload:
@@ -101,7 +122,10 @@ def gpt() -> Workload:
     hand = ByHand(raw.gpt_init, tx, step_of(raw.gpt_loss, tx))
     network = jdl.models.Decoder(65, 128, blocks=4, heads=4, width=128)
     task = jdl.tasks.language_model(jdl.from_linen(network))
-    return Workload("GPT, 4 blocks of 128, batch 16", hand, task, {"x": x}, batch=16, log_every=10)
+    return Workload("GPT, 4 blocks of 128, batch 16", hand, task, {"x": x}, batch=16)
+
+
+NETWORKS = {"cnn": cnn, "mlp": mlp, "gpt": gpt}
 
 
 def measured(work: Workload, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -113,7 +137,7 @@ def measured(work: Workload, rounds: int, seconds: float) -> dict[str, list[floa
         "by hand": lambda: by_hand_speed(work, seconds),
         "jdl's step, bare": lambda: bare_speed(work, seconds, step),
         "jdl, one step a dispatch": lambda: jdl_speed(work, seconds, "step"),
-        "jdl, not logging": lambda: jdl_speed(work, seconds, "step", logging=False),
+        "jdl, no folder": lambda: jdl_speed(work, seconds, "step", saved=False),
         "jdl's measured form, bare": lambda: bare_speed(work, seconds, auto),
         "jdl, form measured": lambda: jdl_speed(work, seconds, "auto"),
     }
@@ -137,7 +161,7 @@ def by_hand_speed(work: Workload, seconds: float) -> float:
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         # Nothing is read back but every tenth loss, which a careful user would do too.
-        for _ in range(work.log_every // 10):
+        for _ in range(10):
             params, moments, value = step(params, moments, *next(batches))
             count += 1
         value.block_until_ready()
@@ -146,12 +170,11 @@ def by_hand_speed(work: Workload, seconds: float) -> float:
 
 def bare_speed(work: Workload, seconds: float, run: Callable[[int], None]) -> float:
     """Steps per second of the programs that `fit` runs, called and nothing else."""
-    each = 5 * work.log_every
-    run(work.log_every)
+    run(LOG_EVERY)
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        run(each)
-        count += each
+        run(LOG_EVERY)
+        count += LOG_EVERY
     return count / (time.perf_counter() - began)
 
 
@@ -159,12 +182,8 @@ def _learner(work: Workload) -> jdl.Learner:
     return jdl.learner(work.task, work.by_hand.tx)
 
 
-def jdl_speed(work: Workload, seconds: float, dispatch: str, logging: bool = True) -> float:
-    """Steps per second of `fit` between two rows of its log.
-
-    Without `logging` there is no folder, so no events, no file and no checkpoint, and rows are
-    five times as far apart: they tell the time.
-    """
+def jdl_speed(work: Workload, seconds: float, dispatch: str, saved: bool = True) -> float:
+    """Steps per second of `fit` between two rows of its log; unless `saved`, without a folder."""
     rows: list[tuple[int, float]] = []
 
     class Enough(Exception):
@@ -177,16 +196,15 @@ def jdl_speed(work: Workload, seconds: float, dispatch: str, logging: bool = Tru
         if rows and rows[-1][1] - rows[0][1] >= seconds:
             raise Enough
 
-    every = work.log_every if logging else 5 * work.log_every
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
         jdl.fit(
             _learner(work),
             work.data,
             batch_size=work.batch,
             epochs=10**6,
-            dir=Path(folder) / "run" if logging else None,
+            dir=Path(folder) / "run" if saved else None,
             log=note,
-            options=jdl.Options(log_every=every, dispatch=dispatch, bar=False),
+            options=jdl.Options(dispatch=dispatch, bar=False),
         )
     (first, began), (last, ended) = rows[0], rows[-1]
     return (last - first) / (ended - began)
@@ -204,17 +222,22 @@ def _batches(work: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 BARE = {
     "jdl, one step a dispatch": "jdl's step, bare",
-    "jdl, not logging": "jdl's step, bare",
+    "jdl, no folder": "jdl's step, bare",
     "jdl, form measured": "jdl's measured form, bare",
 }
 
 
-def _show(speeds: dict[str, list[float]]) -> None:
-    print(f"{'':26}{'steps/s':>10}{'min':>9}{'max':>9}   to by hand           to the same, bare")
+def table(speeds: dict[str, list[float]]) -> str:
+    """A Markdown table: each peer beside the loop by hand, and beside its own programs."""
+    lines = ["| | steps a second | / by hand | / bare |", "|---" * 4 + "|"]
     for name, values in speeds.items():
-        line = f"{name:26}{statistics.median(values):10.2f}{min(values):9.2f}{max(values):9.2f}"
+        cells = [name, spread(values)]
         for other in ("by hand", BARE.get(name)):
-            if other is not None:
-                ratios = [a / b for a, b in zip(values, speeds[other], strict=True)]
-                line += f"   {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
-        print(line)
+            ratios = [a / b for a, b in zip(values, speeds[other], strict=True)] if other else []
+            cells.append(spread(ratios) if ratios else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -43,7 +43,7 @@ def programs(name: str, gradient=jdl.plain):
 
 def shares(name: str, train, made) -> list[float]:
     """What a step in a loop, and one look at it, take of each of its ceilings."""
-    compiled = made._many.lower(train, made.data, 1).compile()
+    compiled = made._many.lower(train, made.shapes, 1).compile()
     found = compiled.cost_analysis()
     cost = found[0] if isinstance(found, list) else found
     temporary = compiled.memory_analysis().temp_size_in_bytes / 1e6
@@ -73,10 +73,10 @@ def test_single_steps_copy_nothing_to_the_device():
 
 def test_a_loop_is_given_one_number():
     train, made = programs("mlp")
-    train, n = jax.tree.map(jax.numpy.copy, train), jax.device_put(7)
-    train, _ = made._many(train, made.data, n)
+    train, n, data = jax.tree.map(jax.numpy.copy, train), jax.device_put(7), made.resident(0)
+    train, _ = made._many(train, data, n)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
-        made._many(train, made.data, n)
+        made._many(train, data, n)
     # And what is passed for it is a plain number, whose type never makes a program anew.
     advance = made.advance(Dispatch("loop", 7), 0)
     state = jax.tree.map(jax.numpy.copy, programs("mlp")[0])

@@ -10,7 +10,7 @@ from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.learn.guard import Trial, chosen, may_stand
 from jdl.learn.transforms import loop
 
-SIZE = 32
+SIZE = 64
 """Steps of a block."""
 
 

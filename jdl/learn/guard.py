@@ -13,6 +13,9 @@ from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
 
+SMALL = 2**14
+"""Numbers of a leaf that is looked at together with others, at most."""
+
 
 @struct.dataclass
 class Refusals:
@@ -114,13 +117,14 @@ def may_stand(before: TrainState, after: TrainState) -> jax.Array:
     No loss and no gradient was counted as refused, and no number has ceased to be finite.
     """
     good = after.extra["guard"].total == before.extra["guard"].total
+    was, now = _numbers(before), _numbers(after)
     # Devices that hold members say nothing to each other. A GPU waits for its host at each branch.
     if good.ndim > 0 or target.platform() == "gpu":
-        return _are_fine(good, before, after)
+        return _are_fine(good, was, now)
     return lax.cond(
-        _all_finite(good, _numbers(after)),
+        _all_finite(good, _together(now)),
         lambda: jnp.array(True),
-        lambda: _are_fine(good, before, after),
+        lambda: _are_fine(good, _together(was), _together(now)),
     )
 
 
@@ -148,13 +152,13 @@ def _all_finite(good: jax.Array, leaves: list[jax.Array]) -> jax.Array:
     return zero == 0
 
 
-def _are_fine(good: jax.Array, before: TrainState, after: TrainState) -> jax.Array:
+def _are_fine(good: jax.Array, before: list[jax.Array], after: list[jax.Array]) -> jax.Array:
     """Whether `good` holds and no number has ceased to be finite, for each member.
 
     One that was not finite before (a "best so far" that starts at infinity) may stay as it was.
     """
     # In lax: of jax.numpy each operation would be traced as a function, for every shape anew.
-    for was, now in zip(_numbers(before), _numbers(after), strict=True):
+    for was, now in zip(before, after, strict=True):
         both_nan = lax.bitwise_and(lax.ne(was, was), lax.ne(now, now))
         fine = lax.bitwise_or(lax.is_finite(now), lax.bitwise_or(lax.eq(was, now), both_nan))
         good = good & lax.reduce_and(fine, range(good.ndim, now.ndim))
@@ -173,6 +177,19 @@ def _numbers(train: TrainState) -> list[jax.Array]:
         elif tree.is_float(leaf):
             numbers.append(leaf)
     return numbers
+
+
+def _together(leaves: list[jax.Array]) -> list[jax.Array]:
+    """The same numbers in fewer leaves: those of a type that are small stand in one.
+
+    Each leaf that is looked at is three kernels; a transformer has a hundred small ones.
+    """
+    small: dict[Any, list[jax.Array]] = {}
+    for leaf in leaves:
+        if leaf.size <= SMALL:
+            small.setdefault(leaf.dtype, []).append(lax.reshape(leaf, (leaf.size,)))
+    large = [leaf for leaf in leaves if leaf.size > SMALL]
+    return [*large, *map(lax.concatenate, small.values(), [0] * len(small))]
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:

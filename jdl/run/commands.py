@@ -16,7 +16,7 @@ import numpy as np
 from jdl.core.check import Diverged, InputError, error
 from jdl.run import flags, timesheet
 from jdl.run.apply import Result, evaluate, held_here, predict
-from jdl.run.collecting import uncollected
+from jdl.run.collecting import stay, uncollected
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
 from jdl.run.folder import RunFolder, cannot_write, next_run, read_json, write_json
 from jdl.run.inputs import read_inputs
@@ -49,6 +49,7 @@ def train(
         with uncollected():
             flags.set_up(run.cache, run.host_memory)
             made = dispatched(experiment(config), run)
+            stay()
         _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
     return None
 

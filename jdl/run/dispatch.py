@@ -4,6 +4,7 @@ The form changes the time a run takes and, in the last bits, its numbers; so it 
 by measuring, before step 1.
 """
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jdl.learn.guard import Trial
 from jdl.learn.transforms import loop, stacked, tabled, traced_once
 from jdl.run.accounts import Accounts
 from jdl.run.hostmemory import release
-from jdl.run.placing import mesh_of, placement, readable, slices
+from jdl.run.placing import mesh_of, placed_shapes, placement, readable, slices
 from jdl.run.processes import shared
 from jdl.run.recompiled import Watched
 
@@ -74,11 +75,11 @@ class Programs:
     ):
         self.feed = feed
         self.accounts = accounts or Accounts()
-        self.data: Any = None
+        self.shapes: Any = None
         if feed.is_resident:
-            self._put = placement(train)
-            self._set, self._first = self._put(feed.data), int(train.step)
-            self.data = self._resident(self._first)
+            self._put, self._set = placement(train), None
+            given = {"set": feed.data, **self._table(int(train.step))}
+            self.shapes = placed_shapes(train, given)
             one = self._fed(learner)
         else:
             one = learner
@@ -125,23 +126,34 @@ class Programs:
 
     def _ordered(self, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The whole set with the rows of a step and of those to come, and the step they end at."""
-        data = self.data if start == self._first else self._resident(start)
-        end = start + len(data["rows"])
+        data, end = None, start
 
         def given(step: int) -> tuple[PyTree, int]:
             nonlocal data, end
             if step >= end:
-                data = self._resident(step)
+                data = self.resident(step)
                 end = step + len(data["rows"])
             return data, end
 
         return given
 
-    def _resident(self, first: int) -> dict[str, Any]:
+    def resident(self, first: int) -> dict[str, Any]:
         """What `tabled` takes, for as many steps as a table holds."""
+        if self._set is None:
+            self._set = self._put(self.feed.data)
+        return {"set": self._set, **self._put(self._table(first))}
+
+    def _put_away(self) -> None:
+        if self._set is not None:
+            self._set = None
+            # JAX gives memory of numpy's back when the collector comes by.
+            gc.collect(0)
+            release()
+
+    def _table(self, first: int) -> dict[str, Any]:
         size = int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
         rows = self.feed.order(np.arange(first, first + size), self.feed.batch_size, np)
-        return {"set": self._set, **self._put({"rows": rows, "first": np.int32(first)})}
+        return {"rows": rows, "first": np.int32(first)}
 
     def _streamed(self, dispatch: Dispatch, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The same of a stream: a stack of batches on the device, or one batch for single steps.
@@ -184,7 +196,7 @@ class Programs:
         """
         # So small that dispatching alone would cost a single step as much: not worth compiling.
         # As a graph a loop is the faster one but where a step holds loops itself.
-        is_graph = self.data is not None and target.cuda_capability() > 0
+        is_graph = self.shapes is not None and target.cuda_capability() > 0
         loops = (is_graph and _nbytes(train) < LARGE) or self._is_small(train)
         first, second = ("loop", "step") if loops else ("step", "loop")
         begin = time.perf_counter()
@@ -211,24 +223,27 @@ class Programs:
                 times[form] = min(times[form], again)
         form = min(times, key=times.__getitem__)
         # A stream's program is compiled for its stack, and keeps the size it was measured with.
-        if form == "loop" and self.data is None:
+        if form == "loop" and self.shapes is None:
             return Dispatch("loop", most), True
         return _lasting(form, times[form], seconds), True
 
     def text(self, train: TrainState, form: str) -> str:
-        """The program of a form, to know it again by; of a stream always that of a single step."""
-        if self.data is None:
-            return str(self._one.trace(train, self.feed.batch(0)).jaxpr)
+        """The program of a form, to know it again by; of a stream always that of a single step.
+
+        It is lowered for this; JAX compiles it later without doing that again.
+        """
+        if self.shapes is None:
+            return self._one.lower(train, self.feed.batch(0)).as_text()
         if form == "step":
-            return str(self._one.trace(train, self.data).jaxpr)
-        return str(self._many.trace(train, self.data, 1).jaxpr)
+            return self._one.lower(train, self.shapes).as_text()
+        return self._many.lower(train, self.shapes, 1).as_text()
 
     def _is_small(self, train: TrainState) -> bool:
         """Whether a step has so little arithmetic that it may take less than its dispatch."""
-        if self.data is None:
+        if self.shapes is None:
             return False
         try:
-            cost: Any = self._many.lower(train, self.data, 1).cost_analysis()  # one turn of it
+            cost: Any = self._many.lower(train, self.shapes, 1).cost_analysis()  # one turn of it
             return 0 < cost["flops"] < 5e7
         except (NotImplementedError, KeyError, TypeError):
             return False
@@ -262,11 +277,17 @@ class Programs:
         return each
 
     def compile(self, form: str, train: TrainState) -> None:
-        """Compile, and give back the memory that this took before the program takes its own."""
-        if self.data is not None:
-            steps = () if form == "step" else (1,)
-            if self.watched[form].compile(train, self.data, *steps):
-                release()
+        """Compile, and give back the memory that this took before the program takes its own.
+
+        Meanwhile the set does not lie on the device: its bytes are no part of the peak then.
+        """
+        if self.shapes is None:
+            return
+        given = (train, self.shapes) if form == "step" else (train, self.shapes, 1)
+        if self.watched[form].is_new(*given):
+            self._put_away()
+            self.watched[form].compile(*given)
+            release()
 
 
 def _nbytes(train: TrainState) -> int:

@@ -11,6 +11,9 @@ from jdl.core.types import PyTree, TrainState
 from jdl.data.order import share
 from jdl.parallel.mesh import batch_axis
 
+ALIGNMENT = 64
+"""Bytes, of which the address of an array that JAX uses in place is a multiple."""
+
 
 def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
@@ -18,9 +21,28 @@ def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
 
     def put(tree: PyTree) -> PyTree:
         # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
-        return jax.tree.map(lambda x: _placed(np.array(x, copy=True), where, np.shape(x)), tree)
+        return jax.tree.map(lambda x: _placed(_copied(x), where, np.shape(x)), tree)
 
     return put
+
+
+def placed_shapes(train: TrainState, tree: PyTree) -> PyTree:
+    """What arrays of the host would be once `placement` has put them where the state lives."""
+    where = _everywhere(train)
+    shapes = jax.eval_shape(lambda x: x, tree)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+
+
+def _copied(x: Any) -> np.ndarray:
+    """A copy at an address from which JAX uses it in place on CPU; it would else copy it again."""
+    x = np.asarray(x)
+    if x.dtype.hasobject or not x.size:
+        return x.copy()
+    memory = np.empty(x.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
 
 
 def _everywhere(train: TrainState) -> NamedSharding | None:

@@ -39,16 +39,14 @@ class Watched:
             self._explain(args)
         return results
 
-    def compile(self, *args: Any) -> bool:
-        """Compile for such arguments, without a run; a call with them then finds the program.
+    def is_new(self, *args: Any) -> bool:
+        """Whether nothing was compiled for such arguments."""
+        return self._signature(args) not in self._seen
 
-        False where it was compiled before.
-        """
-        if self._signature(args) in self._seen:
-            return False
+    def compile(self, *args: Any) -> None:
+        """Compile for such arguments or shapes, without a run; a call then finds the program."""
         self.call.lower(*args).compile()
         self._explain(args)
-        return True
 
     def flops(self) -> Flops | None:
         """The matrix products of a step of the program that was compiled last, if one was.
@@ -105,17 +103,26 @@ def _described(leaf: Any) -> str:
 
 def _place(leaf: Any) -> str:
     """Where a leaf has to be; numpy arrays and numbers go wherever the program runs."""
-    if not isinstance(leaf, jax.Array) or not leaf.committed:
+    where = _wanted(leaf)
+    if where is None:
         return ""
-    devices, spec = leaf.sharding.device_set, getattr(leaf.sharding, "spec", None)
+    devices, spec = where.device_set, getattr(where, "spec", None)
     name = str(next(iter(devices))) if len(devices) == 1 else f"{len(devices)} devices"
     return f" on {name}" + ("" if spec is None else f" as {spec}")
 
 
 def _shape(leaf: Any) -> Any:
     kind = jax.typeof(leaf)
-    where = leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
-    return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=where, weak_type=kind.weak_type)
+    return jax.ShapeDtypeStruct(
+        kind.shape, kind.dtype, sharding=_wanted(leaf), weak_type=kind.weak_type
+    )
+
+
+def _wanted(leaf: Any) -> Any:
+    """The sharding that a leaf, or a shape, insists on."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.sharding
+    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
 
 
 def told(program: str, changed: list[str]) -> str:

@@ -197,13 +197,13 @@ class Record:
         numbers = scalars(row)
         if self._file is not None:
             self._file.append(row)
-        if self._events is not None:
-            self._events.scalars(
-                row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()}
-            )
         self._bar.show(row["step"], row["split"], numbers)
         if self._tell is not None:
             self._tell({"split": row["split"], **numbers})
+        if self._events is not None:  # last: its package is imported for the first row
+            self._events.scalars(
+                row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()}
+            )
 
     def progress(self, step: int) -> None:
         """Move the bar."""

@@ -9,7 +9,7 @@ from typing import Any
 from jdl.core.check import error
 from jdl.run import flags
 from jdl.run.apply import evaluate
-from jdl.run.collecting import uncollected
+from jdl.run.collecting import stay, uncollected
 from jdl.run.commands import dispatched, explained, recorded_config, run_folder
 from jdl.run.experiment import Experiment, from_file, swept
 from jdl.run.folder import RunFolder, write_json
@@ -44,6 +44,7 @@ def sweep_command(given: list[str]) -> int | None:
     with uncollected():
         flags.set_up(run.cache, run.host_memory)
         first = dispatched(module.experiment(config), run)
+        stay()
     for name, values in grid.items():
         for value in values:
             point = module.experiment(dataclasses.replace(config, **{name: value}))

@@ -8,7 +8,7 @@ import pytest
 
 from jdl.core.types import Mean, Task
 from jdl.learn.ensemble import ensemble
-from jdl.learn.guard import guard
+from jdl.learn.guard import SMALL, guard, may_stand
 from jdl.learn.learner import learner
 from jdl.learn.transforms import ema, loop, resident, window
 from tests.small import KEY, assert_close, assert_same_bits, differ, member
@@ -236,3 +236,32 @@ def test_evaluation_and_prediction_are_the_inner_ones():
     bare, batch = train.replace(extra={}), batches(0)[0]
     assert_same_bits(guard(inner).evaluate(train, batch), inner.evaluate(bare, batch))
     assert_same_bits(guard(inner).predict(train, None), train.params["w"])
+
+
+LEAVES = {
+    "large": jnp.ones((2, SMALL)),
+    "matrix": jnp.ones((3, 4)),
+    "vector": jnp.ones(5),
+    "number": jnp.ones(()),
+    "half": jnp.ones(7, jnp.bfloat16),
+    "half number": jnp.ones((), jnp.bfloat16),
+    "complex": jnp.ones(3, jnp.complex64),
+    "whole": jnp.ones(3, jnp.int32),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in LEAVES if name != "whole"])
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_number_is_seen_in_any_leaf_large_or_looked_at_with_others(name, value):
+    start = guard(learner(TASK, optax.sgd(0.1))).init(KEY, batches(0)[0])
+    before = start.replace(params=LEAVES)
+    leaf = LEAVES[name]
+    spoilt = leaf.reshape(-1).at[-1].set(value).reshape(leaf.shape)
+    after = before.replace(params=LEAVES | {name: spoilt})
+    stands = jax.jit(may_stand)
+    assert bool(stands(before, before)) and not bool(stands(before, after))
+    assert bool(stands(after, after)) and bool(stands(after, before))
+    # The right leaf of those that stand together is compared: another one spoilt is a new one.
+    other = "vector" if name != "vector" else "matrix"
+    both = after.params | {other: LEAVES[other].at[0].set(jnp.nan)}
+    assert not bool(stands(after, after.replace(params=both)))

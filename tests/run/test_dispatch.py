@@ -17,6 +17,7 @@ from jdl.run import choosing, dispatch, loop, remembered
 from jdl.run.accounts import Accounts
 from jdl.run.dispatch import STACK_BYTES, Dispatch, Programs
 from jdl.run.folder import RunFolder
+from jdl.run.recompiled import Watched
 from tests import small
 from tests.running import assert_same_run, classes, dropout_net, line, net, quiet
 from tests.sources import Source
@@ -226,6 +227,26 @@ def test_what_is_measured_twice_is_compiled_once(monkeypatch):
     assert accounts.recompiled == []
 
 
+def test_while_a_program_is_compiled_the_set_is_not_on_the_device(monkeypatch):
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    data, there = line(37), []
+    programs, shape = Programs(net(), Feed(data, 8), train), data["x"].shape
+
+    def compiling(self, *given):
+        there.append(any(x.shape == shape for x in jax.live_arrays()))
+        return inner(self, *given)
+
+    inner = Watched.compile
+    monkeypatch.setattr(Watched, "compile", compiling)
+    monkeypatch.setattr(Programs, "_is_small", lambda self, train: False)
+    programs.measure(train, seconds=0.01)
+    assert there == [False, False]
+    kept = programs.resident(0)["set"]["x"]
+    assert kept.shape == shape
+    programs.compile("step", train)  # it was before, so nothing is put away
+    assert programs.resident(0)["set"]["x"] is kept and len(there) == 2
+
+
 def test_what_is_small_is_told_from_its_arithmetic():
     def is_small(width):
         model = jdl.from_linen(jdl.models.MLP((width,), outputs=1))
@@ -244,7 +265,7 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
     learner = jdl.learner(jdl.classification(jdl.from_linen(wide)), optax.sgd(0.1))
     train = jax.jit(learner.init)(jax.random.key(0), {k: v[:8] for k, v in data.items()})
     programs = Programs(learner, Feed(data, 8), train)
-    given = {"step": (train, programs.data), "loop": (train, programs.data, 2)}
+    given = {"step": (train, programs.shapes), "loop": (train, programs.shapes, 2)}
     steps = {"step": programs._one, "loop": programs._many}
     texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
     assert " convolution(" in texts["step"] and " convolution(" not in texts["loop"]
