@@ -233,10 +233,14 @@ class Programs:
         It is lowered for this; JAX compiles it later without doing that again.
         """
         if self.shapes is None:
-            return self._one.lower(train, self.feed.batch(0)).as_text()
-        if form == "step":
-            return self._one.lower(train, self.shapes).as_text()
-        return self._many.lower(train, self.shapes, 1).as_text()
+            lowered = self._one.lower(train, self.feed.batch(0))
+        elif form == "step":
+            lowered = self._one.lower(train, self.shapes)
+        else:
+            lowered = self._many.lower(train, self.shapes, 1)
+        # Without the numbers of large constants: they may be those of a whole network.
+        module: Any = lowered.compiler_ir()
+        return module.operation.get_asm(large_elements_limit=16)
 
     def _is_small(self, train: TrainState) -> bool:
         """Whether a step has so little arithmetic that it may take less than its dispatch."""

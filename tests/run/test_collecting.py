@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl import cli
 from jdl.core.types import Learner
-from jdl.run.collecting import uncollected
+from jdl.run.collecting import stay, uncollected
 from tests.running import line, net, quiet
 
 
@@ -80,6 +80,46 @@ def test_a_command_imports_and_loads_without_the_collector(tmp_path, monkeypatch
     given = ["--run.dir", "run", "--run.no-report", "--run.host-memory", "off", "--run.no-cache"]
     cli.command(["train", str(file), *given])
     assert "[False, False]" in capsys.readouterr().out and gc.isenabled()
+
+
+STAYS = """
+import gc
+from dataclasses import dataclass
+import jdl
+from tests.running import line, net
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 1
+
+def init(key, batch):
+    print("passed over", gc.get_freeze_count() > 10_000)
+    return net().init(key, batch)
+
+def experiment(config):
+    print("passed over", gc.get_freeze_count() > 10_000)
+    return jdl.Experiment("mine", net()._replace(init=init), line(), batch_size=8, epochs=1)
+"""
+
+
+def test_a_command_s_collector_passes_over_what_was_loaded(tmp_path):
+    (tmp_path / "mine.py").write_text(STAYS)
+    given = ["train", str(tmp_path / "mine.py"), "--run.dir", str(tmp_path / "run")]
+    run = subprocess.run(
+        [sys.executable, "-m", "jdl.cli", *given, "--run.no-report", "--run.no-cache"],
+        capture_output=True,
+        text=True,
+    )
+    said = [line for line in run.stdout.splitlines() if line.startswith("passed over")]
+    assert said[0] == "passed over False" and set(said[1:]) == {"passed over True"}, run.stderr
+
+
+def test_nothing_is_passed_over_a_second_time():
+    stay()
+    made = [[] for _ in range(1000)]
+    before = gc.get_freeze_count()
+    stay()
+    assert 0 < gc.get_freeze_count() <= before and len(made) == 1000
 
 
 LAST = """

@@ -247,6 +247,27 @@ def test_while_a_program_is_compiled_the_set_is_not_on_the_device(monkeypatch):
     assert programs.resident(0)["set"]["x"] is kept and len(there) == 2
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_program_is_known_by_its_text_without_its_large_constants(monkeypatch, resident):
+    monkeypatch.setattr(Feed, "is_resident", property(lambda self: resident))
+    train = jax.jit(net().init)(jax.random.key(0), line(8))
+
+    def texts(rate, number):
+        # As a teacher's weights are. (An array of one number would be written as that number.)
+        held = number * np.arange(1000, dtype=np.float32)
+
+        def step(train, batch, *, axis=None):
+            far = jax.numpy.asarray(held).mean()
+            return net(rate).step(train, batch | {"y": batch["y"] + far}, axis=axis)
+
+        programs = Programs(net(rate)._replace(step=step), Feed(line(), 8), train)
+        return [programs.text(train, form) for form in ("step", "loop")]
+
+    assert all(len(text) < 50_000 for text in texts(0.1, 1.0))
+    assert texts(0.1, 1.0) == texts(0.1, 2.0)
+    assert not set(texts(0.1, 1.0)) & set(texts(0.2, 1.0))
+
+
 def test_what_is_small_is_told_from_its_arithmetic():
     def is_small(width):
         model = jdl.from_linen(jdl.models.MLP((width,), outputs=1))
