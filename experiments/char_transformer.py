@@ -4,7 +4,7 @@ command   python experiments/char_transformer.py --data-dir FOLDER
 data      tinyshakespeare.txt in FOLDER (or any .txt file: --data-dir FILE); else the reference
           texts of Python's own help; the first 90 % for training, the rest for validation
 device    CPU, 2 cores
-time      5 min beside other programs
+time      97 s on an Intel Xeon (AVX-512), where the loss is 1.801
 expect    validation loss 1.799, 2.595 bits per character (counts of 2, 3 and 4 characters: 2.490,
           2.063, 1.805), one seed; 1.905 at nanoGPT's learning rate of 1e-3
 
