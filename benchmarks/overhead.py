@@ -43,7 +43,6 @@ class ByHand(NamedTuple):
 class Workload(NamedTuple):
     """The same network, written by hand and given to jdl."""
 
-    name: str
     by_hand: ByHand
     task: jdl.Task
     data: dict[str, np.ndarray]
@@ -74,9 +73,7 @@ def tables(rounds: int, seconds: float) -> Iterator[str]:
                 text=True,
                 check=True,
             )
-            title = (
-                f"{NETWORKS[network]().name}, {way}; {rounds} interleaved rounds of {seconds:g} s"
-            )
+            title = f"{network}, {way}; {rounds} interleaved rounds of {seconds:g} s"
             yield f"**{title}**\n\n{done.stdout.strip()}"
 
 
@@ -96,7 +93,6 @@ def cnn() -> Workload:
     model = jdl.from_linen(jdl.models.CNN(features=(32, 64), hidden=(128,), classes=10))
     hand = ByHand(module.init, module.TX, module.step)
     return Workload(
-        "CNN A, batch 128",
         hand,
         jdl.classification(model),
         {"x": x, "y": y},
@@ -111,8 +107,7 @@ def mlp() -> Workload:
     x, y = workloads.flat()
     hand = ByHand(raw.mlp_init, tx, step_of(raw.mlp_loss, tx))
     model = jdl.from_linen(jdl.models.MLP((128,), outputs=10))
-    name = "MLP 784-128-10, batch 32"
-    return Workload(name, hand, jdl.classification(model), {"x": x, "y": y}, batch=32)
+    return Workload(hand, jdl.classification(model), {"x": x, "y": y}, batch=32)
 
 
 def gpt() -> Workload:
@@ -122,10 +117,14 @@ def gpt() -> Workload:
     hand = ByHand(raw.gpt_init, tx, step_of(raw.gpt_loss, tx))
     network = jdl.models.Decoder(65, 128, blocks=4, heads=4, width=128)
     task = jdl.tasks.language_model(jdl.from_linen(network))
-    return Workload("GPT, 4 blocks of 128, batch 16", hand, task, {"x": x}, batch=16)
+    return Workload(hand, task, {"x": x}, batch=16)
 
 
-NETWORKS = {"cnn": cnn, "mlp": mlp, "gpt": gpt}
+NETWORKS = {
+    "CNN A, batch 128": cnn,
+    "MLP 784-128-10, batch 32": mlp,
+    "GPT, 4 blocks of 128, batch 16": gpt,
+}
 
 
 def measured(work: Workload, rounds: int, seconds: float) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ import pytest
 
 import jdl
 from benchmarks import __main__ as benchmarks
-from benchmarks import feeding, many, processes, race, start, throughput
+from benchmarks import feeding, many, overhead, processes, race, start, throughput
 from benchmarks.race import Round, Run
 from benchmarks.workloads import WORKLOADS
 
@@ -58,6 +58,17 @@ def test_a_table_has_medians_and_ratios_within_rounds():
     lines = race.table("two", {"linen": slow, "jdl": fast}).splitlines()
     assert lines[-2] == "| linen | 200 (100–400) | 1.00 | 2.500 | 120 |"
     assert lines[-1] == "| jdl | 100 (50–100) | 0.50 | 2.400 | 60 |"
+
+
+def test_the_loop_s_cost_is_taken_beside_the_same_programs_within_rounds():
+    speeds = {
+        "by hand": [10.0, 20.0, 40.0],
+        "jdl's step, bare": [20.0, 10.0, 50.0],
+        "jdl, one step a dispatch": [10.0, 10.0, 40.0],
+    }
+    *_, bare, step = overhead.table(speeds).splitlines()
+    assert bare == "| jdl's step, bare | 20 (10–50) | 1.25 (0.5–2) |  |"
+    assert step == "| jdl, one step a dispatch | 10 (10–40) | 1 (0.5–1) | 0.8 (0.5–1) |"
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

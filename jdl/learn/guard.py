@@ -189,7 +189,7 @@ def _together(leaves: list[jax.Array]) -> list[jax.Array]:
         if leaf.size <= SMALL:
             small.setdefault(leaf.dtype, []).append(lax.reshape(leaf, (leaf.size,)))
     large = [leaf for leaf in leaves if leaf.size > SMALL]
-    return [*large, *map(lax.concatenate, small.values(), [0] * len(small))]
+    return large + [lax.concatenate(several, 0) for several in small.values()]
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:

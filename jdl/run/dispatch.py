@@ -78,8 +78,9 @@ class Programs:
         self.shapes: Any = None
         if feed.is_resident:
             self._put, self._set = placement(train), None
-            given = {"set": feed.data, **self._table(int(train.step))}
-            self.shapes = placed_shapes(train, given)
+            first = self._table(0, 1)
+            rows = np.broadcast_to(first["rows"], (self._table_size(), feed.batch_size))
+            self.shapes = placed_shapes(train, {"set": feed.data, **first, "rows": rows})
             one = self._fed(learner)
         else:
             one = learner
@@ -141,7 +142,7 @@ class Programs:
         """What `tabled` takes, for as many steps as a table holds."""
         if self._set is None:
             self._set = self._put(self.feed.data)
-        return {"set": self._set, **self._put(self._table(first))}
+        return {"set": self._set, **self._put(self._table(first, self._table_size()))}
 
     def _put_away(self) -> None:
         if self._set is not None:
@@ -150,8 +151,10 @@ class Programs:
             gc.collect(0)
             release()
 
-    def _table(self, first: int) -> dict[str, Any]:
-        size = int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
+    def _table_size(self) -> int:
+        return int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
+
+    def _table(self, first: int, size: int) -> dict[str, Any]:
         rows = self.feed.order(np.arange(first, first + size), self.feed.batch_size, np)
         return {"rows": rows, "first": np.int32(first)}
 
@@ -234,20 +237,23 @@ class Programs:
         """
         if self.shapes is None:
             lowered = self._one.lower(train, self.feed.batch(0))
-        elif form == "step":
-            lowered = self._one.lower(train, self.shapes)
         else:
-            lowered = self._many.lower(train, self.shapes, 1)
+            lowered = self.watched[form].call.lower(*self._given(form, train))
         # Without the numbers of large constants: they may be those of a whole network.
         module: Any = lowered.compiler_ir()
         return module.operation.get_asm(large_elements_limit=16)
+
+    def _given(self, form: str, train: TrainState) -> tuple[Any, ...]:
+        """What the program of a form takes, for as many steps as its third argument says."""
+        return (train, self.shapes) if form == "step" else (train, self.shapes, 1)
 
     def _is_small(self, train: TrainState) -> bool:
         """Whether a step has so little arithmetic that it may take less than its dispatch."""
         if self.shapes is None:
             return False
         try:
-            cost: Any = self._many.lower(train, self.shapes, 1).cost_analysis()  # one turn of it
+            # One turn of it.
+            cost: Any = self._many.lower(*self._given("loop", train)).cost_analysis()
             return 0 < cost["flops"] < 5e7
         except (NotImplementedError, KeyError, TypeError):
             return False
@@ -287,7 +293,7 @@ class Programs:
         """
         if self.shapes is None:
             return
-        given = (train, self.shapes) if form == "step" else (train, self.shapes, 1)
+        given = self._given(form, train)
         if self.watched[form].is_new(*given):
             self._put_away()
             self.watched[form].compile(*given)

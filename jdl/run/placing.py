@@ -36,8 +36,6 @@ def placed_shapes(train: TrainState, tree: PyTree) -> PyTree:
 def _copied(x: Any) -> np.ndarray:
     """A copy at an address from which JAX uses it in place on CPU; it would else copy it again."""
     x = np.asarray(x)
-    if x.dtype.hasobject or not x.size:
-        return x.copy()
     memory = np.empty(x.nbytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)

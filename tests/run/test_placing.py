@@ -20,15 +20,16 @@ DATA = {
 }
 
 
-def states():
-    """A state on one device, and one on all."""
-    lone = jax.jit(net().init)(jax.random.key(0), line(8))
-    wide = jdl.shard(net(), jdl.mesh(data=8))
-    return [lone, jax.jit(wide.init)(jax.random.key(0), line(8))]
+def state(devices):
+    """That of a learner on one device, or on a mesh of several."""
+    one = net()
+    learner = one if devices == 1 else jdl.shard(one, jdl.mesh(data=devices))
+    return jax.jit(learner.init)(jax.random.key(0), line(8))
 
 
-@pytest.mark.parametrize("train", states(), ids=["one device", "eight"])
-def test_shapes_are_those_of_what_is_placed(train):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_shapes_are_those_of_what_is_placed(devices):
+    train = state(devices)
     placed = placement(train)(DATA)
     assert signature({"data": placed_shapes(train, DATA)}) == signature({"data": placed})
     for name, value in DATA.items():
@@ -37,7 +38,7 @@ def test_shapes_are_those_of_what_is_placed(train):
 
 def test_an_owner_may_change_what_was_placed():
     mine = np.ones((4, 5000), np.float32)
-    placed = placement(states()[0])({"x": mine})["x"]
+    placed = placement(state(1))({"x": mine})["x"]
     mine[:] = 2
     assert (np.asarray(placed) == 1).all()
 
