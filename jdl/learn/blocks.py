@@ -5,10 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdl.core import tree
 from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.learn.guard import Trial, chosen, may_stand
-from jdl.learn.transforms import loop
 
 SIZE = 64
 """Steps of a block."""
@@ -16,6 +14,9 @@ SIZE = 64
 
 def blocks(tried: Trial, size: int = SIZE) -> Learner:
     """`loop(decided(tried))` for less: `step(train, batch, n) -> (train, metrics)`.
+
+    Both learners of `tried` stand in `window`, whose sums are the metrics: each further number that
+    is carried from block to block would be one more to choose.
 
     Looking at every number after each step, and keeping the state before it, costs a small network
     a quarter of its time. What is not finite stays so, in sums as in moments; so a block of steps
@@ -27,38 +28,42 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
     finite for some steps only, unseen by loss and gradient: a look at each step refuses it, and
     the look at a block finds nothing. It has to stand outside `ensemble`.
     """
-    several = loop(tried.taken)
 
     def step(
         train: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
     ) -> tuple[TrainState, Metrics]:
-        shapes = jax.eval_shape(lambda t: tried.taken.step(t, batch, axis=axis)[1], train)
-        nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
+        def taken(_: Any, train: TrainState) -> TrainState:
+            return tried.taken.step(train, batch, axis=axis)[0]
 
         def block(carry: Any) -> Any:
-            train, metrics, left, singly = carry
+            train, left, singly = carry
             single = singly > 0
             count = jnp.where(single, 1, jnp.minimum(size, left))
-            after, sums = several.step(train, batch, count, axis=axis)
-            kept, none = tried.refused.step(train, sums)
+            after = jax.lax.fori_loop(0, count, taken, train)
+            kept, _ = tried.refused.step(train, train.extra["window"])
             fine = may_stand(train, after)
             whole = fine.all()
             # A single step is decided for each member, a block as one.
             fine = jnp.where(single, fine, whole)
             state = chosen(fine, after, chosen(single, kept, train))
-            goes_on = single | whole
+            passed = single | whole
             state = state.replace(
-                step=jnp.where(goes_on, after.step, train.step),
-                key=jnp.where(goes_on, after.key, train.key),
+                step=jnp.where(passed, after.step, train.step),
+                key=jnp.where(passed, after.key, train.key),
             )
-            sums = tree.where(fine, sums, tree.where(single, none, metrics))
-            left = left - jnp.where(goes_on, count, 0)
+            left = left - jnp.where(passed, count, 0)
             again = jnp.where(single, size, count)
-            return state, sums, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
+            return state, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
+
+        def goes_on(carry: Any) -> jax.Array:
+            # By one number alone XLA would try to count the turns: in each of its passes it
+            # evaluates what that number comes from, the whole step, for a sixth of the compilation.
+            _, left, singly = carry
+            return (left > 0) & (singly >= 0)
 
         refused_last = (train.extra["guard"].in_a_row > 0).any()
-        start = train, nothing, jnp.int32(n), jnp.where(refused_last, size, 0)
-        train, metrics, *_ = jax.lax.while_loop(lambda now: now[2] > 0, block, start)
-        return train, metrics
+        start = train, jnp.int32(n), jnp.where(refused_last, size, 0)
+        train, *_ = jax.lax.while_loop(goes_on, block, start)
+        return train, train.extra["window"]
 
     return tried.taken._replace(step=step)

@@ -13,7 +13,7 @@ from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
 
-SMALL = 2**14
+SMALL = 2**17
 """Numbers of a leaf that is looked at together with others, at most."""
 
 
