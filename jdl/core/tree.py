@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jdl.core.types import PyTree
 
@@ -45,6 +46,15 @@ def is_float(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
+def any_key() -> jax.ShapeDtypeStruct:
+    """What a random key is, for those who ask for shapes: a real one is made by two programs.
+
+    >>> any_key().shape
+    ()
+    """
+    return jax.eval_shape(jax.random.key, 0)
+
+
 def is_key(leaf: Any) -> bool:
     """Whether a leaf is a typed random key."""
     return jnp.issubdtype(getattr(leaf, "dtype", jnp.float32), jax.dtypes.prng_key)
@@ -62,8 +72,9 @@ def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     def pick(a: Any, b: Any) -> Any:
         if a is b:  # spares tracing a choice that XLA would drop
             return a
-        shape = mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)
-        return jnp.where(mask.reshape(shape), a, b)
+        # In lax: `jnp.where` is traced as a function, for every shape anew.
+        wide = lax.broadcast_in_dim(mask, jnp.shape(a), range(mask.ndim)) if mask.ndim else mask
+        return lax.select(wide, a, b)
 
     return jax.tree.map(pick, yes, no)
 

@@ -118,14 +118,15 @@ def may_stand(before: TrainState, after: TrainState) -> jax.Array:
     """
     good = after.extra["guard"].total == before.extra["guard"].total
     was, now = _numbers(before), _numbers(after)
+    members = good.ndim
+
+    def are_fine() -> jax.Array:
+        return _are_fine(good, _together(was, members), _together(now, members))
+
     # Devices that hold members say nothing to each other. A GPU waits for its host at each branch.
-    if good.ndim > 0 or target.platform() == "gpu":
-        return _are_fine(good, was, now)
-    return lax.cond(
-        _all_finite(good, _together(now)),
-        lambda: jnp.array(True),
-        lambda: _are_fine(good, _together(was), _together(now)),
-    )
+    if members > 0 or target.platform() == "gpu":
+        return are_fine()
+    return lax.cond(_all_finite(good, _together(now)), lambda: jnp.array(True), are_fine)
 
 
 def _content(train: TrainState) -> dict[str, Any]:
@@ -179,17 +180,21 @@ def _numbers(train: TrainState) -> list[jax.Array]:
     return numbers
 
 
-def _together(leaves: list[jax.Array]) -> list[jax.Array]:
-    """The same numbers in fewer leaves: those of a type that are small stand in one.
+def _together(leaves: list[jax.Array], members: int = 0) -> list[jax.Array]:
+    """The same numbers in fewer leaves on CPU: those of a type that are small stand in one.
 
-    Each leaf that is looked at is three kernels; a transformer has a hundred small ones.
+    Each leaf that is looked at is two or three kernels, compiled one by one; a transformer has a
+    hundred small ones. Elsewhere a leaf may lie on many devices, and would be gathered.
     """
+    if target.platform() != "cpu":
+        return leaves
     small: dict[Any, list[jax.Array]] = {}
     for leaf in leaves:
         if leaf.size <= SMALL:
-            small.setdefault(leaf.dtype, []).append(lax.reshape(leaf, (leaf.size,)))
+            shape = (*leaf.shape[:members], -1)
+            small.setdefault(leaf.dtype, []).append(jnp.reshape(leaf, shape))
     large = [leaf for leaf in leaves if leaf.size > SMALL]
-    return large + [lax.concatenate(several, 0) for several in small.values()]
+    return large + [lax.concatenate(several, members) for several in small.values()]
 
 
 def _counted(counts: Refusals, good: jax.Array, step: jax.Array, limit: int) -> Refusals:

@@ -128,8 +128,8 @@ def window(inner: Learner, every: int) -> Learner:
 
     def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         train, so_far = take(train, "window")
-        fresh = train.step % every == 0
-        so_far = jax.tree.map(lambda m: jnp.where(fresh, jnp.zeros_like(m), m), so_far)
+        fresh = jax.lax.rem(train.step, train.step.dtype.type(every)) == 0
+        so_far = tree.where(fresh, jax.tree.map(jnp.zeros_like, so_far), so_far)
         train, metrics = inner.step(train, batch, axis=axis)
         total = tree.add(so_far, metrics)
         return put(train, "window", total), total

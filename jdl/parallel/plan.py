@@ -147,7 +147,7 @@ def placed(
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)), dict(batch)
     )
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = tree.any_key()
     state = jax.eval_shape(learner.init, key, shapes)
     if mesh is None:
         here = SingleDeviceSharding(target.devices[0])

@@ -163,7 +163,7 @@ def possible(
     able, why = [], {}
     for layout in tried:
         try:
-            jax.eval_shape(layout.change(learner).init, jax.random.key(0), feed.batch(0))
+            jax.eval_shape(layout.change(learner).init, tree.any_key(), feed.batch(0))
             able.append(layout)
         except InputError as bad:
             if not layout.may_be_skipped:

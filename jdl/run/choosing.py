@@ -12,6 +12,7 @@ from jdl.run.dispatch import Dispatch, Programs
 from jdl.run.folder import RunFolder
 from jdl.run.processes import by_first, shared
 from jdl.run.recompiled import signature
+from jdl.run.timing import faster
 
 log = logging.getLogger("jdl")
 
@@ -70,7 +71,7 @@ def _fastest(
     if choice is None and likely != "loop":
         choice = _known(programs.text(train, "loop"), steps)
     if choice is None:
-        dispatch, is_for_all = programs.measure(train, steps)
+        dispatch, is_for_all = faster(programs, train, steps)
         choice, how = dispatch._asdict(), "measured"
         if not is_for_all:
             choice["steps"] = steps

@@ -1,18 +1,17 @@
 """How a run reaches the device: one step or many steps for each dispatch, batches or the whole set.
 
 The form changes the time a run takes and, in the last bits, its numbers; so it is chosen once,
-by measuring, before step 1.
+by measuring (`jdl.run.timing`), before step 1.
 """
 
 import gc
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jdl.core import target, tree
+from jdl.core import target
 from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.ahead import ahead, windows
@@ -23,7 +22,6 @@ from jdl.learn.transforms import loop, stacked, tabled, traced_once
 from jdl.run.accounts import Accounts
 from jdl.run.hostmemory import release
 from jdl.run.placing import mesh_of, placed_shapes, placement, readable, slices
-from jdl.run.processes import shared
 from jdl.run.recompiled import Watched
 
 
@@ -43,18 +41,8 @@ STACK_BYTES = 2**25
 GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
 """What may become part of a CUDA graph: XLA's own kinds of kernels, and loops and branches."""
 
-LARGE = 2**31
-"""Bytes of a state from which a loop, which keeps it twice, is not the first form that is tried."""
-
 TABLE = 2**20
 """Rows of the set that are found at once, at most."""
-
-CLOSE, LONG = 1.5, 20.0
-"""Forms whose times differ by less are timed twice, for a run of more seconds: a machine that does
-something else for a moment would else decide between them."""
-
-SLOW = 0.25
-"""Seconds of a single step above which no loop is tried."""
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 
@@ -187,49 +175,6 @@ class Programs:
         each = self.feed.nbytes // self.feed.size * self.feed.batch_size
         return int(np.clip(STACK_BYTES // max(1, each), 1, size))
 
-    def measure(
-        self, train: TrainState, steps: float = np.inf, seconds: float = 0.4
-    ) -> tuple[Dispatch, bool]:
-        """Time a few real steps in each form, on copies of the state, and take the faster one.
-
-        A dispatch then takes about `seconds`: long enough that on CPU the memory of a program,
-        mapped anew for each dispatch, weighs little; short enough to stop a run between two.
-        The second form is not compiled where that would take longer than all `steps` of the run;
-        then the choice is for runs as short as this one, and the second result is False.
-        """
-        # So small that dispatching alone would cost a single step as much: not worth compiling.
-        # As a graph a loop is the faster one but where a step holds loops itself.
-        is_graph = self.shapes is not None and target.cuda_capability() > 0
-        loops = (is_graph and _nbytes(train) < LARGE) or self._is_small(train)
-        first, second = ("loop", "step") if loops else ("step", "loop")
-        begin = time.perf_counter()
-        self.compile(first, train)
-        compiling = shared(time.perf_counter() - begin)
-        each = self._seconds(first, train, seconds, enough=compiling / max(1, steps))
-        spent = shared(time.perf_counter() - begin)
-        if first == "loop" and each < 1e-3:
-            return _lasting("loop", each, seconds), True
-        # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
-        # long in one on CPU: not worth finding out. One look may have met a busy machine.
-        if first == "step" and SLOW < each < 4 * SLOW:
-            each = min(each, self._seconds(first, train, seconds))
-        if first == "step" and each > SLOW:
-            return Dispatch("step", 1), True
-        if each * steps < spent:
-            return _lasting(first, each, seconds), False
-        most = _lasting("loop", each, seconds).size if second == "loop" else LONGEST
-        self.compile(second, train)
-        times = {first: each, second: self._seconds(second, train, seconds, most)}
-        if max(times.values()) < CLOSE * min(times.values()) and each * steps > LONG:
-            for form in times:
-                again = self._seconds(form, train, seconds, most if form == second else LONGEST)
-                times[form] = min(times[form], again)
-        form = min(times, key=times.__getitem__)
-        # A stream's program is compiled for its stack, and keeps the size it was measured with.
-        if form == "loop" and self.shapes is None:
-            return Dispatch("loop", most), True
-        return _lasting(form, times[form], seconds), True
-
     def text(self, train: TrainState, form: str) -> str:
         """The program of a form, to know it again by; of a stream always that of a single step.
 
@@ -247,44 +192,15 @@ class Programs:
         """What the program of a form takes, for as many steps as its third argument says."""
         return (train, self.shapes) if form == "step" else (train, self.shapes, 1)
 
-    def _is_small(self, train: TrainState) -> bool:
-        """Whether a step has so little arithmetic that it may take less than its dispatch."""
+    def flops(self, train: TrainState) -> float | None:
+        """The arithmetic of one turn of the loop, as XLA counts it before compiling, if it can."""
         if self.shapes is None:
-            return False
+            return None
         try:
-            # One turn of it.
             cost: Any = self._many.lower(*self._given("loop", train)).cost_analysis()
-            return 0 < cost["flops"] < 5e7
+            return cost["flops"]
         except (NotImplementedError, KeyError, TypeError):
-            return False
-
-    def _seconds(
-        self,
-        form: str,
-        train: TrainState,
-        seconds: float,
-        ceiling: int = LONGEST,
-        enough: float = 0.0,
-    ) -> float:
-        """Seconds for one step, in dispatches that double until the time is up.
-
-        Where it takes fewer than `enough`, nobody needs to know it better.
-        """
-        first = int(train.step)
-        copy, n, each = tree.copied(train), 1, np.inf
-        run = self.advance(Dispatch(form, ceiling), first)
-        copy, metrics, step = run(copy, first, first + 1)
-        jax.block_until_ready(metrics)
-        while n <= ceiling:
-            begin = time.perf_counter()
-            copy, metrics, step = run(copy, step, step + n)
-            jax.block_until_ready((copy, metrics))
-            spent = shared(time.perf_counter() - begin)
-            each, n = min(each, spent / n), n * 2
-            # Enough of short steps is soon seen, and a short run should not be measured for longer.
-            if each < enough or spent > seconds / (8 if each < 1e-3 else 2):
-                break
-        return each
+            return None
 
     def compile(self, form: str, train: TrainState) -> None:
         """Compile, and give back the memory that this took before the program takes its own.
@@ -300,20 +216,11 @@ class Programs:
             release()
 
 
-def _nbytes(train: TrainState) -> int:
-    return sum(x.nbytes for x in jax.tree.leaves(train))
-
-
 def _in_one_graph() -> dict[str, Any]:
     """On an NVIDIA device a loop is launched whole: each of its turns else waits for the host."""
     if target.cuda_capability() == 0:
         return {}
     return {"compiler_options": {"xla_gpu_enable_command_buffer": GRAPH}}
-
-
-def _lasting(form: str, each: float, seconds: float) -> Dispatch:
-    """As many steps, of `each` seconds, as take so long."""
-    return Dispatch(form, int(np.clip(seconds / each, 1, LONGEST)))
 
 
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:

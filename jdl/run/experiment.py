@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jdl.core import tree
 from jdl.core.check import InputError, error
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
@@ -113,7 +114,7 @@ def restored(folder: RunFolder, made: Experiment) -> Result:
     """The weights and the log of a run."""
     feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
     plan = make_plan(made.learner, feed, valid, made.epochs, made.best, made.patience, made.options)
-    target = jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
+    target = jax.eval_shape(plan.learner.init, tree.any_key(), feed.batch(0))
     checkpoints = Checkpoints(folder.checkpoints)
     best = checkpoints.best() if plan.best is not None else None
     train, _ = checkpoints.restore(target, best)

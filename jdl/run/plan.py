@@ -190,7 +190,7 @@ def _watched(learner: Learner, options: Options) -> tuple[Learner, Trial | None]
 
 
 def _is_guarded(learner: Learner, feed: Feed) -> bool:
-    return bool(guards(jax.eval_shape(learner.init, jax.random.key(0), feed.batch(0))))
+    return bool(guards(jax.eval_shape(learner.init, tree.any_key(), feed.batch(0))))
 
 
 def begin(
@@ -235,7 +235,7 @@ def check_values(learner: Learner, data: Any, batch_size: int) -> None:
     rows = np.resize(sorted(ends), -(-len(ends) // batch_size) * batch_size)
     for index in rows.reshape(-1, batch_size):
         batch = {name: value[index] for name, value in data.items()}
-        jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), jax.random.key(0))
+        jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), tree.any_key())
 
 
 ONCE = {"xla_backend_optimization_level": "1"}
@@ -244,8 +244,13 @@ ONCE = {"xla_backend_optimization_level": "1"}
 
 def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
     """The state before step 1, made by one compiled program."""
-    init = jax.jit(learner.init, compiler_options=ONCE if platform() == "cpu" else None)
-    train = init(jax.random.key(seed), feed.batch(0))
+
+    def init(seed: Any, batch: Any) -> TrainState:
+        return learner.init(jax.random.key(seed), batch)
+
+    made = jax.jit(init, compiler_options=ONCE if platform() == "cpu" else None)
+    # As `key` would take it; in 32 bits JAX keeps the lower ones.
+    train = made(np.int64(seed), feed.batch(0))
     release()
     return train
 

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+import jdl
+from jdl.core.target import compiled_for
 from jdl.core.types import Mean, Task
 from jdl.learn.ensemble import ensemble
 from jdl.learn.guard import SMALL, guard, may_stand
@@ -265,3 +267,27 @@ def test_a_number_is_seen_in_any_leaf_large_or_looked_at_with_others(name, value
     other = "vector" if name != "vector" else "matrix"
     both = after.params | {other: LEAVES[other].at[0].set(jnp.nan)}
     assert not bool(stands(after, after.replace(params=both)))
+
+
+@pytest.mark.parametrize("members", [0, 3])
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "gpu"])
+def test_small_leaves_are_looked_at_together_on_cpu_alone(monkeypatch, platform, members):
+    """Elsewhere a leaf may lie on many devices. Whatever the form, one bad number is found."""
+    monkeypatch.setattr("jdl.learn.guard.SMALL", 20)
+    model = jdl.from_linen(jdl.models.MLP((5,), outputs=2))
+    one = learner(jdl.regression(model), optax.adam(0.1))
+    inner = guard(ensemble(one, members) if members else one)
+    train = jax.jit(inner.init)(KEY, {"x": np.ones((4, 3)), "y": np.ones((4, 2))})
+
+    @jax.jit
+    def fine(after):
+        with compiled_for(platform):
+            return may_stand(train, after)
+
+    assert (" concatenate" in fine.lower(train).as_text("hlo")) is (platform == "cpu")
+    assert fine(train).all()
+    leaves, form = jax.tree.flatten(train.params)
+    for number, leaf in enumerate(leaves):
+        bad = leaf.at[(-1,) * leaf.ndim].set(np.inf)
+        after = train.replace(params=form.unflatten([*leaves[:number], bad, *leaves[number + 1 :]]))
+        assert fine(after).tolist() == ([True] * (members - 1) + [False] if members else False)
