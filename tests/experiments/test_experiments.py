@@ -12,7 +12,7 @@ import pytest
 import jdl
 from jdl import cli
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from jdl.run.experiment import from_file
 from tests.running import ROOT, rows
 
@@ -30,7 +30,7 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(name, *words, form="loop"):
         # Not measured: that compiles both forms, and has tests of its own.
-        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch(form, 32), True))
+        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch(form, 32), True))
         module = from_file(BY_NAME[name])
         capfd.readouterr()
         try:

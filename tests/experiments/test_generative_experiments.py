@@ -9,7 +9,7 @@ import pytest
 
 from jdl import cli
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from jdl.run.experiment import from_file
 from tests.running import ROOT, rows
 
@@ -23,7 +23,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
 
     def call(name, *words, form="step"):
-        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch(form, 32), True))
+        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch(form, 32), True))
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])

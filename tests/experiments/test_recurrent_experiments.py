@@ -10,7 +10,7 @@ import pytest
 import jdl
 from jdl import cli
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from jdl.run.experiment import from_file
 from tests.running import ROOT, rows
 
@@ -26,7 +26,7 @@ def run(capfd, monkeypatch, tmp_path):
     """`jdl.main` of an experiment's file: (stdout, the folder of the run)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
-    monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch("loop", 32), True))
+    monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch("loop", 32), True))
 
     def call(name, *words):
         made = module(name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jdl import cli
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from jdl.run.experiment import from_file
 from tests.running import ROOT
 
@@ -20,7 +20,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(name, *words):
-        monkeypatch.setattr(Programs, "measure", lambda *_: (Dispatch("step", 32), True))
+        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch("step", 32), True))
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])

@@ -10,7 +10,7 @@ import jdl
 from jdl.core.alone import is_alone
 from jdl.data.feed import Feed
 from jdl.run import choosing, flags, remembered
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from tests.running import classes, line, net, quiet
 
 
@@ -34,11 +34,11 @@ def measured(monkeypatch, is_for_all=True) -> list[int]:
     """How often a run measured."""
     calls = []
 
-    def measure(self, train, steps):
+    def measure(programs, train, steps):
         calls.append(1)
         return Dispatch("loop", 3), is_for_all
 
-    monkeypatch.setattr(Programs, "measure", measure)
+    monkeypatch.setattr("jdl.run.choosing.faster", measure)
     return calls
 
 
@@ -100,7 +100,7 @@ def traced(monkeypatch, found) -> list[str]:
     """The forms that a run's step is traced in, where measuring finds `found`."""
     forms = []
 
-    def measure(self, train, steps):
+    def measure(programs, train, steps):
         return found, True
 
     def seen(learner):
@@ -110,7 +110,7 @@ def traced(monkeypatch, found) -> list[str]:
 
         return learner._replace(step=step)
 
-    monkeypatch.setattr(Programs, "measure", measure)
+    monkeypatch.setattr("jdl.run.choosing.faster", measure)
     options = quiet(dispatch="auto")
     jdl.fit(seen(net()), line(), batch_size=8, epochs=1, options=options)
     return forms

@@ -14,7 +14,7 @@ import pytest
 
 import jdl
 from jdl.run import loop
-from jdl.run.dispatch import Dispatch, Programs
+from jdl.run.dispatch import Dispatch
 from jdl.run.log import read
 from jdl.run.record import Record
 from jdl.run.signals import Interrupted
@@ -201,7 +201,7 @@ def test_the_form_of_dispatch_is_kept(tmp_path, stop_at, monkeypatch):
     auto = quiet(dispatch="auto", log_every=7, evaluate_every=5)
     train(tmp_path / "run", options=auto, epochs=1)
     form = (tmp_path / "run" / "dispatch.json").read_bytes()
-    monkeypatch.setattr(Programs, "measure", None)  # to measure again would fail
+    monkeypatch.setattr("jdl.run.choosing.faster", None)  # to measure again would fail
     train(tmp_path / "run", options=auto, epochs=2)
     assert (tmp_path / "run" / "dispatch.json").read_bytes() == form
 
