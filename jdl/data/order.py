@@ -8,6 +8,7 @@ step can be asked for at any time, on the host or inside a compiled program.
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import ModuleType
 from typing import Any
 
@@ -52,11 +53,11 @@ class Order:
 
     def __post_init__(self) -> None:
         for name, value, low, stop in (("n", self.n, 1, 2**31), ("seed", self.seed, 0, 2**32)):
-            if not low <= operator.index(value) < stop:
+            if not (isinstance(value, Integral) and low <= value < stop):
                 raise error(
                     f"{name} of a data order",
                     expected=f"an integer from {low} to {stop - 1}",
-                    got=str(value),
+                    got=repr(value),
                     fix="give a set with examples" if name == "n" else "choose another seed",
                 )
 

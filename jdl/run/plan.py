@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,9 @@ from jdl.run.record import Best, guards
 log = logging.getLogger("jdl")
 
 Arrays = Mapping[str, Any]
+
+STEPS = 2**31
+"""Where the numbers of steps end."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,13 @@ def make_plan(
             raise error(
                 name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
             )
+        if name != "epochs" and not (isinstance(value, Integral) and value < STEPS):
+            raise error(
+                name,
+                expected=f"a whole number from 1 to {STEPS - 1}",
+                got=repr(value),
+                fix="give one of them",
+            )
     if options.dispatch not in ("auto", "step", "loop"):
         raise error(
             "dispatch",
@@ -160,10 +171,10 @@ def make_plan(
     learner, tried = _watched(learner, options)
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
-    if total >= 2**31:
+    if total >= STEPS:
         raise error(
             "epochs",
-            expected=f"at most {2**31 - 1} steps, of which an epoch has {per_epoch:g}",
+            expected=f"at most {STEPS - 1} steps, of which an epoch has {per_epoch:g}",
             got=f"{epochs:g} epochs",
             fix="train for fewer",
         )

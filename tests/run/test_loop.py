@@ -517,6 +517,22 @@ def test_steps_donates_only_when_asked():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(start))
 
 
+@pytest.mark.parametrize(
+    "given", [{"log_every": 2.5}, {"log_every": 2**31}, {"evaluate_every": 0.5}, {"patience": 1.5}]
+)
+def test_steps_are_counted_in_whole_numbers(given):
+    name, value = next(iter(given.items()))
+    more = given if name == "patience" else {"options": quiet(**given)}
+    with pytest.raises(InputError, match=f"{name}.*\n.*a whole number.*\n.*{value}"):
+        fit(net(), valid=line(8), **more)
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", -1, 2**32])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(InputError, match=r"seed of a data order\n.*an integer from 0"):
+        fit(net(), seed=seed)
+
+
 def test_a_fit_needs_something_to_choose_the_best_by():
     with pytest.raises(InputError, match="validation set"):
         fit(net(), best="min loss")
