@@ -11,6 +11,9 @@ from jdl.learn.guard import Trial, chosen, may_stand
 SIZE = 64
 """Steps of a block."""
 
+SMALL = 2**17
+"""Numbers of a leaf that is copied, once a block, to be looked at together with others, at most."""
+
 
 def blocks(tried: Trial, size: int = SIZE) -> Learner:
     """`loop(decided(tried))` for less: `step(train, batch, n) -> (train, metrics)`.
@@ -41,7 +44,7 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
             count = jnp.where(single, 1, jnp.minimum(size, left))
             after = jax.lax.fori_loop(0, count, taken, train)
             kept, _ = tried.refused.step(train, train.extra["window"])
-            fine = may_stand(train, after)
+            fine = may_stand(train, after, SMALL)
             whole = fine.all()
             # A single step is decided for each member, a block as one.
             fine = jnp.where(single, fine, whole)

@@ -1,6 +1,7 @@
 """Refuse updates that would bring a non-finite number into a run."""
 
 from functools import reduce
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +14,8 @@ from jdl.core.check import error
 from jdl.core.types import Batch, Key, Learner, Mean, Metrics, TrainState
 from jdl.learn.transforms import hidden, put, take
 
-SMALL = 2**17
-"""Numbers of a leaf that is looked at together with others, at most."""
+SMALL = 2**14
+"""Numbers of a leaf, for each member, that is looked at together with others, at most."""
 
 
 @struct.dataclass
@@ -111,22 +112,24 @@ def chosen(mask: jax.Array, yes: TrainState, no: TrainState) -> TrainState:
     return yes.replace(**tree.where(mask, _content(yes), _content(no)))
 
 
-def may_stand(before: TrainState, after: TrainState) -> jax.Array:
+def may_stand(before: TrainState, after: TrainState, small: int = SMALL) -> jax.Array:
     """Whether steps that were taken may stand; one answer for each member.
 
-    No loss and no gradient was counted as refused, and no number has ceased to be finite.
+    No loss and no gradient was counted as refused, and no number has ceased to be finite. Leaves of
+    up to `small` numbers are copied to be looked at together: after each step large ones cost more
+    time so, and compile in less.
     """
     good = after.extra["guard"].total == before.extra["guard"].total
     was, now = _numbers(before), _numbers(after)
     members = good.ndim
 
     def are_fine() -> jax.Array:
-        return _are_fine(good, _together(was, members), _together(now, members))
+        return _are_fine(good, _together(was, small, members), _together(now, small, members))
 
     # Devices that hold members say nothing to each other. A GPU waits for its host at each branch.
     if members > 0 or target.platform() == "gpu":
         return are_fine()
-    return lax.cond(_all_finite(good, _together(now)), lambda: jnp.array(True), are_fine)
+    return lax.cond(_all_finite(good, _together(now, small)), lambda: jnp.array(True), are_fine)
 
 
 def _content(train: TrainState) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def _numbers(train: TrainState) -> list[jax.Array]:
     return numbers
 
 
-def _together(leaves: list[jax.Array], members: int = 0) -> list[jax.Array]:
+def _together(leaves: list[jax.Array], most: int, members: int = 0) -> list[jax.Array]:
     """The same numbers in fewer leaves on CPU: those of a type that are small stand in one.
 
     Each leaf that is looked at is two or three kernels, compiled one by one; a transformer has a
@@ -188,12 +191,14 @@ def _together(leaves: list[jax.Array], members: int = 0) -> list[jax.Array]:
     """
     if target.platform() != "cpu":
         return leaves
+    large: list[jax.Array] = []
     small: dict[Any, list[jax.Array]] = {}
     for leaf in leaves:
-        if leaf.size <= SMALL:
-            shape = (*leaf.shape[:members], -1)
-            small.setdefault(leaf.dtype, []).append(jnp.reshape(leaf, shape))
-    large = [leaf for leaf in leaves if leaf.size > SMALL]
+        if prod(leaf.shape[members:]) > most:
+            large.append(leaf)
+        else:
+            flat = jnp.reshape(leaf, (*leaf.shape[:members], -1))
+            small.setdefault(leaf.dtype, []).append(flat)
     return large + [lax.concatenate(several, members) for several in small.values()]
 
 

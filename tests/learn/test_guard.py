@@ -271,9 +271,8 @@ def test_a_number_is_seen_in_any_leaf_large_or_looked_at_with_others(name, value
 
 @pytest.mark.parametrize("members", [0, 3])
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "gpu"])
-def test_small_leaves_are_looked_at_together_on_cpu_alone(monkeypatch, platform, members):
+def test_small_leaves_are_looked_at_together_on_cpu_alone(platform, members):
     """Elsewhere a leaf may lie on many devices. Whatever the form, one bad number is found."""
-    monkeypatch.setattr("jdl.learn.guard.SMALL", 20)
     model = jdl.from_linen(jdl.models.MLP((5,), outputs=2))
     one = learner(jdl.regression(model), optax.adam(0.1))
     inner = guard(ensemble(one, members) if members else one)
@@ -282,7 +281,7 @@ def test_small_leaves_are_looked_at_together_on_cpu_alone(monkeypatch, platform,
     @jax.jit
     def fine(after):
         with compiled_for(platform):
-            return may_stand(train, after)
+            return may_stand(train, after, small=10)
 
     assert (" concatenate" in fine.lower(train).as_text("hlo")) is (platform == "cpu")
     assert fine(train).all()
