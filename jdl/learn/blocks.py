@@ -59,8 +59,8 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
             return state, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
 
         def goes_on(carry: Any) -> jax.Array:
-            # By one number alone XLA would try to count the turns: in each of its passes it
-            # evaluates what that number comes from, the whole step, for a sixth of the compilation.
+            # By one number alone XLA would try to count the turns, and in each of its passes go
+            # through all that the number comes from, the whole step: a sixth of the compilation.
             _, left, singly = carry
             return (left > 0) & (singly >= 0)
 

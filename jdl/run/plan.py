@@ -148,7 +148,7 @@ def make_plan(
                 name,
                 expected=f"a whole number from 1 to {STEPS - 1}",
                 got=repr(value),
-                fix="give one of them",
+                fix="round it to one of these",
             )
     if options.dispatch not in ("auto", "step", "loop"):
         raise error(
@@ -259,6 +259,13 @@ def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
     def init(seed: Any, batch: Any) -> TrainState:
         return learner.init(jax.random.key(seed), batch)
 
+    if not (isinstance(seed, Integral) and -(2**63) <= seed < 2**63):
+        raise error(
+            "seed",
+            expected="an integer of at most 64 bits",
+            got=repr(seed),
+            fix="give a whole number, such as 0",
+        )
     made = jax.jit(init, compiler_options=ONCE if platform() == "cpu" else None)
     # As `key` would take it; in 32 bits JAX keeps the lower ones.
     train = made(np.int64(seed), feed.batch(0))

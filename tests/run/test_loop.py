@@ -527,6 +527,19 @@ def test_steps_are_counted_in_whole_numbers(given):
         fit(net(), valid=line(8), **more)
 
 
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1, 2**40 + 7, -3])
+def test_the_first_state_is_that_of_the_key_of_the_seed(seed):
+    feed = jdl.Feed(line(), 8)
+    expected = jax.jit(net().init)(jax.random.key(seed), feed.batch(0))
+    small.assert_same_bits(initial(net(), feed, seed), expected)
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", 2**63])
+def test_a_seed_is_a_whole_number_beside_a_feed_with_its_own(seed):
+    with pytest.raises(InputError, match=r"seed\n.*an integer of at most 64 bits"):
+        jdl.fit(net(), jdl.Feed(line(), 8), seed=seed, options=quiet())
+
+
 @pytest.mark.parametrize("seed", [1.5, "a", -1, 2**32])
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(InputError, match=r"seed of a data order\n.*an integer from 0"):
