@@ -85,9 +85,9 @@ def bare(family: Family) -> Callable[[int], None]:
     """The loop that a user of Flax and optax would write."""
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def step(params: Any, state: Any, moments: Any, batch: Any, key: Any) -> Any:
+    def step(params: Any, model_state: Any, moments: Any, batch: Any, key: Any) -> Any:
         def objective(params: Any) -> Any:
-            mean, (new, _) = family.task.loss(params, state, batch, key, train=True)
+            mean, (new, _) = family.task.loss(params, model_state, batch, key, train=True)
             return mean.total / mean.weight, new
 
         (value, new), grads = jax.value_and_grad(objective, has_aux=True)(params)
@@ -97,8 +97,8 @@ def bare(family: Family) -> Callable[[int], None]:
     feed = jdl.Feed(family.data, family.batch)
     key, number = jax.random.key(0), 0
     with mock.patch.object(convolution, "LARGEST", 0):
-        params, state = jax.jit(family.task.init)(key, feed.batch(0))
-        now: Any = (params, state, TX.init(params))
+        params, model_state = jax.jit(family.task.init)(key, feed.batch(0))
+        now: Any = (params, model_state, TX.init(params))
         now = step(*now, feed.batch(0), key)[:3]
 
     def run(n: int) -> None:

@@ -43,15 +43,15 @@ def points(axis: str) -> Iterator[Point]:
 
     flops, bandwidth = peaks()
     for size, learner, batch in AXES[axis]():
-        train = jax.jit(learner.init)(jax.random.key(0), batch)
-        compiled = jax.jit(learner.step).lower(train, batch).compile()
+        state = jax.jit(learner.init)(jax.random.key(0), batch)
+        compiled = jax.jit(learner.step).lower(state, batch).compile()
         found: Any = compiled.cost_analysis()
         cost = found[0] if isinstance(found, list) else found
         memory: Any = compiled.memory_analysis()
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes
         held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
         arithmetic = max(cost["flops"] / flops, cost["bytes accessed"] / bandwidth)
-        seconds = timed(lambda: compiled(train, batch))  # noqa: B023
+        seconds = timed(lambda: compiled(state, batch))  # noqa: B023
         yield Point(size, seconds, arithmetic, cost["flops"], cost["bytes accessed"], held / 1e6)
 
 

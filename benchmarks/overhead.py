@@ -201,7 +201,7 @@ def jdl_speed(work: Workload, seconds: float, dispatch: str, saved: bool = True)
             work.data,
             batch_size=work.batch,
             epochs=10**6,
-            dir=Path(folder) / "run" if saved else None,
+            run_dir=Path(folder) / "run" if saved else None,
             log=note,
             options=jdl.Options(dispatch=dispatch, bar=False),
         )

@@ -15,15 +15,15 @@ def stepping(learner: Any, data: Any, batch: int, form: str) -> Callable[[int], 
 
     feed = jdl.Feed(data, batch)
     plan = make_plan(learner, feed, None, 1, None, None, Options(bar=False))
-    train = initial(plan.learner, feed, 0)
-    programs, at = Programs(plan.learner, feed, train, tried=plan.tried), 0
-    advance = programs.advance(chosen(programs, train, form, None), 0)
+    state = initial(plan.learner, feed, 0)
+    programs, at = Programs(plan.learner, feed, state, tried=plan.tried), 0
+    advance = programs.advance(chosen(programs, state, form, None), 0)
 
     def run(n: int) -> None:
-        nonlocal train, at
+        nonlocal state, at
         end = at + n
         while at < end:
-            train, metrics, at = advance(train, at, end)
+            state, metrics, at = advance(state, at, end)
         jax.block_until_ready(metrics)
 
     return run

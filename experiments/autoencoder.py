@@ -77,7 +77,7 @@ def pictures(result: jdl.Result, x: Any, conv: bool, spoil: Any) -> dict[str, An
     given = {"given": spoil(jax.random.key(0), x)} if spoil else {"original": x}
     rows = {"original": x, **given, "returned": jdl.predict(result, *given.values())}
     part, layer = ("encoder", "conv_1") if conv else ("decoder", "output")
-    kernel = result.train.params[part][layer]["kernel"]
+    kernel = result.state.params[part][layer]["kernel"]
     return {
         "reconstructions": draw.figure(draw.mosaic(rows, "Images and their reconstructions")),
         "filters": draw.figure(draw.kernels(kernel, x.shape[1:], f"Weights of {part}/{layer}")),

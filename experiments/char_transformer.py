@@ -73,7 +73,7 @@ def remark(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> str:
     last = [row for row in result.history if row["split"] == "valid"][-1]
     counts = ", ".join(f"{name} {loss:.3f}" for name, loss in corpus.ngrams().items())
     prompt, key = corpus.tokenizer.encode("\n")[None], jax.random.key(0)
-    made = jdl.models.generate(network, result.train.params, prompt, key, 400, temperature=0.8)
+    made = jdl.models.generate(network, result.state.params, prompt, key, 400, temperature=0.8)
     line = f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character"
     return f"{line} (counts of characters: {counts})\n{corpus.tokenizer.decode(made[0].tolist())}\n"
 
@@ -82,7 +82,7 @@ def pictures(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> dic
     """The loss over the steps, and where each head of the last block looks."""
     loss = draw.history(result.history, "loss", "Loss", "nats per character")
     tokens = corpus.valid[None, : min(24, network.context)].astype("int32")
-    heads = jdl.models.attention_weights(network, result.train.params, tokens)[-1, 0]
+    heads = jdl.models.attention_weights(network, result.state.params, tokens)[-1, 0]
     return {
         "loss": draw.figure(draw.overlay(loss, draw.levels(corpus.ngrams()))),
         "attention": draw.attention(heads, corpus.tokenizer.decode(tokens[0]), "The last block"),

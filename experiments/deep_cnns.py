@@ -70,13 +70,13 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=epochs,
         pictures=lambda result: pictures(result, data.valid["x"][:3]),
-        remark=lambda result: f"{config.model}: {tree.count(result.train.params):,} parameters",
+        remark=lambda result: f"{config.model}: {tree.count(result.state.params):,} parameters",
     )
 
 
 def pictures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
     """The filters of the first convolution, and where they respond in three digits."""
-    leaves = tree.flatten(result.train.params).values()
+    leaves = tree.flatten(result.state.params).values()
     kernel = next(leaf for leaf in leaves if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1])
     return {"filters": draw.responses(kernel, images)}
 

@@ -62,7 +62,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def remark(result: jdl.Result) -> str:
-    w, b = result.train.params["w"][:, 0], result.train.params["b"][0]
+    w, b = result.state.params["w"][:, 0], result.state.params["b"][0]
     at = jdl.predict(result, points().test()["x"])[:, 0]
     return (
         f"w = ({w[0]:.4f}, {w[1]:.4f}), b = {b:.4f}; at [5, 6] and [6, 7]: {at[0]:.4f}, {at[1]:.4f}"

@@ -75,7 +75,7 @@ def experiment(config: Config) -> jdl.Experiment:
     def scores(result: jdl.Result) -> dict[str, dict[str, Any]]:
         rows = every.by("method", jdl.evaluate(result, data.test()))
         for method, row in rows.items():
-            row["zeros"] = zeros(result.train.params[f"method={method}"], axes=1)
+            row["zeros"] = zeros(result.state.params[f"method={method}"], axes=1)
         return rows
 
     return jdl.Experiment(

@@ -74,9 +74,9 @@ def experiment(config: Config) -> jdl.Experiment:
 
 def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     """The encoder as it was drawn before any training, and as trained."""
-    key, image = jax.random.fold_in(result.train.key, 1), data.train["x"][:1]
+    key, image = jax.random.fold_in(result.state.key, 1), data.train["x"][:1]
     drawn = jax.jit(ENCODER.init)(key, image)["params"]
-    params = {"random": drawn, "learned": result.train.params["encoder"]}
+    params = {"random": drawn, "learned": result.state.params["encoder"]}
     return {name: jdl.models.encoder_of(ENCODER, weights) for name, weights in params.items()}
 
 

@@ -71,7 +71,7 @@ def remark(result: jdl.Result, data: jdl.Data) -> str:
 
 def pictures(result: jdl.Result, network: Any, x: np.ndarray) -> dict[str, Any]:
     """Images from random codes, and along lines between the codes of real images."""
-    variables = {"params": result.train.params}
+    variables = {"params": result.state.params}
     ends = np.asarray(network.apply(variables, x[:10], method="encode")[0])
     share = np.linspace(0, 1, 12)[None, :, None]
     walk = (1 - share) * ends[:5, None] + share * ends[5:, None]

@@ -72,7 +72,7 @@ def pictures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> 
     """Where the class token looks in the last block, mean over the heads, on validation images."""
     images, labels = valid["x"][:8], valid["y"][:8]
     said = jdl.predict(result, images).argmax(-1)
-    averaged = result.train.extra["ema"]["average"][0]
+    averaged = result.state.extra["ema"]["average"][0]
     weights = jdl.models.attention_weights(network, averaged, jnp.asarray(images))
     side = round((weights.shape[-1] - 1) ** 0.5)
     maps = np.asarray(weights[-1, :, :, 0, 1:].mean(1)).reshape(-1, side, side)

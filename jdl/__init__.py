@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from jdl.learn.game import apart as apart
     from jdl.learn.game import game as game
     from jdl.learn.gradient import accumulate as accumulate
-    from jdl.learn.gradient import clipped as clipped
-    from jdl.learn.gradient import plain as plain
+    from jdl.learn.gradient import clip_gradient as clip_gradient
+    from jdl.learn.gradient import mean_gradient as mean_gradient
     from jdl.learn.gradient import sharpness_aware as sharpness_aware
     from jdl.learn.guard import guard as guard
     from jdl.learn.learner import learner as learner
@@ -88,7 +88,7 @@ _HOME = {
     "jdl.learn.best": ("keep_best",),
     "jdl.learn.ensemble": ("ensemble",),
     "jdl.learn.game": ("Player", "apart", "game"),
-    "jdl.learn.gradient": ("accumulate", "clipped", "plain", "sharpness_aware"),
+    "jdl.learn.gradient": ("accumulate", "clip_gradient", "mean_gradient", "sharpness_aware"),
     "jdl.learn.guard": ("guard",),
     "jdl.learn.learner": ("learner",),
     "jdl.learn.sweep": ("sweep",),

@@ -41,7 +41,9 @@ def share(hits: jax.Array, mask: Any = None) -> Mean:
 
 def averaged(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
     """The mean of numbers, one for each example, that `values(outputs, batch)` returns."""
-    return Metric(lambda outputs, batch: mean(values(outputs, batch), batch.get("mask")), Mean.show)
+    return Metric(
+        lambda outputs, batch: mean(values(outputs, batch), batch.get("mask")), Mean.compute
+    )
 
 
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
@@ -49,7 +51,7 @@ def _accuracy(outputs: Any, batch: Batch) -> Mean:
     return share(outputs.argmax(-1) == labels, batch.get("mask"))
 
 
-accuracy = Metric(_accuracy, Mean.show)
+accuracy = Metric(_accuracy, Mean.compute)
 """The share of examples whose largest output (batch, ..., classes) is the label's.
 
 Labels are integers, or one-hot of the outputs' shape.
@@ -61,7 +63,7 @@ def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     return share((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
 
 
-binary_accuracy = Metric(_binary_accuracy, Mean.show)
+binary_accuracy = Metric(_binary_accuracy, Mean.compute)
 """The share of logits on the right side of zero, for labels 0 and 1 of the same shape."""
 
 
@@ -73,7 +75,7 @@ def top_k(k: int) -> Metric:
         best = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
         return share((best == labels[..., None]).any(-1), batch.get("mask"))
 
-    return Metric(count, Mean.show)
+    return Metric(count, Mean.compute)
 
 
 def confusion(classes: int) -> Metric:
@@ -93,7 +95,7 @@ def _squared_error(outputs: Any, batch: Batch) -> Mean:
     return mean(jnp.square(outputs - batch["y"]), batch.get("mask"))
 
 
-mean_squared_error = Metric(_squared_error, Mean.show)
+mean_squared_error = Metric(_squared_error, Mean.compute)
 """The mean over all numbers of the squared difference between outputs and labels."""
 
 
@@ -102,7 +104,7 @@ def _absolute_error(outputs: Any, batch: Batch) -> Mean:
     return mean(jnp.abs(outputs - batch["y"]), batch.get("mask"))
 
 
-mean_absolute_error = Metric(_absolute_error, Mean.show)
+mean_absolute_error = Metric(_absolute_error, Mean.compute)
 """The mean over all numbers of the absolute difference between outputs and labels."""
 
 
@@ -115,7 +117,7 @@ def _surprise(outputs: Any, batch: Batch) -> Mean:
 
 def _perplexity(surprise: Mean) -> Any:
     with np.errstate(over="ignore"):
-        return np.exp(surprise.show())
+        return np.exp(surprise.compute())
 
 
 perplexity = Metric(_surprise, _perplexity)
@@ -207,10 +209,10 @@ def frechet(one: Any, other: Any) -> float:
     return float(gap @ gap + np.trace(c) + np.trace(d) - 2 * cross)
 
 
-def show(metrics: Any) -> Any:
+def compute(metrics: Any) -> Any:
     """Metrics as plain Python numbers and lists, in one transfer from the device.
 
-    >>> show({"loss": Mean(jnp.float32(3), jnp.float32(2)), "steps": jnp.int32(7)})
+    >>> compute({"loss": Mean(jnp.float32(3), jnp.float32(2)), "steps": jnp.int32(7)})
     {'loss': 1.5, 'steps': 7}
     """
     return _plain(jax.device_get(metrics))
@@ -219,8 +221,8 @@ def show(metrics: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
-    if hasattr(value, "show"):
-        return _plain(value.show())
+    if hasattr(value, "compute"):
+        return _plain(value.compute())
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -21,7 +21,7 @@ from jdl.learn.best import keep_best
 from jdl.learn.blocks import blocks
 from jdl.learn.ensemble import ensemble
 from jdl.learn.game import Player, apart, game
-from jdl.learn.gradient import accumulate, clipped, sharpness_aware
+from jdl.learn.gradient import accumulate, clip_gradient, sharpness_aware
 from jdl.learn.guard import Trial, guard, trial
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
@@ -133,13 +133,13 @@ def _bilinear(sign: float) -> Task:
     def init(key: Any, batch: Any) -> Any:
         return {"w": jax.random.normal(key, (4, 3))}, {}
 
-    def predict(params: Any, state: Any, batch: Any) -> Any:
+    def predict(params: Any, model_state: Any, batch: Any) -> Any:
         return jnp.tanh(batch["x"] @ (params["one"]["w"] + params["two"]["w"]))
 
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
-        errors = ((predict(params, state, batch) - sign) ** 2).sum(-1)
+    def loss(params: Any, model_state: Any, batch: Any, key: Any, *, train: bool) -> Any:
+        errors = ((predict(params, model_state, batch) - sign) ** 2).sum(-1)
         mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     return Task(init, loss, predict)
 
@@ -182,8 +182,8 @@ def _blocked(inner: Learner) -> Learner:
 
 
 def _twice(looped: Learner) -> Learner:
-    def step(train: Any, batch: Any, *, axis: Any = None) -> Any:
-        return looped.step(train, batch, 2, axis=axis)
+    def step(state: Any, batch: Any, *, axis: Any = None) -> Any:
+        return looped.step(state, batch, 2, axis=axis)
 
     return looped._replace(step=step)
 
@@ -231,10 +231,10 @@ MODELS = [
 TRANSFORMS = [
     Row("adam", lambda around: around(learner(SMALL, recorded(optax.adam(0.01)))), PLAIN),
     _gradient("accumulate", accumulate(2), same_as=base, double=True),
-    _gradient("clipped", clipped(0.1)),
+    _gradient("clip_gradient", clip_gradient(0.1)),
     _gradient("sharpness_aware", sharpness_aware(0.05), double=True),
-    _gradient("accumulate of clipped", accumulate(2, clipped(0.1))),
-    _gradient("nested gradients", clipped(1.0, sharpness_aware(0.05, accumulate(2)))),
+    _gradient("accumulate of clip_gradient", accumulate(2, clip_gradient(0.1))),
+    _gradient("nested gradients", clip_gradient(1.0, sharpness_aware(0.05, accumulate(2)))),
     _transform("jit", jit),
     _transform("window", lambda inner: window(inner, 4)),
     _transform("ema", lambda inner: ema(inner, 0.9)),

@@ -35,7 +35,7 @@ class Case:
             self.trained = self.run(self.jitted.step, self.start)
         with small.compilations() as self.evaluations:
             states = self.start, self.trained
-            self.evaluated = [self.jitted.evaluate(train, self.rows) for train in states]
+            self.evaluated = [self.jitted.evaluate(state, self.rows) for state in states]
         self.spread_results = {}
 
     @property
@@ -47,10 +47,10 @@ class Case:
         start = self.jitted.init(key, self.batch)
         return small.doubled(start) if self.double else start
 
-    def run(self, step, train, calls=None):
+    def run(self, step, state, calls=None):
         for _ in range(self.row.calls if calls is None else calls):
-            train, _ = step(train, self.batch)
-        return train
+            state, _ = step(state, self.batch)
+        return state
 
     def close(self, one, other):
         tolerance = (1e-9, 1e-12) if self.double else (self.row.tolerance, 1e-6)
@@ -66,9 +66,9 @@ class Case:
             start, batch = jax.device_put((self.start, self.batch), everywhere)
 
             @jax.jit
-            def step(train, batch):
-                train, _ = learner.step(train, batch)
-                return train, None if form is pmap else learner.evaluate(train, self.rows)
+            def step(state, batch):
+                state, _ = learner.step(state, batch)
+                return state, None if form is pmap else learner.evaluate(state, self.rows)
 
             evaluated = None
             with small.compilations() as programs:
@@ -93,9 +93,9 @@ def vmapped_equals_single(case):
     many = ensemble(case.learner, 2)
 
     @jax.jit
-    def step(train, batch):
-        train, _ = many.step(train, batch)
-        return train, many.evaluate(train, case.rows)
+    def step(state, batch):
+        state, _ = many.step(state, batch)
+        return state, many.evaluate(state, case.rows)
 
     for _ in range(case.row.calls):
         both, evaluated = step(both, case.batch)
@@ -151,10 +151,10 @@ def same_key_same_bits(case):
 
 
 def gradients_are_finite_and_somewhere_not_zero(case):
-    train = case.run(case.jitted.step, case.start, calls=min(3, case.row.calls))
-    seen = jax.tree.leaves(train.opt_state, is_leaf=lambda x: isinstance(x, Seen))
+    state = case.run(case.jitted.step, case.start, calls=min(3, case.row.calls))
+    seen = jax.tree.leaves(state.opt_state, is_leaf=lambda x: isinstance(x, Seen))
     seen = [record.largest for record in seen if isinstance(record, Seen)]
-    assert tree.count(seen) == tree.count(train.params)
+    assert tree.count(seen) == tree.count(state.params)
     for path, largest in tree.flatten(seen).items():
         assert np.isfinite(largest).all(), path
         assert np.max(largest) > 1e-6, path

@@ -55,24 +55,24 @@ def counter(goal: float = 20.0, bad: tuple[int, ...] = ()) -> Learner:
     def measured(value: Any) -> Any:
         return Mean(value, jnp.ones_like(value))
 
-    def step(train: TrainState, batch: Any, *, axis: Any = None) -> Any:
-        after = train.replace(step=train.step + 1, params={"w": train.params["w"] + 1})
-        metrics = {"loss": measured(train.params["w"]), "gradient_norm": measured(jnp.float32(1))}
+    def step(state: TrainState, batch: Any, *, axis: Any = None) -> Any:
+        after = state.replace(step=state.step + 1, params={"w": state.params["w"] + 1})
+        metrics = {"loss": measured(state.params["w"]), "gradient_norm": measured(jnp.float32(1))}
         return after, metrics
 
-    def evaluate(train: TrainState, batch: Any) -> Any:
-        count = train.params["w"]
+    def evaluate(state: TrainState, batch: Any) -> Any:
+        count = state.params["w"]
         spoilt = jnp.isin(count, jnp.array([-1, *bad], jnp.float32))
         distance = jnp.where(spoilt, jnp.nan, jnp.abs(count - goal))
         return {"loss": measured(distance), "score": measured(-distance)}
 
-    return Learner(init, step, evaluate, lambda train, batch: batch["x"][:, :1])
+    return Learner(init, step, evaluate, lambda state, batch: batch["x"][:, :1])
 
 
-def content(train: TrainState) -> dict[str, Any]:
+def content(state: TrainState) -> dict[str, Any]:
     """All that a state holds."""
-    names = ("step", "key", "params", "state", "opt_state", "extra")
-    return {name: getattr(train, name) for name in names}
+    names = ("step", "key", "params", "model_state", "opt_state", "extra")
+    return {name: getattr(state, name) for name in names}
 
 
 def rows(where: Any) -> list[dict[str, Any]]:
@@ -88,5 +88,5 @@ def saved(folder: Path, like: TrainState, step: int | None = None) -> TrainState
 
 def assert_same_run(one: jdl.Result, other: jdl.Result) -> None:
     """Every bit of the two states, and every number of the two logs."""
-    small.assert_same_bits(content(one.train), content(other.train))
+    small.assert_same_bits(content(one.state), content(other.state))
     assert rows(one) == rows(other)

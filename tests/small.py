@@ -46,13 +46,13 @@ def network(width: int = 8, noise: float = 0.0, dtype: Any = None) -> Task:
             hidden = hidden + noise * jax.random.normal(key, hidden.shape, hidden.dtype)
         return hidden @ params["out"]
 
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
+    def loss(params: Any, model_state: Any, batch: Any, key: Any, *, train: bool) -> Any:
         mask = batch.get("mask", jnp.ones(batch["x"].shape[0]))
         errors = (forward(params, batch["x"], key if train else None) - batch["y"])[:, 0] ** 2
         mean = Mean(jnp.sum(mask * errors), jnp.sum(mask))
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
-    return Task(init, loss, lambda params, state, batch: forward(params, batch["x"]))
+    return Task(init, loss, lambda params, model_state, batch: forward(params, batch["x"]))
 
 
 def train(
@@ -60,11 +60,11 @@ def train(
 ) -> tuple[TrainState, Metrics]:
     """`steps` compiled steps on one batch."""
     step = jax.jit(learner.step, static_argnames="axis")
-    train = jax.jit(learner.init)(key, batch) if start is None else start
+    state = jax.jit(learner.init)(key, batch) if start is None else start
     metrics: Metrics = {}
     for _ in range(steps):
-        train, metrics = step(train, batch)
-    return train, metrics
+        state, metrics = step(state, batch)
+    return state, metrics
 
 
 def numbers(values: Any) -> Any:

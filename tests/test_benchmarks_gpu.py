@@ -31,14 +31,14 @@ def test_the_character_transformer_has_ten_point_seven_million_parameters():
 def test_gpt2_has_the_size_and_the_work_it_is_known_by():
     tokens = {"x": jax.ShapeDtypeStruct((1, REAL.gpt2["context"] + 1), "int32")}
     learner = gpt2_learner(REAL)
-    train = jax.eval_shape(learner.init, jax.random.key(0), tokens)
+    state = jax.eval_shape(learner.init, jax.random.key(0), tokens)
     # GPT-2 small has 124,439,808; its table is 47 rows longer here.
-    assert tree.count(train.params) == 124_439_808 + 47 * 768
+    assert tree.count(state.params) == 124_439_808 + 47 * 768
     # Six operations a weight and token, the table's among them once, and attention's products.
     d, blocks, time = 768, 12, 1024
     weights = blocks * 12 * d * d + 50_304 * d
     by_hand = 6 * weights * time + blocks * 12 * time * time * d
-    assert flops(learner.step, train, tokens).count == by_hand
+    assert flops(learner.step, state, tokens).count == by_hand
 
 
 def gpu_events():

@@ -170,8 +170,8 @@ def test_folders_are_numbered_and_more_epochs_go_on(call, file):
     assert not Path("runs/bright/2/report.html").exists()
     longer = ("train", file, "--run.dir", "runs/bright/1", "--run.no-report", "--epochs", "2")
     assert call(*longer)[0] == 0
-    like = jdl.load("runs/bright/2").train
-    small.assert_same_bits(content(jdl.load("runs/bright/1").train), content(like))
+    like = jdl.load("runs/bright/2").state
+    small.assert_same_bits(content(jdl.load("runs/bright/1").state), content(like))
     code, _, err = call(*longer[:-1], "1")
     assert code == 2 and "epochs: 2 in the run, 1 now" in err
 
@@ -220,7 +220,7 @@ def test_a_mesh_and_a_rule(call, file, caplog):
     assert re.search(r"params/dense_1/kernel +16x4 +None,data +64 bytes", caplog.text)
     caplog.clear()
     assert call("train", file, "--run.dir", "one", *given[4:])[0] == 0
-    wide, one = (jdl.load(name).train.params for name in ("wide", "one"))
+    wide, one = (jdl.load(name).state.params for name in ("wide", "one"))
     assert "layout" not in caplog.text
     small.assert_close(wide, one)
     assert call("evaluate", "wide")[0] == 0
@@ -230,7 +230,7 @@ def test_a_warm_start(call, file, trained):
     folder, _ = trained
     given = ("--run.start", folder, "--learning-rate", "1e-9", "--epochs", "1", "--run.no-report")
     assert call("train", file, "--run.dir", "warm", *given)[0] == 0
-    small.assert_close(jdl.load("warm").train.params, jdl.load(folder).train.params)
+    small.assert_close(jdl.load("warm").state.params, jdl.load(folder).state.params)
     code, _, err = call("train", file, "--run.start", "absent")
     assert code == 2 and "run folder absent" in err and not Path("runs").exists()
 
@@ -488,7 +488,7 @@ def test_a_diverged_run_ends_with_3_and_keeps_its_folder(call, file):
     assert len(rows(Path("runs/bright/1"))) > 1 and Path("runs/bright/1/checkpoints").is_dir()
     loaded = jdl.load("runs/bright/1")
     assert all(
-        np.isfinite(leaf).all() for leaf in small.numbers(loaded.train.params)["output"].values()
+        np.isfinite(leaf).all() for leaf in small.numbers(loaded.state.params)["output"].values()
     )
 
 
@@ -536,7 +536,7 @@ def test_a_stopped_command_prints_the_one_that_resumes(
     assert call(*words, "--run.dir", "straight")[0] == 0
     assert rows(log.parent) == rows(tmp_path / "straight")
     small.assert_same_bits(
-        content(jdl.load(log.parent).train), content(jdl.load(tmp_path / "straight").train)
+        content(jdl.load(log.parent).state), content(jdl.load(tmp_path / "straight").state)
     )
 
 

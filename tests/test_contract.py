@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jdl.learn.gradient import plain
+from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import learner
 from tests.contract import MASKS, PLAIN, ROWS, SGD, SMALL, Row, base, recorded
 from tests.properties import (
@@ -19,8 +19,13 @@ from tests.properties import (
 
 # Combinations and relatives of rows that are in the fast suite themselves, or long.
 COMBINED = {
-    *("MLP with dropout", "accumulate of clipped", "nested gradients", "window of ema of guard"),
-    *("shard, regex", "shard, replicated", "adam", "jit", "clipped", "sharpness_aware"),
+    *(
+        "MLP with dropout",
+        "accumulate of clip_gradient",
+        "nested gradients",
+        "window of ema of guard",
+    ),
+    *("shard, regex", "shard, replicated", "adam", "jit", "clip_gradient", "sharpness_aware"),
     *("apart", "keep_best", "CNN with BatchNorm", "shard_map"),
 }
 
@@ -49,9 +54,9 @@ def _broken():
     """Learners that break one property each, by its name."""
     whole, draws = base(), iter(range(10**6))
 
-    def drifting(train, batch, *, axis=None):
-        after, metrics = whole.step(train, batch, axis=axis)
-        factor = 1.0 if isinstance(train.step, jax.core.Tracer) else 1.001
+    def drifting(state, batch, *, axis=None):
+        after, metrics = whole.step(state, batch, axis=axis)
+        factor = 1.0 if isinstance(state.step, jax.core.Tracer) else 1.001
         return after.replace(params=jax.tree.map(lambda w: w * factor, after.params)), metrics
 
     def unseeded(key, batch):  # drawn anew whenever it is traced
@@ -60,25 +65,25 @@ def _broken():
     def weakly_typed(key, batch):
         return whole.init(key, batch).replace(step=jnp.asarray(0))
 
-    def typed(train, batch, *, axis=None):
-        after, metrics = whole.step(train, batch, axis=axis)
-        return after.replace(step=train.step + jnp.int32(1)), metrics
+    def typed(state, batch, *, axis=None):
+        after, metrics = whole.step(state, batch, axis=axis)
+        return after.replace(step=state.step + jnp.int32(1)), metrics
 
-    def in_place(train, batch, *, axis=None):
-        after, metrics = whole.step(train, batch, axis=axis)
-        train.params["in"] = after.params["in"]
+    def in_place(state, batch, *, axis=None):
+        after, metrics = whole.step(state, batch, axis=axis)
+        state.params["in"] = after.params["in"]
         return after, metrics
 
     def with_an_idle_parameter(key, batch):
-        params, state = SMALL.init(key, batch)
-        return params | {"idle": jnp.ones(2)}, state
+        params, model_state = SMALL.init(key, batch)
+        return params | {"idle": jnp.ones(2)}, model_state
 
     def mean_of_means(loss):
         def gradient(*args, axis=None):
-            grads, (state, metrics) = plain(loss)(*args)
+            grads, (model_state, metrics) = mean_gradient(loss)(*args)
             if axis is not None:
                 grads, metrics = jax.lax.pmean(grads, axis), jax.lax.psum(metrics, axis)
-            return grads, (state, metrics)
+            return grads, (model_state, metrics)
 
         return gradient
 

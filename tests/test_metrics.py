@@ -72,14 +72,14 @@ def count(metric, batch):
 
 def test_equals_the_definition(case):
     metric, batch, expected = case
-    np.testing.assert_allclose(metric.show(count(metric, batch)), expected, rtol=1e-5)
+    np.testing.assert_allclose(metric.compute(count(metric, batch)), expected, rtol=1e-5)
 
 
 def test_parts_add_up_to_the_whole(case):
     metric, batch, expected = case
     parts = [{name: v[s] for name, v in batch.items()} for s in (slice(7), slice(7, 40))]
     total = tree.add(*(count(metric, part) for part in parts))
-    np.testing.assert_allclose(metric.show(total), expected, rtol=1e-5)
+    np.testing.assert_allclose(metric.compute(total), expected, rtol=1e-5)
 
 
 def test_masked_rows_do_not_count(case):
@@ -89,12 +89,12 @@ def test_masked_rows_do_not_count(case):
         for name, v in batch.items()
     }
     padded["mask"] = np.arange(43) < 40
-    np.testing.assert_allclose(metric.show(count(metric, padded)), expected, rtol=1e-5)
+    np.testing.assert_allclose(metric.compute(count(metric, padded)), expected, rtol=1e-5)
     # A mask that keeps fewer must change what is counted.
     few = count(metric, {**batch, "mask": np.arange(40) < 17})
     rows = {name: v[:17] for name, v in batch.items()}
-    np.testing.assert_allclose(metric.show(few), metric.show(count(metric, rows)), rtol=1e-5)
-    assert not np.allclose(metric.show(few), expected)
+    np.testing.assert_allclose(metric.compute(few), metric.compute(count(metric, rows)), rtol=1e-5)
+    assert not np.allclose(metric.compute(few), expected)
 
 
 def test_members_keep_their_axis(case):
@@ -102,7 +102,7 @@ def test_members_keep_their_axis(case):
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
     outputs = batch.pop("outputs")
     sums = jax.jit(jax.vmap(metric.count, (0, None)))(jnp.stack([outputs, -outputs]), batch)
-    shown = np.asarray(metric.show(sums))
+    shown = np.asarray(metric.compute(sums))
     assert len(shown) == 2
     np.testing.assert_allclose(shown[0], expected, rtol=1e-5)
     assert not np.allclose(shown[1], expected)
@@ -117,7 +117,7 @@ def test_counts_are_integers():
 
 def test_one_hot_labels_are_understood():
     one_hot = {"outputs": LOGITS, "y": np.eye(5, dtype="float32")[LABELS]}
-    assert metrics.accuracy.show(count(metrics.accuracy, one_hot)) == CASES["accuracy"][2]
+    assert metrics.accuracy.compute(count(metrics.accuracy, one_hot)) == CASES["accuracy"][2]
 
 
 def test_accuracy_of_every_token_with_a_mask_of_either_rank():
@@ -132,28 +132,30 @@ def test_accuracy_of_every_token_with_a_mask_of_either_rank():
 
 def test_perplexity_of_equally_likely_classes_is_their_number():
     sums = metrics.perplexity.count(jnp.full((4, 7), 800.0), {"y": jnp.arange(4)})
-    np.testing.assert_allclose(metrics.perplexity.show(sums), 7, rtol=1e-4)
+    np.testing.assert_allclose(metrics.perplexity.compute(sums), 7, rtol=1e-4)
 
 
 def test_auc_counts_ties_half_and_error_is_bounded():
     metric = metrics.auc(bins=8)
     tied = metric.count(jnp.zeros(4), {"y": jnp.array([0, 1, 0, 1])})
-    assert metric.show(tied) == 0.5
+    assert metric.compute(tied) == 0.5
     scores, noise = np.random.default_rng(1).normal(size=(2, 2000)).astype("float32")
     truth = (scores + noise > 0).astype("int32")
     sums = metric.count(jnp.asarray(scores), {"y": jnp.asarray(truth)})
     negative, positive = np.asarray(sums, np.int64)[:, :-1]
     bound = (negative * positive).sum() / 2 / (negative.sum() * positive.sum())
-    difference = abs(metric.show(sums) - reference.roc_auc_score(truth, scores))
+    difference = abs(metric.compute(sums) - reference.roc_auc_score(truth, scores))
     assert 0 < difference <= bound
 
 
 def test_auc_at_the_ends():
     metric = metrics.auc()
     y = jnp.array([0, 1, 0, 1])
-    assert metric.show(metric.count(jnp.array([-800.0, 800, -jnp.inf, jnp.inf]), {"y": y})) == 1.0
-    assert np.isnan(metric.show(metric.count(jnp.array([0.0, 1, 0, jnp.nan]), {"y": y})))
-    assert np.isnan(metric.show(metric.count(jnp.arange(4.0), {"y": jnp.ones(4)})))
+    assert (
+        metric.compute(metric.count(jnp.array([-800.0, 800, -jnp.inf, jnp.inf]), {"y": y})) == 1.0
+    )
+    assert np.isnan(metric.compute(metric.count(jnp.array([0.0, 1, 0, jnp.nan]), {"y": y})))
+    assert np.isnan(metric.compute(metric.count(jnp.arange(4.0), {"y": jnp.ones(4)})))
 
 
 def test_wilson_covers_the_truth_as_often_as_it_says():
@@ -181,12 +183,12 @@ def test_wilson_equals_scipy():
 def test_show_gives_plain_python():
     values = {
         "loss": Mean(jnp.float32(3), jnp.float32(4)),
-        "table": Count(count(metrics.confusion(5), CLASSES), metrics.confusion(5).show),
+        "table": Count(count(metrics.confusion(5), CLASSES), metrics.confusion(5).compute),
         "members": Mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0])),
         "player": {"raw": jnp.float32(1)},
         "empty": Mean(jnp.float32(0), jnp.float32(0)),
     }
-    shown = metrics.show(values)
+    shown = metrics.compute(values)
     assert shown["loss"] == 0.75 and type(shown["loss"]) is float
     assert shown["members"] == [1.0, 1.0] and shown["player"] == {"raw": 1.0}
     assert sum(map(sum, shown["table"])) == 40 and type(shown["table"][0][0]) is int

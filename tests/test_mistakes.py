@@ -48,10 +48,10 @@ def trained(task, tx, steps, x=X, y=Y):
     """Parameters as [w1, w2, b] after steps of a jdl learner, in the precision of the test."""
     learner = jdl.jit(jdl.learner(task, tx))
     batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
-    train = learner.init(jax.random.key(0), batch)
+    state = learner.init(jax.random.key(0), batch)
     for _ in range(steps):
-        train, _ = learner.step(train, batch)
-    return np.concatenate([train.params["w"], train.params["b"][None]])
+        state, _ = learner.step(state, batch)
+    return np.concatenate([state.params["w"], state.params["b"][None]])
 
 
 def test_the_page_has_twenty_entries():

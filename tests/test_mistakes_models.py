@@ -36,12 +36,12 @@ def slopes(makes, judges):
     The second time what is real is 3, not 1.
     """
     params = {"generator": {"g": jnp.full(1, -1.0)}, "discriminator": {"d": jnp.ones(1)}}
-    state = {"generator": {}, "discriminator": {}}
+    model_state = {"generator": {}, "discriminator": {}}
 
     @jax.jit
     def by(real):
         batch = {"x": jnp.full((4, 1), real)}
-        of = lambda task: lambda p: task.loss(p, state, batch, KEY, train=True)[0].value
+        of = lambda task: lambda p: task.loss(p, model_state, batch, KEY, train=True)[0].value
         by_g = jax.grad(of(makes))(params)["generator"]["g"][0]
         return by_g, jax.grad(of(judges))(params)["discriminator"]["d"][0]
 
@@ -51,10 +51,10 @@ def slopes(makes, judges):
 def changed(task, value):
     """A task whose loss is another function of the params and the batch."""
 
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         g, d = params["generator"]["g"][0], params["discriminator"]["d"][0]
         mean = jdl.Mean(value(g, d, batch["x"]).mean(), jnp.ones(()))
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     return task._replace(loss=loss)
 
@@ -255,22 +255,22 @@ class Normed(nn.Module):
 def test_18_train_mode_statistics_at_test_time():
     model = jdl.from_linen(Normed())
     x = jnp.asarray(DRAW.normal(2, 3, size=(8, 4)), jnp.float32)
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     apply = jax.jit(model.apply, static_argnames="train")
     for _ in range(3):
-        _, state = apply(params, state, x, train=True)
+        _, model_state = apply(params, model_state, x, train=True)
 
     def check(train):
         """An example's answer does not depend on who stands beside it."""
-        outputs = lambda x: apply(params, state, x, train=train)[0]
+        outputs = lambda x: apply(params, model_state, x, train=train)[0]
         np.testing.assert_allclose(outputs(x[:1])[0], outputs(x)[0], atol=1e-5)
 
     caught(check, True)
     check(False)
     # Alone in its batch every example is its own mean: all get the same answer.
-    alone = jnp.stack([apply(params, state, x[i : i + 1], train=True)[0] for i in range(8)])
+    alone = jnp.stack([apply(params, model_state, x[i : i + 1], train=True)[0] for i in range(8)])
     spread = float(jnp.ptp(alone))
-    assert float(jnp.ptp(apply(params, state, x)[0])) > 1
+    assert float(jnp.ptp(apply(params, model_state, x)[0])) > 1
     told(18, f"differ by {spread:.0f}")
 
 
@@ -284,8 +284,8 @@ def test_19_weights_drawn_anew_and_loops_nested():
     @jax.jit
     @jax.vmap
     def drawn_anew(key):
-        params, state = model.init(key, data["x"])
-        return (model.apply(params, state, data["x"])[0].argmax(-1) == data["y"]).mean()
+        params, model_state = model.init(key, data["x"])
+        return (model.apply(params, model_state, data["x"])[0].argmax(-1) == data["y"]).mean()
 
     others = drawn_anew(jax.random.split(KEY, 20))
 
@@ -301,7 +301,7 @@ def test_19_weights_drawn_anew_and_loops_nested():
     # An epoch is as many steps as it has batches: neither one step nor a hundred.
     nested = sum(1 for epoch in range(4) for batch in range(10) for again in range(10))
     caught(counted, nested, 4)
-    counted(int(result.train.step))
+    counted(int(result.state.step))
     told(
         19,
         f"{100 * accuracy(result):.0f} %",

@@ -30,20 +30,20 @@ CEILINGS = {
 
 
 @functools.cache
-def programs(name: str, gradient=jdl.plain):
+def programs(name: str, gradient=jdl.mean_gradient):
     """The state and the programs of a run of a workload, on an eighth of its data."""
     work = WORKLOADS[name]
     x, y = (part[: 8 * work.batch] for part in work.data())
     feed = Feed({"x": x} if name == "gpt" else {"x": x, "y": y}, work.batch)
     learner = jdl.learner(task(name), optax.adam(LEARNING_RATE), gradient)
     plan = make_plan(learner, feed, None, 1, None, None, Options())
-    train = initial(plan.learner, feed, 0)
-    return train, Programs(plan.learner, feed, train, tried=plan.tried)
+    state = initial(plan.learner, feed, 0)
+    return state, Programs(plan.learner, feed, state, tried=plan.tried)
 
 
-def shares(name: str, train, made) -> list[float]:
+def shares(name: str, state, made) -> list[float]:
     """What a step in a loop, and one look at it, take of each of its ceilings."""
-    compiled = made._many.lower(train, made.shapes, 1).compile()
+    compiled = made._many.lower(state, made.shapes, 1).compile()
     found = compiled.cost_analysis()
     cost = found[0] if isinstance(found, list) else found
     temporary = compiled.memory_analysis().temp_size_in_bytes / 1e6
@@ -62,21 +62,21 @@ def test_a_step_that_does_its_work_twice_is_seen():
 
 
 def test_single_steps_copy_nothing_to_the_device():
-    train, made = programs("mlp")
-    train = jax.tree.map(jax.numpy.copy, train)
+    state, made = programs("mlp")
+    state = jax.tree.map(jax.numpy.copy, state)
     advance = made.advance(Dispatch("step", 1), 0)
-    train, _, step = advance(train, 0, 1)
+    state, _, step = advance(state, 0, 1)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
         for _ in range(5):
-            train, _, step = advance(train, step, step + 1)
+            state, _, step = advance(state, step, step + 1)
 
 
 def test_a_loop_is_given_one_number():
-    train, made = programs("mlp")
-    train, n, data = jax.tree.map(jax.numpy.copy, train), jax.device_put(7), made.resident(0)
-    train, _ = made._many(train, data, n)
+    state, made = programs("mlp")
+    state, n, data = jax.tree.map(jax.numpy.copy, state), jax.device_put(7), made.resident(0)
+    state, _ = made._many(state, data, n)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
-        made._many(train, data, n)
+        made._many(state, data, n)
     # And what is passed for it is a plain number, whose type never makes a program anew.
     advance = made.advance(Dispatch("loop", 7), 0)
     state = jax.tree.map(jax.numpy.copy, programs("mlp")[0])

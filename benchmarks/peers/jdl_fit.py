@@ -32,7 +32,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
             data,
             batch_size=work.batch,
             epochs=10**6,
-            dir=Path(folder) / "run",
+            run_dir=Path(folder) / "run",
             log=Answers(rounds),
             options=jdl.Options(bar=False, log_every=every),
         )

@@ -19,9 +19,9 @@ Metrics = dict[str, Any]
 class Model(NamedTuple):
     """A network: two pure functions.
 
-    `init(key, inputs) -> (params, state)` and
-    `apply(params, state, inputs, *, key=None, train=False) -> (outputs, state)`,
-    where `state` holds whatever is not trained by gradient (batch statistics, ...).
+    `init(key, inputs) -> (params, model_state)` and
+    `apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`,
+    where `model_state` holds whatever is not trained by gradient (batch statistics, ...).
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -31,9 +31,9 @@ class Model(NamedTuple):
 class Task(NamedTuple):
     """What a model is trained for: three pure functions.
 
-    `init(key, batch) -> (params, state)`,
-    `loss(params, state, batch, key, *, train) -> (Mean, (state, metrics))` and
-    `predict(params, state, batch) -> outputs`. The `Mean` is what is minimised;
+    `init(key, batch) -> (params, model_state)`,
+    `loss(params, model_state, batch, key, *, train) -> (Mean, (model_state, metrics))` and
+    `predict(params, model_state, batch) -> outputs`. The `Mean` is what is minimised;
     `metrics["loss"]` is the data's loss alone, with the weight that the gradient is divided by.
     """
 
@@ -45,8 +45,8 @@ class Task(NamedTuple):
 class Learner(NamedTuple):
     """A way to train: four pure functions over a `TrainState`.
 
-    `init(key, batch) -> TrainState`, `step(train, batch, *, axis=None) -> (train, metrics)`,
-    `evaluate(train, batch) -> metrics` and `predict(train, batch) -> outputs`. `axis` names the
+    `init(key, batch) -> TrainState`, `step(state, batch, *, axis=None) -> (state, metrics)`,
+    `evaluate(state, batch) -> metrics` and `predict(state, batch) -> outputs`. `axis` names the
     mapped device axis to sum over inside `pmap` and `shard_map`.
     """
 
@@ -57,7 +57,10 @@ class Learner(NamedTuple):
 
 
 class Gradient(Protocol):
-    """`gradient(loss) -> ((params, state, batch, key, *, axis) -> (grads, (state, metrics)))`."""
+    """`gradient(loss)` is the function that computes the gradients of `loss`:
+
+    `(params, model_state, batch, key, *, axis=None) -> (grads, (model_state, metrics))`.
+    """
 
     def __call__(
         self, loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]], /
@@ -74,7 +77,7 @@ class TrainState(struct.PyTreeNode):
     key: Key
     """Typed key; the randomness of a step is `fold_in(key, step)`."""
     params: PyTree
-    state: PyTree
+    model_state: PyTree
     opt_state: PyTree
     extra: dict[str, PyTree] = struct.field(default_factory=dict)
     """One entry for each learner transform that needs to remember something."""
@@ -83,11 +86,12 @@ class TrainState(struct.PyTreeNode):
 class Metric(NamedTuple):
     """A measurement that merges by addition.
 
-    `count(outputs, batch) -> pytree` runs in the compiled step, `show(sum) -> numbers` on the host.
+    `count(outputs, batch) -> pytree` runs in the compiled step, `compute(sum) -> values` on the
+    host.
     """
 
     count: Callable[[PyTree, Batch], PyTree]
-    show: Callable[[PyTree], Any]
+    compute: Callable[[PyTree], Any]
 
 
 @struct.dataclass
@@ -108,7 +112,7 @@ class Mean:
         """`total / weight`; nan where nothing was counted."""
         return jnp.true_divide(self.total, self.weight)
 
-    def show(self) -> Any:
+    def compute(self) -> Any:
         """The mean as numpy float64, for the host."""
         import numpy as np
 
@@ -121,8 +125,8 @@ class Count:
     """The sum of a `Metric`, together with the function that turns it into numbers."""
 
     sum: PyTree
-    shown_by: Callable[[PyTree], Any] = struct.field(pytree_node=False)
+    finish: Callable[[PyTree], Any] = struct.field(pytree_node=False)
 
-    def show(self) -> Any:
+    def compute(self) -> Any:
         """The numbers of the metric, computed on the host."""
-        return self.shown_by(self.sum)
+        return self.finish(self.sum)

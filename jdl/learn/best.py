@@ -20,31 +20,31 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     """
 
     def init(key: Key, batch: Batch) -> TrainState:
-        train = inner.init(key, batch)
-        weights = jax.tree.map(jnp.copy, (train.params, train.state))
-        loss = jnp.full(train.key.shape, jnp.inf, jnp.float32)
-        return put(train, "best", {"loss": loss, "weights": weights})
+        state = inner.init(key, batch)
+        weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
+        loss = jnp.full(state.key.shape, jnp.inf, jnp.float32)
+        return put(state, "best", {"loss": loss, "weights": weights})
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        train, best = take(train, "best")
-        train, metrics = inner.step(train, batch, axis=axis)
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        state, best = take(state, "best")
+        state, metrics = inner.step(state, batch, axis=axis)
         loss = jax.lax.cond(
-            train.step % every == 0,
-            lambda: inner.evaluate(train, valid)["loss"].value.astype(jnp.float32),
+            state.step % every == 0,
+            lambda: inner.evaluate(state, valid)["loss"].value.astype(jnp.float32),
             lambda: jnp.full_like(best["loss"], jnp.inf),
         )
-        seen = {"loss": loss, "weights": (train.params, train.state)}
-        return put(train, "best", tree.where(loss < best["loss"], seen, best)), metrics
+        seen = {"loss": loss, "weights": (state.params, state.model_state)}
+        return put(state, "best", tree.where(loss < best["loss"], seen, best)), metrics
 
-    def at_best(train: TrainState) -> TrainState:
-        train, best = take(train, "best")
-        params, state = best["weights"]
-        return train.replace(params=params, state=state)
+    def at_best(state: TrainState) -> TrainState:
+        state, best = take(state, "best")
+        params, model_state = best["weights"]
+        return state.replace(params=params, model_state=model_state)
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return inner.evaluate(at_best(train), batch)
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return inner.evaluate(at_best(state), batch)
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        return inner.predict(at_best(train), batch)
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        return inner.predict(at_best(state), batch)
 
     return Learner(init, step, evaluate, predict)

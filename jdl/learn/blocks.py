@@ -16,7 +16,7 @@ SMALL = 2**17
 
 
 def blocks(tried: Trial, size: int = SIZE) -> Learner:
-    """`loop(decided(tried))` for less: `step(train, batch, n) -> (train, metrics)`.
+    """`loop(decided(tried))` for less: `step(state, batch, n) -> (state, metrics)`.
 
     Both learners of `tried` stand in `window`, whose sums are the metrics: each further number that
     is carried from block to block would be one more to choose.
@@ -33,30 +33,30 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
     """
 
     def step(
-        train: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
+        state: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
     ) -> tuple[TrainState, Metrics]:
-        def taken(_: Any, train: TrainState) -> TrainState:
-            return tried.taken.step(train, batch, axis=axis)[0]
+        def taken(_: Any, state: TrainState) -> TrainState:
+            return tried.taken.step(state, batch, axis=axis)[0]
 
         def block(carry: Any) -> Any:
-            train, left, singly = carry
+            state, left, singly = carry
             single = singly > 0
             count = jnp.where(single, 1, jnp.minimum(size, left))
-            after = jax.lax.fori_loop(0, count, taken, train)
-            kept, _ = tried.refused.step(train, train.extra["window"])
-            fine = may_stand(train, after, SMALL)
+            after = jax.lax.fori_loop(0, count, taken, state)
+            kept, _ = tried.refused.step(state, state.extra["window"])
+            fine = may_stand(state, after, SMALL)
             whole = fine.all()
             # A single step is decided for each member, a block as one.
             fine = jnp.where(single, fine, whole)
-            state = chosen(fine, after, chosen(single, kept, train))
+            then = chosen(fine, after, chosen(single, kept, state))
             passed = single | whole
-            state = state.replace(
-                step=jnp.where(passed, after.step, train.step),
-                key=jnp.where(passed, after.key, train.key),
+            then = then.replace(
+                step=jnp.where(passed, after.step, state.step),
+                key=jnp.where(passed, after.key, state.key),
             )
             left = left - jnp.where(passed, count, 0)
             again = jnp.where(single, size, count)
-            return state, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
+            return then, left, jnp.where(whole, jnp.maximum(singly - 1, 0), again)
 
         def goes_on(carry: Any) -> jax.Array:
             # By one number alone XLA would try to count the turns, and in each of its passes go
@@ -64,9 +64,9 @@ def blocks(tried: Trial, size: int = SIZE) -> Learner:
             _, left, singly = carry
             return (left > 0) & (singly >= 0)
 
-        refused_last = (train.extra["guard"].in_a_row > 0).any()
-        start = train, jnp.int32(n), jnp.where(refused_last, size, 0)
-        train, *_ = jax.lax.while_loop(goes_on, block, start)
-        return train, train.extra["window"]
+        refused_last = (state.extra["guard"].in_a_row > 0).any()
+        start = state, jnp.int32(n), jnp.where(refused_last, size, 0)
+        state, *_ = jax.lax.while_loop(goes_on, block, start)
+        return state, state.extra["window"]
 
     return tried.taken._replace(step=step)

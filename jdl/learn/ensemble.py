@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 
-MEMBERS: Any = TrainState(step=None, key=0, params=0, state=0, opt_state=0, extra=0)  # type: ignore
+MEMBERS: Any = TrainState(step=None, key=0, params=0, model_state=0, opt_state=0, extra=0)  # type: ignore
 """Which axis of each part of the state counts members; `step` is shared by all of them."""
 
 
@@ -30,11 +30,11 @@ def ensemble(inner: Learner, members: int) -> Learner:
 def mapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Learner:
     """`build(**values)` for each member, on the leading axis of all values; `init` takes keys."""
 
-    def each(train: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
-        def one(train: TrainState, own: dict[str, Any]) -> Any:
-            return call(build(**own), train)
+    def each(state: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
+        def one(state: TrainState, own: dict[str, Any]) -> Any:
+            return call(build(**own), state)
 
-        return jax.vmap(one, (MEMBERS, 0), out_axes)(train, dict(values))
+        return jax.vmap(one, (MEMBERS, 0), out_axes)(state, dict(values))
 
     def init(keys: Key, batch: Batch) -> TrainState:
         def one(key: Key, own: dict[str, Any]) -> TrainState:
@@ -42,13 +42,13 @@ def mapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Le
 
         return jax.vmap(one, (0, 0), MEMBERS)(keys, dict(values))
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        return each(train, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        return each(state, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return each(train, lambda member, t: member.evaluate(t, batch), 0)
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return each(state, lambda member, t: member.evaluate(t, batch), 0)
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        return each(train, lambda member, t: member.predict(t, batch), 0)
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        return each(state, lambda member, t: member.predict(t, batch), 0)
 
     return Learner(init, step, evaluate, predict)

@@ -9,7 +9,7 @@ import optax
 
 from jdl.core.check import error
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
-from jdl.learn.gradient import plain
+from jdl.learn.gradient import mean_gradient
 from jdl.learn.instead import chosen
 from jdl.learn.learner import evaluation_key, one, step_key
 
@@ -17,15 +17,15 @@ from jdl.learn.learner import evaluation_key, one, step_key
 class Player(NamedTuple):
     """A task, its optimizer, and how often it moves (every `every`-th step, from step 0 on).
 
-    The task's `init` makes this player's own `(params, state)`. Its `loss` and `predict` are given
-    those of all players, as dictionaries by name; `loss` returns the dictionary of states, of which
-    the player's own entry is kept.
+    The task's `init` makes this player's own `(params, model_state)`. Its `loss` and `predict` are
+    given those of all players, as dictionaries by name; `loss` returns the dictionary of model
+    states, of which the player's own entry is kept.
     """
 
     task: Task
     tx: optax.GradientTransformation
     every: int = 1
-    gradient: Gradient = plain
+    gradient: Gradient = mean_gradient
 
 
 def game(**players: Player) -> Learner:
@@ -50,42 +50,44 @@ def game(**players: Player) -> Learner:
             step=jnp.zeros((), jnp.int32),
             key=key,
             params={name: params for name, (params, _) in made.items()},
-            state={name: state for name, (_, state) in made.items()},
+            model_state={name: model_state for name, (_, model_state) in made.items()},
             opt_state={name: p.tx.init(made[name][0]) for name, p in players.items()},
         )
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        key = step_key(train, axis)
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        key = step_key(state, axis)
         metrics: Metrics = {}
         for index, (name, player) in enumerate(players.items()):
             own = jax.random.fold_in(key, index)
 
-            def move(train: TrainState, name=name, player=player, own=own) -> Any:
-                return _move(name, player, train, batch, own, axis)
+            def move(state: TrainState, name=name, player=player, own=own) -> Any:
+                return _move(name, player, state, batch, own, axis)
 
             if player.every == 1:
-                train, moved = move(train)
+                state, moved = move(state)
             else:
-                turn = train.step % player.every == 0
-                train, moved = jax.lax.cond(turn, move, _skip(move), train)
+                turn = state.step % player.every == 0
+                state, moved = jax.lax.cond(turn, move, _skip(move), state)
             metrics |= {f"{name}/{metric}": value for metric, value in moved.items()}
         metrics |= {
             "loss": _total(metrics, "loss"),
             "gradient_norm": _total(metrics, "gradient_norm"),
         }
-        return train.replace(step=train.step + 1), metrics
+        return state.replace(step=state.step + 1), metrics
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
         metrics: Metrics = {}
         for index, (name, player) in enumerate(players.items()):
-            key = jax.random.fold_in(evaluation_key(train), index)
-            _, (_, counted) = player.task.loss(train.params, train.state, batch, key, train=False)
+            key = jax.random.fold_in(evaluation_key(state), index)
+            _, (_, counted) = player.task.loss(
+                state.params, state.model_state, batch, key, train=False
+            )
             metrics |= {f"{name}/{metric}": value for metric, value in counted.items()}
         return metrics | {"loss": _total(metrics, "loss")}
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
+    def predict(state: TrainState, batch: Batch) -> PyTree:
         first = next(iter(players.values()))
-        return first.task.predict(train.params, train.state, batch)
+        return first.task.predict(state.params, state.model_state, batch)
 
     return Learner(init, step, evaluate, predict)
 
@@ -93,8 +95,8 @@ def game(**players: Player) -> Learner:
 def apart(**players: Player) -> Learner:
     """Train tasks side by side that do not meet: the same batches, one program, each its own net.
 
-    A `game` whose players are ordinary tasks, blind to the others' parameters and state, such as
-    one network with each of several normalisations. Metrics are named `player/metric`.
+    A `game` whose players are ordinary tasks, blind to the others' parameters and model state,
+    such as one network with each of several normalisations. Metrics are named `player/metric`.
 
     >>> import jdl
     >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
@@ -113,45 +115,45 @@ def apart(**players: Player) -> Learner:
 
 
 def _alone(task: Task, name: str) -> Task:
-    """An ordinary task as that of a player, who is given the parameters and states of all."""
+    """An ordinary task as that of a player, who is given the parameters and model states of all."""
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        mean, (own, metrics) = task.loss(params[name], state[name], batch, key, train=train)
-        return mean, (state | {name: own}, metrics)
+        mean, (own, metrics) = task.loss(params[name], model_state[name], batch, key, train=train)
+        return mean, (model_state | {name: own}, metrics)
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return task.predict(params[name], state[name], batch)
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return task.predict(params[name], model_state[name], batch)
 
     return Task(task.init, loss, predict)
 
 
-def _move(name: str, player: Player, train: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
+def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
     """One player's update; everything of the others is passed through untouched."""
 
-    def loss(params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
-        mean, (state, metrics) = player.task.loss(
+    def loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
+        mean, (model_state, metrics) = player.task.loss(
             everyone.params | {name: params},
-            everyone.state | {name: state},
+            everyone.model_state | {name: model_state},
             batch,
             key,
             train=train,
         )
-        return mean, (state[name], metrics)
+        return mean, (model_state[name], metrics)
 
-    everyone = train
-    grads, (state, metrics) = player.gradient(loss)(
-        train.params[name], train.state[name], batch, key, axis=axis
+    everyone = state
+    grads, (model_state, metrics) = player.gradient(loss)(
+        state.params[name], state.model_state[name], batch, key, axis=axis
     )
     tx = optax.with_extra_args_support(player.tx)
     updates, moments = tx.update(
-        grads, train.opt_state[name], train.params[name], value=metrics["loss"].value
+        grads, state.opt_state[name], state.params[name], value=metrics["loss"].value
     )
-    after = train.replace(
-        params=train.params | {name: optax.apply_updates(train.params[name], updates)},
-        state=train.state | {name: state},
-        opt_state=train.opt_state | {name: moments},
+    after = state.replace(
+        params=state.params | {name: optax.apply_updates(state.params[name], updates)},
+        model_state=state.model_state | {name: model_state},
+        opt_state=state.opt_state | {name: moments},
     )
     return after, metrics | {"gradient_norm": one(optax.tree.norm(grads))}
 
@@ -159,9 +161,9 @@ def _move(name: str, player: Player, train: TrainState, batch: Batch, key: Key, 
 def _skip(move: Any) -> Any:
     """A turn that is not this player's: nothing changes and nothing is counted."""
 
-    def stay(train: TrainState) -> Any:
-        shapes = jax.eval_shape(lambda t: move(t)[1], train)
-        return train, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
+    def stay(state: TrainState) -> Any:
+        shapes = jax.eval_shape(lambda t: move(t)[1], state)
+        return state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
     return stay
 

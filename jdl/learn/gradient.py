@@ -1,4 +1,4 @@
-"""Gradient operators: `gradient(loss) -> (grads, (state, metrics))` at a batch. They nest.
+"""Gradient operators: `gradient(loss) -> (grads, (model_state, metrics))` at a batch. They nest.
 
 A loss is a `Mean`. The gradient is taken of its total; gradient and weight are summed over
 micro-batches and devices, and divided once. So neither a mask, nor an uneven part, nor the number
@@ -17,39 +17,43 @@ from jdl.core.target import platform
 from jdl.core.types import Batch, Gradient, PyTree
 
 
-def plain(loss: Any) -> Any:
+def mean_gradient(loss: Any) -> Any:
     r"""The gradient of the mean loss, $\nabla \sum_i \ell_i / \sum_i w_i$.
 
     With `axis` given (inside `pmap` or `shard_map`) sums run over that device axis too, floating
     state is averaged over it, and metrics are added.
 
     >>> from jdl.core.types import Mean
-    >>> def loss(w, state, batch, key, *, train):
+    >>> def loss(w, model_state, batch, key, *, train):
     ...     mean = Mean(jnp.sum((w * batch["x"] - batch["y"]) ** 2), 2.0)
-    ...     return mean, (state, {"loss": mean})
+    ...     return mean, (model_state, {"loss": mean})
     >>> batch = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([1.0, 2.0])}
-    >>> grads, (_, metrics) = plain(loss)(jnp.float32(0), {}, batch, None)
+    >>> grads, (_, metrics) = mean_gradient(loss)(jnp.float32(0), {}, batch, None)
     >>> float(grads), float(metrics["loss"].value)
     (-5.0, 2.5)
     """
 
-    def gradient(params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None) -> Any:
+    def gradient(
+        params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
+    ) -> Any:
         def total(params: PyTree) -> Any:
-            mean, aux = loss(params, state, batch, key, train=True)
+            mean, aux = loss(params, model_state, batch, key, train=True)
             return mean.total, (mean.weight, aux)
 
         if axis is not None:
             # Without this, shard_map has already summed the gradient of replicated parameters
             # over the devices, while pmap has not.
             params = _varying(params, axis)
-        grads, (weight, (new_state, metrics)) = jax.grad(total, has_aux=True)(params)
-        grads, weight, new_state, metrics = reduce(grads, weight, new_state, metrics, axis)
-        return divide(grads, weight), (new_state, metrics)
+        grads, (weight, (new_model_state, metrics)) = jax.grad(total, has_aux=True)(params)
+        grads, weight, new_model_state, metrics = reduce(
+            grads, weight, new_model_state, metrics, axis
+        )
+        return divide(grads, weight), (new_model_state, metrics)
 
     return gradient
 
 
-def clipped(norm: float, inner: Gradient = plain) -> Gradient:
+def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
     r"""Scale the gradient down to a global norm of at most `norm`.
 
     $g \min(1, c / \lVert g \rVert)$ (Pascanu et al. 2013). `optax.clip_by_global_norm` in the
@@ -67,7 +71,7 @@ def clipped(norm: float, inner: Gradient = plain) -> Gradient:
     return operator
 
 
-def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
+def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
     """The same gradient from `parts` equal micro-batches, one after the other, in one step.
 
     One optimizer step, one `step`. Equal to the large batch's gradient up to rounding, masks
@@ -76,54 +80,58 @@ def accumulate(parts: int, inner: Gradient = plain) -> Gradient:
 
     What depends on the batch as a whole sees the parts instead: batch normalisation uses the
     statistics of each part and updates its running averages `parts` times; dropout draws a mask
-    for each part; an `inner` that is not linear, such as `clipped`, acts on each part. One part is
-    `inner` itself.
+    for each part; an `inner` that is not linear, such as `clip_gradient`, acts on each part. One
+    part is `inner` itself.
     """
     if parts == 1:
         return inner
 
     def operator(loss: Any) -> Any:
         def gradient(
-            params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None
+            params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
         ) -> Any:
             pieces = _split(batch, parts)
             keys = None if key is None else jax.random.split(key, parts)
             # A linear inner gradient is summed over the devices once, at the end.
-            within = None if inner is plain else axis
+            within = None if inner is mean_gradient else axis
             at = params if axis is None or within is not None else _varying(params, axis)
 
-            def part(i: Any, at: PyTree, state: PyTree) -> Any:
+            def part(i: Any, at: PyTree, model_state: PyTree) -> Any:
                 piece = jax.tree.map(lambda x: x[i], pieces)
                 own = None if keys is None else keys[i]
-                grads, (state, metrics) = inner(loss)(at, state, piece, own, axis=within)
-                return _scale(grads, metrics["loss"].weight), state, metrics
+                grads, (model_state, metrics) = inner(loss)(
+                    at, model_state, piece, own, axis=within
+                )
+                return _scale(grads, metrics["loss"].weight), model_state, metrics
 
-            grads, state, metrics = _sum(part, at, state, parts)
+            grads, model_state, metrics = _sum(part, at, model_state, parts)
             weight = metrics["loss"].weight
             if within is None:
-                grads, weight, state, metrics = reduce(grads, weight, state, metrics, axis)
-            return divide(grads, weight), (state, metrics)
+                grads, weight, model_state, metrics = reduce(
+                    grads, weight, model_state, metrics, axis
+                )
+            return divide(grads, weight), (model_state, metrics)
 
         return gradient
 
     return operator
 
 
-def sharpness_aware(rho: float, inner: Gradient = plain) -> Gradient:
+def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
     r"""The gradient at the worst nearby point, $\nabla L(w + \rho\, g / \lVert g \rVert)$.
 
-    Two gradients a step, on the same batch with the same key. Metrics and state are those of the
-    first, at $w$ itself (Foret et al. 2021, "Sharpness-Aware Minimization").
+    Two gradients a step, on the same batch with the same key. Metrics and model state are those
+    of the first, at $w$ itself (Foret et al. 2021, "Sharpness-Aware Minimization").
     """
 
     def operator(loss: Any) -> Any:
         def gradient(
-            params: PyTree, state: PyTree, batch: Batch, key: Any, *, axis: Any = None
+            params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
         ) -> Any:
-            first, aux = inner(loss)(params, state, batch, key, axis=axis)
+            first, aux = inner(loss)(params, model_state, batch, key, axis=axis)
             scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
             nearby = tree.add(params, _scale(first, scale))
-            grads, _ = inner(loss)(nearby, state, batch, key, axis=axis)
+            grads, _ = inner(loss)(nearby, model_state, batch, key, axis=axis)
             return grads, aux
 
         return gradient
@@ -131,15 +139,15 @@ def sharpness_aware(rho: float, inner: Gradient = plain) -> Gradient:
     return operator
 
 
-def reduce(grads: PyTree, weight: Any, state: PyTree, metrics: PyTree, axis: Any) -> Any:
-    """Sum over a mapped device axis; floating state is averaged. Nothing to do without an axis."""
+def reduce(grads: PyTree, weight: Any, model_state: PyTree, metrics: PyTree, axis: Any) -> Any:
+    """Sum over a mapped device axis; floating model state is averaged. Does nothing without one."""
     if axis is None:
-        return grads, weight, state, metrics
+        return grads, weight, model_state, metrics
     grads, weight, metrics = jax.lax.psum((grads, weight, metrics), axis)
-    state = jax.tree.map(
-        lambda x: jax.lax.pmean(x, axis) if tree.is_float(x) else jax.lax.pmax(x, axis), state
+    model_state = jax.tree.map(
+        lambda x: jax.lax.pmean(x, axis) if tree.is_float(x) else jax.lax.pmax(x, axis), model_state
     )
-    return grads, weight, state, metrics
+    return grads, weight, model_state, metrics
 
 
 def divide(grads: PyTree, weight: Any) -> PyTree:
@@ -171,25 +179,25 @@ def _split(batch: Batch, parts: int) -> PyTree:
     )
 
 
-def _sum(part: Any, params: PyTree, state: PyTree, parts: int) -> Any:
-    """Sum of `part(i, params, state)` over i, with `state` passed along.
+def _sum(part: Any, params: PyTree, model_state: PyTree, parts: int) -> Any:
+    """Sum of `part(i, params, model_state)` over i, with `model_state` passed along.
 
     On CPU a convolution's gradient is many times slower inside a while loop, so there the parts are
     laid out one after the other.
     """
-    grads, state, metrics = part(0, params, state)
+    grads, model_state, metrics = part(0, params, model_state)
     if platform() != "cpu":
 
         def body(i: Any, carry: Any) -> Any:
-            grads, state, metrics = carry
-            more, state, counted = part(i, params, state)
-            return tree.add(grads, more), state, tree.add(metrics, counted)
+            grads, model_state, metrics = carry
+            more, model_state, counted = part(i, params, model_state)
+            return tree.add(grads, more), model_state, tree.add(metrics, counted)
 
-        return jax.lax.fori_loop(1, parts, body, (grads, state, metrics))
+        return jax.lax.fori_loop(1, parts, body, (grads, model_state, metrics))
     for i in range(1, parts):
-        more, state, counted = part(*_once(grads, (jnp.int32(i), params)), state)
+        more, model_state, counted = part(*_once(grads, (jnp.int32(i), params)), model_state)
         grads, metrics = tree.add(grads, more), tree.add(metrics, counted)
-    return grads, state, metrics
+    return grads, model_state, metrics
 
 
 def _once(done: PyTree, values: PyTree) -> PyTree:

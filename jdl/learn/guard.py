@@ -36,11 +36,11 @@ class Trial(NamedTuple):
     taken: Learner
     """The inner step. One whose loss or gradient is not finite is counted as refused."""
     refused: Learner
-    """No step: its `step(train, like)` goes on and counts a refusal; zeros `like` those metrics."""
+    """No step: its `step(state, like)` goes on and counts a refusal; zeros `like` those metrics."""
 
 
 def guard(inner: Learner, limit: int = 10) -> Learner:
-    """Keep parameters, state and moments when a step's loss, gradient or result is not finite.
+    """Keep parameters, model state and moments when a step's numbers are not finite.
 
     A refused step advances `step` and the key, not the optimizer's count; its metrics weigh
     nothing, and `refused` counts it. Every new leaf is looked at, moments too: clipping and
@@ -52,8 +52,8 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(guard(jdl.learner(jdl.regression(model), optax.adam(0.1))))
     >>> batch = {"x": jnp.ones((2, 1)), "y": jnp.full((2, 1), jnp.nan)}
-    >>> train = line.init(jax.random.key(0), batch)
-    >>> after, metrics = line.step(train, batch)
+    >>> state = line.init(jax.random.key(0), batch)
+    >>> after, metrics = line.step(state, batch)
     >>> int(after.step), int(metrics["refused"].total), float(metrics["loss"].weight)
     (1, 1, 0.0)
     """
@@ -64,9 +64,9 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
     """The two learners of which a guard chooses one at each step."""
 
     def init(key: Key, batch: Batch) -> TrainState:
-        train = inner.init(key, batch)
-        shape = train.key.shape
-        if any(leaf.shape[: len(shape)] != shape for leaf in jax.tree.leaves(train.params)):
+        state = inner.init(key, batch)
+        shape = state.key.shape
+        if any(leaf.shape[: len(shape)] != shape for leaf in jax.tree.leaves(state.params)):
             raise error(
                 "guard",
                 expected=f"parameters with all {shape} members on their leading axes",
@@ -75,19 +75,19 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
             )
         none = jnp.full(shape, -1, jnp.int32)
         zero = jnp.zeros(shape, jnp.int32)
-        return put(train, "guard", Refusals(zero, zero, none, none))
+        return put(state, "guard", Refusals(zero, zero, none, none))
 
-    def taken(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        before, counts = take(train, "guard")
+    def taken(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        before, counts = take(state, "guard")
         after, metrics = inner.step(before, batch, axis=axis)
         seen = [jnp.isfinite(metrics[name].total) for name in ("loss", "gradient_norm")]
-        counts = _counted(counts, reduce(jnp.logical_and, seen), train.step, limit)
+        counts = _counted(counts, reduce(jnp.logical_and, seen), state.step, limit)
         return put(after, "guard", counts), metrics | {"refused": _refused(counts, 0)}
 
-    def refused(train: TrainState, like: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        rest, counts = take(train, "guard")
+    def refused(state: TrainState, like: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        rest, counts = take(state, "guard")
         nothing = jax.tree.map(jnp.zeros_like, like)
-        counts = _counted(counts, jnp.zeros(counts.total.shape, bool), train.step, limit)
+        counts = _counted(counts, jnp.zeros(counts.total.shape, bool), state.step, limit)
         after = put(rest.replace(step=rest.step + 1), "guard", counts)
         return after, nothing | {"refused": _refused(counts, 1)}
 
@@ -98,10 +98,10 @@ def trial(inner: Learner, limit: int = 10) -> Trial:
 def decided(tried: Trial) -> Learner:
     """A learner whose steps are taken, or refused where they may not stand."""
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        after, metrics = tried.taken.step(train, batch, axis=axis)
-        kept, nothing = tried.refused.step(train, metrics)
-        good = may_stand(train, after)
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        after, metrics = tried.taken.step(state, batch, axis=axis)
+        kept, nothing = tried.refused.step(state, metrics)
+        good = may_stand(state, after)
         return chosen(good, after, kept), tree.where(good, metrics, nothing)
 
     return tried.taken._replace(step=step)
@@ -132,9 +132,9 @@ def may_stand(before: TrainState, after: TrainState, small: int = SMALL) -> jax.
     return lax.cond(_all_finite(good, _together(now, small)), lambda: jnp.array(True), are_fine)
 
 
-def _content(train: TrainState) -> dict[str, Any]:
-    names = ("params", "state", "opt_state", "extra")
-    return {name: getattr(train, name) for name in names}
+def _content(state: TrainState) -> dict[str, Any]:
+    names = ("params", "model_state", "opt_state", "extra")
+    return {name: getattr(state, name) for name in names}
 
 
 def _refused(counts: Refusals, value: int) -> Mean:
@@ -169,9 +169,9 @@ def _are_fine(good: jax.Array, before: list[jax.Array], after: list[jax.Array]) 
     return good
 
 
-def _numbers(train: TrainState) -> list[jax.Array]:
+def _numbers(state: TrainState) -> list[jax.Array]:
     """All that must be finite: not the sums of metrics, of which some may be undefined."""
-    content = _content(take(train, "window")[0] if "window" in train.extra else train)
+    content = _content(take(state, "window")[0] if "window" in state.extra else state)
     numbers = []
     for leaf in jax.tree.leaves(content):
         if tree.is_key(leaf) or not leaf.size:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
-from jdl.learn.gradient import plain
+from jdl.learn.gradient import mean_gradient
 from jdl.learn.instead import chosen
 
 
-def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = plain) -> Learner:
+def learner(
+    task: Task, tx: optax.GradientTransformation, gradient: Gradient = mean_gradient
+) -> Learner:
     r"""Train `task` with the optimizer `tx`: $w \leftarrow w + \mathrm{tx}(\nabla L(w))$.
 
     `step` reports the task's metrics and `gradient_norm`, the norm before the optimizer touches
@@ -22,10 +24,10 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(learner(jdl.regression(model), optax.sgd(0.1)))
     >>> batch = {"x": jnp.array([[0.0], [1.0]]), "y": jnp.array([[1.0], [3.0]])}
-    >>> train = line.init(jax.random.key(0), batch)
+    >>> state = line.init(jax.random.key(0), batch)
     >>> for _ in range(300):
-    ...     train, metrics = line.step(train, batch)
-    >>> print(line.predict(train, {"x": jnp.array([[2.0]])}).round(2))
+    ...     state, metrics = line.step(state, batch)
+    >>> print(line.predict(state, {"x": jnp.array([[2.0]])}).round(2))
     [[5.]]
     """
     tx = chosen(tx)
@@ -35,34 +37,38 @@ def learner(task: Task, tx: optax.GradientTransformation, gradient: Gradient = p
     def init(key: Key, batch: Batch) -> TrainState:
         # Two new keys: a run donates its own state, and must not delete the caller's key.
         key, init_key = jax.random.split(key)
-        params, state = task.init(init_key, batch)
+        params, model_state = task.init(init_key, batch)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             key=key,
             params=params,
-            state=state,
+            model_state=model_state,
             opt_state=tx.init(params),
         )
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        key = step_key(train, axis)
-        grads, (state, metrics) = grads_of(train.params, train.state, batch, key, axis=axis)
-        updates, opt_state = optimizer.update(
-            grads, train.opt_state, train.params, value=metrics["loss"].value
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        key = step_key(state, axis)
+        grads, (model_state, metrics) = grads_of(
+            state.params, state.model_state, batch, key, axis=axis
         )
-        params = optax.apply_updates(train.params, updates)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, value=metrics["loss"].value
+        )
+        params = optax.apply_updates(state.params, updates)
         metrics = metrics | {"gradient_norm": one(_norm(grads, params))}
-        train = train.replace(step=train.step + 1, params=params, state=state, opt_state=opt_state)
-        return train, metrics
+        state = state.replace(
+            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state
+        )
+        return state, metrics
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
         _, (_, metrics) = task.loss(
-            train.params, train.state, batch, evaluation_key(train), train=False
+            state.params, state.model_state, batch, evaluation_key(state), train=False
         )
         return metrics
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        return task.predict(train.params, train.state, batch)
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        return task.predict(state.params, state.model_state, batch)
 
     return Learner(init, step, evaluate, predict)
 
@@ -75,15 +81,15 @@ def _norm(grads: PyTree, params: PyTree) -> jax.Array:
     return jnp.sqrt(sum((g.conj() * g).real.sum() for g in jax.tree.leaves(grads)))
 
 
-def step_key(train: TrainState, axis: Any = None) -> Key:
+def step_key(state: TrainState, axis: Any = None) -> Key:
     """The key of this step: `fold_in(key, step)`, and of this device where there is an `axis`."""
-    key = jax.random.fold_in(train.key, train.step)
+    key = jax.random.fold_in(state.key, state.step)
     return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
 
 
-def evaluation_key(train: TrainState) -> Key:
+def evaluation_key(state: TrainState) -> Key:
     """One key for every evaluation of a run, so that two of them differ by the weights alone."""
-    return jax.random.fold_in(train.key, 2**32 - 1)
+    return jax.random.fold_in(state.key, 2**32 - 1)
 
 
 def one(value: Any) -> Mean:

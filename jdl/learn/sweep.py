@@ -75,7 +75,7 @@ def sweep(
     >>> many = sweep(build, {"learning_rate": [0.1, 0.01]}, seeds=3)
     >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
     >>> compiled = jdl.jit(many)
-    >>> train, metrics = compiled.step(compiled.init(jax.random.key(0), batch), batch)
+    >>> state, metrics = compiled.step(compiled.init(jax.random.key(0), batch), batch)
     >>> metrics["loss"].value.shape, many.points[-1]
     ((6,), {'learning_rate': 0.01, 'seed': 2})
     """
@@ -98,34 +98,34 @@ def sweep(
                 "sweep: %s cannot be traced; one program for each value", ", ".join(refused)
             )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.array([p["seed"] for p in points]))
-        trains, given = {}, {}
+        states, given = {}, {}
         for label, (static, rows) in _groups(points, traced).items():
             given[label] = {name: jnp.array([points[i][name] for i in rows]) for name in traced}
-            trains[label] = _group(build, static, given[label]).init(keys[np.array(rows)], batch)
-        return _join(trains, given, points)
+            states[label] = _group(build, static, given[label]).init(keys[np.array(rows)], batch)
+        return _join(states, given, points)
 
-    def each(train: TrainState, call: Callable[[Learner, TrainState], Any]) -> Any:
+    def each(state: TrainState, call: Callable[[Learner, TrainState], Any]) -> Any:
         """What `call` makes of every group, and where its members' results stand."""
-        given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
+        given = {label: entry["given"] for label, entry in state.extra["sweep"].items()}
         traced = list(next(iter(given.values())))
         results = {
-            label: call(_group(build, static, given[label]), _part(train, label, rows))
+            label: call(_group(build, static, given[label]), _part(state, label, rows))
             for label, (static, rows) in _groups(points, traced).items()
         }
         return results, _positions(points, traced)
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        results, where = each(train, lambda group, part: group.step(part, batch, axis=axis))
-        given = {label: entry["given"] for label, entry in train.extra["sweep"].items()}
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        results, where = each(state, lambda group, part: group.step(part, batch, axis=axis))
+        given = {label: entry["given"] for label, entry in state.extra["sweep"].items()}
         after = _join({label: t for label, (t, _) in results.items()}, given, points)
         return after, _ordered([metrics for _, metrics in results.values()], where)
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        results, where = each(train, lambda group, part: group.evaluate(part, batch))
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        results, where = each(state, lambda group, part: group.evaluate(part, batch))
         return _ordered(list(results.values()), where)
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        results, where = each(train, lambda group, part: group.predict(part, batch))
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        results, where = each(state, lambda group, part: group.predict(part, batch))
         return _ordered(list(results.values()), where)
 
     return Sweep(Learner(init, step, evaluate, predict), points)
@@ -231,26 +231,26 @@ def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
 
 
 def _join(
-    trains: dict[str, TrainState], given: dict[str, Point], points: list[Point]
+    states: dict[str, TrainState], given: dict[str, Point], points: list[Point]
 ) -> TrainState:
-    first = next(iter(trains.values()))
+    first = next(iter(states.values()))
     where = _positions(points, list(next(iter(given.values()))))
     return TrainState(
         step=first.step,
-        key=_ordered([t.key for t in trains.values()], where),
-        params={label: t.params for label, t in trains.items()},
-        state={label: t.state for label, t in trains.items()},
-        opt_state={label: t.opt_state for label, t in trains.items()},
-        extra={"sweep": {k: {"given": given[k], "extra": t.extra} for k, t in trains.items()}},
+        key=_ordered([t.key for t in states.values()], where),
+        params={label: t.params for label, t in states.items()},
+        model_state={label: t.model_state for label, t in states.items()},
+        opt_state={label: t.opt_state for label, t in states.items()},
+        extra={"sweep": {k: {"given": given[k], "extra": t.extra} for k, t in states.items()}},
     )
 
 
-def _part(train: TrainState, label: str, rows: list[int]) -> TrainState:
+def _part(state: TrainState, label: str, rows: list[int]) -> TrainState:
     return TrainState(
-        step=train.step,
-        key=train.key[np.array(rows)],
-        params=train.params[label],
-        state=train.state[label],
-        opt_state=train.opt_state[label],
-        extra=train.extra["sweep"][label]["extra"],
+        step=state.step,
+        key=state.key[np.array(rows)],
+        params=state.params[label],
+        model_state=state.model_state[label],
+        opt_state=state.opt_state[label],
+        extra=state.extra["sweep"][label]["extra"],
     )

@@ -30,15 +30,15 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
 
 
 def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -> Learner:
-    """Give `step` the whole set; it gathers its own batch, chosen by `train.step`.
+    """Give `step` the whole set; it gathers its own batch, chosen by `state.step`.
 
     `order(step, batch_size) -> indices`, such as `jdl.data.Order(n, seed)`. The set is an argument
     of the compiled program, not a constant inside it. Evaluation and prediction take batches.
     """
 
-    def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        batch = _gathered(data, order(train.step, batch_size))
-        return inner.step(train, _apart(batch), axis=axis)
+    def step(state: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        batch = _gathered(data, order(state.step, batch_size))
+        return inner.step(state, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, jax.tree.map(lambda x: x[:batch_size], data))
@@ -54,9 +54,9 @@ def tabled(inner: Learner) -> Learner:
     turn of which a GPU waits for its host; a table serves many steps.
     """
 
-    def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        batch = _gathered(data["set"], data["rows"][train.step - data["first"]])
-        return inner.step(train, _apart(batch), axis=axis)
+    def step(state: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        batch = _gathered(data["set"], data["rows"][state.step - data["first"]])
+        return inner.step(state, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, _gathered(data["set"], data["rows"][0]))
@@ -67,12 +67,12 @@ def tabled(inner: Learner) -> Learner:
 def stacked(inner: Learner) -> Learner:
     """Give `step` several batches, `{"first": step of the first one, "stack": [k, B, ...]}`.
 
-    It takes the one whose turn it is by `train.step`. Evaluation and prediction take batches.
+    It takes the one whose turn it is by `state.step`. Evaluation and prediction take batches.
     """
 
-    def step(train: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        batch = jax.tree.map(lambda x: x[train.step - data["first"]], data["stack"])
-        return inner.step(train, _apart(batch), axis=axis)
+    def step(state: TrainState, data: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        batch = jax.tree.map(lambda x: x[state.step - data["first"]], data["stack"])
+        return inner.step(state, _apart(batch), axis=axis)
 
     def init(key: Key, data: Batch) -> TrainState:
         return inner.init(key, jax.tree.map(lambda x: x[0], data["stack"]))
@@ -100,13 +100,13 @@ def traced_once(inner: Learner) -> Learner:
     traced in another form, so a step that is promised to be alone is traced apart.
     """
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        return traced[is_alone()](train, batch, axis=axis)
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        return traced[is_alone()](state, batch, axis=axis)
 
     def lone_step(
-        train: TrainState, batch: Batch, *, axis: Any = None
+        state: TrainState, batch: Batch, *, axis: Any = None
     ) -> tuple[TrainState, Metrics]:
-        return inner.step(train, batch, axis=axis)  # another function: JAX knows traces by it
+        return inner.step(state, batch, axis=axis)  # another function: JAX knows traces by it
 
     options: Any = {"static_argnames": "axis", "inline": True}
     traced = {False: jax.jit(inner.step, **options), True: jax.jit(lone_step, **options)}
@@ -121,24 +121,24 @@ def window(inner: Learner, every: int) -> Learner:
     """
 
     def init(key: Key, batch: Batch) -> TrainState:
-        train = inner.init(key, batch)
-        _, metrics = jax.eval_shape(inner.step, train, batch)
+        state = inner.init(key, batch)
+        _, metrics = jax.eval_shape(inner.step, state, batch)
         zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        return put(train, "window", zero)
+        return put(state, "window", zero)
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        train, so_far = take(train, "window")
-        fresh = jax.lax.rem(train.step, train.step.dtype.type(every)) == 0
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        state, so_far = take(state, "window")
+        fresh = jax.lax.rem(state.step, state.step.dtype.type(every)) == 0
         so_far = tree.where(fresh, jax.tree.map(jnp.zeros_like, so_far), so_far)
-        train, metrics = inner.step(train, batch, axis=axis)
+        state, metrics = inner.step(state, batch, axis=axis)
         total = tree.add(so_far, metrics)
-        return put(train, "window", total), total
+        return put(state, "window", total), total
 
     return hidden(inner, "window", init, step)
 
 
 def loop(inner: Learner) -> Learner:
-    """Run `n` steps in one dispatch: `step(train, batch, n) -> (train, metrics of the last step)`.
+    """Run `n` steps in one dispatch: `step(state, batch, n) -> (state, metrics of the last step)`.
 
     `n` is traced, so one executable serves every number of steps, and a run has the same bits
     however it is cut into dispatches. Put `resident` inside, or each step sees the same batch, and
@@ -146,15 +146,15 @@ def loop(inner: Learner) -> Learner:
     """
 
     def step(
-        train: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
+        state: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
     ) -> tuple[TrainState, Metrics]:
         def body(_: Any, carry: Any) -> Any:
-            train, _ = carry
-            return inner.step(train, batch, axis=axis)
+            state, _ = carry
+            return inner.step(state, batch, axis=axis)
 
-        shapes = jax.eval_shape(lambda t: inner.step(t, batch, axis=axis)[1], train)
+        shapes = jax.eval_shape(lambda t: inner.step(t, batch, axis=axis)[1], state)
         nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
-        return jax.lax.fori_loop(0, n, body, (train, nothing))
+        return jax.lax.fori_loop(0, n, body, (state, nothing))
 
     return inner._replace(step=step)
 
@@ -163,22 +163,22 @@ def ema(inner: Learner, decay: float) -> Learner:
     r"""Evaluate and predict with an exponential moving average of the weights.
 
     $a_t = a_{t-1} + \frac{1 - d}{1 - d^t} (w_t - a_{t-1})$: weights $d^{t-k}$ over the steps taken,
-    summing to one from the first step on. Floating state (batch statistics) is averaged with them
-    (Polyak & Juditsky 1992; the correction is that of Kingma & Ba 2015).
+    summing to one from the first step on. Floating model state (batch statistics) is averaged with
+    them (Polyak & Juditsky 1992; the correction is that of Kingma & Ba 2015).
     """
 
     def init(key: Key, batch: Batch) -> TrainState:
-        train = inner.init(key, batch)
-        averaged, members = (train.params, train.state), train.key.ndim
+        state = inner.init(key, batch)
+        averaged, members = (state.params, state.model_state), state.key.ndim
         # One for each member of each leaf: the groups of a sweep have members of their own.
         count = jax.tree.map(lambda x: jnp.zeros(x.shape[:members], jnp.int32), averaged)
         # Copies: the average must not share buffers with weights that a step donates.
         average = jax.tree.map(jnp.copy, averaged)
-        return put(train, "ema", {"count": count, "average": average})
+        return put(state, "ema", {"count": count, "average": average})
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        train, memory = take(train, "ema")
-        train, metrics = inner.step(train, batch, axis=axis)
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        state, memory = take(state, "ema")
+        state, metrics = inner.step(state, batch, axis=axis)
         count = jax.tree.map(lambda c: c + 1, memory["count"])
 
         def move(count: Any, average: Any, new: Any) -> Any:
@@ -189,31 +189,31 @@ def ema(inner: Learner, decay: float) -> Learner:
             per_leaf = rate.reshape(rate.shape + (1,) * (new.ndim - rate.ndim))
             return (average + per_leaf * (new - average)).astype(new.dtype)
 
-        average = jax.tree.map(move, count, memory["average"], (train.params, train.state))
-        return put(train, "ema", {"count": count, "average": average}), metrics
+        average = jax.tree.map(move, count, memory["average"], (state.params, state.model_state))
+        return put(state, "ema", {"count": count, "average": average}), metrics
 
-    def averaged(train: TrainState) -> TrainState:
-        train, memory = take(train, "ema")
-        params, state = memory["average"]
-        return train.replace(params=params, state=state)
+    def averaged(state: TrainState) -> TrainState:
+        state, memory = take(state, "ema")
+        params, model_state = memory["average"]
+        return state.replace(params=params, model_state=model_state)
 
     return Learner(
         init,
         step,
-        lambda train, batch: inner.evaluate(averaged(train), batch),
-        lambda train, batch: inner.predict(averaged(train), batch),
+        lambda state, batch: inner.evaluate(averaged(state), batch),
+        lambda state, batch: inner.predict(averaged(state), batch),
     )
 
 
-def take(train: TrainState, name: str) -> tuple[TrainState, PyTree]:
+def take(state: TrainState, name: str) -> tuple[TrainState, PyTree]:
     """A transform's entry of `extra`, and the state without it."""
-    rest = {key: value for key, value in train.extra.items() if key != name}
-    return train.replace(extra=rest), train.extra[name]
+    rest = {key: value for key, value in state.extra.items() if key != name}
+    return state.replace(extra=rest), state.extra[name]
 
 
-def put(train: TrainState, name: str, value: PyTree) -> TrainState:
+def put(state: TrainState, name: str, value: PyTree) -> TrainState:
     """The state with a transform's entry in `extra`."""
-    return train.replace(extra=train.extra | {name: value})
+    return state.replace(extra=state.extra | {name: value})
 
 
 def hidden(inner: Learner, name: str, init: Any, step: Any) -> Learner:
@@ -221,6 +221,6 @@ def hidden(inner: Learner, name: str, init: Any, step: Any) -> Learner:
     return Learner(
         init,
         step,
-        lambda train, batch: inner.evaluate(take(train, name)[0], batch),
-        lambda train, batch: inner.predict(take(train, name)[0], batch),
+        lambda state, batch: inner.evaluate(take(state, name)[0], batch),
+        lambda state, batch: inner.predict(take(state, name)[0], batch),
     )

@@ -76,8 +76,8 @@ class ConvAutoencoder(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvAutoencoder(8, features=(4,), shape=(8, 8, 1)))
-    >>> params, state = model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
-    >>> model.apply(params, state, jnp.zeros((2, 8, 8, 1)))[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    >>> model.apply(params, model_state, jnp.zeros((2, 8, 8, 1)))[0].shape
     (2, 8, 8, 1)
     """
 
@@ -151,8 +151,8 @@ class VariationalAutoencoder(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(VariationalAutoencoder(2, hidden=(8,), shape=(4, 4, 1)))
-    >>> params, state = model.init(jax.random.key(0), jnp.zeros((3, 4, 4, 1)))
-    >>> outputs, _ = model.apply(params, state, jnp.zeros((3, 4, 4, 1)))
+    >>> params, model_state = model.init(jax.random.key(0), jnp.zeros((3, 4, 4, 1)))
+    >>> outputs, _ = model.apply(params, model_state, jnp.zeros((3, 4, 4, 1)))
     >>> outputs["logits"].shape, outputs["mean"].shape
     ((3, 4, 4, 1), (3, 2))
     """

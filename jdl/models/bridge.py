@@ -28,8 +28,8 @@ _TOO_SMALL = (
 def from_linen(module: nn.Module) -> Model:
     """A `Model` of a Linen module that is called with one argument, the inputs.
 
-    `params` is the collection of that name, `state` a dict of all others (`batch_stats`, ...),
-    which only a call in training changes. If `__call__` takes `train` (or `training`,
+    `params` is the collection of that name, `model_state` a dict of all others (`batch_stats`,
+    ...), which only a call in training changes. If `__call__` takes `train` (or `training`,
     `deterministic`, `use_running_average`) it is told. A key feeds every random stream that the
     module asks for.
 
@@ -37,8 +37,8 @@ def from_linen(module: nn.Module) -> Model:
     array of size zero, naming the layer; Flax itself would train such a network.
 
     >>> model = from_linen(nn.Dense(3, name="dense"))
-    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
-    >>> outputs, state = model.apply(params, state, jax.numpy.ones((5, 2)))
+    >>> params, model_state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
+    >>> outputs, model_state = model.apply(params, model_state, jax.numpy.ones((5, 2)))
     >>> outputs.shape
     (5, 3)
     """
@@ -48,24 +48,26 @@ def from_linen(module: nn.Module) -> Model:
     def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
         with nn.intercept_methods(_refuse_empty_layers):
             variables = module.init(_rngs(key), inputs, **flags(False))
-        state = {name: values for name, values in variables.items() if name != "params"}
-        return variables.get("params", {}), state
+        model_state = {name: values for name, values in variables.items() if name != "params"}
+        return variables.get("params", {}), model_state
 
     def apply(
         params: PyTree,
-        state: PyTree,
+        model_state: PyTree,
         inputs: PyTree,
         *,
         key: Key | None = None,
         train: bool = False,
     ) -> tuple[PyTree, PyTree]:
-        variables = {"params": params, **state}
+        variables = {"params": params, **model_state}
         settings: dict[str, Any] = {"rngs": _rngs(key), **flags(train)}
         try:
-            if not (train and state):
-                return module.apply(variables, inputs, **settings), state
-            outputs, changed = module.apply(variables, inputs, mutable=list(state), **settings)
-            return outputs, {**state, **changed}  # pyright: ignore[reportGeneralTypeIssues]
+            if not (train and model_state):
+                return module.apply(variables, inputs, **settings), model_state
+            outputs, changed = module.apply(
+                variables, inputs, mutable=list(model_state), **settings
+            )
+            return outputs, {**model_state, **changed}  # pyright: ignore[reportGeneralTypeIssues]
         except flax.errors.InvalidRngError as cause:
             raise needs_key() from cause
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as cause:
@@ -84,21 +86,21 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
 
     - short: `init(key, inputs) -> params` and `apply(params, inputs) -> outputs`, which may
       also take `key=` and `train=`;
-    - full: `init(key, inputs) -> (params, state)` and
-      `apply(params, state, inputs, *, key=None, train=False) -> (outputs, state)`.
+    - full: `init(key, inputs) -> (params, model_state)` and
+      `apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`.
 
-    The form is full where `apply` has an argument called `state`.
+    The form is full where `apply` has an argument called `model_state`.
 
     >>> model = from_functions(
     ...     lambda key, inputs: {"scale": jax.numpy.ones(inputs.shape[-1])},
     ...     lambda params, inputs: inputs @ params["scale"],
     ... )
-    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
-    >>> model.apply(params, state, jax.numpy.ones((5, 2)))[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
+    >>> model.apply(params, model_state, jax.numpy.ones((5, 2)))[0].shape
     (5,)
     """
     names = _parameters(apply)
-    full = "state" in names
+    full = "model_state" in names
     start = jax.jit(init)
 
     def init_both(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
@@ -106,17 +108,17 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
         if full and not (isinstance(made, tuple) and len(made) == 2):
             raise error(
                 "from_functions init",
-                expected="(params, state), because apply takes state",
+                expected="(params, model_state), because apply takes model_state",
                 got=type(made).__name__,
-                fix="return both, or leave state out of apply",
+                fix="return both, or leave model_state out of apply",
             )
-        params, state = made if full else (made, {})
-        refuse_empty_operations(functools.partial(apply_both, params, state), inputs)
-        return params, state
+        params, model_state = made if full else (made, {})
+        refuse_empty_operations(functools.partial(apply_both, params, model_state), inputs)
+        return params, model_state
 
     def apply_both(
         params: PyTree,
-        state: PyTree,
+        model_state: PyTree,
         inputs: PyTree,
         *,
         key: Key | None = None,
@@ -125,8 +127,8 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
         options = {"key": key, "train": train}
         options = {name: value for name, value in options.items() if name in names}
         if full:
-            return apply(params, state, inputs, **options)
-        return apply(params, inputs, **options), state
+            return apply(params, model_state, inputs, **options)
+        return apply(params, inputs, **options), model_state
 
     return Model(init_both, apply_both)
 

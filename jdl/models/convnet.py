@@ -30,7 +30,7 @@ class CNN(nn.Module):
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> params, state = from_linen(CNN()).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    >>> params, model_state = from_linen(CNN()).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     >>> tree.count(params)
     225034
     """

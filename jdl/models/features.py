@@ -59,12 +59,12 @@ def layer_outputs(
     inputs: Any,
     layer: str,
     *,
-    state: Mapping[str, Any] | None = None,
+    model_state: Mapping[str, Any] | None = None,
 ) -> jax.Array:
     """What the layer of that name returned for the inputs, before any activation that follows it.
 
-    `state` holds further collections, such as batch statistics. Of several layers of one name in
-    different parts of the network the first counts. Raises `InputError` where there is none.
+    `model_state` holds further collections, such as batch statistics. Of several layers of one name
+    in different parts of the network the first counts. Raises `InputError` where there is none.
 
     >>> from jdl.models import MLP
     >>> import jax.numpy as jnp
@@ -79,7 +79,7 @@ def layer_outputs(
         seen.add(str(part.name))
         return part.name == layer and method == "__call__"
 
-    variables = {"params": params, **(state or {})}
+    variables = {"params": params, **(model_state or {})}
     kept: Any = module.apply(variables, inputs, capture_intermediates=wanted)[1]
     found = jax.tree.leaves(kept.get("intermediates", {}))
     if not found:

@@ -103,8 +103,8 @@ class ConvGenerator(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvGenerator((8, 4), (8, 8, 1)))
-    >>> params, state = model.init(jax.random.key(0), jnp.zeros((2, 5)))
-    >>> model.apply(params, state, jnp.zeros((2, 5)))[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), jnp.zeros((2, 5)))
+    >>> model.apply(params, model_state, jnp.zeros((2, 5)))[0].shape
     (2, 8, 8, 1)
     """
 
@@ -139,8 +139,8 @@ class ConvDiscriminator(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvDiscriminator((4, 8)))
-    >>> params, state = model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
-    >>> model.apply(params, state, jnp.zeros((2, 8, 8, 1)))[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    >>> model.apply(params, model_state, jnp.zeros((2, 8, 8, 1)))[0].shape
     (2, 1)
     """
 

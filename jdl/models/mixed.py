@@ -14,8 +14,8 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
     r"""The same model, computed in `dtype`: `"bfloat16"`, or `"float32"` for the model as it is.
 
     Parameters and inputs are rounded to bfloat16 as they enter, $y = f(r(\theta), r(x))$, so that
-    products and activations take half the bytes; integers, and the state (running statistics),
-    stay as they are. Outputs are given back in float32: the loss, its log-sum-exp and the metrics
+    products and activations take half the bytes; integers, and the model state (running
+    statistics), stay as they are. Outputs are given back in float32: the loss, its log-sum-exp and the metrics
     are those of a float32 model. So are the means and variances of the normalisation layers and
     the softmax of attention, whose layers sum in float32 whatever they are given.
 
@@ -26,8 +26,9 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
 
     >>> from jdl.models import MLP, from_linen
     >>> model = precision(from_linen(MLP((4,), outputs=3)))
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
-    >>> params["output"]["kernel"].dtype, model.apply(params, state, jnp.ones((5, 2)))[0].dtype
+    >>> params, model_state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> outputs, _ = model.apply(params, model_state, jnp.ones((5, 2)))
+    >>> params["output"]["kernel"].dtype, outputs.dtype
     (dtype('float32'), dtype('float32'))
     """
     if dtype == "float32":
@@ -42,15 +43,15 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
 
     def apply(
         params: PyTree,
-        state: PyTree,
+        model_state: PyTree,
         inputs: PyTree,
         *,
         key: Key | None = None,
         train: bool = False,
     ) -> tuple[PyTree, PyTree]:
         low = jax.tree.map(_rounded, (params, inputs))
-        outputs, changed = model.apply(low[0], state, low[1], key=key, train=train)
-        changed = jax.tree.map(lambda new, old: new.astype(old.dtype), changed, state)
+        outputs, changed = model.apply(low[0], model_state, low[1], key=key, train=train)
+        changed = jax.tree.map(lambda new, old: new.astype(old.dtype), changed, model_state)
         return jax.tree.map(_widened, outputs), changed
 
     return Model(model.init, apply)

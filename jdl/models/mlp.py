@@ -23,7 +23,8 @@ class MLP(nn.Module):
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> params, state = from_linen(MLP((4,), 1)).init(jax.random.key(0), jax.numpy.zeros((1, 2)))
+    >>> model = from_linen(MLP((4,), 1))
+    >>> params, model_state = model.init(jax.random.key(0), jax.numpy.zeros((1, 2)))
     >>> tree.count(params)
     17
     """

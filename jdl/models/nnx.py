@@ -17,13 +17,13 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
     `build(rngs) -> module` is called inside compiled functions and must depend on nothing but
     `rngs`; the module is called with one argument, the inputs. `params` is a dict of its
-    `nnx.Param`, `state` one of its other variables, first by kind (`batch_stats`, ...) and then
-    by path. Random streams are not part of `state`: each call sets them from its key. In
+    `nnx.Param`, `model_state` one of its other variables, first by kind (`batch_stats`, ...) and
+    then by path. Random streams are not part of `model_state`: each call sets them from its key. In
     training the module is switched with `train()`, otherwise with `eval()`.
 
     >>> from jdl.core import tree
     >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> params, model_state = model.init(jax.random.key(0), jnp.ones((5, 2)))
     >>> {name: leaf.shape for name, leaf in tree.flatten(params).items()}
     {'bias': (3,), 'kernel': (2, 3)}
     """
@@ -39,13 +39,13 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         return _read(build(nnx.Rngs(key)), plan())
 
     def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        params, state = create(key)
-        refuse_empty_operations(functools.partial(apply, params, state), inputs)
-        return params, state
+        params, model_state = create(key)
+        refuse_empty_operations(functools.partial(apply, params, model_state), inputs)
+        return params, model_state
 
     def apply(
         params: PyTree,
-        state: PyTree,
+        model_state: PyTree,
         inputs: PyTree,
         *,
         key: Key | None = None,
@@ -53,14 +53,14 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     ) -> tuple[PyTree, PyTree]:
         if train and key is None and plan().random:
             raise needs_key()
-        module = _build_again(plan(), params, state, key)
+        module = _build_again(plan(), params, model_state, key)
         if train:
             module.train()
         else:
             module.eval()
         flags = train_flags(type(module).__call__)
         outputs = module(inputs, **flags(train))  # pyright: ignore[reportCallIssue]
-        return outputs, (_read(module, plan())[1] if train else state)
+        return outputs, (_read(module, plan())[1] if train else model_state)
 
     return Model(init, apply)
 
@@ -75,7 +75,7 @@ class _Plan(NamedTuple):
 
 
 def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:
-    """The params and state of a module, leaving out what its call has added to it."""
+    """The params and model state of a module, leaving out what its call has added to it."""
     _, params, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
     return _nested(params, plan.params, _param_path), _nested(rest, plan.rest, _state_path)
 
@@ -92,10 +92,10 @@ def _nested(values: Any, wanted: list[tuple[Any, Any]], place: Callable[..., Any
     return result
 
 
-def _build_again(plan: _Plan, params: PyTree, state: PyTree, key: Key | None) -> nnx.Module:
+def _build_again(plan: _Plan, params: PyTree, model_state: PyTree, key: Key | None) -> nnx.Module:
     key = jax.random.key(0) if key is None else key
     pairs = [(path, _filled(v, params, _param_path(path, v))) for path, v in plan.params]
-    pairs += [(path, _filled(v, state, _state_path(path, v))) for path, v in plan.rest]
+    pairs += [(path, _filled(v, model_state, _state_path(path, v))) for path, v in plan.rest]
     for index, (path, variable) in enumerate(plan.random):
         shape = variable.get_value().shape
         if isinstance(variable, nnx.RngKey):

@@ -28,8 +28,8 @@ class MatrixFactorization(nn.Module):
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
     >>> model = from_linen(MatrixFactorization(users=30, items=20, factors=4, mean=3.5))
-    >>> params, state = model.init(jax.random.key(0), jnp.array([[1, 1]]))
-    >>> tree.count(params), model.apply(params, state, jnp.array([[0, 0]]))[0].tolist()
+    >>> params, model_state = model.init(jax.random.key(0), jnp.array([[1, 1]]))
+    >>> tree.count(params), model.apply(params, model_state, jnp.array([[0, 0]]))[0].tolist()
     (250, [[3.5]])
     """
 
@@ -63,8 +63,8 @@ class NeuralCollaborativeFiltering(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(NeuralCollaborativeFiltering(users=30, items=20))
-    >>> params, state = model.init(jax.random.key(0), jnp.array([[1, 1]]))
-    >>> model.apply(params, state, jnp.array([[3, 2], [0, 5]]))[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), jnp.array([[1, 1]]))
+    >>> model.apply(params, model_state, jnp.array([[3, 2], [0, 5]]))[0].shape
     (2, 1)
     """
 

@@ -41,8 +41,8 @@ class SpectralDense(_Spectral, layers.Dense):
     """`Dense` with the kernel $W / \\sigma(W)$.
 
     $\\sigma$, the largest singular value, is estimated by one power iteration a call from the
-    vector that the last training call left in the state `spectral`; gradients see the division
-    and take the singular vectors as constants.
+    vector that the last training call left in the model state `spectral`; gradients see the
+    division and take the singular vectors as constants.
     """
 
 

@@ -91,8 +91,8 @@ class Encoder(nn.Module):
     >>> from jdl.models import from_linen
     >>> model = from_linen(Encoder(outputs=3, context=5, blocks=1, heads=2, width=4))
     >>> inputs = {"x": jnp.ones((2, 5, 7)), "lengths": jnp.array([5, 2])}
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    >>> jax.eval_shape(model.apply, params, state, inputs)[0].shape
+    >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    >>> jax.eval_shape(model.apply, params, model_state, inputs)[0].shape
     (2, 3)
     """
 
@@ -148,8 +148,8 @@ class ViT(nn.Module):
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ViT(10, patch=4, blocks=1, heads=2, width=8))
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((2, 8, 8, 1)))
-    >>> jax.eval_shape(model.apply, params, state, jnp.ones((2, 8, 8, 1)))[0].shape
+    >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((2, 8, 8, 1)))
+    >>> jax.eval_shape(model.apply, params, model_state, jnp.ones((2, 8, 8, 1)))[0].shape
     (2, 10)
     """
 

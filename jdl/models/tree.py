@@ -148,8 +148,8 @@ class RvNN(_TreeNet):
     >>> from jdl.models import from_linen
     >>> batch = forest.pad([trees.from_nested((2, 0, (2, 0, 1))), trees.from_nested(1)])
     >>> model = from_linen(RvNN(8, outputs=3, vocabulary=3))
-    >>> params, state = model.init(jax.random.key(0), batch)
-    >>> model.apply(params, state, batch)[0].shape
+    >>> params, model_state = model.init(jax.random.key(0), batch)
+    >>> model.apply(params, model_state, batch)[0].shape
     (2, 3)
     """
 

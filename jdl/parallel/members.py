@@ -32,15 +32,15 @@ def spread(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
             fix=f"{nearest(axis, mesh.axis_names)}, or make one: jdl.mesh({axis}=8)",
         )
 
-    def placed(train: TrainState) -> TrainState:
-        if not train.key.ndim:
+    def placed(state: TrainState) -> TrainState:
+        if not state.key.ndim:
             raise error(
                 "spread",
                 expected="a learner with members, of jdl.ensemble or jdl.sweep",
                 got="one without",
                 fix="use jdl.shard, which splits the batch",
             )
-        return jax.lax.with_sharding_constraint(train, members(train, mesh, axis))
+        return jax.lax.with_sharding_constraint(state, members(state, mesh, axis))
 
     def split(batch: Batch) -> Batch:
         whole = NamedSharding(mesh, PartitionSpec())
@@ -50,20 +50,20 @@ def spread(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
     def init(key: Key, batch: Batch) -> TrainState:
         return placed(inner.init(key, batch))
 
-    def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        after, metrics = inner.step(placed(train), split(batch))
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        after, metrics = inner.step(placed(state), split(batch))
         return placed(after), metrics
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
-        return inner.evaluate(placed(train), split(batch))
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return inner.evaluate(placed(state), split(batch))
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
-        return inner.predict(placed(train), batch)
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        return inner.predict(placed(state), batch)
 
     return Learner(init, outermost("spread", step), evaluate, predict)
 
 
-def members(train: PyTree, mesh: Mesh, axis: str) -> PyTree:
+def members(state: PyTree, mesh: Mesh, axis: str) -> PyTree:
     """The sharding of every leaf: its leading axis over `axis`; `step`, which all share, whole."""
     devices = mesh.shape[axis]
 
@@ -78,4 +78,4 @@ def members(train: PyTree, mesh: Mesh, axis: str) -> PyTree:
             )
         return NamedSharding(mesh, PartitionSpec(axis) if leaf.ndim else PartitionSpec())
 
-    return jax.tree.map_with_path(place, train)
+    return jax.tree.map_with_path(place, state)

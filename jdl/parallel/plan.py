@@ -27,7 +27,7 @@ from jdl.parallel.topology import GIB, Target
 GROUPS = {
     "params": "parameters",
     "opt_state": "optimizer",
-    "state": "state",
+    "model_state": "model state",
     "extra": "averages and sums",
     "step": "averages and sums",
     "key": "averages and sums",
@@ -61,7 +61,7 @@ class Plan:
     state: TrainState
     """The shapes of the state with the sharding of every leaf."""
     held: dict[str, int]
-    """Bytes on one device of parameters, optimizer, state, averages and sums, batch, data set."""
+    """Bytes on one device: parameters, optimizer, model state, averages, batch, data set."""
     compiled: Compiled | None
     """None where the compiler refused."""
     refusal: str | None

@@ -36,7 +36,7 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
         # Where `step` leaves the state, so that the second step is not another program.
         return jax.lax.with_sharding_constraint(inner.init(key, batch), everywhere)
 
-    def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         examples = tree.leading(batch)
         if examples % count:
             raise error(
@@ -46,10 +46,10 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
                 fix=f"use {max(count, examples - examples % count)}",
             )
         parts = jax.tree.map(lambda x: x.reshape(count, examples // count, *x.shape[1:]), batch)
-        return mapped(train, parts)
+        return mapped(state, parts)
 
-    def on_device(train: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
-        return inner.step(train, part, axis=axis)
+    def on_device(state: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
+        return inner.step(state, part, axis=axis)
 
     mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
 

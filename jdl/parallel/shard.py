@@ -30,8 +30,8 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     rule = rule or replicated()
     axis = batch_axis(mesh)
 
-    def placed(train: TrainState) -> TrainState:
-        return jax.lax.with_sharding_constraint(train, shardings(train, mesh, rule))
+    def placed(state: TrainState) -> TrainState:
+        return jax.lax.with_sharding_constraint(state, shardings(state, mesh, rule))
 
     def split(batch: Batch) -> Batch:
         return jax.lax.with_sharding_constraint(batch, batch_shardings(batch, mesh, axis))
@@ -39,32 +39,32 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     def init(key: Key, batch: Batch) -> TrainState:
         return placed(inner.init(key, batch))
 
-    def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         with examples_at(NamedSharding(mesh, PartitionSpec(axis))):
-            after, metrics = inner.step(placed(train), split(batch))
+            after, metrics = inner.step(placed(state), split(batch))
         return placed(after), metrics
 
-    def evaluate(train: TrainState, batch: Batch) -> Metrics:
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
         with examples_at(NamedSharding(mesh, PartitionSpec(axis))):
-            return inner.evaluate(placed(train), split(batch))
+            return inner.evaluate(placed(state), split(batch))
 
-    def predict(train: TrainState, batch: Batch) -> PyTree:
+    def predict(state: TrainState, batch: Batch) -> PyTree:
         even = tree.leading(batch) % mesh.shape[axis] == 0
-        return inner.predict(placed(train), split(batch) if even else batch)
+        return inner.predict(placed(state), split(batch) if even else batch)
 
     return Learner(init, outermost("shard", step), evaluate, predict)
 
 
-def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
+def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
     """The sharding of every leaf under a rule; what does not fit names the leaf or the pattern.
 
     What belongs to a parameter and has another shape, such as a factored moment or the count of
     an average, stays whole where the parameter's spec does not fit it.
     """
-    leaves = tree.flatten(train)
+    leaves = tree.flatten(state)
     if isinstance(rule, Searching):
         rule.check(leaves)
-    params = {path: leaf.shape for path, leaf in tree.flatten(getattr(train, "params", {})).items()}
+    params = {path: leaf.shape for path, leaf in tree.flatten(getattr(state, "params", {})).items()}
 
     def place(keys: Any, leaf: Any) -> NamedSharding:
         path, shape = tree.path(keys), leaf.shape
@@ -76,7 +76,7 @@ def shardings(train: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
             spec = PartitionSpec()
         return NamedSharding(mesh, spec)
 
-    return jax.tree.map_with_path(place, train)
+    return jax.tree.map_with_path(place, state)
 
 
 def _are_known(spec: PartitionSpec, mesh: Mesh) -> bool:
@@ -134,7 +134,7 @@ def batch_shardings(batch: Batch, mesh: Mesh, axis: str) -> PyTree:
 def outermost(form: str, step: Any) -> Any:
     """The step of a form of running over devices, which cannot stand inside another."""
 
-    def checked(train: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def checked(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
                 form,
@@ -142,6 +142,6 @@ def outermost(form: str, step: Any) -> Any:
                 got=f"axis={axis!r}",
                 fix="use one of shard, shard_map and pmap, and no other inside it",
             )
-        return step(train, batch)
+        return step(state, batch)
 
     return checked

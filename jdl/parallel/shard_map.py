@@ -11,7 +11,7 @@ from jdl.parallel.shard import batch_shardings, outermost
 def shard_map(inner: Learner, mesh: Mesh) -> Learner:
     r"""Run `step` on each device with its part of the batch; all must return the same.
 
-    The step is called as `inner.step(train, part, axis=name)` with the mesh's batch axis, over
+    The step is called as `inner.step(state, part, axis=name)` with the mesh's batch axis, over
     which it sums: $\nabla L = \sum_d g_d / \sum_d w_d$ for the gradient $g_d$ and the weight $w_d$
     of device d, one `jax.lax.psum`. Masks of dropout differ from device to device; batch
     statistics are those of a part unless BatchNorm is built with `axis_name`; running averages are
@@ -20,9 +20,9 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
 
     One trap for your own gradients: JAX knows in here which values are the same on all devices,
     and the gradient in such a parameter **is summed already**. A `pmean` or `psum` after it makes
-    it too large, which Adam hides and SGD does not. Mark the parameters first, as `jdl.plain` does
-    (`jax.lax.pcast(params, axis, to="varying")`), sum yourself, and compare with one device under
-    SGD.
+    it too large, which Adam hides and SGD does not. Mark the parameters first, as
+    `jdl.mean_gradient` does (`jax.lax.pcast(params, axis, to="varying")`), sum yourself, and compare with one device
+    under SGD.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
@@ -32,8 +32,8 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
     name = batch_axis(mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def on_device(train: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
-        return inner.step(train, part, axis=name)
+    def on_device(state: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
+        return inner.step(state, part, axis=name)
 
     # Compiled as one program, as jax.pmap is: outside jit each operation would be one of its own.
     mapped = jax.jit(
@@ -49,8 +49,8 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
         # Where `step` leaves the state, so that the second step is not another program.
         return jax.lax.with_sharding_constraint(inner.init(key, batch), everywhere)
 
-    def step(train: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         batch_shardings(batch, mesh, name)  # which refuses a batch that does not divide
-        return mapped(train, batch)
+        return mapped(state, batch)
 
     return inner._replace(init=init, step=outermost("shard_map", step))

@@ -25,10 +25,10 @@ from jdl.run.record import Row, add_on_host
 class Result(NamedTuple):
     """What a run leaves: its state, the learner that made it, its log, and its folder if any."""
 
-    train: TrainState
+    state: TrainState
     learner: Learner
     history: list[Row]
-    dir: Path | None
+    run_dir: Path | None
 
 
 def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) -> dict[str, Any]:
@@ -39,17 +39,17 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     """
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
-    count = jax.jit(result.learner.evaluate, out_shardings=readable(result.train))
-    put = placement(result.train)
-    size = _whole(min(batch_size, len(next(iter(data.values())))), result.train)
+    count = jax.jit(result.learner.evaluate, out_shardings=readable(result.state))
+    put = placement(result.state)
+    size = _whole(min(batch_size, len(next(iter(data.values())))), result.state)
     sample = next(evaluation_batches(data, size))
-    check_classes(result.learner, result.train, sample, data, "evaluation data")
-    parts = [count(result.train, put(b)) for b in evaluation_batches(data, size)]
-    return measure.show(add_on_host(parts))
+    check_classes(result.learner, result.state, sample, data, "evaluation data")
+    parts = [count(result.state, put(b)) for b in evaluation_batches(data, size)]
+    return measure.compute(add_on_host(parts))
 
 
 def check_classes(
-    learner: Learner, train: TrainState, sample: Batch, data: Mapping[str, Any], name: str
+    learner: Learner, state: TrainState, sample: Batch, data: Mapping[str, Any], name: str
 ) -> None:
     """Integer labels beside outputs with one axis more are classes: all must lie within them.
 
@@ -58,10 +58,10 @@ def check_classes(
     labels = data.get("y")
     if labels is None or labels.dtype.kind not in "iu":
         return
-    outputs = jax.eval_shape(learner.predict, train, sample)
+    outputs = jax.eval_shape(learner.predict, state, sample)
     if not isinstance(outputs, jax.ShapeDtypeStruct):
         return
-    if outputs.shape[train.key.ndim : -1] == sample["y"].shape:
+    if outputs.shape[state.key.ndim : -1] == sample["y"].shape:
         check_labels(labels, outputs.shape[-1], f'{name}["y"]')
 
 
@@ -73,15 +73,15 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
     examples = tree.leading(data)
-    size = _whole(min(batch_size, examples), result.train)
+    size = _whole(min(batch_size, examples), result.state)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
-    call = jax.jit(result.learner.predict, out_shardings=readable(result.train))
-    put = placement(result.train)
-    axis = result.train.key.ndim
+    call = jax.jit(result.learner.predict, out_shardings=readable(result.state))
+    put = placement(result.state)
+    axis = result.state.key.ndim
     outputs = []
     for batch in evaluation_batches(data, size):
         batch = batch if "mask" in data else {k: v for k, v in batch.items() if k != "mask"}
-        outputs.append(jax.device_get(call(result.train, put(batch))))
+        outputs.append(jax.device_get(call(result.state, put(batch))))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
 
@@ -94,7 +94,7 @@ def held_here(result: Result, learner: Learner) -> Result | None:
     """
     if not are_several():
         return result
-    if any(is_spread(leaf) for leaf in jax.tree.leaves(result.train)):
+    if any(is_spread(leaf) for leaf in jax.tree.leaves(result.state)):
         return None
 
     def here(leaf: jax.Array) -> jax.Array:
@@ -102,31 +102,31 @@ def held_here(result: Result, learner: Learner) -> Result | None:
             return jax.random.wrap_key_data(here(jax.random.key_data(leaf)))
         return leaf.addressable_data(0)
 
-    return result._replace(train=jax.tree.map(here, result.train), learner=learner)
+    return result._replace(state=jax.tree.map(here, result.state), learner=learner)
 
 
-def _whole(batch_size: int, train: TrainState) -> int:
+def _whole(batch_size: int, state: TrainState) -> int:
     """The batch size, raised to a multiple of the devices, which then divide it."""
-    devices = len(jax.tree.leaves(train.params)[0].sharding.device_set)
+    devices = len(jax.tree.leaves(state.params)[0].sharding.device_set)
     return -(-batch_size // devices) * devices
 
 
 def evaluator(
     learner: Learner,
-    train: TrainState,
+    state: TrainState,
     data: Mapping[str, Any] | None,
     batch_size: int,
     accounts: Accounts,
 ) -> Callable[[TrainState], list[Metrics]]:
     """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
     if data is None:
-        return lambda train: []
-    put = placement(train)
+        return lambda state: []
+    put = placement(state)
     count = Watched(
-        jax.jit(learner.evaluate, out_shardings=readable(train)), accounts, "train", "batch"
+        jax.jit(learner.evaluate, out_shardings=readable(state)), accounts, "state", "batch"
     )
     batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
-    return lambda train: [count(train, batch) for batch in batches]
+    return lambda state: [count(state, batch) for batch in batches]
 
 
 def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[Batch]:
@@ -138,7 +138,7 @@ def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[
 def _check_fit(result: Result, batch: Batch) -> None:
     """Refuse examples of another shape, named by their own sizes, not a padded batch's."""
     try:
-        jax.eval_shape(result.learner.predict, result.train, batch)
+        jax.eval_shape(result.learner.predict, result.state, batch)
     except InputError:
         raise
     except (flax.errors.FlaxError, TypeError, ValueError) as bad:

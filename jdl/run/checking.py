@@ -198,25 +198,25 @@ def compared(
 
 def traced(learner: Learner, feed: Feed, seed: int) -> Trace:
     """Train a few steps and write down what can be compared."""
-    train = jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
-    step, found = jax.jit(learner.step), Trace([], [], [], None, share(train))
+    state = jax.jit(learner.init)(jax.random.key(seed), feed.batch(0))
+    step, found = jax.jit(learner.step), Trace([], [], [], None, share(state))
     for number in range(STEPS):
-        train, metrics = step(train, feed.batch(number))
+        state, metrics = step(state, feed.batch(number))
         found.losses.append(metrics["loss"].value)
         found.norms.append(metrics["gradient_norm"].value)
-        found.gradients.append(_gradients(train))
-    evaluated = jax.jit(learner.evaluate)(train, feed.batch(STEPS))
+        found.gradients.append(_gradients(state))
+    evaluated = jax.jit(learner.evaluate)(state, feed.batch(STEPS))
     return found._replace(evaluated=evaluated["loss"].value)
 
 
-def _gradients(train: TrainState) -> dict[str, np.ndarray]:
+def _gradients(state: TrainState) -> dict[str, np.ndarray]:
     """The gradients that `kept` holds, by the path of their parameter."""
 
     def is_kept(value: Any) -> bool:
         return isinstance(value, Gradients)
 
-    states = [x for x in jax.tree.leaves(train.opt_state, is_leaf=is_kept) if is_kept(x)]
-    named = [tree.flatten(state.last) for state in states]
+    held = [x for x in jax.tree.leaves(state.opt_state, is_leaf=is_kept) if is_kept(x)]
+    named = [tree.flatten(each.last) for each in held]
     return {
         f"{index}/{path}" if len(named) > 1 else path: np.asarray(leaf, np.float64)
         for index, leaves in enumerate(named)

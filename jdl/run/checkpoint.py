@@ -49,20 +49,20 @@ class Checkpoints:
         self._worker: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, train: TrainState, *, best: bool = False, wait: bool = False) -> None:
+    def save(self, step: int, state: TrainState, *, best: bool = False, wait: bool = False) -> None:
         """Copy the state to the host and write it as `<step>/` in the background.
 
-        After the return the caller may donate or change `train`; the checkpoint exists only once
+        After the return the caller may donate or change `state`; the checkpoint exists only once
         it is durable (`wait=True`, `wait()`, or the next `save`, each of which raises what went
         wrong in the background). `best=True` exempts it from deletion until a better one is saved.
         Saving a step again costs nothing when the content is the same, and replaces it otherwise.
         """
         self.wait()
-        _check_names(step, train)
-        for leaf in jax.tree.leaves(train):
+        _check_names(step, state)
+        for leaf in jax.tree.leaves(state):
             if isinstance(leaf, jax.Array) and not leaves.is_spread(leaf):
                 leaf.copy_to_host_async()
-        copy = jax.tree.map(leaves.copied, train)
+        copy = jax.tree.map(leaves.copied, state)
         # Several processes begin together, by a collective, which must not run in the background
         # beside those of the training; in the background they meet through the coordinator.
         begun = self._begin(int(step), copy) if jax.process_count() > 1 else None
@@ -127,25 +127,25 @@ class Checkpoints:
             return []
         return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
 
-    def _begin(self, step: int, train: TrainState) -> Any:
+    def _begin(self, step: int, state: TrainState) -> Any:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            return _orbax_begin(self.folder / f".new-{step}", train)
+            return _orbax_begin(self.folder / f".new-{step}", state)
         except Exception as failure:
             raise _explained(failure, step, self.folder, self.steps()) from failure
 
-    def _write(self, step: int, train: TrainState, best: bool, begun: Any = None) -> None:
+    def _write(self, step: int, state: TrainState, best: bool, begun: Any = None) -> None:
         new = self.folder / f".new-{step}"
         try:
-            described = {name: leaves.describe(leaf) for name, leaf in tree.flatten(train).items()}
+            described = {name: leaves.describe(leaf) for name, leaf in tree.flatten(state).items()}
             if begun is not None:
                 begun.result()
                 self._commit(new, step, described)
             elif not self._has(step, described):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._sweep()
-                _orbax_save(new, train)
+                _orbax_save(new, state)
                 self._commit(new, step, described)
             if jax.process_index() == 0:
                 self._retain(step, best)
@@ -292,10 +292,10 @@ def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> 
     )
 
 
-def _check_names(step: int, train: TrainState) -> None:
+def _check_names(step: int, state: TrainState) -> None:
     """Refuse what Orbax writes wrongly: of two names that differ in `.` only it keeps one leaf."""
     seen: set[str] = set()
-    for keys, leaf in jax.tree.leaves_with_path(train):
+    for keys, leaf in jax.tree.leaves_with_path(state):
         name = tree.path(keys)
         twin = name.replace("/", ".") in seen
         seen.add(name.replace("/", "."))
@@ -329,15 +329,15 @@ def _mismatch(what: str, expected: str, got: str) -> InputError:
     )
 
 
-def _orbax_save(path: Path, train: TrainState) -> None:
-    _orbax_begin(path, train).result()
+def _orbax_save(path: Path, state: TrainState) -> None:
+    _orbax_begin(path, state).result()
 
 
-def _orbax_begin(path: Path, train: TrainState) -> Any:
+def _orbax_begin(path: Path, state: TrainState) -> Any:
     from orbax.checkpoint import v1 as ocp
 
     # Orbax refuses arrays of size zero; the manifest has all there is to know about them.
-    kept = jax.tree.map(lambda leaf: leaf if leaf.size else None, train)
+    kept = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
     return ocp.save_async(str(path), kept)
 
 

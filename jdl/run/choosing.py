@@ -19,7 +19,7 @@ log = logging.getLogger("jdl")
 
 def chosen(
     programs: Programs,
-    train: TrainState,
+    state: TrainState,
     wanted: str,
     folder: RunFolder | None,
     steps: float = np.inf,
@@ -36,7 +36,7 @@ def chosen(
             log.warning(told, recorded["form"], wanted)
         return Dispatch(recorded["form"], recorded["size"])
     if wanted == "auto":
-        dispatch, how = _fastest(programs, train, steps, likely)
+        dispatch, how = _fastest(programs, state, steps, likely)
     else:
         dispatch, how = Dispatch(wanted, 32), "as told"
     log.info("dispatch: %s, %d steps at a time (%s)", *dispatch, how)
@@ -63,15 +63,15 @@ def _kind(feed: Feed) -> str:
 
 
 def _fastest(
-    programs: Programs, train: TrainState, steps: float, likely: str
+    programs: Programs, state: TrainState, steps: float, likely: str
 ) -> tuple[Dispatch, str]:
     """What an earlier run of the program found, else what is found now."""
     likely = shared(likely)
-    choice, how = _known(programs.text(train, likely), steps), "as measured by an earlier run"
+    choice, how = _known(programs.text(state, likely), steps), "as measured by an earlier run"
     if choice is None and likely != "loop":
-        choice = _known(programs.text(train, "loop"), steps)
+        choice = _known(programs.text(state, "loop"), steps)
     if choice is None:
-        dispatch, is_for_all = faster(programs, train, steps)
+        dispatch, is_for_all = faster(programs, state, steps)
         choice, how = dispatch._asdict(), "measured"
         if not is_for_all:
             choice["steps"] = steps
@@ -79,7 +79,7 @@ def _fastest(
     elif choice["form"] == likely:
         return Dispatch(choice["form"], choice["size"]), how
     # Known by the loop's text to whoever guesses wrong, by its own to whoever guesses right.
-    texts = [programs.text(train, form) for form in {"loop", choice["form"]}]
+    texts = [programs.text(state, form) for form in {"loop", choice["form"]}]
     remembered.remember([_kind(programs.feed), *texts], choice)
     return Dispatch(choice["form"], choice["size"]), how
 

@@ -85,14 +85,14 @@ def _train_once(
     made: Experiment, config: Any, run: flags.Run, experiment: Callable[..., Any], command: str
 ) -> dict[str, Any]:
     learner = flags.on_mesh(made.learner, flags.everywhere(run))
-    start = None if run.start is None else restored(*opened(run.start)).train
+    start = None if run.start is None else restored(*opened(run.start)).state
     place = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
     with run_folder(run, made.name, command) as (path, resume):
         folder = RunFolder(
             path, recorded_config(config, made) | {"run": place}, source_of(experiment)
         )
         with explained(folder, resume):
-            result = made.fit(seed=run.seed, dir=folder, start=start, learner=learner)
+            result = made.fit(seed=run.seed, run_dir=folder, start=start, learner=learner)
     numbers = _test(made, result, folder)
     whole = held_here(result, made.learner)
     if is_first():
@@ -171,7 +171,7 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
             numbers.pop(key, None)
         means = {k: np.mean(v) for k, v in numbers.items()}
         print(
-            f"step {int(result.train.step)}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items())
+            f"step {int(result.state.step)}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items())
         )
         return numbers
     data = test()
@@ -233,7 +233,7 @@ def predict_command(given: list[str]) -> int | None:
     info = getattr(made.data, "info", {})
     result = restored(folder, made)
     outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
-    if result.train.key.ndim:  # one row for an example; of several members the mean
+    if result.state.key.ndim:  # one row for an example; of several members the mean
         outputs = outputs.mean(0)
     rows = outputs.reshape(len(outputs), -1)
     classes = info.get("classes")

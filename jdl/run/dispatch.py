@@ -57,7 +57,7 @@ class Programs:
         self,
         learner: Learner,
         feed: Feed,
-        train: TrainState,
+        state: TrainState,
         accounts: Accounts | None = None,
         tried: Trial | None = None,
     ):
@@ -65,27 +65,27 @@ class Programs:
         self.accounts = accounts or Accounts()
         self.shapes: Any = None
         if feed.is_resident:
-            self._put, self._set = placement(train), None
+            self._put, self._set = placement(state), None
             first = self._table(0, 1)
             rows = np.broadcast_to(first["rows"], (self._table_size(), feed.batch_size))
-            self.shapes = placed_shapes(train, {"set": feed.data, **first, "rows": rows})
+            self.shapes = placed_shapes(state, {"set": feed.data, **first, "rows": rows})
             one = self._fed(learner)
         else:
             one = learner
-            self._rows, self._put_rows = slices(train, feed.batch_size)
+            self._rows, self._put_rows = slices(state, feed.batch_size)
         if tried is None:
             many = loop(self._fed(learner))
         else:
             many = blocks(tried._replace(taken=self._fed(tried.taken)))
         # Pinned, so that the state a step returns never makes the next step compile anew.
-        pinned = jax.tree.map(lambda x: x.sharding, train) if mesh_of(train) else None
-        out = (pinned, readable(train)) if pinned else None
+        pinned = jax.tree.map(lambda x: x.sharding, state) if mesh_of(state) else None
+        out = (pinned, readable(state)) if pinned else None
         options = {"donate_argnums": (0,), "out_shardings": out}
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options, **_in_one_graph())
         self.watched = {
-            "step": Watched(self._one, self.accounts, "train", "batch"),
-            "loop": Watched(self._many, self.accounts, "train", "data", "n"),
+            "step": Watched(self._one, self.accounts, "state", "batch"),
+            "loop": Watched(self._many, self.accounts, "state", "data", "n"),
         }
 
     def _fed(self, learner: Learner) -> Learner:
@@ -95,21 +95,21 @@ class Programs:
         return traced_once(stacked(learner))
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
-        """A function `(train, step, boundary) -> (train, metrics, step)`: the next few steps."""
+        """A function `(state, step, boundary) -> (state, metrics, step)`: the next few steps."""
         given = self._ordered(start) if self.feed.is_resident else self._streamed(dispatch, start)
         program = self.watched[dispatch.form]
 
-        def run(train: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
+        def run(state: TrainState, step: int, boundary: int) -> tuple[TrainState, Metrics, int]:
             end = min(step + dispatch.size, boundary)
             if dispatch.form == "loop":
                 data, last = given(step)
                 end = min(end, last)
-                train, metrics = program(train, data, end - step)
-                return train, metrics, end
+                state, metrics = program(state, data, end - step)
+                return state, metrics, end
             metrics: Metrics = {}
             for number in range(step, end):
-                train, metrics = program(train, given(number)[0])
-            return train, metrics, end
+                state, metrics = program(state, given(number)[0])
+            return state, metrics, end
 
         return run
 
@@ -175,41 +175,41 @@ class Programs:
         each = self.feed.nbytes // self.feed.size * self.feed.batch_size
         return int(np.clip(STACK_BYTES // max(1, each), 1, size))
 
-    def text(self, train: TrainState, form: str) -> str:
+    def text(self, state: TrainState, form: str) -> str:
         """The program of a form, to know it again by; of a stream always that of a single step.
 
         It is lowered for this; JAX compiles it later without doing that again.
         """
         if self.shapes is None:
-            lowered = self._one.lower(train, self.feed.batch(0))
+            lowered = self._one.lower(state, self.feed.batch(0))
         else:
-            lowered = self.watched[form].call.lower(*self._given(form, train))
+            lowered = self.watched[form].call.lower(*self._given(form, state))
         # Without the numbers of large constants: they may be those of a whole network.
         module: Any = lowered.compiler_ir()
         return module.operation.get_asm(large_elements_limit=16)
 
-    def _given(self, form: str, train: TrainState) -> tuple[Any, ...]:
+    def _given(self, form: str, state: TrainState) -> tuple[Any, ...]:
         """What the program of a form takes, for as many steps as its third argument says."""
-        return (train, self.shapes) if form == "step" else (train, self.shapes, 1)
+        return (state, self.shapes) if form == "step" else (state, self.shapes, 1)
 
-    def flops(self, train: TrainState) -> float | None:
+    def flops(self, state: TrainState) -> float | None:
         """The arithmetic of one turn of the loop, as XLA counts it before compiling, if it can."""
         if self.shapes is None:
             return None
         try:
-            cost: Any = self._many.lower(*self._given("loop", train)).cost_analysis()
+            cost: Any = self._many.lower(*self._given("loop", state)).cost_analysis()
             return cost["flops"]
         except (NotImplementedError, KeyError, TypeError):
             return None
 
-    def compile(self, form: str, train: TrainState) -> None:
+    def compile(self, form: str, state: TrainState) -> None:
         """Compile, and give back the memory that this took before the program takes its own.
 
         Meanwhile the set does not lie on the device: its bytes are no part of the peak then.
         """
         if self.shapes is None:
             return
-        given = self._given(form, train)
+        given = self._given(form, state)
         if self.watched[form].is_new(*given):
             self._put_away()
             self.watched[form].compile(*given)
@@ -226,8 +226,8 @@ def _in_one_graph() -> dict[str, Any]:
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:
     """The step of a program that holds no loop, and says so to what is traced in it."""
 
-    def step(train: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         with alone():
-            return learner.step(train, batch, axis=axis)
+            return learner.step(state, batch, axis=axis)
 
     return step

@@ -51,7 +51,7 @@ class Experiment:
         self,
         *,
         seed: int = 0,
-        dir: str | Path | RunFolder | None = None,
+        run_dir: str | Path | RunFolder | None = None,
         start: TrainState | None = None,
         learner: Learner | None = None,
         log: Callable[[dict[str, Any]], Any] | None = None,
@@ -67,7 +67,7 @@ class Experiment:
             patience=self.patience,
             options=self.options,
             seed=seed,
-            dir=dir,
+            run_dir=run_dir,
             start=start,
             log=log,
         )
@@ -117,8 +117,8 @@ def restored(folder: RunFolder, made: Experiment) -> Result:
     target = jax.eval_shape(plan.learner.init, tree.any_key(), feed.batch(0))
     checkpoints = Checkpoints(folder.checkpoints)
     best = checkpoints.best() if plan.best is not None else None
-    train, _ = checkpoints.restore(target, best)
-    return Result(train, made.learner, read(folder.metrics), folder.path)
+    state, _ = checkpoints.restore(target, best)
+    return Result(state, made.learner, read(folder.metrics), folder.path)
 
 
 def from_file(path: str | Path) -> ModuleType:

@@ -80,7 +80,7 @@ def judge(data: Data, epochs: float, *, seed: int = 0) -> Judge:
 def _features(network: CNN, result: Result, images: np.ndarray) -> np.ndarray:
     """The last hidden layer, after its ReLU: (n, 64)."""
     parts = [
-        layer_outputs(network, result.train.params, some, HIDDEN)
+        layer_outputs(network, result.state.params, some, HIDDEN)
         for some in np.array_split(images, -(-len(images) // 1000))
     ]
     return np.maximum(np.concatenate(parts), 0)

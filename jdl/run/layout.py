@@ -33,7 +33,7 @@ class Placed(NamedTuple):
         return self.here < self.bytes
 
 
-def layout(train: TrainState) -> str | None:
+def layout(state: TrainState) -> str | None:
     """The table of a state on a mesh, as it lies there (or is to lie: shapes with shardings do).
 
     One line for each kind of parameter, the blocks of a stack together; moments, averages and the
@@ -49,12 +49,12 @@ def layout(train: TrainState) -> str | None:
     params/w  4x3    data          48 bytes
     a device holds 48 bytes of 48 bytes; 0 of 1 leaves are split
     """
-    leaves, mesh = _placed(train)
+    leaves, mesh = _placed(state)
     if mesh is None:
         return None
     params = [leaf for leaf in leaves if leaf.path.startswith("params/")]
     lines: list[Cells] = [("leaf", "shape", "spec", "bytes per device"), *_parameters(params)]
-    for part in ("state", "opt_state", "extra"):
+    for part in ("model_state", "opt_state", "extra"):
         own = [leaf for leaf in leaves if leaf.path.startswith(f"{part}/")]
         lines += _summed(part, own, params) if own else []
     split = sum(leaf.is_split for leaf in leaves)
@@ -71,16 +71,16 @@ def layout(train: TrainState) -> str | None:
     )
 
 
-def share(train: TrainState) -> float:
+def share(state: TrainState) -> float:
     """How much of a state one device of its mesh holds, from 0 to 1."""
-    leaves, _ = _placed(train)
+    leaves, _ = _placed(state)
     return _sum(leaves) / max(1, sum(leaf.bytes for leaf in leaves))
 
 
-def _placed(train: TrainState) -> tuple[list[Placed], Mesh | None]:
+def _placed(state: TrainState) -> tuple[list[Placed], Mesh | None]:
     """Every leaf but keys, and the mesh, if the state is on one."""
     found, mesh = [], None
-    for path, leaf in tree.flatten(train).items():
+    for path, leaf in tree.flatten(state).items():
         sharding = getattr(leaf, "sharding", None)
         on_mesh = isinstance(sharding, NamedSharding)
         mesh = sharding.mesh if on_mesh and isinstance(sharding.mesh, Mesh) else mesh

@@ -45,14 +45,14 @@ def fit(
     batch_size: int = 128,
     epochs: float = 10,
     seed: int = 0,
-    dir: str | Path | RunFolder | None = None,
+    run_dir: str | Path | RunFolder | None = None,
     start: TrainState | None = None,
     best: str | None = None,
     patience: int | None = None,
     log: Callable[[dict[str, Any]], Any] | None = None,
     options: Options | None = None,
 ) -> Result:
-    """Train a learner; with `dir`, go on where the run in that folder stopped.
+    """Train a learner; with `run_dir`, go on where the run in that folder stopped.
 
     `data` is a dict of arrays, a `Feed` (with its own batch size and seed) or a `Data` record,
     whose `valid` part is evaluated unless another is given. `best="max accuracy"` returns the
@@ -78,15 +78,15 @@ def fit(
         feed, valid = feeds(data, valid, batch_size, seed)
         form = expected(feed, options.dispatch)
         plan = make_plan(learner, feed, valid, epochs, best, patience, options)
-    folder = RunFolder(dir) if isinstance(dir, str | Path) else dir
+    folder = RunFolder(run_dir) if isinstance(run_dir, str | Path) else run_dir
     fixed = {"fit": settings(plan, seed)}
     if are_several():
         check_same(fixed | (folder.identity() if folder else {}))
     with accounts, uncollected(), alone() if form == "step" else nullcontext():
-        train = begin(plan, valid, seed, start)
+        state = begin(plan, valid, seed, start)
         for part in (feed.data, valid):
             check_values(learner, part, feed.batch_size)
-    check_spread(mesh_of(train))
+    check_spread(mesh_of(state))
     with folder.lock() if folder and is_first() else nullcontext():
         if folder is not None:
             by_first(lambda: folder.begin(fixed) and None)
@@ -94,22 +94,22 @@ def fit(
         bar = Bar(plan.total, shown=options.bar and is_first())
         record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
-            train = record.resume(train)
+            state = record.resume(state)
             with uncollected():
-                programs = Programs(plan.learner, feed, train, accounts, plan.tried)
-                left = plan.total - int(train.step)
-                dispatch = chosen(programs, train, options.dispatch, folder, left, form)
-                programs.compile(dispatch.form, train)
+                programs = Programs(plan.learner, feed, state, accounts, plan.tried)
+                left = plan.total - int(state.step)
+                dispatch = chosen(programs, state, options.dispatch, folder, left, form)
+                programs.compile(dispatch.form, state)
             record.program = programs.watched[dispatch.form]
-            count = evaluator(plan.learner, train, valid, feed.batch_size, accounts)
-            advance = programs.advance(dispatch, int(train.step))
+            count = evaluator(plan.learner, state, valid, feed.batch_size, accounts)
+            advance = programs.advance(dispatch, int(state.step))
             place = folder.profile if folder else None
             with profiled(advance, place, options.profile) as advance, accounts.span("other"):
-                train, stop = _run(plan, advance, count, record, train, signals)
-    result = Result(train, learner, record.rows, folder.path if folder else None)
-    if stop is not None and int(train.step) < plan.total:
-        raise Interrupted(stop, int(train.step), result)
-    return result if record.best_train is None else result._replace(train=record.best_train)
+                state, stop = _run(plan, advance, count, record, state, signals)
+    result = Result(state, learner, record.rows, folder.path if folder else None)
+    if stop is not None and int(state.step) < plan.total:
+        raise Interrupted(stop, int(state.step), result)
+    return result if record.best_state is None else result._replace(state=record.best_state)
 
 
 def _run(
@@ -117,11 +117,11 @@ def _run(
     advance: Advance,
     count: Callable[[TrainState], list[Metrics]],
     record: Record,
-    train: TrainState,
+    state: TrainState,
     signals: Signals,
 ) -> tuple[TrainState, int | None]:
     """Step to the end: note at boundaries, save by the clock, stop when asked (by that signal)."""
-    step, guards, accounts = int(train.step), refusals(train), record.accounts
+    step, guards, accounts = int(state.step), refusals(state), record.accounts
     agreed = Agreement()
     in_flight: deque[tuple[str, Any]] = deque()
     at("training", step)
@@ -130,7 +130,7 @@ def _run(
         while step < plan.total and stop is None and not plan.is_over(step):
             boundary = plan.boundary_after(step)
             with accounts.span("compute"):
-                train, metrics, step = advance(train, step, boundary)
+                state, metrics, step = advance(state, step, boundary)
             in_flight.append(("compute", metrics))
             while len(in_flight) > 2:
                 name, values = in_flight.popleft()
@@ -139,29 +139,29 @@ def _run(
             if step == boundary:
                 record.read()
                 check_health(guards, plan.feed, plan.options.guard)
-                guards = refusals(train)
+                guards = refusals(state)
                 if plan.logs(step):
                     record.training(step, metrics)
                 if plan.evaluates(step):
                     at("evaluation", step)
                     with accounts.span("evaluate"):
-                        parts = count(train)
+                        parts = count(state)
                     in_flight.append(("evaluate", parts))
-                    record.evaluation(step, parts, train)
+                    record.evaluation(step, parts, state)
             record.progress(step)
             if not record.rows:
                 record.read()  # the first row at once: somebody waits to see that the run works
             at("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
-                record.save(step, train)
-        check_health(refusals(train), plan.feed, plan.options.guard)
+                record.save(step, state)
+        check_health(refusals(state), plan.feed, plan.options.guard)
     except Diverged:
-        record.save(step, train, wait=True)
+        record.save(step, state, wait=True)
         raise
-    record.save(step, train, wait=True)
+    record.save(step, state, wait=True)
     at("finishing", step, slow=True)
-    return train, stop
+    return state, stop
 
 
 def steps(
@@ -173,7 +173,7 @@ def steps(
     start: TrainState | None = None,
     donate: bool = False,
 ) -> Iterator[tuple[TrainState, Metrics]]:
-    """The same loop, one step at a time and without end: `for train, metrics in steps(...)`.
+    """The same loop, one step at a time and without end: `for state, metrics in steps(...)`.
 
     Nothing is logged, saved or read back. `start` goes on from a state, step and moments included.
     With `donate` each state is gone as soon as the next is asked for.
@@ -182,19 +182,19 @@ def steps(
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
     >>> data = {"x": np.ones((8, 1), np.float32), "y": np.ones((8, 1), np.float32)}
-    >>> for train, metrics in itertools.islice(steps(line, data, batch_size=4), 3):
+    >>> for state, metrics in itertools.islice(steps(line, data, batch_size=4), 3):
     ...     pass
-    >>> int(train.step)
+    >>> int(state.step)
     3
     """
     feed, _ = feeds(data, None, batch_size, seed)
-    train = initial(learner, feed, seed) if start is None else start
+    state = initial(learner, feed, seed) if start is None else start
     if donate:
-        train = tree.copied(train)
-    put = placement(train)
+        state = tree.copied(state)
+    put = placement(state)
     step = jax.jit(learner.step, static_argnames="axis", donate_argnums=(0,) if donate else ())
-    count = int(train.step)
+    count = int(state.step)
     batches = map(feed.batch, iter(range(count, 2**31))) if feed.is_resident else feed.stream(count)
     for batch in batches:
-        train, metrics = step(train, put(batch))
-        yield train, metrics
+        state, metrics = step(state, put(batch))
+        yield state, metrics

@@ -15,9 +15,9 @@ ALIGNMENT = 64
 """Bytes, of which the address of an array that JAX uses in place is a multiple."""
 
 
-def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
+def placement(state: TrainState) -> Callable[[PyTree], PyTree]:
     """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
-    where = _everywhere(train)
+    where = _everywhere(state)
 
     def put(tree: PyTree) -> PyTree:
         # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
@@ -26,9 +26,9 @@ def placement(train: TrainState) -> Callable[[PyTree], PyTree]:
     return put
 
 
-def placed_shapes(train: TrainState, tree: PyTree) -> PyTree:
+def placed_shapes(state: TrainState, tree: PyTree) -> PyTree:
     """What arrays of the host would be once `placement` has put them where the state lives."""
-    where = _everywhere(train)
+    where = _everywhere(state)
     shapes = jax.eval_shape(lambda x: x, tree)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
@@ -43,20 +43,20 @@ def _copied(x: Any) -> np.ndarray:
     return copy
 
 
-def _everywhere(train: TrainState) -> NamedSharding | None:
-    mesh = mesh_of(train)
+def _everywhere(state: TrainState) -> NamedSharding | None:
+    mesh = mesh_of(state)
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
-def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
+def slices(state: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
     """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
 
     `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
     that of the examples. One process feeds everything. Nobody else may hold the rows.
     """
-    mesh = mesh_of(train)
+    mesh = mesh_of(state)
     if mesh is None or not mesh.is_multi_process:
-        return None, lambda tree, axis=0: jax.device_put(tree, _everywhere(train))
+        return None, lambda tree, axis=0: jax.device_put(tree, _everywhere(state))
     name = batch_axis(mesh)
     parts = np.moveaxis(mesh.devices, mesh.axis_names.index(name), 0).reshape(mesh.shape[name], -1)
     own = [i for i, part in enumerate(parts) if any(d in mesh.local_devices for d in part)]
@@ -72,9 +72,9 @@ def slices(train: TrainState, batch_size: int) -> tuple[np.ndarray | None, Calla
     return share(own, len(parts), batch_size), put
 
 
-def readable(train: TrainState) -> NamedSharding | None:
+def readable(state: TrainState) -> NamedSharding | None:
     """Where results must be for every process to read them; None where one process has it all."""
-    mesh = mesh_of(train)
+    mesh = mesh_of(state)
     return NamedSharding(mesh, PartitionSpec()) if mesh and mesh.is_multi_process else None
 
 
@@ -84,9 +84,9 @@ def _placed(x: np.ndarray, where: NamedSharding | None, shape: tuple[int, ...]) 
     return jax.make_array_from_process_local_data(where, x, shape)
 
 
-def mesh_of(train: TrainState) -> Any:
+def mesh_of(state: TrainState) -> Any:
     """The mesh that a state is on, or None."""
-    for leaf in jax.tree.leaves(train.params):
+    for leaf in jax.tree.leaves(state.params):
         if isinstance(getattr(leaf, "sharding", None), NamedSharding):
             return leaf.sharding.mesh
     return None

@@ -209,24 +209,24 @@ def begin(
 ) -> TrainState:
     """The state before step 1. Whatever is wrong with model, data or task shows here."""
     sample = plan.feed.batch(0)
-    train = initial(plan.learner, plan.feed, seed)
+    state = initial(plan.learner, plan.feed, seed)
     if start is not None:
-        train = train.replace(
-            params=_taken("params", start.params, train.params),
-            state=_taken("state", start.state, train.state),
+        state = state.replace(
+            params=_taken("params", start.params, state.params),
+            model_state=_taken("model_state", start.model_state, state.model_state),
         )
     # The step without its guard, which cannot be at fault and takes longer to trace.
-    jax.eval_shape((plan.tried.taken if plan.tried else plan.learner).step, train, sample)
+    jax.eval_shape((plan.tried.taken if plan.tried else plan.learner).step, state, sample)
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
-        jax.eval_shape(plan.learner.evaluate, train, padded)
+        jax.eval_shape(plan.learner.evaluate, state, padded)
     if isinstance(plan.feed.data, dict):
         for name, data in (("training data", plan.feed.data), ("validation data", valid or {})):
-            check_classes(plan.learner, train, sample, data, name)
-    where = layout(train)
+            check_classes(plan.learner, state, sample, data, name)
+    where = layout(state)
     if where is not None:
         log.info(where)
-    return train
+    return state
 
 
 def check_values(learner: Learner, data: Any, batch_size: int) -> None:
@@ -268,9 +268,9 @@ def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
         )
     made = jax.jit(init, compiler_options=ONCE if platform() == "cpu" else None)
     # As `key` would take it; in 32 bits JAX keeps the lower ones.
-    train = made(np.int64(seed), feed.batch(0))
+    state = made(np.int64(seed), feed.batch(0))
     release()
-    return train
+    return state
 
 
 def settings(plan: Plan, seed: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def profiled(advance: Advance, folder: Path | None, steps: int) -> Iterator[Adva
             "profile",
             expected="a number of steps to trace, and a folder to leave the trace in",
             got="a run without a folder" if folder is None else str(steps),
-            fix="give dir=..." if folder is None else "say --run.profile 10",
+            fix="give run_dir=..." if folder is None else "say --run.profile 10",
         )
     trace = _Trace(advance, folder, steps)
     try:
@@ -60,16 +60,16 @@ class _Trace:
         self._before = WARM_UP
         self._on = False
 
-    def __call__(self, train: TrainState, step: int, boundary: int) -> Any:
+    def __call__(self, state: TrainState, step: int, boundary: int) -> Any:
         if self._before or not self.left:
             self._before = max(0, self._before - 1)
-            return self._advance(train, step, boundary)
+            return self._advance(state, step, boundary)
         if not self._on:
-            jax.block_until_ready(train)
+            jax.block_until_ready(state)
             jax.profiler.start_trace(str(self._folder), profiler_options=_without_python())
             self._on = True
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            results = self._advance(train, step, min(boundary, step + self.left))
+            results = self._advance(state, step, min(boundary, step + self.left))
             jax.block_until_ready(results[1])
         self.left -= results[2] - step
         if not self.left:

@@ -117,7 +117,7 @@ class Record:
         self.program: Watched | None = None
         """The program of a step, for its arithmetic."""
         self.rows: list[Row] = []
-        self.best, self.best_train = best, None
+        self.best, self.best_state = best, None
         self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
         self._queue: list[tuple[int, str, list[Metrics], Any]] = []
         # Of several processes the first one writes; all of them save their parts of the state.
@@ -131,20 +131,20 @@ class Record:
         self._began = self._saved = time.monotonic()
         self._clock: tuple[int, float, float] | None = None
 
-    def resume(self, train: TrainState) -> TrainState:
-        """The newest good checkpoint, with the log cut back to it; `train` where there is none."""
-        train = self._resumed(train)
-        self._first = self._last = int(train.step)
-        self.accounts.devices = len(train.step.sharding.device_set)
-        return train
+    def resume(self, state: TrainState) -> TrainState:
+        """The newest good checkpoint, with the log cut back to it; `state` where there is none."""
+        state = self._resumed(state)
+        self._first = self._last = int(state.step)
+        self.accounts.devices = len(state.step.sharding.device_set)
+        return state
 
-    def _resumed(self, train: TrainState) -> TrainState:
+    def _resumed(self, state: TrainState) -> TrainState:
         if self.checkpoints is None or not by_first(self.checkpoints.steps):
             if self._file is not None:
                 self._file.cut(-1)
-            return train
-        target = train
-        train, step = self.checkpoints.restore(target)
+            return state
+        target = state
+        state, step = self.checkpoints.restore(target)
         check_same({"the newest good checkpoint": step})
         self.rows = by_first(lambda: self._file.cut(step) if self._file else [])
         if self.best is not None:
@@ -153,10 +153,10 @@ class Record:
                     self.best.see(row)
             if self.best.step is not None:
                 try:
-                    self.best_train, _ = self.checkpoints.restore(target, self.best.step)
+                    self.best_state, _ = self.checkpoints.restore(target, self.best.step)
                 except InputError as gone:
                     log.warning("the best weights so far are lost: %s", gone)
-        return train
+        return state
 
     def training(self, step: int, metrics: Metrics) -> None:
         """Note the sums over a window of steps, to be read later."""
@@ -171,9 +171,9 @@ class Record:
         self._clock = (step, now, waited)
         self._queue.append((step, "train", [metrics], clocks))
 
-    def evaluation(self, step: int, parts: list[Metrics], train: TrainState) -> None:
+    def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
         """Note the parts of an evaluation; its weights are kept until it is known to be best."""
-        candidate = None if self.best is None else tree.copied(train)
+        candidate = None if self.best is None else tree.copied(state)
         self._queue.append((step, "valid", parts, candidate))
 
     def read(self) -> None:
@@ -183,13 +183,13 @@ class Record:
             row: Row = {"step": step, "epoch": step / self._per_epoch, "split": split}
             with self.accounts.span("compute" if split == "train" else "evaluate"):
                 host = add_on_host(parts)  # waits for the device
-            numbers = measure.show(host)
+            numbers = measure.compute(host)
             row |= {"loss": numbers["loss"], **numbers}
             if split == "train":
                 row |= more
             self._write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
-                self.best_train = more
+                self.best_state = more
                 self._keep(step, more, best=True)
 
     def _write(self, row: Row) -> None:
@@ -214,15 +214,15 @@ class Record:
         """Whether it is time for a checkpoint."""
         return self.checkpoints is not None and time.monotonic() - self._saved >= seconds
 
-    def save(self, step: int, train: TrainState, wait: bool = False) -> None:
+    def save(self, step: int, state: TrainState, wait: bool = False) -> None:
         """Write a checkpoint; everything up to its step is in the log before it exists."""
         self.read()
         if self.checkpoints is None:
             return
         with self.accounts.span("compute"):
-            jax.block_until_ready(train)  # which saving would wait for
+            jax.block_until_ready(state)  # which saving would wait for
         is_best = self.best is not None and self.best.step == step
-        self._keep(step, train, best=is_best, wait=wait)
+        self._keep(step, state, best=is_best, wait=wait)
         self._write_times()
         self._saved = time.monotonic()
 
@@ -232,7 +232,7 @@ class Record:
             now = timesheet.session(self.accounts, self._first, self._last, work)
             timesheet.write(self._times, self._sessions, now)
 
-    def _keep(self, step: int, train: TrainState, best: bool, wait: bool = False) -> None:
+    def _keep(self, step: int, state: TrainState, best: bool, wait: bool = False) -> None:
         """A run may be gone on with from a checkpoint, so its log has to be complete first."""
         if self.checkpoints is None:
             return
@@ -241,7 +241,7 @@ class Record:
                 if sink is not None:
                     sink.sync()
             at("saving", step, slow=True)
-            self.checkpoints.save(step, train, best=best, wait=wait)
+            self.checkpoints.save(step, state, best=best, wait=wait)
             at("training", step)
 
     def close(self) -> None:
@@ -256,15 +256,15 @@ class Record:
                 sink.close()
 
 
-def guards(train: TrainState) -> list[Refusals]:
+def guards(state: TrainState) -> list[Refusals]:
     """The counts of every `guard` in a state (or its shapes)."""
-    found = jax.tree.leaves(train.extra, is_leaf=lambda x: isinstance(x, Refusals))
+    found = jax.tree.leaves(state.extra, is_leaf=lambda x: isinstance(x, Refusals))
     return [x for x in found if isinstance(x, Refusals)]
 
 
-def refusals(train: TrainState) -> list[Refusals]:
+def refusals(state: TrainState) -> list[Refusals]:
     """The same, copied so that they outlive the donation of the state."""
-    return tree.copied(guards(train))
+    return tree.copied(guards(state))
 
 
 def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:

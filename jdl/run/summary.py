@@ -33,7 +33,7 @@ class Summary:
 
     parameters: tuple[Leaf, ...]
     """What is trained by gradient, members of an ensemble included."""
-    state: tuple[Leaf, ...]
+    model_state: tuple[Leaf, ...]
     """What is not: batch statistics and the like."""
     optimizer: tuple[Leaf, ...]
     """Moments and counts; empty for a model or task."""
@@ -48,28 +48,28 @@ class Summary:
         return _size(self.parameters)
 
     @property
-    def state_count(self) -> int:
-        """Numbers in the state."""
-        return _size(self.state)
+    def model_state_count(self) -> int:
+        """Numbers in the model state."""
+        return _size(self.model_state)
 
     @property
     def bytes(self) -> int:
         """Memory that all of it takes but inputs and outputs; activations come on top."""
-        kept = (*self.parameters, *self.state, *self.optimizer, *self.extra)
+        kept = (*self.parameters, *self.model_state, *self.optimizer, *self.extra)
         return sum(leaf.bytes for leaf in kept)
 
     def __str__(self) -> str:
         lines = [("parameter", "shape", "type", "count"), *map(_cells, self.parameters)]
-        if self.state:
-            lines += [("state", "shape", "type", "count"), *map(_cells, self.state)]
+        if self.model_state:
+            lines += [("model state", "shape", "type", "count"), *map(_cells, self.model_state)]
         body = aligned(lines)
         rule = "-" * len(body[0])
-        if self.state:
+        if self.model_state:
             body.insert(len(self.parameters) + 2, rule)
         body.insert(1, rule)
         totals = [("inputs", _shapes(self.inputs)), ("outputs", _shapes(self.outputs))]
         totals.append(("parameters", _total(self.parameters)))
-        totals.append(("state", _total(self.state)))
+        totals.append(("model state", _total(self.model_state)))
         totals += [("optimizer", _total(self.optimizer))] if self.optimizer else []
         totals += [("transforms", _total(self.extra))] if self.extra else []
         return "\n".join([*body, rule, *(f"{name:<12}{value}" for name, value in totals)])
@@ -102,24 +102,29 @@ def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
     inputs      1x28x28x1 float32
     outputs     1x10 float32
     parameters  225,034 (900.1 kB)
-    state       0 (0 bytes)
+    model state 0 (0 bytes)
     """
     batch = jax.tree.map(_abstract, batch)
     key = tree.any_key()
     optimizer, extra = (), {}
     if isinstance(thing, Model):
         inputs = batch["x"] if isinstance(batch, Mapping) and "x" in batch else batch
-        params, state = jax.eval_shape(thing.init, key, inputs)
-        outputs, _ = jax.eval_shape(thing.apply, params, state, inputs)
+        params, model_state = jax.eval_shape(thing.init, key, inputs)
+        outputs, _ = jax.eval_shape(thing.apply, params, model_state, inputs)
     elif isinstance(thing, Task):
         inputs = batch
-        params, state = jax.eval_shape(thing.init, key, batch)
-        outputs = jax.eval_shape(thing.predict, params, state, batch)
+        params, model_state = jax.eval_shape(thing.init, key, batch)
+        outputs = jax.eval_shape(thing.predict, params, model_state, batch)
     elif isinstance(thing, Learner):
         inputs = batch
-        train = jax.eval_shape(thing.init, key, batch)
-        params, state, optimizer, extra = train.params, train.state, train.opt_state, train.extra
-        outputs = jax.eval_shape(thing.predict, train, batch)
+        state = jax.eval_shape(thing.init, key, batch)
+        params, model_state, optimizer, extra = (
+            state.params,
+            state.model_state,
+            state.opt_state,
+            state.extra,
+        )
+        outputs = jax.eval_shape(thing.predict, state, batch)
     else:
         raise error(
             "summary",
@@ -127,7 +132,7 @@ def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
             got=type(thing).__name__,
             fix="wrap a module: jdl.from_linen(module) or jdl.from_nnx(build)",
         )
-    return Summary(*map(_leaves, (params, state, optimizer, extra, inputs, outputs)))
+    return Summary(*map(_leaves, (params, model_state, optimizer, extra, inputs, outputs)))
 
 
 def _abstract(value: Any) -> jax.ShapeDtypeStruct:

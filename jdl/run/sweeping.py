@@ -63,7 +63,7 @@ def sweep_command(given: list[str]) -> int | None:
         recorded = recorded_config(config, first) | {"sweep": grid, "run": place}
         folder = RunFolder(path, recorded, Path(file))
         with explained(folder, resume):
-            result = first.fit(seed=run.seed, dir=folder, learner=learner)
+            result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
     numbers = evaluate(result, valid if valid is not None else _training(first))
     name = "accuracy" if "accuracy" in numbers else "loss"

@@ -28,7 +28,7 @@ SLOW = 0.25
 
 
 def faster(
-    programs: Programs, train: TrainState, steps: float = np.inf, seconds: float = 0.4
+    programs: Programs, state: TrainState, steps: float = np.inf, seconds: float = 0.4
 ) -> tuple[Dispatch, bool]:
     """Time a few real steps in each form, on copies of the state, and take the faster one.
 
@@ -37,29 +37,29 @@ def faster(
     The second form is not compiled where that would take longer than all `steps` of the run;
     then the choice is for runs as short as this one, and the second result is False.
     """
-    first, second = ("loop", "step") if is_loop_likely(programs, train) else ("step", "loop")
+    first, second = ("loop", "step") if is_loop_likely(programs, state) else ("step", "loop")
     begin = time.perf_counter()
-    programs.compile(first, train)
+    programs.compile(first, state)
     compiling = shared(time.perf_counter() - begin)
-    each = one_step(programs, first, train, seconds, enough=compiling / max(1, steps))
+    each = one_step(programs, first, state, seconds, enough=compiling / max(1, steps))
     spent = shared(time.perf_counter() - begin)
     if first == "loop" and each < SHORT:
         return _lasting("loop", each, seconds), True
     # Above this a loop gains little, and XLA's own form of a convolution can take 30 times as
     # long in one on CPU: not worth finding out. One look may have met a busy machine.
     if first == "step" and SLOW < each < 4 * SLOW:
-        each = min(each, one_step(programs, first, train, seconds))
+        each = min(each, one_step(programs, first, state, seconds))
     if first == "step" and each > SLOW:
         return Dispatch("step", 1), True
     if each * steps < spent:
         return _lasting(first, each, seconds), False
     most = _lasting("loop", each, seconds).size if second == "loop" else LONGEST
-    programs.compile(second, train)
-    times = {first: each, second: one_step(programs, second, train, seconds, most)}
+    programs.compile(second, state)
+    times = {first: each, second: one_step(programs, second, state, seconds, most)}
     if max(times.values()) < CLOSE * min(times.values()) and each * steps > LONG:
         for form in times:
             ceiling = most if form == second else LONGEST
-            times[form] = min(times[form], one_step(programs, form, train, seconds, ceiling))
+            times[form] = min(times[form], one_step(programs, form, state, seconds, ceiling))
     form = min(times, key=times.__getitem__)
     # A stream's program is compiled for its stack, and keeps the size it was measured with.
     if form == "loop" and programs.shapes is None:
@@ -67,7 +67,7 @@ def faster(
     return _lasting(form, times[form], seconds), True
 
 
-def is_loop_likely(programs: Programs, train: TrainState) -> bool:
+def is_loop_likely(programs: Programs, state: TrainState) -> bool:
     """Whether the loop is the form to try first, and often the only one.
 
     It is where a step has so little arithmetic that its dispatch may take longer, and as a CUDA
@@ -75,17 +75,17 @@ def is_loop_likely(programs: Programs, train: TrainState) -> bool:
     """
     if programs.shapes is None:
         return False
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(train))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if target.cuda_capability() > 0 and size < LARGE:
         return True
-    flops = programs.flops(train)
+    flops = programs.flops(state)
     return flops is not None and 0 < flops < SMALL
 
 
 def one_step(
     programs: Programs,
     form: str,
-    train: TrainState,
+    state: TrainState,
     seconds: float,
     ceiling: int = LONGEST,
     enough: float = 0.0,
@@ -94,8 +94,8 @@ def one_step(
 
     Where it takes fewer than `enough`, nobody needs to know it better.
     """
-    first = int(train.step)
-    copy, n, each = tree.copied(train), 1, np.inf
+    first = int(state.step)
+    copy, n, each = tree.copied(state), 1, np.inf
     run = programs.advance(Dispatch(form, ceiling), first)
     copy, metrics, step = run(copy, first, first + 1)
     jax.block_until_ready(metrics)

@@ -48,8 +48,8 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
     >>> from jdl.models import Autoencoder, from_linen
     >>> task = reconstruction(from_linen(Autoencoder(2, shape=(4,))))
     >>> batch = {"x": jnp.zeros((3, 4))}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, state, batch, None, train=False)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
     >>> print(mean.value.round(4))  # logits zero: log 2
     0.6931
     """
@@ -66,8 +66,8 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
             _check_unit(examples(batch))
         return inner.init(key, batch)
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return kind.mean(inner.predict(params, state, batch))
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return kind.mean(inner.predict(params, model_state, batch))
 
     return inner._replace(init=init, predict=predict)
 
@@ -102,18 +102,18 @@ def denoising(task: Task, corrupt: Corruption) -> Task:
     >>> from jdl.models import Autoencoder, from_linen
     >>> task = denoising(reconstruction(from_linen(Autoencoder(2, shape=(4,)))), gaussian_noise(1))
     >>> batch = {"x": jnp.zeros((3, 4))}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, state, batch, jax.random.key(1), train=False)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> mean, _ = task.loss(params, model_state, batch, jax.random.key(1), train=False)
     """
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         key = given_key(key, "a random key, from which the noise is drawn")
         own, key = jax.random.split(key)
         clean = examples(batch)
         spoiled = {**batch, "x": corrupt(own, clean), "target": clean}
-        return task.loss(params, state, spoiled, key, train=train)
+        return task.loss(params, model_state, spoiled, key, train=train)
 
     return task._replace(loss=loss)
 
@@ -133,8 +133,8 @@ def variational(model: Model) -> Task:
     >>> from jdl.models import VariationalAutoencoder, from_linen
     >>> task = variational(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
     >>> batch = {"x": jnp.zeros((3, 4))}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> _, (_, metrics) = task.loss(params, state, batch, jax.random.key(1), train=False)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> _, (_, metrics) = task.loss(params, model_state, batch, jax.random.key(1), train=False)
     >>> sorted(metrics)
     ['kl', 'loss', 'reconstruction']
     """
@@ -160,8 +160,8 @@ def variational(model: Model) -> Task:
         _check_unit(examples(batch))
         return inner.init(key, batch)
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return jax.nn.sigmoid(inner.predict(params, state, batch)["logits"])
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return jax.nn.sigmoid(inner.predict(params, model_state, batch)["logits"])
 
     return inner._replace(init=init, predict=predict)
 
@@ -184,9 +184,9 @@ def _itself(task: Task) -> Task:
         return {**batch, "y": batch.get("target", inputs)}
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        return task.loss(params, state, labelled(batch), key, train=train)
+        return task.loss(params, model_state, labelled(batch), key, train=train)
 
     return task._replace(
         init=lambda key, batch: task.init(key, labelled(batch)),

@@ -74,49 +74,51 @@ def adversarial(
         return jax.random.normal(key, (tree.leading(batch), latent))
 
     def make_generator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = generator.init(key, jnp.zeros((tree.leading(batch), latent)))
+        params, model_state = generator.init(key, jnp.zeros((tree.leading(batch), latent)))
         z = jax.ShapeDtypeStruct((tree.leading(batch), latent), jnp.float32)
-        images, _ = jax.eval_shape(lambda p, s, z: generator.apply(p, s, z), params, state, z)
+        images, _ = jax.eval_shape(lambda p, s, z: generator.apply(p, s, z), params, model_state, z)
         _check_alike(images, examples(batch))
-        return params, state
+        return params, model_state
 
     def make_discriminator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         return discriminator.init(key, examples(batch))
 
-    def judge(params: PyTree, state: PyTree, x: Any, key: Key, train: bool) -> tuple[Any, PyTree]:
+    def judge(
+        params: PyTree, model_state: PyTree, x: Any, key: Key, train: bool
+    ) -> tuple[Any, PyTree]:
         logits, own = discriminator.apply(
-            params["discriminator"], state["discriminator"], x, key=key, train=train
+            params["discriminator"], model_state["discriminator"], x, key=key, train=train
         )
-        return logits.reshape(len(x)), {**state, "discriminator": own}
+        return logits.reshape(len(x)), {**model_state, "discriminator": own}
 
     def invent(
-        params: PyTree, state: PyTree, batch: Batch, key: Key, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key, train: bool
     ) -> tuple[Any, PyTree]:
         draw, own = jax.random.split(key)
         images, after = generator.apply(
-            params["generator"], state["generator"], noise(draw, batch), key=own, train=train
+            params["generator"], model_state["generator"], noise(draw, batch), key=own, train=train
         )
-        return images, {**state, "generator": after}
+        return images, {**model_state, "generator": after}
 
     def generator_loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         first, second = jax.random.split(key)
-        fake, state = invent(params, state, batch, first, train)
-        logits, _ = judge(params, state, fake, second, train)
+        fake, model_state = invent(params, model_state, batch, first, train)
+        logits, _ = judge(params, model_state, fake, second, train)
         mean = measures.mean(aims.generator(logits), batch.get("mask"))
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     def discriminator_loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
-            refuse_masked_statistics(state["discriminator"], batch)
+            refuse_masked_statistics(model_state["discriminator"], batch)
         first, second, third = jax.random.split(key, 3)
-        fake, _ = invent(params, state, batch, first, train)
+        fake, _ = invent(params, model_state, batch, first, train)
         fake = jax.lax.stop_gradient(fake)
-        on_real, state = judge(params, state, batch["x"], second, train)
-        on_fake, state = judge(params, state, fake, third, train)
+        on_real, model_state = judge(params, model_state, batch["x"], second, train)
+        on_fake, model_state = judge(params, model_state, fake, third, train)
         mean = measures.mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
         metrics = {
             "loss": mean,
@@ -124,11 +126,11 @@ def adversarial(
             "fake_accuracy": measures.share(on_fake < 0, batch.get("mask")),
         }
         if not train:
-            return mean, (state, metrics)
+            return mean, (model_state, metrics)
 
         def slopes(x: Any) -> Any:
             """The squared norm of D's gradient at each example."""
-            total = lambda x: judge(params, state, x, second, train)[0].sum()
+            total = lambda x: judge(params, model_state, x, second, train)[0].sum()
             return jnp.square(jax.grad(total)(x)).reshape(len(x), -1).sum(-1)
 
         penalties = []
@@ -138,10 +140,12 @@ def adversarial(
             between = _between(jax.random.fold_in(third, 1), batch["x"], fake)
             penalties.append(gradient_penalty * jnp.square(_root(slopes(between)) - 1))
         total = mean.total + sum(measures.mean(p, batch.get("mask")).total for p in penalties)
-        return Mean(total, mean.weight), (state, metrics)
+        return Mean(total, mean.weight), (model_state, metrics)
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return generator.apply(params["generator"], state["generator"], batch["z"], train=False)[0]
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return generator.apply(
+            params["generator"], model_state["generator"], batch["z"], train=False
+        )[0]
 
     return (
         Task(make_generator, generator_loss, predict),

@@ -35,7 +35,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     >>> uniform = from_functions(lambda key, x: {}, lambda p, x: jnp.zeros((*x.shape, 8)))
     >>> task, batch = language_model(uniform), {"x": jnp.array([[3, 1, 2]])}
     >>> _, (_, metrics) = task.loss({}, {}, batch, None, train=False)
-    >>> print(*(metrics[name].show().round(4) for name in ("bits_per_token", "perplexity")))
+    >>> print(*(metrics[name].compute().round(4) for name in ("bits_per_token", "perplexity")))
     3.0 8.0
     """
     inner = supervised(model, cross_entropy)
@@ -48,25 +48,25 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         ready = shifted(batch, None, False)
-        params, state = inner.init(key, ready)
-        outputs = jax.eval_shape(inner.predict, params, state, ready)
+        params, model_state = inner.init(key, ready)
+        outputs = jax.eval_shape(inner.predict, params, model_state, ready)
         _check_vocabulary(batch["x"], outputs.shape[-1])
-        return params, state
+        return params, model_state
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         # The model keeps the whole key where nothing is drawn here.
         draw, own = (key, key) if key is None or context is None else jax.random.split(key)
-        mean, (state, metrics) = inner.loss(
-            params, state, shifted(batch, draw, train), own, train=train
+        mean, (model_state, metrics) = inner.loss(
+            params, model_state, shifted(batch, draw, train), own, train=train
         )
         sums = metrics["loss"]
         told = {"bits_per_token": Count(sums, _bits), "perplexity": Count(sums, _perplexity)}
-        return mean, (state, metrics | told)
+        return mean, (model_state, metrics | told)
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return inner.predict(params, state, {**batch, "x": examples(batch)[:, :context]})
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return inner.predict(params, model_state, {**batch, "x": examples(batch)[:, :context]})
 
     return Task(init, loss, predict)
 
@@ -82,12 +82,12 @@ def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.A
 
 
 def _bits(sums: Mean) -> Any:
-    return sums.show() / math.log(2)
+    return sums.compute() / math.log(2)
 
 
 def _perplexity(sums: Mean) -> Any:
     with np.errstate(over="ignore"):
-        return np.exp(sums.show())
+        return np.exp(sums.compute())
 
 
 def _checked(windows: Any, context: int | None) -> Any:

@@ -52,9 +52,9 @@ def _penalised(
         )
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        mean, aux = task.loss(params, state, batch, key, train=train)
+        mean, aux = task.loss(params, model_state, batch, key, train=train)
         chosen = [leaf for path, leaf in tree.flatten(params).items() if where(path, leaf)]
         penalty = sum((size(leaf).sum() for leaf in chosen), start=jnp.zeros(()))
         # Times the batch's weight: the total is divided by it, in whatever parts it was summed.
@@ -135,26 +135,26 @@ def masked_in_training(task: Task, name: str) -> Task:
     """
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
             mask = entry(batch, name)
             mask = mask * batch["mask"] if "mask" in batch else mask
             batch = {**batch, "mask": mask}
-        return task.loss(params, state, batch, key, train=train)
+        return task.loss(params, model_state, batch, key, train=train)
 
     return task._replace(loss=loss)
 
 
 def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if not train:
-            return task.loss(params, state, batch, key, train=False)
+            return task.loss(params, model_state, batch, key, train=False)
         key = given_key(key, "a random key in training")
         own, key = jax.random.split(key)
-        return task.loss(params, state, change(own, batch), key, train=True)
+        return task.loss(params, model_state, change(own, batch), key, train=True)
 
     return task._replace(loss=loss)
 

@@ -22,8 +22,8 @@ def rotation(model: Model) -> Task:
     >>> from jdl.models import CNN, from_linen
     >>> task = rotation(from_linen(CNN((2,), (), classes=4)))
     >>> batch = {"x": jnp.ones((3, 6, 6, 1))}
-    >>> params, state = jax.eval_shape(task.init, jax.random.key(0), batch)
-    >>> jax.eval_shape(task.predict, params, state, batch).shape
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch).shape
     (3, 4)
     """
 
@@ -36,8 +36,8 @@ def rotation(model: Model) -> Task:
                 got=f"shape {images.shape}",
                 fix="crop or pad them to a square",
             )
-        params, state = model.init(key, images)
-        shape = jax.eval_shape(predict, params, state, batch).shape
+        params, model_state = model.init(key, images)
+        shape = jax.eval_shape(predict, params, model_state, batch).shape
         if shape != (len(images), 4):
             raise error(
                 "outputs",
@@ -45,25 +45,25 @@ def rotation(model: Model) -> Task:
                 got=f"shape {shape}",
                 fix="give the model four outputs",
             )
-        return params, state
+        return params, model_state
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
-            refuse_masked_statistics(state, batch)
+            refuse_masked_statistics(model_state, batch)
         images = _images(batch)
         turned = jnp.concatenate([jnp.rot90(images, quarters, (1, 2)) for quarters in range(4)])
         answers = jnp.repeat(jnp.arange(4), len(images))
-        outputs, state = model.apply(params, state, turned, key=key, train=train)
+        outputs, model_state = model.apply(params, model_state, turned, key=key, train=train)
         losses = cross_entropy(outputs, answers).reshape(4, -1).T
         hits = (outputs.argmax(-1) == answers).reshape(4, -1).T
         mask = batch.get("mask")
         mean = measures.mean(losses.mean(-1), mask)
-        return mean, (state, {"loss": mean, "accuracy": measures.share(hits, mask)})
+        return mean, (model_state, {"loss": mean, "accuracy": measures.share(hits, mask)})
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return model.apply(params, state, examples(batch), train=False)[0]
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return model.apply(params, model_state, examples(batch), train=False)[0]
 
     return Task(init, loss, predict)
 
@@ -87,29 +87,29 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         images = _images(batch)
         _hidden(key, images.shape, patch, share)
-        params, state = model.init(key, images)
-        measures.check_same_shape(jax.eval_shape(predict, params, state, batch), images)
-        return params, state
+        params, model_state = model.init(key, images)
+        measures.check_same_shape(jax.eval_shape(predict, params, model_state, batch), images)
+        return params, model_state
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         key = given_key(key, "a random key, to choose what is hidden")
         if train:
-            refuse_masked_statistics(state, batch)
+            refuse_masked_statistics(model_state, batch)
         draw, own = jax.random.split(key)
         images = _images(batch)
         hidden = _hidden(draw, images.shape, patch, share)
-        outputs, state = model.apply(
-            params, state, jnp.where(hidden, 0, images), key=own, train=train
+        outputs, model_state = model.apply(
+            params, model_state, jnp.where(hidden, 0, images), key=own, train=train
         )
         errors = jnp.where(hidden, jnp.square(outputs - images), 0).sum((1, 2, 3))
         pixels = hidden.sum((1, 2, 3)) * images.shape[3]
         mean = measures.mean(errors / pixels, batch.get("mask"))
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return model.apply(params, state, examples(batch), train=False)[0]
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return model.apply(params, model_state, examples(batch), train=False)[0]
 
     return Task(init, loss, predict)
 

@@ -43,8 +43,8 @@ def sequence_classification(
     >>> from jdl.models import RNN, from_linen
     >>> task = sequence_classification(from_linen(RNN((4,), outputs=3)))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2]), "y": jnp.array([0, 2])}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> task.predict(params, state, batch).shape
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> task.predict(params, model_state, batch).shape
     (2, 3)
     """
     return classification(model, loss=loss, metrics=metrics, inputs=inputs)
@@ -84,8 +84,8 @@ def sequence_labelling(
     >>> task = sequence_labelling(from_linen(RNN((4,), outputs=3, read="each")))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2])}
     >>> batch["y"] = jnp.zeros((2, 5), int)
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, state, batch, None, train=False)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
     >>> print(mean.weight)
     7.0
     """
@@ -95,9 +95,9 @@ def sequence_labelling(
         return task.init(key, _by_step(batch))
 
     def evaluate(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        return task.loss(params, state, _by_step(batch), key, train=train)
+        return task.loss(params, model_state, _by_step(batch), key, train=train)
 
     return Task(init, evaluate, task.predict)
 

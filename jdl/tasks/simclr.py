@@ -48,22 +48,22 @@ def contrastive(
         return model.init(key, examples(batch))
 
     def loss(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         key = given_key(key, "a random key, to draw two views of each example")
         x, mask = examples(batch), batch.get("mask")
         if train:
-            refuse_masked_statistics(state, batch)
+            refuse_masked_statistics(model_state, batch)
         first, second, own = jax.random.split(key, 3)
         both = jnp.concatenate([views(first, x), views(second, x)])
-        outputs, state = model.apply(params, state, both, key=own, train=train)
+        outputs, model_state = model.apply(params, model_state, both, key=own, train=train)
         one, other = jnp.split(outputs, 2)
         losses, hits = _compared(one, other, temperature, mask)
         mean = measures.mean(losses, mask)
-        return mean, (state, {"loss": mean, "accuracy": measures.share(hits, mask)})
+        return mean, (model_state, {"loss": mean, "accuracy": measures.share(hits, mask)})
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return model.apply(params, state, examples(batch), train=False)[0]
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return model.apply(params, model_state, examples(batch), train=False)[0]
 
     return Task(init, loss, predict)
 

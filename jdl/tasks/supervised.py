@@ -38,24 +38,26 @@ def supervised(
     chosen = {} if metrics is None else dict(metrics)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = model.init(key, inputs(batch))
-        jax.eval_shape(lambda p, s, b: evaluate(p, s, b, None, train=False), params, state, batch)
-        return params, state
+        params, model_state = model.init(key, inputs(batch))
+        jax.eval_shape(
+            lambda p, s, b: evaluate(p, s, b, None, train=False), params, model_state, batch
+        )
+        return params, model_state
 
     def evaluate(
-        params: PyTree, state: PyTree, batch: Batch, key: Key | None, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
-            refuse_masked_statistics(state, batch)
-        outputs, state = model.apply(params, state, inputs(batch), key=key, train=train)
+            refuse_masked_statistics(model_state, batch)
+        outputs, model_state = model.apply(params, model_state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
         mean = measures.mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counted = {name: _count(metric, outputs, plain) for name, metric in chosen.items()}
-        return mean, (state, {"loss": mean, **counted})
+        return mean, (model_state, {"loss": mean, **counted})
 
-    def predict(params: PyTree, state: PyTree, batch: Batch) -> PyTree:
-        return model.apply(params, state, inputs(batch), train=False)[0]
+    def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
+        return model.apply(params, model_state, inputs(batch), train=False)[0]
 
     return Task(init, evaluate, predict)
 
@@ -76,8 +78,8 @@ def classification(
     >>> from jdl.models import MLP, from_linen
     >>> task = classification(from_linen(MLP((), outputs=3)))
     >>> batch = {"x": jnp.zeros((4, 2)), "y": jnp.array([0, 1, 2, 1])}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, state, batch, None, train=False)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
     >>> print(mean.value.round(4))  # log 3
     1.0986
     """
@@ -85,10 +87,10 @@ def classification(
     task = supervised(model, loss, metrics, inputs)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = task.init(key, batch)
-        outputs = jax.eval_shape(task.predict, params, state, batch)
+        params, model_state = task.init(key, batch)
+        outputs = jax.eval_shape(task.predict, params, model_state, batch)
         check_labels(batch["y"], outputs.shape[-1])
-        return params, state
+        return params, model_state
 
     return task._replace(init=init)
 
@@ -126,9 +128,9 @@ def binary_classification(
     task = supervised(model, loss, metrics, inputs)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = task.init(key, batch)
+        params, model_state = task.init(key, batch)
         _check_answers(batch["y"])
-        return params, state
+        return params, model_state
 
     return task._replace(init=init)
 
@@ -149,17 +151,17 @@ def uncertain_regression(
     >>> from jdl.models import MLP, from_linen
     >>> task = uncertain_regression(from_linen(MLP((), outputs=2)))
     >>> batch = {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> print(task.predict(params, state, batch)["std"].shape)
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> print(task.predict(params, model_state, batch)["std"].shape)
     (4, 1)
     """
     if metrics is None:
         metrics = {"mean_squared_error": measures.averaged(_squared_error_of_the_mean)}
 
     def apply(
-        params: PyTree, state: PyTree, inputs: PyTree, **options: Any
+        params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
     ) -> tuple[PyTree, PyTree]:
-        outputs, state = model.apply(params, state, inputs, **options)
+        outputs, model_state = model.apply(params, model_state, inputs, **options)
         if outputs.shape[-1] % 2:
             raise error(
                 "outputs of the model",
@@ -168,7 +170,7 @@ def uncertain_regression(
                 fix="give the model two outputs for each target",
             )
         mean, width = jnp.split(_at_least_float32(outputs), 2, axis=-1)
-        return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, state
+        return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, model_state
 
     gaussian = Model(model.init, apply)
     return supervised(gaussian, criteria.gaussian_negative_log_likelihood, metrics, inputs)
@@ -220,9 +222,9 @@ def entry(batch: Batch, name: str) -> Any:
     return batch[name]
 
 
-def refuse_masked_statistics(state: PyTree, batch: Batch) -> None:
+def refuse_masked_statistics(model_state: PyTree, batch: Batch) -> None:
     """Raise for a masked batch where the model has batch statistics, which a mask cannot reach."""
-    if "mask" in batch and isinstance(state, Mapping) and state.get("batch_stats"):
+    if "mask" in batch and isinstance(model_state, Mapping) and model_state.get("batch_stats"):
         raise error(
             "mask",
             expected="training batches without a mask, because the model has batch statistics "
@@ -259,7 +261,7 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
             fix="use those of jdl.metrics, or jdl.metrics.averaged(fn); "
             "some need a call first, as jdl.metrics.confusion(10)",
         )
-    return Count(metric.count(outputs, batch), metric.show)
+    return Count(metric.count(outputs, batch), metric.compute)
 
 
 def _at_least_float32(value: jax.Array) -> jax.Array:

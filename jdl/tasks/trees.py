@@ -39,8 +39,8 @@ def tree_classification(
     >>> from jdl.models import RvNN, from_linen
     >>> batch = {**forest.pad([trees.from_nested((2, 0, 1))]), "y": jax.numpy.array([1])}
     >>> task = tree_classification(from_linen(RvNN(8, 2, vocabulary=3)))
-    >>> params, state = task.init(jax.random.key(0), batch)
-    >>> task.predict(params, state, batch).shape
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> task.predict(params, model_state, batch).shape
     (1, 2)
     """
     return classification(model, loss=loss, metrics=metrics, inputs=tree_arrays)
@@ -80,4 +80,4 @@ def _at_roots(outputs: Any, batch: Batch) -> Mean:
     return measures.accuracy.count(outputs[:, -width], root)
 
 
-_root_accuracy = Metric(_at_roots, Mean.show)
+_root_accuracy = Metric(_at_roots, Mean.compute)

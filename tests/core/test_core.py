@@ -25,32 +25,32 @@ def test_a_mean_does_not_depend_on_the_parts():
         total = means[0]
         for mean in means[1:]:
             total = jax.tree.map(np.add, total, mean)
-        np.testing.assert_allclose(total.show(), whole, rtol=1e-12)
+        np.testing.assert_allclose(total.compute(), whole, rtol=1e-12)
 
 
 def test_a_mean_of_nothing_is_nan_on_the_device_and_on_the_host():
     nothing = Mean(jnp.zeros(()), jnp.zeros(()))
-    assert np.isnan(nothing.value) and np.isnan(nothing.show())
+    assert np.isnan(nothing.value) and np.isnan(nothing.compute())
 
 
 def test_a_mean_is_shown_in_float64_also_from_integers():
-    shown = Mean(np.int32(1), np.int32(3)).show()
+    shown = Mean(np.int32(1), np.int32(3)).compute()
     assert shown.dtype == np.float64 and shown == 1 / 3
-    np.testing.assert_array_equal(Mean(np.ones(2), np.array([1, 4])).show(), [1, 0.25])
+    np.testing.assert_array_equal(Mean(np.ones(2), np.array([1, 4])).compute(), [1, 0.25])
 
 
 def test_a_count_keeps_its_function_out_of_the_numbers():
     count = Count(jnp.arange(3), lambda total: total.sum())
     assert len(jax.tree.leaves(count)) == 1
-    assert jax.jit(lambda c: tree.add(c, c))(count).show() == 6
+    assert jax.jit(lambda c: tree.add(c, c))(count).compute() == 6
 
 
 def test_the_state_is_a_frozen_tree():
-    train = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, {}, ())
-    assert train.extra == {} and len(jax.tree.leaves(train)) == 3
+    state = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, {}, ())
+    assert state.extra == {} and len(jax.tree.leaves(state)) == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
-        train.step = 1  # pyright: ignore[reportAttributeAccessIssue]
-    assert list(tree.flatten(train)) == ["step", "key", "params/w"]
+        state.step = 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert list(tree.flatten(state)) == ["step", "key", "params/w"]
 
 
 def test_paths_of_every_kind_of_container():

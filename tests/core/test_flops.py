@@ -111,8 +111,8 @@ def test_a_grouped_convolution():
 
 
 def step_flops(learner, batch):
-    train = jax.eval_shape(learner.init, jax.random.key(0), batch)
-    return flops(learner.step, train, batch)
+    state = jax.eval_shape(learner.init, jax.random.key(0), batch)
+    return flops(learner.step, state, batch)
 
 
 def test_the_step_of_a_dense_network():

@@ -54,7 +54,7 @@ def test_the_head_says_what_to_expect(path):
 def test_linear_regression_finds_the_shortest_weights(run):
     code, out, _, folder = run("linear_regression", "--run.no-report")
     assert code == 0
-    params = jdl.load(folder).train.params
+    params = jdl.load(folder).state.params
     found = [*np.ravel(params["w"]), *np.ravel(params["b"])]
     np.testing.assert_allclose(found, [2 / 3, 1 / 3, -1 / 3], atol=1e-3)
     at = jdl.predict(jdl.load(folder), np.array([[5, 6], [6, 7]], np.float32))
@@ -76,7 +76,7 @@ def test_xor_is_learned_by_members_side_by_side(run):
     code, out, _, folder = run("xor", "--members", "5", "--epochs", "800")
     assert code == 0 and "5 of 5 members below 0.01 MSE" in out
     result = jdl.load(folder)
-    assert tree.count(result.train.params) == 5 * 17
+    assert tree.count(result.state.params) == 5 * 17
     assert list((folder / "figures").glob("*decision*.png"))
     table = from_file(BY_NAME["xor"]).ROWS
     answers = jdl.predict(result, table).round()

@@ -57,7 +57,7 @@ def test_normalisation_plays_five_networks_that_do_not_meet():
     sizes = {name: tree.count(params) for name, params in shapes.params.items()}
     # A scale for each of 3 x 16 + 3 x 32 channels; the norm's bias stands for the convolution's.
     assert {size - sizes["none"] for name, size in sizes.items() if name != "none"} == {144}
-    assert shapes.state["batch"] and not shapes.state["group"]
+    assert shapes.model_state["batch"] and not shapes.model_state["group"]
 
 
 @pytest.mark.slow

@@ -11,21 +11,21 @@ from tests.contract import BINARY, CLASSES, MASKS, MODEL, PLAIN, REAL, SMALL, ta
 
 
 def _triple() -> Task:
-    """A task of the user's own, with state: a running mean of the inputs, and a count."""
+    """A task of the user's own, with model state: a running mean of the inputs, and a count."""
 
     def init(key: Any, batch: Any) -> Any:
-        state = {"mean": jnp.zeros(4), "count": jnp.int32(0)}
-        return {"w": jax.random.normal(key, (4, 3))}, state
+        model_state = {"mean": jnp.zeros(4), "count": jnp.int32(0)}
+        return {"w": jax.random.normal(key, (4, 3))}, model_state
 
-    def loss(params: Any, state: Any, batch: Any, key: Any, *, train: bool) -> Any:
+    def loss(params: Any, model_state: Any, batch: Any, key: Any, *, train: bool) -> Any:
         if train:
-            mean = 0.9 * state["mean"] + 0.1 * batch["x"].mean(0)
-            state = {"mean": mean, "count": state["count"] + 1}
-        errors = ((predict(params, state, batch) - batch["y"]) ** 2).sum(-1)
+            mean = 0.9 * model_state["mean"] + 0.1 * batch["x"].mean(0)
+            model_state = {"mean": mean, "count": model_state["count"] + 1}
+        errors = ((predict(params, model_state, batch) - batch["y"]) ** 2).sum(-1)
         mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
-    def predict(params: Any, state: Any, batch: Any) -> Any:
+    def predict(params: Any, model_state: Any, batch: Any) -> Any:
         return batch["x"] @ params["w"]
 
     return Task(init, loss, predict)

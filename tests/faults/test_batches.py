@@ -119,8 +119,8 @@ def source(**odd: Any) -> Callable[[], Any]:
 def trained(task: jdl.Task, data: Any) -> jdl.Result:
     """A learner as it begins, to evaluate and predict with."""
     learner = jdl.learner(task, optax.sgd(0.01))
-    train, _ = next(jdl.steps(learner, data, batch_size=8))
-    return jdl.Result(train, learner, [], None)
+    state, _ = next(jdl.steps(learner, data, batch_size=8))
+    return jdl.Result(state, learner, [], None)
 
 
 def evaluated(task: jdl.Task, data: Any, given: Any) -> Callable[[], Any]:

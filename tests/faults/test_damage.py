@@ -64,8 +64,8 @@ def states() -> dict[int, TrainState]:
 @pytest.fixture(scope="module")
 def saved(states, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
-    for step, train in states.items():
-        Checkpoints(folder).save(step, train, wait=True)
+    for step, state in states.items():
+        Checkpoints(folder).save(step, state, wait=True)
     return folder
 
 
@@ -92,14 +92,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(part, saved, s
         FAULTS[fault](folder / "20" / name)
         checkpoints = Checkpoints(folder)
         refused(lambda: checkpoints.restore(target, step=20), ("step 20: ", Path(name).name))  # noqa: B023
-        train, step = checkpoints.restore(target)
+        state, step = checkpoints.restore(target)
         assert step == 10
-        small.assert_same_bits(content(train), content(states[10]))
+        small.assert_same_bits(content(state), content(states[10]))
 
 
 def test_whole_the_newest_is_used(saved, states):
     """The control: without damage it is step 20, in all its bits."""
-    train, step = Checkpoints(saved).restore(jax.eval_shape(lambda: states[10]))
+    state, step = Checkpoints(saved).restore(jax.eval_shape(lambda: states[10]))
     assert step == 20
-    small.assert_same_bits(content(train), content(states[20]))
+    small.assert_same_bits(content(state), content(states[20]))
     assert small.differ(content(states[20])["params"], content(states[10])["params"])

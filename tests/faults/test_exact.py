@@ -93,7 +93,7 @@ def fit(name: str, folder: Path | None, **given: Any) -> jdl.Result:
     build, data = LEARNERS[name]
     options = quiet(log_every=3, save_seconds=1e9)
     return jdl.fit(
-        build(), given.pop("data", data), batch_size=8, epochs=4, dir=folder, options=options
+        build(), given.pop("data", data), batch_size=8, epochs=4, run_dir=folder, options=options
     )
 
 
@@ -134,17 +134,17 @@ def test_a_resumed_run_has_every_bit(name, point, stop_at, straight, tmp_path):
 # What must be put back: without it the end is another
 
 
-def fresh(train: TrainState) -> TrainState:
+def fresh(state: TrainState) -> TrainState:
     """A state as it begins, of the same tree."""
-    return jax.tree.map(lambda leaf: leaf if small.tree.is_key(leaf) else leaf * 0, train)
+    return jax.tree.map(lambda leaf: leaf if small.tree.is_key(leaf) else leaf * 0, state)
 
 
 CONTROLS: dict[str, Callable[[TrainState], TrainState]] = {
-    "moments": lambda train: train.replace(opt_state=fresh(train).opt_state),
-    "key": lambda train: train.replace(key=jax.random.key(7)),
-    "step": lambda train: train.replace(step=train.step + 1),
-    "batch statistics": lambda train: train.replace(state=fresh(train).state),
-    "order": lambda train: train,
+    "moments": lambda state: state.replace(opt_state=fresh(state).opt_state),
+    "key": lambda state: state.replace(key=jax.random.key(7)),
+    "step": lambda state: state.replace(step=state.step + 1),
+    "batch statistics": lambda state: state.replace(model_state=fresh(state).model_state),
+    "order": lambda state: state,
 }
 
 
@@ -158,8 +158,8 @@ def test_a_run_without_it_differs(name, stop_at, straight, tmp_path, monkeypatch
     stop_at(None)
     plain = Record.resume
 
-    def resume(self: Record, train: TrainState) -> TrainState:
-        return CONTROLS[name](plain(self, train))
+    def resume(self: Record, state: TrainState) -> TrainState:
+        return CONTROLS[name](plain(self, state))
 
     monkeypatch.setattr(Record, "resume", resume)
     data = PICTURES
@@ -168,6 +168,8 @@ def test_a_run_without_it_differs(name, stop_at, straight, tmp_path, monkeypatch
         config.write_text(config.read_text().replace('"feed_seed": 0', '"feed_seed": 1'))
         data = jdl.Feed(PICTURES, 8, seed=1)
     ended = fit("cnn", tmp_path / "run", data=data)
-    differs = small.differ(content(ended.train)["params"], content(whole.train)["params"])
-    statistics = small.differ(content(ended.train)["state"], content(whole.train)["state"])
+    differs = small.differ(content(ended.state)["params"], content(whole.state)["params"])
+    statistics = small.differ(
+        content(ended.state)["model_state"], content(whole.state)["model_state"]
+    )
     assert differs or (name == "batch statistics" and statistics)

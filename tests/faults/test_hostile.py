@@ -294,7 +294,7 @@ def test_the_limits_are_felt(tmp_path):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    jdl.fit(net(), line(), batch_size=8, epochs=1, dir=folder, options=quiet())
+    jdl.fit(net(), line(), batch_size=8, epochs=1, run_dir=folder, options=quiet())
     return folder
 
 
@@ -349,7 +349,7 @@ def test_a_hostile_run_folder_is_refused(name, finished, tmp_path):
     harm, fragments = FOREIGN[name]
     run = shutil.copytree(finished, tmp_path / "run")
     harm(run)
-    again = {"batch_size": 8, "epochs": 2, "dir": run, "options": quiet()}
+    again = {"batch_size": 8, "epochs": 2, "run_dir": run, "options": quiet()}
     refused(lambda: jdl.fit(net(), line(), **again), fragments)
 
 

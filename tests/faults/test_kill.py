@@ -67,15 +67,15 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
     held: dict[int, TrainState] = {}
     plain = Checkpoints.save
 
-    def save(self, step, train, **given):
-        held[int(train.step)] = jax.tree.map(np.array, small.numbers(train))  # the state is donated
-        plain(self, step, train, **given)
+    def save(self, step, state, **given):
+        held[int(state.step)] = jax.tree.map(np.array, small.numbers(state))  # the state is donated
+        plain(self, step, state, **given)
 
     module = from_file(file)
     folder = RunFolder(tmp_path_factory.mktemp("straight") / "run", {}, file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", save)
-        module.experiment(module.Config()).fit(dir=folder)
+        module.experiment(module.Config()).fit(run_dir=folder)
     return folder.path, held
 
 
@@ -125,9 +125,9 @@ def test_killed_again_and_again(chain, file, straight, target, tmp_path, program
     for number in range(KILLS):
         process = begin(file, run, program_store)
         hits += kill(process, run, saving=number % 2 == 0, draw=draw)
-        train, step = Checkpoints(run / "checkpoints").restore(target)
+        state, step = Checkpoints(run / "checkpoints").restore(target)
         assert step == newest(run) > at, "the newest is whole, and newer than the last time"
-        small.assert_same_bits(content(train), content(held[step]))
+        small.assert_same_bits(content(state), content(held[step]))
         at = step
     assert hits == KILLS, "a run ended before it was killed: make it longer"
     process = begin(file, run, program_store)

@@ -121,8 +121,8 @@ TABLE: dict[str, tuple[Callable[[], TrainState], str, str, str]] = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Checkpoints:
     checkpoints = Checkpoints(tmp_path_factory.mktemp("checkpoints"))
-    train = jax.jit(learner().init)(jax.random.key(0), BATCH)
-    checkpoints.save(3, train, wait=True)
+    state = jax.jit(learner().init)(jax.random.key(0), BATCH)
+    checkpoints.save(3, state, wait=True)
     return checkpoints
 
 

@@ -21,25 +21,25 @@ def test_the_best_weights_are_kept(members):
     plain = jdl.learner(network(), optax.sgd(0.3))
     around = (lambda one: one) if members is None else (lambda one: ensemble(one, members))
     learner = jdl.jit(around(keep_best(plain, DATA, every=2)))
-    train = learner.init(KEY, DATA)
-    assert np.isinf(train.extra["best"]["loss"]).all()
+    state = learner.init(KEY, DATA)
+    assert np.isinf(state.extra["best"]["loss"]).all()
     for step in range(6):
-        train, _ = learner.step(train, OPPOSITE)
+        state, _ = learner.step(state, OPPOSITE)
         if step == 1:
-            best = train.replace(extra={})
-    now = train.replace(extra={})
+            best = state.replace(extra={})
+    now = state.replace(extra={})
     expected, last = (around(plain).evaluate(at, DATA)["loss"].value for at in (best, now))
-    kept = learner.evaluate(train, DATA)["loss"].value
+    kept = learner.evaluate(state, DATA)["loss"].value
     np.testing.assert_allclose(kept, expected, rtol=1e-6)
-    np.testing.assert_allclose(train.extra["best"]["loss"], expected, rtol=1e-6)
+    np.testing.assert_allclose(state.extra["best"]["loss"], expected, rtol=1e-6)
     assert (np.asarray(last) > kept).all()
     np.testing.assert_allclose(
-        learner.predict(train, DATA), around(plain).predict(best, DATA), rtol=1e-6
+        learner.predict(state, DATA), around(plain).predict(best, DATA), rtol=1e-6
     )
 
 
 def test_around_an_ensemble_each_member_keeps_its_own():
     many = keep_best(ensemble(jdl.learner(network(), optax.sgd(0.1)), 3), DATA, every=1)
-    train, _ = jax.jit(many.step)(many.init(KEY, DATA), DATA)
-    assert train.extra["best"]["loss"].shape == (3,)
-    assert jnp.isfinite(train.extra["best"]["loss"]).all()
+    state, _ = jax.jit(many.step)(many.init(KEY, DATA), DATA)
+    assert state.extra["best"]["loss"].shape == (3,)
+    assert jnp.isfinite(state.extra["best"]["loss"]).all()

@@ -23,8 +23,8 @@ GOOD = 0
 def single(inner):
     """A batch of one example, without its leading axis."""
 
-    def step(train, batch, *, axis=None):
-        return inner.step(train, jax.tree.map(lambda v: v[0], batch), axis=axis)
+    def step(state, batch, *, axis=None):
+        return inner.step(state, jax.tree.map(lambda v: v[0], batch), axis=axis)
 
     return inner._replace(step=step)
 
@@ -92,23 +92,23 @@ def test_a_bad_step_is_refused_wherever_it_stands(places, every):
 
 def test_without_the_look_a_bad_step_gets_in():
     """The control."""
-    train, _ = jax.jit(loop(tried(ADAM).taken).step)(start(ADAM), data([0, 3, 0]), 3)
-    assert not np.isfinite(train.state["mean"])
+    state, _ = jax.jit(loop(tried(ADAM).taken).step)(start(ADAM), data([0, 3, 0]), 3)
+    assert not np.isfinite(state.model_state["mean"])
 
 
 def test_a_run_has_the_same_bits_however_it_is_cut():
     kinds, (step, _) = kinds_at(PLACES["many"]), forms(ADAM)
     whole = step(start(ADAM), data(kinds), len(kinds))[0]
     for cuts in ([1] * 20, [7, 13], [2, 2, 9, 7]):
-        train = start(ADAM)
+        state = start(ADAM)
         for n in cuts:
-            train, _ = step(train, data(kinds), n)
-        assert_same_bits(train, whole)
+            state, _ = step(state, data(kinds), n)
+        assert_same_bits(state, whole)
 
 
 def test_no_step_is_no_change():
-    train, sums = forms(ADAM)[0](start(ADAM), data([GOOD] * 20), 0)
-    assert_same_bits(train, start(ADAM))
+    state, sums = forms(ADAM)[0](start(ADAM), data([GOOD] * 20), 0)
+    assert_same_bits(state, start(ADAM))
     assert float(sums["loss"].weight) == 0
 
 
@@ -138,9 +138,9 @@ def test_a_metric_that_is_not_a_number_refuses_nothing():
     """Some are undefined for some batches; loss and gradient are what counts."""
     inner = learner(TASK, optax.sgd(0.1))
 
-    def step(train, batch, *, axis=None):
-        train, metrics = inner.step(train, batch, axis=axis)
-        return train, metrics | {"ratio": Mean(jnp.float32(jnp.nan), jnp.float32(1))}
+    def step(state, batch, *, axis=None):
+        state, metrics = inner.step(state, batch, axis=axis)
+        return state, metrics | {"ratio": Mean(jnp.float32(jnp.nan), jnp.float32(1))}
 
     odd = inner._replace(step=step)
     (found, sums), _ = both(odd, [0] * 9, start(odd))
@@ -148,10 +148,10 @@ def test_a_metric_that_is_not_a_number_refuses_nothing():
 
 
 def test_a_learner_that_does_not_count_its_steps_comes_to_an_end():
-    def step(train, batch, *, axis=None):
-        after, metrics = ADAM.step(train, batch, axis=axis)
-        return after.replace(step=train.step), metrics
+    def step(state, batch, *, axis=None):
+        after, metrics = ADAM.step(state, batch, axis=axis)
+        return after.replace(step=state.step), metrics
 
     idle = ADAM._replace(step=step)
-    train, _ = forms(idle)[0](start(idle), data([GOOD] * 20), 7)
-    assert int(train.opt_state[0].count) == 7
+    state, _ = forms(idle)[0](start(idle), data([GOOD] * 20), 7)
+    assert int(state.opt_state[0].count) == 7

@@ -20,15 +20,15 @@ RATE = 0.1
 def pull(sign: float) -> Task:
     """Loss `sign * a * b` of the two players' numbers, times the mean of x for good measure."""
 
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         product = sign * params["one"] * params["two"]
         mean = Mean(product * batch["x"].sum(), jnp.float32(batch["x"].size))
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     def init(key, batch):
         return jax.random.normal(key) + 2, {}
 
-    return Task(init, loss, lambda params, state, batch: params["one"] + params["two"])
+    return Task(init, loss, lambda params, model_state, batch: params["one"] + params["two"])
 
 
 DATA = {"x": np.ones((4, 3), np.float32)}
@@ -38,8 +38,8 @@ STILL = optax.set_to_zero()
 STEP = optax.sgd(RATE)
 
 
-def numbers(train):
-    return float(train.params["one"]), float(train.params["two"])
+def numbers(state):
+    return float(state.params["one"]), float(state.params["two"])
 
 
 def test_each_sees_the_earlier_ones_update_in_keyword_order():
@@ -88,40 +88,40 @@ def test_the_gradient_is_that_in_the_players_own_parameters():
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_every_sets_the_ratio(every):
     match = game(one=ONE, two=TWO._replace(every=every, tx=optax.adam(RATE)))
-    train, step = match.init(KEY, DATA), jax.jit(match.step)
+    state, step = match.init(KEY, DATA), jax.jit(match.step)
     for i in range(7):
-        before = train
-        train, metrics = step(train, DATA)
+        before = state
+        state, metrics = step(state, DATA)
         moved = i % every == 0
-        assert differ(train.params["two"], before.params["two"]) == moved
-        assert differ(train.opt_state["two"], before.opt_state["two"]) == moved
-        assert differ(train.params["one"], before.params["one"])
+        assert differ(state.params["two"], before.params["two"]) == moved
+        assert differ(state.opt_state["two"], before.opt_state["two"]) == moved
+        assert differ(state.params["one"], before.params["one"])
         assert float(metrics["two/loss"].weight) == (12 if moved else 0)
         alone = metrics["one/loss"].value + (metrics["two/loss"].value if moved else 0)
         np.testing.assert_allclose(metrics["loss"].value, alone, rtol=1e-5)
-    assert int(train.opt_state["two"][0].count) == -(-7 // every)
+    assert int(state.opt_state["two"][0].count) == -(-7 // every)
 
 
 def test_a_player_keeps_its_own_state_and_no_one_elses():
     def task(name):
         inner = pull(1.0)
 
-        def loss(params, state, batch, key, *, train):
-            mean, (_, metrics) = inner.loss(params, state, batch, key, train=train)
-            return mean, ({n: count + 1 for n, count in state.items()}, metrics)
+        def loss(params, model_state, batch, key, *, train):
+            mean, (_, metrics) = inner.loss(params, model_state, batch, key, train=train)
+            return mean, ({n: count + 1 for n, count in model_state.items()}, metrics)
 
         return inner._replace(init=lambda k, b: (jnp.float32(1), jnp.int32(0)), loss=loss)
 
     match = game(one=Player(task("one"), STILL), two=Player(task("two"), STILL, every=2))
     after, _ = train(match, DATA, 4)
-    assert {name: int(count) for name, count in after.state.items()} == {"one": 4, "two": 2}
+    assert {name: int(count) for name, count in after.model_state.items()} == {"one": 4, "two": 2}
 
 
 def test_keys_differ_between_players_and_evaluation_trains_nothing():
     def noisy(sign):
-        def loss(params, state, batch, key, *, train):
+        def loss(params, model_state, batch, key, *, train):
             mean = Mean(jax.random.normal(key), jnp.float32(1))
-            return mean, (state, {"loss": mean})
+            return mean, (model_state, {"loss": mean})
 
         return pull(sign)._replace(loss=loss)
 

@@ -20,21 +20,21 @@ def fragile() -> Task:
     """A quadratic with batch statistics, and three ways to go wrong by `batch["bad"]`.
 
     0 is a good batch; at 1 the loss is nan; at 2 the loss is finite and the gradient infinite (the
-    slope of the square root at zero); at 3 only the state turns nan.
+    slope of the square root at zero); at 3 only the model state turns nan.
     """
 
     def init(key, batch):
         return {"w": jax.random.normal(key, (3,))}, {"mean": jnp.zeros(())}
 
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         w, bad = params["w"], batch["bad"]
-        mean = 0.9 * state["mean"] + 0.1 * batch["x"].mean() + jnp.where(bad == 3, jnp.nan, 0)
+        mean = 0.9 * model_state["mean"] + 0.1 * batch["x"].mean() + jnp.where(bad == 3, jnp.nan, 0)
         steep = jnp.sqrt(w - jax.lax.stop_gradient(w) + jnp.where(bad == 2, 0.0, 1.0))
         total = ((w - batch["x"]) ** 2).sum() + 0.1 * steep.sum() + jnp.where(bad == 1, jnp.nan, 0)
         value = Mean(total, jnp.float32(1))
         return value, ({"mean": mean}, {"loss": value})
 
-    return Task(init, loss, lambda params, state, batch: params["w"])
+    return Task(init, loss, lambda params, model_state, batch: params["w"])
 
 
 TASK = fragile()
@@ -55,12 +55,12 @@ def batches(*kinds):
 
 def run(learner, batches, start=None):
     step = jax.jit(learner.step)
-    train = learner.init(KEY, batches[0]) if start is None else start
+    state = learner.init(KEY, batches[0]) if start is None else start
     every = []
     for batch in batches:
-        train, metrics = step(train, batch)
+        state, metrics = step(state, batch)
         every.append(metrics)
-    return train, every
+    return state, every
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -68,10 +68,10 @@ def run(learner, batches, start=None):
 def test_bad_batches_leave_no_trace_however_many_come(name, kind):
     guarded = guard(learner(TASK, OPTIMIZERS[name]))
     clean, _ = run(guarded, batches(*[0] * 6))
-    train, metrics = run(guarded, batches(*[0] * 3, *[kind] * 23, *[0] * 3))
-    for part in ("params", "state", "opt_state"):
-        assert_same_bits(getattr(train, part), getattr(clean, part))
-    assert int(train.step) == 29 and int(train.extra["guard"].total) == 23
+    state, metrics = run(guarded, batches(*[0] * 3, *[kind] * 23, *[0] * 3))
+    for part in ("params", "model_state", "opt_state"):
+        assert_same_bits(getattr(state, part), getattr(clean, part))
+    assert int(state.step) == 29 and int(state.extra["guard"].total) == 23
     weights = [float(m["loss"].weight) for m in metrics]
     assert weights == [1] * 3 + [0] * 23 + [1] * 3
     assert [int(m["refused"].total) for m in metrics] == [0] * 3 + [1] * 23 + [0] * 3
@@ -83,20 +83,20 @@ def test_without_a_guard_an_infinite_gradient_gets_in(name):
     """The control: for every optimizer the batch does harm; for some, nothing turns nan."""
     bare = learner(TASK, OPTIMIZERS[name])
     clean, _ = run(bare, batches(0, 0))
-    train, _ = run(bare, batches(0, 2, 0))
-    assert differ(train.params, clean.params)
+    state, _ = run(bare, batches(0, 2, 0))
+    assert differ(state.params, clean.params)
 
 
 @pytest.mark.parametrize("name", ["clipped by value", "sign"])
 def test_these_optimizers_hide_an_infinite_gradient(name):
     """Why the gradient itself is looked at: here all new leaves are finite."""
-    train, _ = run(learner(TASK, OPTIMIZERS[name]), batches(2))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((train.params, train.opt_state)))
+    state, _ = run(learner(TASK, OPTIMIZERS[name]), batches(2))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.opt_state)))
 
 
 def test_the_optimizers_count_stands_still():
-    train, _ = run(guard(learner(TASK, optax.adam(0.1))), batches(0, 1, 1, 0, 2))
-    assert int(train.opt_state[0].count) == 2 and int(train.step) == 5
+    state, _ = run(guard(learner(TASK, optax.adam(0.1))), batches(0, 1, 1, 0, 2))
+    assert int(state.opt_state[0].count) == 2 and int(state.step) == 5
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_the_optimizers_count_stands_still():
     ],
 )
 def test_the_counts_name_the_first_bad_step_of_the_row(kinds, total, in_a_row, first, failed):
-    train, _ = run(guard(learner(TASK, optax.sgd(0.1)), limit=3), batches(*kinds))
-    counts = train.extra["guard"]
+    state, _ = run(guard(learner(TASK, optax.sgd(0.1)), limit=3), batches(*kinds))
+    counts = state.extra["guard"]
     found = [int(c) for c in (counts.total, counts.in_a_row, counts.first, counts.failed)]
     assert found == [total, in_a_row, first, failed]
 
@@ -120,30 +120,30 @@ def test_the_counts_name_the_first_bad_step_of_the_row(kinds, total, in_a_row, f
 def test_a_state_that_begins_infinite_may_stay():
     """`reduce_on_plateau` keeps a best value that starts at infinity."""
     tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
-    train, _ = run(guard(learner(TASK, tx)), batches(0, 0))
-    assert int(train.extra["guard"].total) == 0
+    state, _ = run(guard(learner(TASK, tx)), batches(0, 0))
+    assert int(state.extra["guard"].total) == 0
 
 
 def keeping(leaf, change):
-    """A learner with one more leaf of state, which `change(leaf, step)` makes anew at each step."""
+    """A learner with one more leaf of model state: `change(leaf, step)` makes it at each step."""
     inner = learner(TASK, optax.sgd(0.1))
 
     def init(key, batch):
-        train = inner.init(key, batch)
-        return train.replace(state=train.state | {"leaf": leaf})
+        state = inner.init(key, batch)
+        return state.replace(model_state=state.model_state | {"leaf": leaf})
 
-    def step(train, batch, *, axis=None):
-        after, metrics = inner.step(train, batch, axis=axis)
-        leaf = change(train.state["leaf"], train.step)
-        return after.replace(state=after.state | {"leaf": leaf}), metrics
+    def step(state, batch, *, axis=None):
+        after, metrics = inner.step(state, batch, axis=axis)
+        leaf = change(state.model_state["leaf"], state.step)
+        return after.replace(model_state=after.model_state | {"leaf": leaf}), metrics
 
     return inner._replace(init=init, step=step)
 
 
 def test_a_leaf_without_numbers_hides_nothing():
     empty = keeping(jnp.zeros((0, 3)), lambda leaf, step: leaf)
-    train, _ = run(guard(empty), batches(0, 1, 3, 0))
-    assert int(train.extra["guard"].total) == 2
+    state, _ = run(guard(empty), batches(0, 1, 3, 0))
+    assert int(state.extra["guard"].total) == 2
 
 
 @pytest.mark.parametrize("bad", [complex(0, np.nan), complex(np.inf, 0)])
@@ -151,14 +151,14 @@ def test_complex_numbers_are_looked_at(bad):
     odd = keeping(
         jnp.ones(2, jnp.complex64), lambda leaf, step: leaf * jnp.where(step == 1, bad, 1)
     )
-    train, _ = run(guard(odd), batches(0, 0, 0))
-    assert int(train.extra["guard"].total) == 1 and np.isfinite(train.state["leaf"]).all()
+    state, _ = run(guard(odd), batches(0, 0, 0))
+    assert int(state.extra["guard"].total) == 1 and np.isfinite(state.model_state["leaf"]).all()
 
 
 def test_what_is_infinite_may_stay_but_not_turn_into_something_worse():
     worse = keeping(jnp.full(2, jnp.inf), lambda leaf, step: leaf * jnp.where(step == 1, 0.0, 1.0))
-    train, _ = run(guard(worse), batches(0, 0, 0))
-    assert int(train.extra["guard"].total) == 1 and np.isinf(train.state["leaf"]).all()
+    state, _ = run(guard(worse), batches(0, 0, 0))
+    assert int(state.extra["guard"].total) == 1 and np.isinf(state.model_state["leaf"]).all()
 
 
 def test_it_sees_values_where_the_inner_init_does():
@@ -190,18 +190,18 @@ def test_each_member_is_refused_for_itself(form):
     start = many.init(KEY, good[0])
     broken = start.replace(params={"w": start.params["w"].at[1].set(1e30)})
     clean, _ = run(many, good, start)
-    train, metrics = run(many, good, broken)
+    state, metrics = run(many, good, broken)
     for i in (0, 2):
-        for part in ("params", "state", "opt_state"):
-            mine, theirs = (member(getattr(t, part), i) for t in (train, clean))
+        for part in ("params", "model_state", "opt_state"):
+            mine, theirs = (member(getattr(t, part), i) for t in (state, clean))
             assert_same_bits(mine, theirs)
-    assert not differ(train.params["w"][1], broken.params["w"][1])
-    counts = train.extra["guard"]
+    assert not differ(state.params["w"][1], broken.params["w"][1])
+    counts = state.extra["guard"]
     np.testing.assert_array_equal(counts.total, [0, 6, 0])
     np.testing.assert_array_equal(counts.failed, [-1, 0, -1])
-    np.testing.assert_array_equal(train.opt_state[0].count, [6, 0, 6])
+    np.testing.assert_array_equal(state.opt_state[0].count, [6, 0, 6])
     np.testing.assert_array_equal(metrics[-1]["loss"].weight, [1, 0, 1])
-    assert train.step.ndim == 0 and int(train.step) == 6
+    assert state.step.ndim == 0 and int(state.step) == 6
 
 
 # Inside the loop
@@ -214,8 +214,8 @@ def test_inside_a_loop_and_a_window():
     def single(inner):
         """A batch of one example, without its leading axis."""
 
-        def step(train, batch, *, axis=None):
-            return inner.step(train, jax.tree.map(lambda v: v[0], batch), axis=axis)
+        def step(state, batch, *, axis=None):
+            return inner.step(state, jax.tree.map(lambda v: v[0], batch), axis=axis)
 
         return inner._replace(step=step)
 
@@ -224,9 +224,9 @@ def test_inside_a_loop_and_a_window():
 
     looped = loop(resident(single(one), order, 1))
     start = one.init(KEY, batches(0)[0])
-    train, metrics = jax.jit(looped.step)(start, data, 8)
+    state, metrics = jax.jit(looped.step)(start, data, 8)
     steps, _ = run(one, batches(*data["bad"]), start)
-    assert_close(train, steps)
+    assert_close(state, steps)
     assert int(metrics["refused"].total) == 3 and int(metrics["refused"].weight) == 8
     assert float(metrics["loss"].weight) == 5
     assert np.isfinite(metrics["loss"].total)
@@ -234,10 +234,10 @@ def test_inside_a_loop_and_a_window():
 
 def test_evaluation_and_prediction_are_the_inner_ones():
     inner = learner(TASK, optax.sgd(0.1))
-    train, _ = run(guard(inner), batches(0, 0))
-    bare, batch = train.replace(extra={}), batches(0)[0]
-    assert_same_bits(guard(inner).evaluate(train, batch), inner.evaluate(bare, batch))
-    assert_same_bits(guard(inner).predict(train, None), train.params["w"])
+    state, _ = run(guard(inner), batches(0, 0))
+    bare, batch = state.replace(extra={}), batches(0)[0]
+    assert_same_bits(guard(inner).evaluate(state, batch), inner.evaluate(bare, batch))
+    assert_same_bits(guard(inner).predict(state, None), state.params["w"])
 
 
 LEAVES = {
@@ -276,17 +276,17 @@ def test_small_leaves_are_looked_at_together_on_cpu_alone(platform, members):
     model = jdl.from_linen(jdl.models.MLP((5,), outputs=2))
     one = learner(jdl.regression(model), optax.adam(0.1))
     inner = guard(ensemble(one, members) if members else one)
-    train = jax.jit(inner.init)(KEY, {"x": np.ones((4, 3)), "y": np.ones((4, 2))})
+    state = jax.jit(inner.init)(KEY, {"x": np.ones((4, 3)), "y": np.ones((4, 2))})
 
     @jax.jit
     def fine(after):
         with compiled_for(platform):
-            return may_stand(train, after, small=10)
+            return may_stand(state, after, small=10)
 
-    assert (" concatenate" in fine.lower(train).as_text("hlo")) is (platform == "cpu")
-    assert fine(train).all()
-    leaves, form = jax.tree.flatten(train.params)
+    assert (" concatenate" in fine.lower(state).as_text("hlo")) is (platform == "cpu")
+    assert fine(state).all()
+    leaves, form = jax.tree.flatten(state.params)
     for number, leaf in enumerate(leaves):
         bad = leaf.at[(-1,) * leaf.ndim].set(np.inf)
-        after = train.replace(params=form.unflatten([*leaves[:number], bad, *leaves[number + 1 :]]))
+        after = state.replace(params=form.unflatten([*leaves[:number], bad, *leaves[number + 1 :]]))
         assert fine(after).tolist() == ([True] * (members - 1) + [False] if members else False)

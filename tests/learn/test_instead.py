@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from jdl.learn.game import Player, apart
-from jdl.learn.gradient import plain
+from jdl.learn.gradient import mean_gradient
 from jdl.learn.instead import Gradients, kept, optimizer_instead
 from jdl.learn.learner import learner
 from jdl.learn.transforms import ema
@@ -37,7 +37,7 @@ def test_what_is_kept_is_the_gradient():
     one = learner(network(), optax.chain(kept(), optax.sgd(0.1)))
     start = one.init(KEY, DATA)
     after, _ = one.step(start, DATA)
-    grads, _ = plain(network().loss)(start.params, start.state, DATA, None)
+    grads, _ = mean_gradient(network().loss)(start.params, start.model_state, DATA, None)
     assert_close(after.opt_state[0].last, grads)
     moved = jax.tree.map(lambda a, b: (a - b) / -0.1, after.params, start.params)
     assert_close(moved, grads, rtol=1e-4, atol=1e-5)

@@ -27,10 +27,10 @@ def test_a_step_against_numpy(x64):
 
 
 def linear():
-    def loss(w, state, batch, key, *, train):
+    def loss(w, model_state, batch, key, *, train):
         errors = (batch["x"] @ w - batch["y"][:, 0]) ** 2
         mean = Mean((batch["mask"] * errors).sum(), batch["mask"].sum())
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     init = lambda key, batch: (jax.random.normal(key, (3,), batch["x"].dtype), {})
     return Task(init, loss, lambda *a: None)
@@ -105,10 +105,10 @@ def test_a_number_of_a_step_counts_once():
 
 
 def test_an_infinite_parameter_that_has_no_gradient_leaves_the_norm_alone():
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         # A hidden place of a mask, say: what is infinite stays so, and is no fault of a step.
         mean = Mean((params["w"] * 3).sum() + jnp.exp(params["mask"]).sum(), 1.0)
-        return mean, (state, {"loss": mean})
+        return mean, (model_state, {"loss": mean})
 
     params = {"w": jnp.ones(4), "mask": jnp.array([0.0, -jnp.inf])}
     line = learner(Task(lambda key, batch: (params, {}), loss, lambda *a: None), optax.sgd(0.1))

@@ -43,10 +43,10 @@ def run(learner):
 @pytest.mark.parametrize("cuts", [(13,), (1,) * 13, (3, 4, 6), (12, 1), (5, 0, 8)])
 def test_a_run_has_the_same_bits_however_it_is_cut(cuts):
     learner, data = CUT
-    train = learner.init(KEY, data)
+    state = learner.init(KEY, data)
     for n in cuts:
-        train, metrics = learner.step(train, data, n)
-    assert_same_bits((train, metrics), WHOLE)
+        state, metrics = learner.step(state, data, n)
+    assert_same_bits((state, metrics), WHOLE)
 
 
 CUT = jit(run(base())), jax.tree.map(jnp.asarray, DATA)
@@ -55,11 +55,11 @@ WHOLE = CUT[0].step(CUT[0].init(KEY, CUT[1]), CUT[1], 13)
 
 def test_one_program_for_every_number_of_steps():
     learner, data = jit(run(base()), donate=True), jax.tree.map(jnp.asarray, DATA)
-    train = learner.init(KEY, data)
+    state = learner.init(KEY, data)
     with compilations() as programs:
         for n in (3, 1, 7):
-            train, _ = learner.step(train, data, n)
-    assert len(programs) == 1 and int(train.step) == 11
+            state, _ = learner.step(state, data, n)
+    assert len(programs) == 1 and int(state.step) == 11
 
 
 def test_the_step_is_traced_once():
@@ -67,21 +67,21 @@ def test_the_step_is_traced_once():
     chex.clear_trace_counter()
     looped = loop(base()._replace(step=once))
     step = jax.jit(looped.step)
-    train = looped.init(KEY, DATA)
+    state = looped.init(KEY, DATA)
     for n in (2, 3):
-        train, _ = step(train, DATA, n)
-    assert int(train.step) == 5
+        state, _ = step(state, DATA, n)
+    assert int(state.step) == 5
 
 
 def test_a_loop_is_the_same_as_its_steps(x64):
     data = batch(examples=24, dtype="float64")
     inner = window(guard(base()), 4)
     looped, sums = jax.jit(run(base()).step)(inner.init(KEY, data), data, 10)
-    train, step = inner.init(KEY, data), jax.jit(inner.step)
+    state, step = inner.init(KEY, data), jax.jit(inner.step)
     for i in range(10):
         rows = np.asarray(order(i, 8))
-        train, metrics = step(train, {name: value[rows] for name, value in data.items()})
-    assert_close(looped, train, rtol=1e-12)
+        state, metrics = step(state, {name: value[rows] for name, value in data.items()})
+    assert_close(looped, state, rtol=1e-12)
     assert_close(sums, metrics, rtol=1e-12)
 
 
@@ -92,26 +92,26 @@ def test_resident_tabled_and_stacked_batches_are_those_that_the_host_gathers():
     inner = base()
     batches = [{k: v[np.asarray(order(i, 8))] for k, v in DATA.items()} for i in range(6)]
     start, step = inner.init(KEY, batches[0]), jax.jit(inner.step)
-    train = start
+    state = start
     for each in batches:
-        train, _ = step(train, each)
+        state, _ = step(state, each)
     gathered = start
     gather = jax.jit(resident(inner, order, 8).step)
     for _ in range(6):
         gathered, _ = gather(gathered, DATA)
-    assert_same_bits(gathered, train)
+    assert_same_bits(gathered, state)
     looked, look = start, jax.jit(tabled(inner).step)
     for first in (0, 4):
         rows = np.stack([np.asarray(order(i, 8)) for i in range(first, first + 4)])
         for _ in range(min(4, 6 - first)):
             looked, _ = look(looked, {"first": np.int32(first), "rows": rows, "set": DATA})
-    assert_same_bits(looked, train)
+    assert_same_bits(looked, state)
     piled, pile = start, jax.jit(stacked(inner).step)
     for first in (0, 3):
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches[first : first + 3])
         for _ in range(3):
             piled, _ = pile(piled, {"first": np.int32(first), "stack": stack})
-    assert_same_bits(piled, train)
+    assert_same_bits(piled, state)
 
 
 def test_their_starts_are_those_of_a_batch():
@@ -155,21 +155,21 @@ def test_a_window_adds_up_and_begins_anew():
 def test_the_average_in_closed_form(decay, x64):
     data = batch(dtype="float64")
     averaged = ema(learner(network(), optax.sgd(0.1)), decay)
-    train, step = averaged.init(KEY, data), jax.jit(averaged.step)
+    state, step = averaged.init(KEY, data), jax.jit(averaged.step)
     weights = []
     for _ in range(8):
-        train, _ = step(train, data)
-        weights.append(np.asarray(train.params["in"]))
+        state, _ = step(state, data)
+        weights.append(np.asarray(state.params["in"]))
     share = decay ** np.arange(7, -1, -1.0)
     expected = np.tensordot(share / share.sum(), np.stack(weights), 1)
-    average = train.extra["ema"]["average"][0]["in"]
+    average = state.extra["ema"]["average"][0]["in"]
     np.testing.assert_allclose(average, expected, rtol=1e-9, atol=1e-12)
-    swapped = train.replace(params=train.extra["ema"]["average"][0], extra={})
+    swapped = state.replace(params=state.extra["ema"]["average"][0], extra={})
     plain = learner(network(), optax.sgd(0.1))
-    assert_same_bits(averaged.evaluate(train, data), plain.evaluate(swapped, data))
-    assert_same_bits(averaged.predict(train, data), plain.predict(swapped, data))
+    assert_same_bits(averaged.evaluate(state, data), plain.evaluate(swapped, data))
+    assert_same_bits(averaged.predict(state, data), plain.predict(swapped, data))
     if decay:
-        assert differ(averaged.predict(train, data), plain.predict(train.replace(extra={}), data))
+        assert differ(averaged.predict(state, data), plain.predict(state.replace(extra={}), data))
 
 
 def test_after_one_step_the_average_is_the_weights_in_single_precision_too():
@@ -180,11 +180,11 @@ def test_after_one_step_the_average_is_the_weights_in_single_precision_too():
 
 
 def test_the_average_shares_no_memory_with_weights_that_are_donated():
-    train = ema(base(), 0.9).init(KEY, DATA)
+    state = ema(base(), 0.9).init(KEY, DATA)
     step = jit(ema(base(), 0.9), donate=True).step
     for _ in range(3):
-        train, _ = step(train, DATA)
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(train))
+        state, _ = step(state, DATA)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
 def test_each_transform_owns_one_entry_and_evaluates_as_the_inner_one():
@@ -207,9 +207,9 @@ def counting(calls: list[str]):
         calls.append("init")
         return inner.init(key, batch)
 
-    def step(train, batch, *, axis=None):
+    def step(state, batch, *, axis=None):
         calls.append("alone" if is_alone() else "step")
-        return inner.step(train, batch, axis=axis)
+        return inner.step(state, batch, axis=axis)
 
     return inner._replace(init=init, step=step)
 
@@ -230,8 +230,8 @@ def test_python_runs_through_a_step_once_for_shapes_programs_and_loops():
 
 def test_a_learner_traced_once_compiles_to_the_same_program():
     data = jax.tree.map(jnp.asarray, DATA)
-    train = base().init(KEY, data)
+    state = base().init(KEY, data)
     plain, once = (
-        jax.jit(made.step).lower(train, data).as_text() for made in (base(), traced_once(base()))
+        jax.jit(made.step).lower(state, data).as_text() for made in (base(), traced_once(base()))
     )
     assert plain == once

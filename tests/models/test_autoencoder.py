@@ -67,14 +67,14 @@ def test_the_whole_is_decode_after_encode(module):
 def test_variational_code_is_mean_plus_deviation_times_noise(x64):
     module = VariationalAutoencoder(2, (3,), "tanh", (4,))
     model, x = from_linen(module), jax.random.normal(KEY, (5, 4))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     mean, log_variance = module.apply({"params": params}, x, method="encode")
-    still = model.apply(params, state, x)[0]
+    still = model.apply(params, model_state, x)[0]
     decode = lambda z: module.apply({"params": params}, z, method="decode")
     np.testing.assert_allclose(still["logits"], decode(mean))
     np.testing.assert_array_equal(still["log_variance"], log_variance)
     one, again, other = (
-        model.apply(params, state, x, key=jax.random.key(i), train=True)[0]["logits"]
+        model.apply(params, model_state, x, key=jax.random.key(i), train=True)[0]["logits"]
         for i in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, again)
@@ -86,7 +86,7 @@ def test_variational_code_is_mean_plus_deviation_times_noise(x64):
         "output": {"kernel": 1e4 * jnp.eye(3, 4), "bias": jnp.zeros(4)},
     }
     keys = jax.random.split(KEY, 4000)
-    draw = lambda key: model.apply(params, state, x, key=key, train=True)[0]["logits"][:, :2]
+    draw = lambda key: model.apply(params, model_state, x, key=key, train=True)[0]["logits"][:, :2]
     codes = jax.jit(jax.vmap(draw))(keys)
     np.testing.assert_allclose(codes.mean(0), mean, atol=0.1)
     np.testing.assert_allclose(codes.std(0), np.exp(log_variance / 2), rtol=0.1)
@@ -95,16 +95,16 @@ def test_variational_code_is_mean_plus_deviation_times_noise(x64):
 def test_gradients_reach_mean_and_variance_through_the_draw():
     model = from_linen(VariationalAutoencoder(2, (3,), "tanh", (4,)))
     x = jax.random.normal(KEY, (5, 4))
-    params, state = model.init(KEY, x)
-    total = lambda p: model.apply(p, state, x, key=KEY, train=True)[0]["logits"][..., 0].sum()
+    params, model_state = model.init(KEY, x)
+    total = lambda p: model.apply(p, model_state, x, key=KEY, train=True)[0]["logits"][..., 0].sum()
     slopes = jax.jit(jax.grad(total))(params)["encoder"]["output"]["bias"]
     assert (np.abs(slopes) > 1e-6).all()
 
 
 def test_training_a_variational_one_needs_a_key():
     model = from_linen(VariationalAutoencoder(2, (3,), shape=(4,)))
-    params, state = model.init(KEY, jnp.zeros((1, 4)))
-    text = message(lambda: model.apply(params, state, jnp.zeros((1, 4)), train=True))
+    params, model_state = model.init(KEY, jnp.zeros((1, 4)))
+    text = message(lambda: model.apply(params, model_state, jnp.zeros((1, 4)), train=True))
     assert "jax.random.key(0)" in text
 
 

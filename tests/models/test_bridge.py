@@ -41,12 +41,12 @@ def plain_init(key, inputs):
     return {"w": jax.random.normal(key, (inputs.shape[-1], 5))}
 
 
-def full_apply(params, state, inputs, *, key=None, train=False):
+def full_apply(params, model_state, inputs, *, key=None, train=False):
     outputs = inputs @ params["w"]
     if train:
         outputs = outputs * jax.random.bernoulli(key, 0.5, outputs.shape)
-        state = {"seen": state["seen"] + 1}
-    return outputs, state
+        model_state = {"seen": model_state["seen"] + 1}
+    return outputs, model_state
 
 
 MODELS = {
@@ -64,24 +64,25 @@ def model(request):
 
 
 def test_training_draws_by_key_changes_state_and_mutates_nothing(model):
-    params, state = model.init(KEY, X)
-    before = jax.tree.map(np.asarray, (params, state))
-    train = jax.jit(lambda key: model.apply(params, state, X, key=key, train=True))
+    params, model_state = model.init(KEY, X)
+    before = jax.tree.map(np.asarray, (params, model_state))
+    train = jax.jit(lambda key: model.apply(params, model_state, X, key=key, train=True))
     (one, new), (again, _), (other, _) = (train(jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
-    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert jax.tree.structure(new) == jax.tree.structure(model_state)
     assert any(
-        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (new, state)), strict=True)
+        not np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (new, model_state)), strict=True)
     )
-    jax.tree.map(np.testing.assert_array_equal, before, (params, state))
+    jax.tree.map(np.testing.assert_array_equal, before, (params, model_state))
 
 
 def test_evaluation_needs_no_key_and_returns_the_same_state(model):
-    params, state = model.init(KEY, X)
-    outputs, same = model.apply(params, state, X)
-    assert same is state
-    np.testing.assert_array_equal(outputs, model.apply(params, state, X)[0])
+    params, model_state = model.init(KEY, X)
+    outputs, same = model.apply(params, model_state, X)
+    assert same is model_state
+    np.testing.assert_array_equal(outputs, model.apply(params, model_state, X)[0])
 
 
 def test_same_key_same_bits_and_another_key_differs(model):
@@ -94,54 +95,58 @@ def test_same_key_same_bits_and_another_key_differs(model):
 
 def test_jit_and_vmap_pass_through(model):
     keys = jax.random.split(KEY, 3)
-    params, state = jax.vmap(lambda key: model.init(key, X))(keys)
-    lone, lone_state = model.init(keys[1], X)
+    params, model_state = jax.vmap(lambda key: model.init(key, X))(keys)
+    lone, lone_model_state = model.init(keys[1], X)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-6), params, lone)
 
     @jax.jit
-    def apply(params, state):
-        return jax.vmap(lambda p, s: model.apply(p, s, X, key=KEY, train=True))(params, state)
+    def apply(params, model_state):
+        return jax.vmap(lambda p, s: model.apply(p, s, X, key=KEY, train=True))(params, model_state)
 
-    outputs, _ = apply(params, state)
-    expected, _ = model.apply(lone, lone_state, X, key=KEY, train=True)
+    outputs, _ = apply(params, model_state)
+    expected, _ = model.apply(lone, lone_model_state, X, key=KEY, train=True)
     np.testing.assert_allclose(outputs[1], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_nnx_equals_linen():
     linen, module = from_linen(LinenNet()), from_nnx(NnxNet)
-    params, state = linen.init(KEY, X)
-    same, same_state = module.init(KEY, X)
+    params, model_state = linen.init(KEY, X)
+    same, same_model_state = module.init(KEY, X)
     same = {**same, "dense": params["dense"], "norm": params["norm"]}
     eye = {"kernel": jnp.eye(5), "bias": jnp.zeros(5)}
     same["blocks"] = {"0": eye, "1": eye}
-    assert tree.flatten(state).keys() == tree.flatten(same_state).keys()
+    assert tree.flatten(model_state).keys() == tree.flatten(same_model_state).keys()
     np.testing.assert_allclose(
-        module.apply(same, same_state, X)[0], linen.apply(params, state, X)[0], rtol=1e-6
+        module.apply(same, same_model_state, X)[0],
+        linen.apply(params, model_state, X)[0],
+        rtol=1e-6,
     )
     # The statistics do not depend on the dropout after them.
     after = [
         m.apply(p, s, X, key=KEY, train=True)[1]
-        for m, p, s in ((linen, params, state), (module, same, same_state))
+        for m, p, s in ((linen, params, model_state), (module, same, same_model_state))
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *after)
 
 
 def test_nnx_state_has_plain_arrays_under_string_names_and_no_keys():
-    params, state = from_nnx(NnxNet).init(KEY, X)
+    params, model_state = from_nnx(NnxNet).init(KEY, X)
     assert set(tree.flatten(params)) == {
         "blocks/0/bias", "blocks/0/kernel", "blocks/1/bias", "blocks/1/kernel",
         "dense/bias", "dense/kernel", "norm/bias", "norm/scale",
     }  # fmt: skip
-    assert set(tree.flatten(state)) == {"batch_stats/norm/mean", "batch_stats/norm/var"}
-    assert all(type(leaf).__name__ == "ArrayImpl" for leaf in jax.tree.leaves((params, state)))
+    assert set(tree.flatten(model_state)) == {"batch_stats/norm/mean", "batch_stats/norm/var"}
+    assert all(
+        type(leaf).__name__ == "ArrayImpl" for leaf in jax.tree.leaves((params, model_state))
+    )
 
 
 def test_short_functions():
     model = from_functions(plain_init, lambda params, inputs: inputs @ params["w"])
-    params, state = model.init(KEY, X)
-    assert state == {}
+    params, model_state = model.init(KEY, X)
+    assert model_state == {}
     np.testing.assert_array_equal(
-        model.apply(params, state, X, key=KEY, train=True)[0], X @ params["w"]
+        model.apply(params, model_state, X, key=KEY, train=True)[0], X @ params["w"]
     )
 
 
@@ -149,14 +154,16 @@ def test_short_functions_are_told_key_and_train_if_they_take_them():
     model = from_functions(
         plain_init, lambda params, inputs, *, key=None, train=False: (key is not None, train)
     )
-    params, state = model.init(KEY, X)
-    assert model.apply(params, state, X)[0] == (False, False)
-    assert model.apply(params, state, X, key=KEY, train=True)[0] == (True, True)
+    params, model_state = model.init(KEY, X)
+    assert model.apply(params, model_state, X)[0] == (False, False)
+    assert model.apply(params, model_state, X, key=KEY, train=True)[0] == (True, True)
 
 
 def test_full_functions_must_return_params_and_state():
     model = from_functions(plain_init, full_apply)
-    with pytest.raises(InputError, match=r"(?s)\(params, state\).*leave state out of apply"):
+    with pytest.raises(
+        InputError, match=r"(?s)\(params, model_state\).*leave model_state out of apply"
+    ):
         model.init(KEY, X)
 
 
@@ -195,16 +202,16 @@ def test_other_words_for_train_are_understood(name, drops):
 
 def test_training_without_a_key_says_so():
     for make in (from_linen(LinenNet()), from_nnx(NnxNet)):
-        params, state = make.init(KEY, X)
+        params, model_state = make.init(KEY, X)
         with pytest.raises(InputError, match="expected: a random key"):
-            make.apply(params, state, X, train=True)
+            make.apply(params, model_state, X, train=True)
 
 
 def test_inputs_that_do_not_fit_the_parameters():
     model = from_linen(MLP())
-    params, state = model.init(KEY, X)
+    params, model_state = model.init(KEY, X)
     with pytest.raises(InputError, match=r"(?s)shapes that the parameters.*got: +shape \(6, 3\)"):
-        model.apply(params, state, X[:, :3])
+        model.apply(params, model_state, X[:, :3])
 
 
 def test_an_image_too_small_for_the_network_names_layer_and_size():

@@ -75,8 +75,8 @@ def test_a_photograph_becomes_seven_pixels_wide(module, expected):
     """Where the last feature maps have the published size, every stride and pool is right."""
     model = from_linen(module)
     images = jax.ShapeDtypeStruct(PHOTO, jnp.float32)
-    params, state = jax.eval_shape(model.init, KEY, images)
-    jaxpr = jax.make_jaxpr(lambda p, s, x: model.apply(p, s, x)[0])(params, state, images)
+    params, model_state = jax.eval_shape(model.init, KEY, images)
+    jaxpr = jax.make_jaxpr(lambda p, s, x: model.apply(p, s, x)[0])(params, model_state, images)
     text = str(jaxpr)
     sides = {size for size in range(2, 300) if f"f32[1,{size},{size}," in text}
     assert min(sides - {2, 3}) == expected
@@ -113,8 +113,8 @@ def test_an_image_that_shrinks_below_a_pixel(module, shape, layer, size):
 def test_networks_that_round_up_take_a_single_pixel(module):
     model = from_linen(module.copy(classes=3))
     images = jax.ShapeDtypeStruct((1, 1, 1, 3), jnp.float32)
-    params, state = jax.eval_shape(model.init, KEY, images)
-    assert jax.eval_shape(model.apply, params, state, images)[0].shape == (1, 3)
+    params, model_state = jax.eval_shape(model.init, KEY, images)
+    assert jax.eval_shape(model.apply, params, model_state, images)[0].shape == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ def test_a_padded_shortcut_keeps_every_second_pixel():
     """With kernels of zero the block is its shortcut."""
     block = from_linen(ResidualBlock(6, stride=2, shortcut="pad"))
     x = jax.random.uniform(KEY, (2, 5, 4, 3))
-    params, state = block.init(KEY, x)
+    params, model_state = block.init(KEY, x)
     params = jax.tree.map_with_path(
         lambda path, leaf: jnp.zeros_like(leaf) if "kernel" in tree.path(path) else leaf, params
     )
-    y, _ = block.apply(params, state, x)
+    y, _ = block.apply(params, model_state, x)
     np.testing.assert_array_equal(y[..., :3], x[:, ::2, ::2])
     assert y.shape == (2, 3, 2, 6) and not y[..., 3:].any()
 
@@ -156,8 +156,8 @@ def test_a_padded_shortcut_keeps_every_second_pixel():
 def test_dropout_of_the_dense_layers_acts_in_training_only():
     model = from_linen(SMALL["VGG"])
     x = jax.random.normal(KEY, DIGIT)
-    params, state = model.init(KEY, x)
-    plain, again = (model.apply(params, state, x)[0] for _ in range(2))
-    dropped = model.apply(params, state, x, key=KEY, train=True)[0]
+    params, model_state = model.init(KEY, x)
+    plain, again = (model.apply(params, model_state, x)[0] for _ in range(2))
+    dropped = model.apply(params, model_state, x, key=KEY, train=True)[0]
     np.testing.assert_array_equal(plain, again)
     assert np.abs(dropped - plain).max() > 1e-3

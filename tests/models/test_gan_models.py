@@ -46,18 +46,18 @@ def test_exact_sizes(module, shape, size):
 
 
 def test_layers_are_named_and_power_iteration_is_no_parameter():
-    params, state = shapes(DenseDiscriminator(spectral=True), 2, 28, 28, 1)
-    assert set(params) == {"dense_1", "dense_2", "output"} and set(state) == {"spectral"}
-    assert {k: v.shape for k, v in tree.flatten(state).items()} == {
+    params, model_state = shapes(DenseDiscriminator(spectral=True), 2, 28, 28, 1)
+    assert set(params) == {"dense_1", "dense_2", "output"} and set(model_state) == {"spectral"}
+    assert {k: v.shape for k, v in tree.flatten(model_state).items()} == {
         "spectral/dense_1/vector": (784,),
         "spectral/dense_2/vector": (256,),
         "spectral/output/vector": (128,),
     }
-    params, state = shapes(ConvGenerator(), 2, 100)
+    params, model_state = shapes(ConvGenerator(), 2, 100)
     assert set(params) == {
         "dense", "batch_norm", "conv_transpose_1", "batch_norm_1", "output",
     }  # fmt: skip
-    assert set(state) == {"batch_stats"}
+    assert set(model_state) == {"batch_stats"}
 
 
 @pytest.mark.parametrize(("output", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1)])
@@ -114,15 +114,17 @@ def test_the_kernels_largest_singular_value_is_one(name, x64):
 def test_fifteen_iterations_at_the_start_come_close_and_evaluation_changes_nothing():
     model = from_linen(DenseDiscriminator((32,), spectral=True))
     x = jax.random.normal(KEY, (4, 50))
-    params, state = model.init(KEY, x)
-    _, same = model.apply(params, state, x)
-    assert_same_bits(same, state)
-    _, moved = model.apply(params, state, x, train=True)
+    params, model_state = model.init(KEY, x)
+    _, same = model.apply(params, model_state, x)
+    assert_same_bits(same, model_state)
+    _, moved = model.apply(params, model_state, x, train=True)
     assert not np.allclose(
-        moved["spectral"]["dense_1"]["vector"], state["spectral"]["dense_1"]["vector"], atol=1e-7
+        moved["spectral"]["dense_1"]["vector"],
+        model_state["spectral"]["dense_1"]["vector"],
+        atol=1e-7,
     )
     kernel = np.asarray(params["dense_1"]["kernel"])
-    left = np.asarray(state["spectral"]["dense_1"]["vector"])
+    left = np.asarray(model_state["spectral"]["dense_1"]["vector"])
     top = np.linalg.svd(kernel, compute_uv=False)[0]
     assert 0.9 * top < np.linalg.norm(left @ kernel) <= top * 1.0001
 
@@ -131,9 +133,9 @@ def test_fifteen_iterations_at_the_start_come_close_and_evaluation_changes_nothi
 def test_a_spectral_discriminator_has_slope_at_most_one():
     model = from_linen(DenseDiscriminator((32, 16), spectral=True))
     x = jax.random.normal(KEY, (16, 50))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     params = jax.tree.map(lambda w: 7 * w, params)  # whatever the weights
     for _ in range(20):
-        _, state = model.apply(params, state, x, train=True)
-    slopes = jax.grad(lambda x: model.apply(params, state, x)[0].sum())(x)
+        _, model_state = model.apply(params, model_state, x, train=True)
+    slopes = jax.grad(lambda x: model.apply(params, model_state, x)[0].sum())(x)
     assert np.linalg.norm(slopes, axis=-1).max() <= 1.01

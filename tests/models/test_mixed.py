@@ -55,11 +55,11 @@ def _is_jaxpr(value):
     return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
-def squares(model, state, inputs):
-    """A loss of the parameters, with the outputs and the state beside it."""
+def squares(model, model_state, inputs):
+    """A loss of the parameters, with the outputs and the model state beside it."""
 
     def loss(params):
-        outputs, changed = model.apply(params, state, inputs, key=KEY, train=True)
+        outputs, changed = model.apply(params, model_state, inputs, key=KEY, train=True)
         total = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(outputs))
         return total, (outputs, changed)
 
@@ -70,9 +70,9 @@ def squares(model, state, inputs):
 def test_every_product_is_in_bfloat16_and_what_is_kept_in_float32(name):
     module, inputs = MODELS[name]
     low = precision(from_linen(module))
-    params, state = jax.eval_shape(low.init, KEY, inputs)
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), state)
-    gradient = jax.grad(squares(low, state, inputs), has_aux=True)
+    params, model_state = jax.eval_shape(low.init, KEY, inputs)
+    model_state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), model_state)
+    gradient = jax.grad(squares(low, model_state, inputs), has_aux=True)
     made, shapes = jax.make_jaxpr(gradient, return_shape=True)(params)
     assert set(products(made.jaxpr)) == {"bfloat16"}
     assert {leaf.dtype for leaf in jax.tree.leaves((params, shapes))} == {jnp.dtype("float32")}
@@ -84,10 +84,10 @@ def test_every_product_is_in_bfloat16_and_what_is_kept_in_float32(name):
 def test_outputs_and_gradients_are_near_those_in_float32(name):
     module, inputs = MODELS[name]
     full = from_linen(module)
-    params, state = full.init(KEY, inputs)
+    params, model_state = full.init(KEY, inputs)
 
     def measured(model):
-        return jax.jit(jax.grad(squares(model, state, inputs), has_aux=True))(params)
+        return jax.jit(jax.grad(squares(model, model_state, inputs), has_aux=True))(params)
 
     grads, (outputs, changed) = measured(precision(full))
     near, (plain, moved) = measured(full)
@@ -135,8 +135,8 @@ def test_small_updates_are_not_lost():
     task = jdl.regression(precision(line))
     learner = jdl.loop(jdl.resident(jdl.learner(task, optax.sgd(1e-4)), _same, 4))
     data = {"x": jnp.ones((4, 1)), "y": jnp.full((4, 1), 2.0)}
-    train, _ = jax.jit(learner.step)(learner.init(KEY, data), data, 1000)
-    moved = float(train.params["w"]) - 1
+    state, _ = jax.jit(learner.step)(learner.init(KEY, data), data, 1000)
+    moved = float(state.params["w"]) - 1
     assert 0.1 < moved < 0.25
     assert jnp.bfloat16(1) + jnp.bfloat16(2e-4) == jnp.bfloat16(1)
 
@@ -147,10 +147,10 @@ def _same(step, batch_size):
 
 def test_spectral_normalisation_keeps_the_kernels_type():
     model = precision(from_linen(SpectralDense(3, name="dense")))
-    params, state = model.init(KEY, jnp.ones((2, 4)))
-    outputs, changed = model.apply(params, state, jnp.ones((2, 4)), key=KEY, train=True)
+    params, model_state = model.init(KEY, jnp.ones((2, 4)))
+    outputs, changed = model.apply(params, model_state, jnp.ones((2, 4)), key=KEY, train=True)
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs, changed))} == {jnp.dtype("float32")}
-    made = jax.make_jaxpr(lambda p: model.apply(p, state, jnp.ones((2, 4)))[0])(params)
+    made = jax.make_jaxpr(lambda p: model.apply(p, model_state, jnp.ones((2, 4)))[0])(params)
     assert "bfloat16" in set(products(made.jaxpr))
 
 
@@ -166,8 +166,8 @@ def test_float32_is_the_model_itself_and_other_types_are_refused():
 def test_activations_take_about_half_the_bytes():
     model = from_linen(CNN((8,), (16,), 3))
     inputs = jax.ShapeDtypeStruct((64, 8, 8, 1), jnp.float32)
-    params, state = jax.eval_shape(model.init, KEY, inputs)
-    kept = lambda m: bytes_kept(lambda p, x: m.apply(p, state, x)[0].sum(), params, inputs)
+    params, model_state = jax.eval_shape(model.init, KEY, inputs)
+    kept = lambda m: bytes_kept(lambda p, x: m.apply(p, model_state, x)[0].sum(), params, inputs)
     assert 0.45 < kept(precision(model)) / kept(model) < 0.65
 
 
@@ -187,9 +187,9 @@ def test_training_in_bfloat16_ends_near_where_float32_does():
     for dtype in ("float32", "bfloat16"):
         task = jdl.tasks.language_model(precision(from_linen(module), dtype))
         learner = jdl.jit(jdl.learner(task, optax.adam(1e-2)))
-        train, metrics = learner.init(KEY, {"x": tokens}), {}
+        state, metrics = learner.init(KEY, {"x": tokens}), {}
         for _ in range(100):
-            train, metrics = learner.step(train, {"x": tokens})
+            state, metrics = learner.step(state, {"x": tokens})
         losses.append(float(metrics["loss"].value))
     # Measured: 0.236 and 0.231; it starts at 2.08.
     assert losses[0] < 0.4

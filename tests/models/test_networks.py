@@ -38,11 +38,11 @@ def test_exact_sizes(module, shape, size):
 
 
 def test_every_layer_is_named():
-    params, state = shapes(CNN(batch_norm=True, dropout=0.1), 2, 28, 28, 1)
+    params, model_state = shapes(CNN(batch_norm=True, dropout=0.1), 2, 28, 28, 1)
     assert set(params) == {
         "conv_1", "conv_2", "batch_norm_1", "batch_norm_2", "dense_1", "output",
     }  # fmt: skip
-    assert set(state) == {"batch_stats"}
+    assert set(model_state) == {"batch_stats"}
     assert "bias" not in params["conv_1"]
     assert set(shapes(MLP((3, 3)), 2, 4)[0]) == {"dense_1", "dense_2", "output"}
 
@@ -50,17 +50,19 @@ def test_every_layer_is_named():
 def test_mlp_by_hand():
     model = from_linen(MLP((3,), 2, activation="tanh"))
     x = jax.random.normal(KEY, (5, 2, 2))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     hidden = np.tanh(np.reshape(x, (5, 4)) @ params["dense_1"]["kernel"])
     expected = hidden @ params["output"]["kernel"]
-    np.testing.assert_allclose(model.apply(params, state, x)[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model.apply(params, model_state, x)[0], expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_cnn_by_hand():
     """Cross-correlation, ReLU, pool and a dense layer, in loops over pixels."""
     model = from_linen(CNN(features=(2,), hidden=(), classes=3))
     x = np.random.default_rng(0).normal(size=(1, 7, 6, 2)).astype("float32")
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     kernel = np.asarray(params["conv_1"]["kernel"], np.float64)
     maps = np.zeros((5, 4, 2))
     for i, j in np.ndindex(5, 4):
@@ -69,17 +71,19 @@ def test_cnn_by_hand():
     for i, j in np.ndindex(2, 2):
         pooled[i, j] = np.maximum(maps, 0)[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1))
     expected = pooled.reshape(-1) @ params["output"]["kernel"]
-    np.testing.assert_allclose(model.apply(params, state, x)[0][0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.apply(params, model_state, x)[0][0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_parameter_gets_a_finite_gradient(batch_norm):
     model = from_linen(CNN((4, 4), (8,), 3, batch_norm=batch_norm, dropout=0.2))
     x = jax.random.normal(KEY, (16, 10, 10, 1))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
 
     def loss(params):
-        outputs, _ = model.apply(params, state, x, key=KEY, train=True)
+        outputs, _ = model.apply(params, model_state, x, key=KEY, train=True)
         return (outputs**2 * jnp.arange(1.0, 4.0)[None]).sum()
 
     for name, grad in tree.flatten(jax.jit(jax.grad(loss))(params)).items():
@@ -100,12 +104,12 @@ def test_a_bias_before_batch_norm_would_have_no_gradient():
 def test_dropout_removes_its_share_in_training_only():
     model = from_linen(MLP((4000,), 1, activation="sigmoid", dropout=0.25, initializer="zeros"))
     x = jnp.zeros((1, 2))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     params["output"]["kernel"] = jnp.ones((4000, 1))
-    total, _ = model.apply(params, state, x, key=KEY, train=True)
+    total, _ = model.apply(params, model_state, x, key=KEY, train=True)
     kept = total[0, 0] * 0.75 / 0.5 / 4000
     assert abs(kept - 0.75) < 4 * (0.25 * 0.75 / 4000) ** 0.5
-    assert model.apply(params, state, x)[0][0, 0] == 2000
+    assert model.apply(params, model_state, x)[0][0, 0] == 2000
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "selu", "identity"])
@@ -200,14 +204,14 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
     model = from_linen(CNN((4,), (), 2, batch_norm=True, axis_name="data"))
     whole = from_linen(CNN((4,), (), 2, batch_norm=True))
     x = jax.random.normal(KEY, (8, 6, 6, 1)) * jnp.arange(1.0, 9.0).reshape(8, 1, 1, 1)
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     parts = x.reshape(4, 2, 6, 6, 1)
     apply = jax.vmap(
-        lambda part: model.apply(params, state, part, key=KEY, train=True), axis_name="data"
+        lambda part: model.apply(params, model_state, part, key=KEY, train=True), axis_name="data"
     )
     outputs, after = jax.jit(apply)(parts)
     expected, expected_after = jax.jit(
-        lambda x: whole.apply(params, state, x, key=KEY, train=True)
+        lambda x: whole.apply(params, model_state, x, key=KEY, train=True)
     )(x)
     np.testing.assert_allclose(outputs.reshape(8, 2), expected, rtol=1e-4, atol=1e-5)
     jax.tree.map(
@@ -220,9 +224,9 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
 def test_batch_norm_with_an_axis_that_is_not_mapped():
     model = from_linen(CNN((4,), (), 2, batch_norm=True, axis_name="data"))
     x = jnp.ones((2, 6, 6, 1))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     with pytest.raises(InputError, match=r"(?s)BatchNorm axis_name 'data'.*leave axis_name out"):
-        model.apply(params, state, x, key=KEY, train=True)
+        model.apply(params, model_state, x, key=KEY, train=True)
 
 
 @pytest.mark.parametrize(

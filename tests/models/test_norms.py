@@ -75,11 +75,11 @@ def test_a_large_mean_costs_no_digits():
 def test_every_norm_in_a_cnn(kind):
     model = from_linen(CNN((3, 6), (), 2, norm=kind))
     images = jax.ShapeDtypeStruct((2, 12, 12, 1), jnp.float32)
-    params, state = jax.eval_shape(model.init, KEY, images)
+    params, model_state = jax.eval_shape(model.init, KEY, images)
     layer = f"{kind}_norm_2"
     assert (layer in params) == (kind != "none")
     assert ("bias" in params["conv_1"]) == (kind == "none")
-    assert bool(state) == (kind == "batch")
+    assert bool(model_state) == (kind == "batch")
     if kind != "none":
         assert params[layer]["scale"].shape == (6,)
 
@@ -89,9 +89,9 @@ def test_every_norm_in_a_cnn(kind):
 def test_only_batch_norm_looks_at_other_examples(kind):
     model = from_linen(CNN((8,), (), 2, norm=kind))
     x = jax.random.normal(KEY, (3, 6, 6, 1))
-    params, state = model.init(KEY, x)
+    params, model_state = model.init(KEY, x)
     others = x.at[1:].mul(-5.0)
-    one, two = (model.apply(params, state, x, train=True)[0] for x in (x, others))
+    one, two = (model.apply(params, model_state, x, train=True)[0] for x in (x, others))
     np.testing.assert_array_equal(one[:1], two[:1])
 
 

@@ -86,9 +86,9 @@ def test_loops_over_time_take_several_steps_a_turn(cell, monkeypatch):
     monkeypatch.setattr(over_time, "UNROLLED", 3)
     model = jdl.from_linen(jdl.models.RNN((5,), outputs=2, cell=cell))
     x, lengths = jax.random.normal(jax.random.key(0), (4, 8, 3)), jnp.array([8, 1, 3, 7])
-    params, state = model.init(jax.random.key(1), (x, lengths))
+    params, model_state = model.init(jax.random.key(1), (x, lengths))
     on_cpu, on_gpu, plain, unrolled = both(
-        lambda p: (model.apply(p, state, (x, lengths))[0] ** 2).sum(), params
+        lambda p: (model.apply(p, model_state, (x, lengths))[0] ** 2).sum(), params
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), on_gpu, on_cpu)
     assert "unroll=1" in plain and "unroll=3" in unrolled and "unroll=1\n" not in unrolled
@@ -102,12 +102,12 @@ def test_a_guard_has_no_branch_where_a_device_would_wait_for_its_host():
     ends = {}
     for platform, branches in (("cpu", True), ("gpu", False)):
         with target.compiled_for(platform):
-            step = jax.jit(lambda train, batch: learner.step(train, batch))
-            train = learner.init(jax.random.key(0), good)
-            assert ("cond[" in str(step.trace(train, good).jaxpr)) == branches
+            step = jax.jit(lambda state, batch: learner.step(state, batch))
+            state = learner.init(jax.random.key(0), good)
+            assert ("cond[" in str(step.trace(state, good).jaxpr)) == branches
             for batch in (good, bad, good):
-                train, _ = step(train, batch)
-        ends[platform] = train
+                state, _ = step(state, batch)
+        ends[platform] = state
     assert int(ends["gpu"].extra["guard"].total) == 1
     assert_same_bits(ends["gpu"], ends["cpu"])
 

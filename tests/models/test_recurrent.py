@@ -237,9 +237,9 @@ SIZES = {"rnn": 1 * 13 * 7, "lstm": 4 * 13 * 7, "gru": 3 * 13 * 7 + 7, "mgu": 2 
 @pytest.mark.parametrize("cell", CELLS)
 def test_exact_sizes(cell):
     shape = jax.ShapeDtypeStruct((2, 9, 5), jnp.float32)
-    params, state = jax.eval_shape(from_linen(RNN((7,), 3, cell)).init, KEY, shape)
+    params, model_state = jax.eval_shape(from_linen(RNN((7,), 3, cell)).init, KEY, shape)
     assert (tree.count(params["forward_1"]), tree.count(params["output"])) == (SIZES[cell], 24)
-    assert state == {}
+    assert model_state == {}
 
 
 def test_two_lstm_layers_have_204_042_parameters():

@@ -48,10 +48,10 @@ def test_gradients_state_and_first_weights_are_the_same(name, policy):
 
     def measured(remat):
         model = from_linen(build(remat))
-        params, state = model.init(KEY, inputs)
+        params, model_state = model.init(KEY, inputs)
 
         def loss(params):
-            outputs, changed = model.apply(params, state, inputs, key=KEY, train=True)
+            outputs, changed = model.apply(params, model_state, inputs, key=KEY, train=True)
             return jnp.mean(outputs**2), (changed, outputs)
 
         return params, jax.jit(jax.grad(loss, has_aux=True))(params)

@@ -207,8 +207,8 @@ def test_normalisation_keeps_digits_at_a_large_mean():
 
 
 def size(module, inputs):
-    params, state = jax.eval_shape(from_linen(module).init, jax.random.key(0), inputs)
-    assert state == {}
+    params, model_state = jax.eval_shape(from_linen(module).init, jax.random.key(0), inputs)
+    assert model_state == {}
     return tree.count(params)
 
 

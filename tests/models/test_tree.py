@@ -246,10 +246,10 @@ def test_node_labelling_counts_nodes_and_roots():
     many = random_trees(20)
     batch = forest.pad(many, targets=[tree.labels % CLASSES for tree in many])
     task = tasks.node_labelling(network("rvnn", "nodes"))
-    params, state = task.init(jax.random.key(0), batch)
-    evaluate = jax.jit(lambda params: task.loss(params, state, batch, None, train=False))
+    params, model_state = task.init(jax.random.key(0), batch)
+    evaluate = jax.jit(lambda params: task.loss(params, model_state, batch, None, train=False))
     mean, (_, metrics) = evaluate(params)
-    said = np.argmax(jax.jit(task.predict)(params, state, batch), -1)
+    said = np.argmax(jax.jit(task.predict)(params, model_state, batch), -1)
     right, used = said == batch["y"], batch["mask"] > 0
     assert metrics["accuracy"].sum.weight == used.sum() == mean.weight
     assert metrics["accuracy"].sum.total == right[used].sum()

@@ -45,7 +45,7 @@ def agree(module, theirs, shape, train=True):
         model = from_linen(module)
         shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(x))
         # Random scales, biases and running variances, all of them positive.
-        params, state = jax.tree.map_with_path(
+        params, model_state = jax.tree.map_with_path(
             lambda path, leaf: (
                 rng.uniform(0.2, 1.5, leaf.shape)
                 if tree.path(path).endswith(("scale", "var"))
@@ -53,12 +53,12 @@ def agree(module, theirs, shape, train=True):
             ),
             shapes,
         )
-        y_shape = jax.eval_shape(model.apply, params, state, jnp.asarray(x))[0].shape
+        y_shape = jax.eval_shape(model.apply, params, model_state, jnp.asarray(x))[0].shape
         weight = rng.normal(size=y_shape)
 
         @jax.jit
         def ours(params, x):
-            y, after = model.apply(params, state, x, key=jax.random.key(0), train=train)
+            y, after = model.apply(params, model_state, x, key=jax.random.key(0), train=train)
             return (y * weight).sum(), (y, after)
 
         (_, (y, after)), grads = jax.value_and_grad(ours, (0, 1), has_aux=True)(params, x)
@@ -69,7 +69,7 @@ def agree(module, theirs, shape, train=True):
             for path, value in tree.flatten(values).items()
         }
 
-    flat, seen = tensors(params, True), tensors(state.get("batch_stats", {}), False)
+    flat, seen = tensors(params, True), tensors(model_state.get("batch_stats", {}), False)
     images = torch.tensor(x, requires_grad=True)
     out = theirs(nested(flat), nested(seen), images.permute(0, 3, 1, 2), train)
     out = out.permute(0, 2, 3, 1) if out.ndim == 4 else out
@@ -78,7 +78,7 @@ def agree(module, theirs, shape, train=True):
     close(grads[1], images.grad)
     for path, value in tree.flatten(grads[0]).items():
         close(value, flat[path].grad, path)
-    return tree.flatten(state), tree.flatten(jax.tree.map(np.asarray, after)), seen
+    return tree.flatten(model_state), tree.flatten(jax.tree.map(np.asarray, after)), seen
 
 
 def close(ours, theirs, name=""):

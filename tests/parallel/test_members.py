@@ -105,8 +105,8 @@ def test_a_run_of_spread_members_is_that_of_members():
         fit(each, data, valid=data, batch_size=16, epochs=3, options=quiet)
         for each in (spread(MANY["sweep"](), MESH), MANY["sweep"]())
     )
-    assert_close(wide.train.params, lone.train.params)
-    assert len({s.device for s in jax.tree.leaves(wide.train.params)[0].addressable_shards}) == 8
+    assert_close(wide.state.params, lone.state.params)
+    assert len({s.device for s in jax.tree.leaves(wide.state.params)[0].addressable_shards}) == 8
     assert wide.history[-1]["loss"] == pytest.approx(lone.history[-1]["loss"], rel=1e-4)
 
 

@@ -60,7 +60,7 @@ def test_the_bytes_of_a_replicated_state(replicated):
     assert replicated.held == {
         "parameters": whole,
         "optimizer": 2 * whole + 4,  # Adam's two moments, and its count
-        "state": 0,
+        "model state": 0,
         "averages and sums": 4 + 8,  # the step and the key
         "batch": 2 * (8 * 4 + 4),
         "data set": 1000,

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jdl import tasks
 from jdl.core.types import Mean, Task
 from jdl.learn.ensemble import ensemble
-from jdl.learn.gradient import accumulate, clipped, divide, plain, sharpness_aware
+from jdl.learn.gradient import accumulate, clip_gradient, divide, mean_gradient, sharpness_aware
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import ema, jit, loop, resident, window
@@ -23,11 +23,11 @@ from tests.small import KEY, assert_close, batch, compilations, differ, message,
 
 DATA = jax.tree.map(jnp.asarray, batch())
 FORMS = {
-    "plain": plain,
+    "mean_gradient": mean_gradient,
     "accumulate": accumulate(2),
     "sharpness_aware": sharpness_aware(0.05),
-    "clipped": clipped(0.1, accumulate(2)),
-    "accumulate of clipped": accumulate(2, clipped(0.1)),
+    "clip_gradient": clip_gradient(0.1, accumulate(2)),
+    "accumulate of clip_gradient": accumulate(2, clip_gradient(0.1)),
 }
 
 
@@ -75,15 +75,15 @@ def test_once_in_double_precision(over, x64):
 def mistaken(loss):
     """What tutorials write: the mean of the devices' gradients, inside shard_map."""
 
-    def gradient(params, state, batch, key, *, axis=None):
+    def gradient(params, model_state, batch, key, *, axis=None):
         def total(params):
-            mean, aux = loss(params, state, batch, key, train=True)
+            mean, aux = loss(params, model_state, batch, key, train=True)
             return mean.total, (mean.weight, aux)
 
-        grads, (weight, (state, metrics)) = jax.grad(total, has_aux=True)(params)
+        grads, (weight, (model_state, metrics)) = jax.grad(total, has_aux=True)(params)
         # Already summed over the devices, because the parameters are the same on all of them.
         grads = jax.lax.pmean(divide(grads, weight), axis)
-        return grads, (state, jax.lax.psum(metrics, axis))
+        return grads, (model_state, jax.lax.psum(metrics, axis))
 
     return gradient
 
@@ -97,7 +97,7 @@ def test_a_mean_after_the_hidden_sum_is_eight_times_too_large():
         start = jax.jit(learner(network(), tx).init)(KEY, data).params["in"]
         right, wrong = (
             train(mapped(learner(network(), tx, gradient)), data, 1)[0].params["in"] - start
-            for gradient in (plain, mistaken)
+            for gradient in (mean_gradient, mistaken)
         )
         moved[name] = float(jnp.abs(wrong).sum() / jnp.abs(right).sum())
     assert moved["sgd"] == pytest.approx(8, rel=1e-3)
@@ -135,11 +135,11 @@ def drawing():
     """A task that reports the sum and the sum of squares of the devices' random draws."""
     task = network()
 
-    def loss(params, state, batch, key, *, train):
-        mean, (state, metrics) = task.loss(params, state, batch, key, train=train)
+    def loss(params, model_state, batch, key, *, train):
+        mean, (model_state, metrics) = task.loss(params, model_state, batch, key, train=train)
         draw = jax.random.normal(key)
         more = {"draw": Mean(draw, jnp.float32(1)), "square": Mean(draw**2, jnp.float32(1))}
-        return mean, (state, metrics | more)
+        return mean, (model_state, metrics | more)
 
     return task._replace(loss=loss)
 
@@ -169,11 +169,11 @@ def masking():
     """A task that reports the dropout mask of each device, (device, example, unit)."""
     model = from_linen(Dropped())
 
-    def loss(params, state, batch, key, *, train):
-        outputs, state = model.apply(params, state, batch["x"], key=key, train=train)
+    def loss(params, model_state, batch, key, *, train):
+        outputs, model_state = model.apply(params, model_state, batch["x"], key=key, train=train)
         mean = Mean(jnp.sum(outputs**2), jnp.float32(len(outputs)))
         own = jax.nn.one_hot(jax.lax.axis_index("data"), 8)[:, None, None]
-        return mean, (state, {"loss": mean, "kept": own * (outputs != 0)[None]})
+        return mean, (model_state, {"loss": mean, "kept": own * (outputs != 0)[None]})
 
     return Task(lambda key, batch: model.init(key, batch["x"]), loss, lambda *_: None)
 
@@ -209,7 +209,9 @@ def test_batch_statistics_over_all_devices(over):
     data = pictures()
     wide, whole = over(normalised("data")), shard(normalised(None), mesh(data=8))
     (one, _), (other, _) = (train(each, data, 5) for each in (wide, whole))
-    assert_close((one.params, one.state), (other.params, other.state), rtol=1e-4, atol=1e-5)
+    assert_close(
+        (one.params, one.model_state), (other.params, other.model_state), rtol=1e-4, atol=1e-5
+    )
     assert_close(wide.evaluate(one, data), whole.evaluate(other, data), rtol=1e-4)
 
 
@@ -228,12 +230,12 @@ def test_running_averages_are_averaged_over_the_devices(over):
     after, _ = jax.jit(over(lone).step)(start, data)
     step = jax.jit(lone.step)
     parts = [jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], data) for i in range(8)]
-    own = [step(start, part)[0].state for part in parts]
+    own = [step(start, part)[0].model_state for part in parts]
     assert differ(own[0], own[1])
     mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *own)
-    assert_close(after.state, mean)
+    assert_close(after.model_state, mean)
     # The control: the statistics of the whole batch are others.
-    assert differ_by(after.state, step(start, data)[0].state) > 1e-3
+    assert differ_by(after.model_state, step(start, data)[0].model_state) > 1e-3
 
 
 def differ_by(one, other):

@@ -124,10 +124,10 @@ def test_tensor_finds_the_layers_of_the_transformer():
 
 
 def test_tensor_of_another_model_says_what_it_looked_for():
-    text = message(lambda: shardings(state(w=jnp.zeros((8, 8))), MESH, rules.tensor()))
+    text = message(lambda: shardings(make_state(w=jnp.zeros((8, 8))), MESH, rules.tensor()))
     assert "attention/qkv" in text and "such as params/w" in text and "use fsdp" in text
     inside = rules.fsdp(after=rules.tensor())
-    assert message(lambda: shardings(state(w=jnp.zeros((8, 8))), MESH, inside)) == text
+    assert message(lambda: shardings(make_state(w=jnp.zeros((8, 8))), MESH, inside)) == text
 
 
 def test_tensor_wants_an_axis_of_its_own_that_divides():
@@ -153,9 +153,9 @@ def test_a_spec_with_too_many_dimensions_names_the_leaf():
 
 def test_what_belongs_to_a_parameter_stays_whole_where_its_spec_does_not_fit():
     inner = ema(learner(decoder_task(), optax.adafactor(0.1, min_dim_size_to_factor=2)), 0.9)
-    train = placed("qkv/kernel=None,model", inner)
+    state = placed("qkv/kernel=None,model", inner)
     qkv = "stack/block_1/attention/qkv/kernel"
-    found = {path: leaf.spec for path, leaf in tree.flatten(train).items() if path.endswith(qkv)}
+    found = {path: leaf.spec for path, leaf in tree.flatten(state).items() if path.endswith(qkv)}
     assert found.pop(f"params/{qkv}") == found.pop(f"extra/ema/average/0/{qkv}") == P(None, "model")
     assert len(found) == 4 and set(found.values()) == {P()}  # factors (4,), (12,), (1,) and a count
 
@@ -196,7 +196,7 @@ def test_words_that_are_no_rule(text, fragments):
     assert all(fragment in said for fragment in fragments), said
 
 
-def state(**params):
+def make_state(**params):
     return TrainState(jnp.int32(0), KEY, params, {}, {"moment": params})
 
 
@@ -211,7 +211,7 @@ def state(**params):
 )
 def test_a_spec_that_does_not_fit_names_the_leaf(spec, shape):
     rule = rules.regex([("params/w", spec)])
-    text = message(lambda: shardings(state(w=jnp.zeros(shape)), MESH, rule))
+    text = message(lambda: shardings(make_state(w=jnp.zeros(shape)), MESH, rule))
     assert text == (
         f"params/w {shape}\n  expected: axes of {{'data': 4, 'model': 2}} that divide its "
         f"dimensions, each at most once\n  got:      {spec}\n"
@@ -221,7 +221,7 @@ def test_a_spec_that_does_not_fit_names_the_leaf(spec, shape):
 
 def test_moments_go_by_the_same_rule_and_keys_stay_whole():
     rule = rules.regex([("w", P(("data", "model"))), ("key", P("data"))])
-    train = state(w=jnp.zeros((8, 3))).replace(key=jax.random.split(KEY, 4))
-    placed = shardings(train, MESH, rule)
+    state = make_state(w=jnp.zeros((8, 3))).replace(key=jax.random.split(KEY, 4))
+    placed = shardings(state, MESH, rule)
     assert placed.params["w"].spec == placed.opt_state["moment"]["w"].spec == P(("data", "model"))
     assert placed.key.spec == P() and placed.step.spec == P()

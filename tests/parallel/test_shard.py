@@ -54,10 +54,10 @@ def is_split(leaf):
 )
 def test_moments_and_averages_are_born_where_their_parameters_are(change):
     wide = change(shard(learner(network(), optax.adam(0.01)), MESH, FSDP))
-    for train_state in (jax.jit(wide.init)(KEY, DATA), train(wide, DATA, 2)[0]):
-        moments = train_state.opt_state[0]
+    for state in (jax.jit(wide.init)(KEY, DATA), train(wide, DATA, 2)[0]):
+        moments = state.opt_state[0]
         for params in (moments.mu, moments.nu):
-            leaves = map(jax.tree.leaves, (train_state.params, params))
+            leaves = map(jax.tree.leaves, (state.params, params))
             for param, moment in zip(*leaves, strict=True):
                 assert is_split(param) and is_split(moment)
                 assert moment.sharding.is_equivalent_to(param.sharding, param.ndim)

@@ -85,10 +85,10 @@ def test_compiling_is_taken_out_of_the_open_account_and_nested_tracing_counts_on
 
 
 def watched(accounts):
-    def step(train, batch):
-        return jax.tree.map(lambda t: t + batch["x"].sum(), train), batch["x"] @ jnp.ones((3, 5))
+    def step(state, batch):
+        return jax.tree.map(lambda t: t + batch["x"].sum(), state), batch["x"] @ jnp.ones((3, 5))
 
-    return Watched(jax.jit(step, donate_argnums=0), accounts, "train", "batch")
+    return Watched(jax.jit(step, donate_argnums=0), accounts, "state", "batch")
 
 
 def test_a_compilation_is_explained_by_the_leaf_that_changed(caplog):
@@ -111,7 +111,7 @@ def test_a_compilation_is_explained_by_the_leaf_that_changed(caplog):
     changes = [one["changed"] for one in accounts.recompiled]
     assert changes[0] == ["batch/x was float32[8,3] and is float32[6,3]"]
     assert changes[1] == ["batch/x was float32[6,3] and is float16[6,3]"]
-    assert changes[2] == ["train/w was float32[3] and is float32[] of weak type"]
+    assert changes[2] == ["state/w was float32[3] and is float32[] of weak type"]
     assert caplog.records[0].getMessage() == (
         "jit(step) was compiled again: batch/x was float32[8,3] and is float32[6,3]"
     )
@@ -175,7 +175,7 @@ def run(tmp_path_factory):
         patch.setattr(loop, "chosen", lambda *_: Dispatch("step", 2))
         began = time.perf_counter()
         feed = Changing(line(32), 8)
-        jdl.fit(net(), feed, valid=line(8), epochs=3.5, dir=folder, options=options)
+        jdl.fit(net(), feed, valid=line(8), epochs=3.5, run_dir=folder, options=options)
     return RunFolder(folder), time.perf_counter() - began
 
 
@@ -223,7 +223,9 @@ def test_the_page_shows_the_time(run):
 
 def test_sessions_of_a_resumed_run_add_up(tmp_path):
     for epochs in (1, 2):
-        jdl.fit(net(), line(), batch_size=8, epochs=epochs, dir=tmp_path / "run", options=quiet())
+        jdl.fit(
+            net(), line(), batch_size=8, epochs=epochs, run_dir=tmp_path / "run", options=quiet()
+        )
     sessions = timesheet.read(tmp_path / "run" / "time.json")
     assert [(one["first_step"], one["last_step"]) for one in sessions] == [(0, 6), (6, 12)]
     each = [sum(one["time_seconds"].values()) for one in sessions]
@@ -248,26 +250,26 @@ def test_a_trace_changes_no_number(tmp_path):
             line(),
             batch_size=8,
             epochs=2,
-            dir=tmp_path / str(n),
+            run_dir=tmp_path / str(n),
             options=quiet(profile=n),
         )
         for n in (0, 5)
     ]
-    small.assert_same_bits(*(run.train for run in runs))
+    small.assert_same_bits(*(run.state for run in runs))
 
 
 def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
-    with profiled(lambda train, step, boundary: (train, {}, boundary), tmp_path, 5) as advance:
+    with profiled(lambda state, step, boundary: (state, {}, boundary), tmp_path, 5) as advance:
         advance(None, 0, 9)  # pyright: ignore[reportArgumentType]
     assert caplog.records[0].getMessage().startswith("no trace: ")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_trace_ends_with_its_run_and_needs_a_folder(tmp_path):
-    def failing(train, step, boundary):
+    def failing(state, step, boundary):
         if step:
             raise KeyboardInterrupt
-        return train, {}, 1
+        return state, {}, 1
 
     with pytest.raises(KeyboardInterrupt), profiled(failing, tmp_path, 5) as advance:
         advance({}, 0, 9)

@@ -40,8 +40,8 @@ def check(build, feed, tried):
 def twice(inner):
     """What tutorials write: a mean over devices of gradients that shard_map has summed already."""
 
-    def on_device(train, part):
-        after, metrics = inner.step(train, part)
+    def on_device(state, part):
+        after, metrics = inner.step(state, part)
         mean = jax.tree.map(
             lambda x: jax.lax.pmean(x, "data") if tree.is_float(x) else x,
             {"params": after.params, "opt_state": after.opt_state, "extra": after.extra},
@@ -49,7 +49,7 @@ def twice(inner):
         return after.replace(**mean), jax.lax.psum(metrics, "data")
 
     step = jax.shard_map(on_device, mesh=mesh(data=8), in_specs=(P(), P("data")), out_specs=P())
-    return inner._replace(step=lambda train, batch, *, axis=None: step(train, batch))
+    return inner._replace(step=lambda state, batch, *, axis=None: step(state, batch))
 
 
 def test_a_right_layout_passes_with_both_optimizers():
@@ -75,8 +75,10 @@ def test_numbers_drawn_while_tracing_are_seen():
     """The control for an experiment that is not a function of its key."""
     task, draw = network(), np.random.default_rng(0)
 
-    def loss(params, state, batch, key, *, train):
-        return task.loss(params, state, batch | {"x": batch["x"] + draw.normal()}, key, train=train)
+    def loss(params, model_state, batch, key, *, train):
+        return task.loss(
+            params, model_state, batch | {"x": batch["x"] + draw.normal()}, key, train=train
+        )
 
     rows = check(lambda: jdl.learner(task._replace(loss=loss), optax.sgd(0.1)), FEED, [FSDP])
     assert not any(row.is_right for row in rows)

@@ -44,7 +44,7 @@ def make(step: int = 3, width: int = 4) -> TrainState:
         step=jnp.int32(step),
         key=jax.random.key(step),
         params=jax.tree.map(lambda p, u: p + u + step, params, updates),
-        state={},
+        model_state={},
         opt_state=opt_state,
         extra={"empty": {}, "nothing": None, "window": Mean(jnp.float32(0.1), jnp.int32(step))},
     )
@@ -108,27 +108,27 @@ def odd_leaves() -> dict[str, object]:
 
 
 def test_every_type_of_leaf(tmp_path):
-    train = make().replace(extra=odd_leaves())
-    assert train.extra["weak"].weak_type
-    Checkpoints(tmp_path).save(1, train, wait=True)
-    got, _ = Checkpoints(tmp_path).restore(train)
-    assert_same_bits(train, got)
+    state = make().replace(extra=odd_leaves())
+    assert state.extra["weak"].weak_type
+    Checkpoints(tmp_path).save(1, state, wait=True)
+    got, _ = Checkpoints(tmp_path).restore(state)
+    assert_same_bits(state, got)
     assert got.extra["weak"].weak_type
-    assert got.extra["rbg"].dtype == train.extra["rbg"].dtype
+    assert got.extra["rbg"].dtype == state.extra["rbg"].dtype
 
 
 def test_float64(tmp_path, x64):
-    train = make().replace(extra={"third": jnp.float64(1) / 3, "ints": jnp.arange(3)})
-    assert train.extra["third"].dtype == jnp.float64
-    Checkpoints(tmp_path).save(1, train, wait=True)
-    got, _ = Checkpoints(tmp_path).restore(jax.eval_shape(lambda: train))
-    assert_same_bits(train, got)
+    state = make().replace(extra={"third": jnp.float64(1) / 3, "ints": jnp.arange(3)})
+    assert state.extra["third"].dtype == jnp.float64
+    Checkpoints(tmp_path).save(1, state, wait=True)
+    got, _ = Checkpoints(tmp_path).restore(jax.eval_shape(lambda: state))
+    assert_same_bits(state, got)
 
 
 def test_float64_without_the_flag_is_refused(tmp_path):
-    train = make().replace(extra={"third": np.array(1 / 3)})
-    Checkpoints(tmp_path).save(1, train, wait=True)
-    target = train.replace(extra={"third": jax.ShapeDtypeStruct((), np.float64)})
+    state = make().replace(extra={"third": np.array(1 / 3)})
+    Checkpoints(tmp_path).save(1, state, wait=True)
+    target = state.replace(extra={"third": jax.ShapeDtypeStruct((), np.float64)})
     with pytest.raises(InputError) as info:
         Checkpoints(tmp_path).restore(target)
     assert str(info.value) == (
@@ -142,7 +142,7 @@ def test_float64_without_the_flag_is_refused(tmp_path):
 def test_shardings_and_devices(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    train = make().replace(
+    state = make().replace(
         extra={
             "rows": jax.device_put(jnp.arange(16.0), rows),
             "keys": jax.device_put(jax.random.split(jax.random.key(0), 8), rows),
@@ -150,10 +150,10 @@ def test_shardings_and_devices(tmp_path):
             "second": jax.device_put(jnp.ones(2), jax.devices()[1]),
         }
     )
-    Checkpoints(tmp_path).save(1, train, wait=True)
-    got, _ = Checkpoints(tmp_path).restore(train)
-    assert_same_bits(train, got)
-    for name, leaf in tree.flatten(train).items():
+    Checkpoints(tmp_path).save(1, state, wait=True)
+    got, _ = Checkpoints(tmp_path).restore(state)
+    assert_same_bits(state, got)
+    for name, leaf in tree.flatten(state).items():
         assert tree.flatten(got)[name].sharding == leaf.sharding, name
         assert tree.flatten(got)[name].committed == leaf.committed, name
 
@@ -161,17 +161,17 @@ def test_shardings_and_devices(tmp_path):
     other = make().replace(
         extra={
             "rows": jax.ShapeDtypeStruct((16,), jnp.float32),
-            "keys": train.extra["keys"],
+            "keys": state.extra["keys"],
             "whole": jax.ShapeDtypeStruct((3,), jnp.float32),
             "second": jax.ShapeDtypeStruct(
-                (2,), jnp.float32, sharding=train.extra["whole"].sharding
+                (2,), jnp.float32, sharding=state.extra["whole"].sharding
             ),
         }
     )
     got, _ = Checkpoints(tmp_path).restore(other)
-    assert_same_bits(train, got)
+    assert_same_bits(state, got)
     assert not got.extra["rows"].committed
-    assert got.extra["second"].sharding == train.extra["whole"].sharding
+    assert got.extra["second"].sharding == state.extra["whole"].sharding
 
 
 # Orbax says so wherever it is asked to load without a target.
@@ -196,10 +196,10 @@ def test_the_state_may_be_donated_and_changed_at_once(tmp_path):
     want = jax.tree.map(np.array, make(5).params)
     checkpoints = Checkpoints(tmp_path)
     for step in range(3):
-        train = make(5).replace(extra={"host": np.ones(1000)})
-        host = train.extra["host"]
-        checkpoints.save(step, train)
-        change(train.replace(extra={}, key=jax.random.key(9)))
+        state = make(5).replace(extra={"host": np.ones(1000)})
+        host = state.extra["host"]
+        checkpoints.save(step, state)
+        change(state.replace(extra={}, key=jax.random.key(9)))
         host[:] = 7
         checkpoints.wait()
         got, _ = checkpoints.restore(make(0).replace(extra={"host": np.empty(1000)}))
@@ -211,30 +211,30 @@ def test_a_restored_state_trains_to_the_same_bits_without_compiling(tmp_path, ca
     tx = optax.adam(0.1)
 
     @jax.jit
-    def step(train):
-        grads = jax.tree.map(lambda p: p * jax.random.normal(train.key, p.shape), train.params)
-        updates, opt_state = tx.update(grads, train.opt_state)
-        params = optax.apply_updates(train.params, updates)
-        return train.replace(
-            step=train.step + 1,
-            key=jax.random.fold_in(train.key, 1),
+    def step(state):
+        grads = jax.tree.map(lambda p: p * jax.random.normal(state.key, p.shape), state.params)
+        updates, opt_state = tx.update(grads, state.opt_state)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(
+            step=state.step + 1,
+            key=jax.random.fold_in(state.key, 1),
             params=params,
             opt_state=opt_state,
         )
 
     params = {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4)}
-    train = TrainState(jnp.int32(0), jax.random.key(0), params, {}, tx.init(params))
+    state = TrainState(jnp.int32(0), jax.random.key(0), params, {}, tx.init(params))
     for _ in range(3):
-        train = step(train)
-    Checkpoints(tmp_path).save(3, train, wait=True)
-    again, _ = Checkpoints(tmp_path).restore(train)
+        state = step(state)
+    Checkpoints(tmp_path).save(3, state, wait=True)
+    again, _ = Checkpoints(tmp_path).restore(state)
     with jax.log_compiles():
         for _ in range(4):
-            train, again = step(train), step(again)
+            state, again = step(state), step(again)
         assert "Compiling" not in caplog.text
-        step(jax.device_put(train, jax.devices()[0]))  # the control: committed leaves are new
+        step(jax.device_put(state, jax.devices()[0]))  # the control: committed leaves are new
         assert "Compiling jit(step)" in caplog.text
-    assert_same_bits(train, again)
+    assert_same_bits(state, again)
 
 
 # Faults on the disk
@@ -355,8 +355,8 @@ def test_a_leaf_that_changes_after_the_files_were_compared_is_found(saved, monke
     real = checkpoint._orbax_load
 
     def other(*args):
-        train = real(*args)
-        return train.replace(params={**train.params, "half": train.params["half"] * 2})
+        state = real(*args)
+        return state.replace(params={**state.params, "half": state.params["half"] * 2})
 
     monkeypatch.setattr(checkpoint, "_orbax_load", other)
     with pytest.raises(InputError, match="leaf params/half is not what was written"):
@@ -395,9 +395,9 @@ def test_a_target_that_does_not_fit(saved, target, leaf, expected, got):
 
 
 def test_a_target_with_other_empty_containers(saved):
-    train = make()
+    state = make()
     with pytest.raises(InputError) as info:
-        saved.restore(train.replace(extra={**train.extra, "more": {}}))
+        saved.restore(state.replace(extra={**state.extra, "more": {}}))
     assert str(info.value).startswith("checkpoint 20\n  expected: these containers")
     assert "got:      others at extra.more: (the checkpoint's)" in str(info.value)
 
@@ -570,12 +570,12 @@ VICTIM = """
     if moment == "orbax":
         import threading
         real = checkpoint._orbax_save
-        def save(path, train):
+        def save(path, state):
             def watch():
                 while not list(folder.glob(".new-20*/**/d/*")): pass
                 die()
             threading.Thread(target=watch, daemon=True).start()
-            real(path, train)
+            real(path, state)
         checkpoint._orbax_save = save
     elif moment == "manifest":
         checkpoint._write_manifest = die
@@ -677,7 +677,7 @@ MEMBER = """
     assert got.params.sharding == want.params.sharding
     for a, b in zip(got.params.addressable_shards, want.params.addressable_shards, strict=True):
         assert np.asarray(a.data).tobytes() == np.asarray(b.data).tobytes()
-    assert np.asarray(got.state).tobytes() == np.asarray(want.state).tobytes()
+    assert np.asarray(got.model_state).tobytes() == np.asarray(want.model_state).tobytes()
     assert np.asarray(jax.random.key_data(got.key)).tolist() == [0, 3]
 """
 

@@ -34,9 +34,9 @@ def noting(seen: list[bool]) -> Learner:
     """A learner that notes whether the collector is on when it is traced."""
     inner = net()
 
-    def step(train, batch, *, axis=None):
+    def step(state, batch, *, axis=None):
         seen.append(gc.isenabled())
-        return inner.step(train, batch, axis=axis)
+        return inner.step(state, batch, axis=axis)
 
     return inner._replace(step=step)
 

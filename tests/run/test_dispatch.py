@@ -45,7 +45,7 @@ def cnn():
 
 def test_a_loop_cut_in_any_way_has_the_same_bits(forced):
     runs = [forced(net(0.3), line(), "loop", size) for size in (1000, 1, 3, 7)]
-    assert int(runs[0].train.step) == 24
+    assert int(runs[0].state.step) == 24
     for other in runs[1:]:
         assert_same_run(runs[0], other)
 
@@ -63,7 +63,7 @@ def test_steps_one_by_one_have_the_same_bits_in_any_number(forced):
     one = forced(net(0.3), line(), "step", 1)
     assert_same_run(one, forced(net(0.3), line(), "step", 32))
     other = forced(net(0.3), line(), "step", 32, seed=1)
-    assert small.differ(one.train.params, other.train.params)
+    assert small.differ(one.state.params, other.state.params)
 
 
 @pytest.mark.parametrize("form", ["step", "loop"])
@@ -102,7 +102,9 @@ def test_one_program_trains_from_a_stream(monkeypatch, form):
 
 def test_measuring_chooses_one_form_and_writes_it_down(tmp_path, monkeypatch):
     given = {"batch_size": 8, "epochs": 2, "seed": 3}
-    measured = jdl.fit(net(), line(), dir=tmp_path / "run", options=quiet(dispatch="auto"), **given)
+    measured = jdl.fit(
+        net(), line(), run_dir=tmp_path / "run", options=quiet(dispatch="auto"), **given
+    )
     choice = json.loads((tmp_path / "run" / "dispatch.json").read_text())
     assert choice["form"] in ("step", "loop") and choice["size"] >= 1
     # What was measured leaves no trace in the run.
@@ -112,32 +114,32 @@ def test_measuring_chooses_one_form_and_writes_it_down(tmp_path, monkeypatch):
 
 def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
     RunFolder(tmp_path).create({})
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     chosen = [(Dispatch("loop", 5), True), (Dispatch("step", 1), True)]
     monkeypatch.setattr(choosing, "faster", lambda *_: chosen.pop(0))
     monkeypatch.setattr(remembered, "_file", lambda: None)
     for _ in range(3):
-        assert choosing.chosen(programs, train, "auto", RunFolder(tmp_path)) == ("loop", 5)
-    assert choosing.chosen(programs, train, "step", RunFolder(tmp_path)) == ("loop", 5)
-    assert choosing.chosen(programs, train, "auto", None) == ("step", 1)
+        assert choosing.chosen(programs, state, "auto", RunFolder(tmp_path)) == ("loop", 5)
+    assert choosing.chosen(programs, state, "step", RunFolder(tmp_path)) == ("loop", 5)
+    assert choosing.chosen(programs, state, "auto", None) == ("step", 1)
 
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_program_is_known_by_its_text_without_its_large_constants(monkeypatch, resident):
     monkeypatch.setattr(Feed, "is_resident", property(lambda self: resident))
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
 
     def texts(rate, number):
         # As a teacher's weights are. (An array of one number would be written as that number.)
         held = number * np.arange(1000, dtype=np.float32)
 
-        def step(train, batch, *, axis=None):
+        def step(state, batch, *, axis=None):
             far = jax.numpy.asarray(held).mean()
-            return net(rate).step(train, batch | {"y": batch["y"] + far}, axis=axis)
+            return net(rate).step(state, batch | {"y": batch["y"] + far}, axis=axis)
 
-        programs = Programs(net(rate)._replace(step=step), Feed(line(), 8), train)
-        return [programs.text(train, form) for form in ("step", "loop")]
+        programs = Programs(net(rate)._replace(step=step), Feed(line(), 8), state)
+        return [programs.text(state, form) for form in ("step", "loop")]
 
     assert all(len(text) < 50_000 for text in texts(0.1, 1.0))
     assert texts(0.1, 1.0) == texts(0.1, 2.0)
@@ -148,17 +150,17 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
     learner, data = cnn
     wide = jdl.models.CNN(features=(6, 2), hidden=(), classes=3, padding="SAME")
     learner = jdl.learner(jdl.classification(jdl.from_linen(wide)), optax.sgd(0.1))
-    train = jax.jit(learner.init)(jax.random.key(0), {k: v[:8] for k, v in data.items()})
-    programs = Programs(learner, Feed(data, 8), train)
-    given = {"step": (train, programs.shapes), "loop": (train, programs.shapes, 2)}
+    state = jax.jit(learner.init)(jax.random.key(0), {k: v[:8] for k, v in data.items()})
+    programs = Programs(learner, Feed(data, 8), state)
+    given = {"step": (state, programs.shapes), "loop": (state, programs.shapes, 2)}
     steps = {"step": programs._one, "loop": programs._many}
     texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
     assert " convolution(" in texts["step"] and " convolution(" not in texts["loop"]
 
 
 def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    plain = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    plain = Programs(net(), Feed(line(), 8), state)
     monkeypatch.setattr(target, "cuda_capability", lambda: 9.0)
     asked = {}
     jit = jax.jit
@@ -168,11 +170,11 @@ def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
         return jit(function, **options)
 
     monkeypatch.setattr(jax, "jit", seen)
-    programs = Programs(net(), Feed(line(), 8), train)
+    programs = Programs(net(), Feed(line(), 8), state)
     kinds = next(filter(None, asked.values()))["xla_gpu_enable_command_buffer"].split(",")
     assert "WHILE" in kinds and "FUSION" in kinds
     # The compiler knows every word, on CPU too, where they mean nothing.
-    copies = (jax.tree.map(jax.numpy.copy, train) for _ in range(2))
+    copies = (jax.tree.map(jax.numpy.copy, state) for _ in range(2))
     dispatched = [each.advance(Dispatch("loop", 8), 0) for each in (programs, plain)]
     small.assert_same_bits(
         *(run(copy, 0, 8)[0] for run, copy in zip(dispatched, copies, strict=True))
@@ -218,8 +220,8 @@ def test_a_stack_is_put_together_while_the_step_before_it_runs(monkeypatch):
     def slowly(self, dispatch, start):
         advance = fast(self, dispatch, start)
 
-        def run(train, step, boundary):
-            found = advance(train, step, boundary)
+        def run(state, step, boundary):
+            found = advance(state, step, boundary)
             time.sleep(0.015 * (found[2] - step))
             return found
 
@@ -248,15 +250,15 @@ def test_stacks_that_end_elsewhere_than_the_log_change_nothing(size, monkeypatch
         monkeypatch.setattr(Programs, "_stack_size", lambda *_, most=most: most)
         options = quiet(log_every=5, dispatch="loop")
         runs.append(jdl.fit(net(), line(), batch_size=8, epochs=3, options=options))
-    small.assert_same_bits(*(run.train for run in runs))
+    small.assert_same_bits(*(run.state for run in runs))
     losses = [[row["loss"] for row in run.history] for run in runs]
     assert losses[0] == losses[1]
 
 
 def test_a_stack_stays_small():
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
     one = sum(array[:8].nbytes for array in line().values())
-    programs = Programs(net(), Feed(line(), 8), train)
+    programs = Programs(net(), Feed(line(), 8), state)
     assert [programs._stack_size(size) for size in (1, 32, 10**9)] == [1, 32, STACK_BYTES // one]
 
 
@@ -270,11 +272,11 @@ def test_the_program_of_a_stream_that_was_measured_is_the_one_of_the_run(monkeyp
 
     monkeypatch.setattr(timing, "one_step", seconds)
     options = quiet(dispatch="auto")
-    run = jdl.fit(net(), line(), batch_size=8, epochs=40, dir=tmp_path / "run", options=options)
-    assert run.dir is not None
-    told = json.loads((run.dir / "time.json").read_text())
+    run = jdl.fit(net(), line(), batch_size=8, epochs=40, run_dir=tmp_path / "run", options=options)
+    assert run.run_dir is not None
+    told = json.loads((run.run_dir / "time.json").read_text())
     assert told["sessions"][0]["recompiled"] == []
-    assert json.loads((run.dir / "dispatch.json").read_text()) == {"form": "loop", "size": 2}
+    assert json.loads((run.run_dir / "dispatch.json").read_text()) == {"form": "loop", "size": 2}
 
 
 def test_a_form_asked_for_too_late_is_named(tmp_path, caplog):
@@ -283,7 +285,9 @@ def test_a_form_asked_for_too_late_is_named(tmp_path, caplog):
     def forms(form, epochs):
         caplog.clear()
         options = quiet(dispatch=form)
-        jdl.fit(net(), line(), batch_size=8, epochs=epochs, dir=tmp_path / "run", options=options)
+        jdl.fit(
+            net(), line(), batch_size=8, epochs=epochs, run_dir=tmp_path / "run", options=options
+        )
         return [record.getMessage() for record in caplog.records if "goes on" in record.msg]
 
     assert forms("loop", 1) == forms("loop", 1) == forms("auto", 1) == []

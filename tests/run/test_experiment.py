@@ -48,25 +48,25 @@ def run(file, tmp_path):
     module = experiment.from_file(file)
     config = module.Config(rate=2e-2)
     folder = RunFolder(tmp_path / "run", config, experiment.source_of(module.experiment))
-    return module.experiment(config).fit(dir=folder)
+    return module.experiment(config).fit(run_dir=folder)
 
 
 def test_a_loaded_run_evaluates_and_predicts_as_it_did(run):
-    loaded = jdl.load(run.dir)
-    small.assert_same_bits(content(loaded.train), content(run.train))
+    loaded = jdl.load(run.run_dir)
+    small.assert_same_bits(content(loaded.state), content(run.state))
     assert jdl.evaluate(loaded, line(21)) == jdl.evaluate(run, line(21))
     x = line(7, seed=3)["x"]
     np.testing.assert_array_equal(jdl.predict(loaded, x), jdl.predict(run, x))
-    assert loaded.history == run.history and loaded.dir == run.dir
+    assert loaded.history == run.history and loaded.run_dir == run.run_dir
 
 
 def test_a_loaded_run_can_be_gone_on_with(run):
-    loaded = jdl.load(run.dir)
+    loaded = jdl.load(run.run_dir)
     more = jdl.fit(
-        loaded.learner, line(), batch_size=8, epochs=1, start=loaded.train, options=quiet()
+        loaded.learner, line(), batch_size=8, epochs=1, start=loaded.state, options=quiet()
     )
     assert more.history[0]["loss"] < run.history[0]["loss"]
-    assert int(loaded.train.step) > 0  # its arrays are still there
+    assert int(loaded.state.step) > 0  # its arrays are still there
 
 
 def test_a_loaded_run_has_the_best_weights(tmp_path):
@@ -82,22 +82,22 @@ def test_a_loaded_run_has_the_best_weights(tmp_path):
     )
     module = experiment.from_file(path)
     folder = RunFolder(tmp_path / "run", module.Config(), path)
-    module.experiment(module.Config()).fit(dir=folder)
-    assert float(jdl.load(tmp_path / "run").train.params["w"]) == 20
+    module.experiment(module.Config()).fit(run_dir=folder)
+    assert float(jdl.load(tmp_path / "run").state.params["w"]) == 20
 
 
 def test_a_changed_program_is_not_run(run, file):
-    own = run.dir / "experiment.py"
+    own = run.run_dir / "experiment.py"
     own.write_text(own.read_text() + "\nraise SystemExit('it ran')\n")
-    text = small.message(lambda: jdl.load(run.dir))
+    text = small.message(lambda: jdl.load(run.run_dir))
     assert "was changed after the run was made, and is not run" in text
     assert "--experiment FILE.py" in text
-    loaded = jdl.load(run.dir, experiment=file)
-    small.assert_same_bits(content(loaded.train), content(run.train))
+    loaded = jdl.load(run.run_dir, experiment=file)
+    small.assert_same_bits(content(loaded.state), content(run.state))
 
 
 def test_a_run_without_a_program_asks_for_one(tmp_path, file):
-    jdl.fit(counter(), line(), batch_size=8, epochs=1, dir=tmp_path / "plain", options=quiet())
+    jdl.fit(counter(), line(), batch_size=8, epochs=1, run_dir=tmp_path / "plain", options=quiet())
     assert "--experiment FILE.py" in small.message(lambda: jdl.load(tmp_path / "plain"))
 
 
@@ -113,7 +113,7 @@ def test_a_run_of_another_model_is_refused(run, file, tmp_path):
             "net(rate=config.rate)", "__import__('tests.running', fromlist=['counter']).counter()"
         )
     )
-    text = small.message(lambda: jdl.load(run.dir, experiment=other))
+    text = small.message(lambda: jdl.load(run.run_dir, experiment=other))
     assert "checkpoint" in text and "the learner's" in text
 
 
@@ -165,5 +165,5 @@ def test_an_experiment_takes_another_learner_in_its_place(file):
     module = experiment.from_file(file)
     made = module.experiment(module.Config())
     wide = made.fit(learner=jdl.shard(made.learner, jdl.mesh(data=8)))
-    assert len(wide.train.params["in"].sharding.device_set) == 8
-    small.assert_close(wide.train.params, made.fit().train.params)
+    assert len(wide.state.params["in"].sharding.device_set) == 8
+    small.assert_close(wide.state.params, made.fit().state.params)

@@ -23,11 +23,11 @@ def born(rule, made=None):
 
 
 def test_it_says_what_each_device_holds():
-    train = born(
+    state = born(
         jdl.rules.parse("in=None,data+model; fsdp"),
         ema(jdl.learner(network(), optax.adam(0.1)), 0.9),
     )
-    assert layout(train).splitlines() == [
+    assert layout(state).splitlines() == [
         "layout on the mesh data=4, model=2 (8 × cpu):",
         "leaf                            shape  spec             bytes per device",
         "params/in                       3x8    None,data+model          12 bytes",
@@ -39,7 +39,7 @@ def test_it_says_what_each_device_holds():
     device = jax.devices()[5]
     held = [
         shard.data.nbytes
-        for leaf in jax.tree.leaves(train)
+        for leaf in jax.tree.leaves(state)
         if not tree.is_key(leaf)
         for shard in leaf.addressable_shards
         if shard.device == device

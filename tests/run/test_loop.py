@@ -49,8 +49,8 @@ def plain_run():
 def test_a_run_learns_and_says_so(plain_run):
     valid = [row["loss"] for row in plain_run.history if row["split"] == "valid"]
     assert len(valid) == 10 and valid[-1] < 0.5 * valid[0]
-    assert int(plain_run.train.step) == 60
-    assert plain_run.dir is None
+    assert int(plain_run.state.step) == 60
+    assert plain_run.run_dir is None
 
 
 def test_rows_stand_at_fixed_steps_with_all_numbers(plain_run):
@@ -74,8 +74,8 @@ def test_a_row_of_training_is_the_mean_over_its_steps(plain_run):
 
 
 def test_the_weights_are_those_of_a_loop_by_hand(plain_run):
-    *_, (train, _) = itertools.islice(jdl.steps(net(), line(), batch_size=8), 60)
-    small.assert_close(train.params, plain_run.train.params, rtol=1e-4)
+    *_, (state, _) = itertools.islice(jdl.steps(net(), line(), batch_size=8), 60)
+    small.assert_close(state.params, plain_run.state.params, rtol=1e-4)
 
 
 def test_the_last_row_of_a_run_may_cover_fewer_steps():
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(plain_run):
     again = fit(net(), valid=line(20, seed=1))
     assert_same_run(plain_run, again)
     other = fit(net(), valid=line(20, seed=1), seed=1)
-    assert small.differ(plain_run.train.params, other.train.params)
+    assert small.differ(plain_run.state.params, other.state.params)
 
 
 @pytest.mark.parametrize("module", [jdl.models.MLP((7,), 2), jdl.models.RNN((6,), 2)])
@@ -131,8 +131,8 @@ def test_log_gets_mean_and_spread_of_members():
 @pytest.mark.parametrize("rule", ["min loss", "max score"])
 def test_best_gives_the_weights_of_the_best_evaluation(rule):
     given = dict(valid=line(8), epochs=10, options=quiet(evaluate_every=5))
-    assert float(fit(counter(), best=rule, **given).train.params["w"]) == 20
-    assert float(fit(counter(), **given).train.params["w"]) == 60
+    assert float(fit(counter(), best=rule, **given).state.params["w"]) == 20
+    assert float(fit(counter(), **given).state.params["w"]) == 60
 
 
 @pytest.mark.parametrize("dispatch", ["step", "loop"])
@@ -141,7 +141,7 @@ def test_patience_ends_a_run_at_a_fixed_step(dispatch):
     result = fit(counter(), valid=line(8), epochs=10, patience=2, options=options)
     # Best at 20; 25 and 30 bring nothing; that is known at the next boundary.
     assert result.history[-1]["step"] == 35
-    assert float(result.train.params["w"]) == 20
+    assert float(result.state.params["w"]) == 20
 
 
 def test_patience_that_never_runs_out_ends_nothing():
@@ -154,7 +154,7 @@ def test_an_evaluation_of_nan_is_never_the_best():
     options = quiet(evaluate_every=5)
     learner = counter(bad=(5, 20))
     result = fit(learner, valid=line(8), epochs=10, best="min loss", options=options)
-    assert float(result.train.params["w"]) == 15
+    assert float(result.state.params["w"]) == 15
 
 
 def test_best_by_an_unknown_name_offers_the_nearest():
@@ -166,21 +166,21 @@ def test_best_by_an_unknown_name_offers_the_nearest():
 
 
 def test_start_gives_copies_of_weights_and_new_moments(plain_run):
-    before = jax.tree.map(np.array, plain_run.train.params)
-    result = fit(net(rate=1e-4), start=plain_run.train, epochs=1)
-    small.assert_same_bits(plain_run.train.params, before)  # donation took only copies
-    assert int(result.train.step) == 6 and int(result.train.opt_state[0].count) == 6
+    before = jax.tree.map(np.array, plain_run.state.params)
+    result = fit(net(rate=1e-4), start=plain_run.state, epochs=1)
+    small.assert_same_bits(plain_run.state.params, before)  # donation took only copies
+    assert int(result.state.step) == 6 and int(result.state.opt_state[0].count) == 6
     first = next(row["loss"] for row in plain_run.history if row["split"] == "train")
     assert result.history[0]["loss"] < 0.5 * first
-    small.assert_close(result.train.params, before, atol=1e-3)
-    assert small.differ(result.train.params, before)
+    small.assert_close(result.state.params, before, atol=1e-3)
+    assert small.differ(result.state.params, before)
 
 
 def test_start_from_another_model_names_the_leaf(plain_run):
     wide = jdl.learner(small.network(width=9), optax.adam(1e-2))
-    text = small.message(lambda: fit(wide, start=plain_run.train))
+    text = small.message(lambda: fit(wide, start=plain_run.state))
     assert "params/in" in text and "(3, 9)" in text and "(3, 8)" in text
-    text = small.message(lambda: fit(dropout_net(), classes(), start=plain_run.train))
+    text = small.message(lambda: fit(dropout_net(), classes(), start=plain_run.state))
     assert "no such leaf" in text
 
 
@@ -188,11 +188,11 @@ def test_start_from_another_model_names_the_leaf(plain_run):
 def test_start_lands_where_the_state_lives(plain_run, rule):
     wide = jdl.shard(net(rate=1e-4), jdl.mesh(data=8), rule)
     with small.compilations() as names:
-        result = fit(wide, start=plain_run.train, epochs=2)
+        result = fit(wide, start=plain_run.state, epochs=2)
     assert names.count("jit(step)") == 1
-    assert len(result.train.params["in"].sharding.device_set) == 8
-    back = fit(net(rate=1e-4), start=result.train, epochs=1)
-    assert len(back.train.params["in"].sharding.device_set) == 1
+    assert len(result.state.params["in"].sharding.device_set) == 8
+    back = fit(net(rate=1e-4), start=result.state, epochs=1)
+    assert len(back.state.params["in"].sharding.device_set) == 1
 
 
 # The caller's arrays
@@ -255,11 +255,11 @@ def test_64_bit_numbers_are_cast_with_one_line(caplog):
 def test_a_feed_brings_its_own_batch_size_and_order():
     feed = jdl.Feed(line(), batch_size=16, seed=7)
     result = fit(net(), feed, batch_size=5, epochs=2)
-    assert int(result.train.step) == 6
+    assert int(result.state.step) == 6
     same = fit(net(), jdl.Feed(line(), 16, seed=7), epochs=2)
-    small.assert_same_bits(result.train.params, same.train.params)
+    small.assert_same_bits(result.state.params, same.state.params)
     other = fit(net(), jdl.Feed(line(), 16, seed=8), epochs=2)
-    assert small.differ(result.train.params, other.train.params)
+    assert small.differ(result.state.params, other.state.params)
 
 
 def test_a_data_record_brings_its_validation_part():
@@ -277,8 +277,8 @@ def test_eight_devices_agree_with_one():
     with small.compilations() as names:
         wide = fit(jdl.shard(net(), jdl.mesh(data=8)), valid=line(20, seed=1), epochs=2)
     assert names.count("jit(step)") == 1
-    assert len(wide.train.params["in"].sharding.device_set) == 8
-    small.assert_close(one.train.params, wide.train.params)
+    assert len(wide.state.params["in"].sharding.device_set) == 8
+    small.assert_close(one.state.params, wide.state.params)
     assert [row["loss"] for row in wide.history] == pytest.approx(
         [row["loss"] for row in one.history], rel=1e-5
     )
@@ -290,7 +290,7 @@ def test_eight_devices_agree_with_one():
 def test_any_number_of_devices_evaluates_and_predicts():
     six = jax.sharding.Mesh(np.array(jax.devices()[:6]), ("data",))
     wide = fit(jdl.shard(net(), six), batch_size=12, epochs=1)
-    one = wide._replace(learner=net(), train=jax.device_put(wide.train, jax.devices()[0]))
+    one = wide._replace(learner=net(), state=jax.device_put(wide.state, jax.devices()[0]))
     for batch_size in (512, 5):
         assert jdl.evaluate(wide, line(21), batch_size=batch_size)["loss"] == pytest.approx(
             jdl.evaluate(one, line(21))["loss"], rel=1e-5
@@ -309,7 +309,7 @@ def test_an_ensemble_has_members_in_every_number():
     assert len({*result.history[-1]["loss"]}) == 3
     assert jdl.predict(result, line(5)["x"]).shape == (3, 5, 1)
     single = fit(jdl.ensemble(net(), 1), valid=line(20, seed=1), epochs=2)
-    small.assert_close(small.member(single.train.params, 0), small.member(result.train.params, 0))
+    small.assert_close(small.member(single.state.params, 0), small.member(result.state.params, 0))
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_a_sweep_trains_like_any_learner():
     assert len(losses) == 4 and max(losses[:2]) < min(losses[2:])
     table = many.table(jdl.evaluate(result, line())["loss"])
     assert [row["rate"] for row in table] == [1e-2, 1e-5] and table[0]["n"] == 2
-    assert len(guards(result.train)) == 1  # the members' own; fit adds none
+    assert len(guards(result.state)) == 1  # the members' own; fit adds none
 
 
 @pytest.mark.slow
@@ -334,14 +334,14 @@ def test_a_game_trains_like_any_learner():
     )
     result = fit(pair, {"x": line()["x"]}, epochs=2)
     assert {"generator/loss", "discriminator/loss", "loss"} <= set(result.history[-1])
-    counts = [int(result.train.opt_state[name][0].count) for name in ("discriminator", "generator")]
+    counts = [int(result.state.opt_state[name][0].count) for name in ("discriminator", "generator")]
     assert counts == [12, 6]
 
 
 def test_a_guarded_learner_is_not_guarded_twice():
     result = fit(jdl.guard(net(), 3), epochs=1)
-    assert len(guards(result.train)) == 1
-    assert not guards(fit(net(), epochs=1, options=quiet(guard=0)).train)
+    assert len(guards(result.state)) == 1
+    assert not guards(fit(net(), epochs=1, options=quiet(guard=0)).state)
 
 
 def test_fit_works_off_the_main_thread(plain_run):
@@ -354,7 +354,7 @@ def test_fit_works_off_the_main_thread(plain_run):
 
 def test_handlers_of_signals_are_put_back(plain_run, tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    fit(net(), epochs=1, dir=tmp_path / "run")
+    fit(net(), epochs=1, run_dir=tmp_path / "run")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -365,11 +365,11 @@ def poison(data, examples=48):
     """A net whose loss is nan from the first batch on that holds the example marked in `data`."""
     task = small.network()
 
-    def loss(params, state, batch, key, *, train):
-        mean, (state, metrics) = task.loss(params, state, batch, key, train=train)
+    def loss(params, model_state, batch, key, *, train):
+        mean, (model_state, metrics) = task.loss(params, model_state, batch, key, train=train)
         bad = jax.numpy.where((batch["x"] > 50).any() | (params["out"] > 1e6).any(), np.inf, 1.0)
         mean = mean.replace(total=mean.total * bad)
-        return mean, (state, {**metrics, "loss": mean})
+        return mean, (model_state, {**metrics, "loss": mean})
 
     return jdl.learner(task._replace(loss=loss), optax.sgd(1e-2))
 
@@ -378,10 +378,10 @@ def test_a_diverged_run_names_the_first_bad_step_and_its_batch(tmp_path):
     data = line()
     explode = jdl.learner(small.network(), optax.chain(optax.sgd(1.0), optax.scale(1e6)))
     guarded = jdl.guard(explode)
-    states = (train for train, _ in jdl.steps(guarded, data, batch_size=8))
-    step = next(n for n, train in enumerate(states) if int(guards(train)[0].total))
+    states = (state for state, _ in jdl.steps(guarded, data, batch_size=8))
+    step = next(n for n, state in enumerate(states) if int(guards(state)[0].total))
     with pytest.raises(Diverged) as info:
-        fit(explode, data, dir=tmp_path / "run", epochs=100)
+        fit(explode, data, run_dir=tmp_path / "run", epochs=100)
     text = str(info.value)
     first = int(re.search(r"first bad step: (\d+)", text)[1])
     assert first == step and 0 < first < 20
@@ -404,9 +404,9 @@ def test_a_single_bad_batch_is_refused_and_the_run_goes_on():
     data = line()
     data["x"][17] = 100.0
     result = fit(poison(data), data, epochs=10)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.train.params))
-    refused = guards(result.train)[0]
-    assert int(refused.total) == 10 and int(result.train.step) == 60
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
+    refused = guards(result.state)[0]
+    assert int(refused.total) == 10 and int(result.state.step) == 60
     assert max(row["refused"] for row in result.history) > 0
     assert all(np.isfinite(row["loss"]) for row in result.history)
 
@@ -434,7 +434,7 @@ def test_the_limit_of_a_learners_own_guard_holds():
 @pytest.mark.parametrize("dispatch", ["step", "loop"])
 @pytest.mark.parametrize("start", [False, True])
 def test_one_program_trains_and_one_evaluates(dispatch, start, plain_run):
-    given = {"start": plain_run.train} if start else {}
+    given = {"start": plain_run.state} if start else {}
     with small.compilations() as names:
         options = quiet(dispatch=dispatch, log_every=7, evaluate_every=11)
         fit(net(), valid=line(37, seed=1), best="min loss", options=options, **given)

@@ -20,7 +20,7 @@ DATA = {
 }
 
 
-def state(devices):
+def make_state(devices):
     """That of a learner on one device, or on a mesh of several."""
     one = net()
     learner = one if devices == 1 else jdl.shard(one, jdl.mesh(data=devices))
@@ -29,16 +29,16 @@ def state(devices):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_shapes_are_those_of_what_is_placed(devices):
-    train = state(devices)
-    placed = placement(train)(DATA)
-    assert signature({"data": placed_shapes(train, DATA)}) == signature({"data": placed})
+    state = make_state(devices)
+    placed = placement(state)(DATA)
+    assert signature({"data": placed_shapes(state, DATA)}) == signature({"data": placed})
     for name, value in DATA.items():
         np.testing.assert_array_equal(placed[name], value)
 
 
 def test_an_owner_may_change_what_was_placed():
     mine = np.ones((4, 5000), np.float32)
-    placed = placement(state(1))({"x": mine})["x"]
+    placed = placement(make_state(1))({"x": mine})["x"]
     mine[:] = 2
     assert (np.asarray(placed) == 1).all()
 

@@ -181,19 +181,19 @@ KEEPER = """
     wide = jdl.shard(learner, jdl.mesh(data=jax.device_count()), rules[rule])
     x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
     batch = {"x": x, "y": x}
-    train = jax.jit(wide.init)(jax.random.key(1), batch)
+    state = jax.jit(wide.init)(jax.random.key(1), batch)
     saved = Checkpoints(folder + "/checkpoints")
     if saved.steps():
-        fresh = jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == np.float32 else leaf, train)
-        train, step = saved.restore(fresh)
+        fresh = jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == np.float32 else leaf, state)
+        state, step = saved.restore(fresh)
     else:
-        train, _ = jax.jit(wide.step)(train, batch)
+        state, _ = jax.jit(wide.step)(state, batch)
         step = 0
-    saved.save(step + 1, train, wait=True)
+    saved.save(step + 1, state, wait=True)
 
     whole = jax.sharding.NamedSharding(jdl.mesh(data=jax.device_count()), jax.P())
     digest = hashlib.sha256()
-    for name, leaf in sorted(tree.flatten(train).items()):
+    for name, leaf in sorted(tree.flatten(state).items()):
         leaf = jax.random.key_data(leaf) if tree.is_key(leaf) else leaf
         spread = leaf.sharding.is_fully_replicated
         print(name, leaf.shape, leaf.sharding.spec, file=sys.stderr)

@@ -34,7 +34,7 @@ def measured(monkeypatch, is_for_all=True) -> list[int]:
     """How often a run measured."""
     calls = []
 
-    def measure(programs, train, steps):
+    def measure(programs, state, steps):
         calls.append(1)
         return Dispatch("loop", 3), is_for_all
 
@@ -100,13 +100,13 @@ def traced(monkeypatch, found) -> list[str]:
     """The forms that a run's step is traced in, where measuring finds `found`."""
     forms = []
 
-    def measure(programs, train, steps):
+    def measure(programs, state, steps):
         return found, True
 
     def seen(learner):
-        def step(train, batch, *, axis=None):
+        def step(state, batch, *, axis=None):
             forms.append("step" if is_alone() else "loop")
-            return learner.step(train, batch, axis=axis)
+            return learner.step(state, batch, axis=axis)
 
         return learner._replace(step=step)
 

@@ -538,7 +538,9 @@ def test_a_real_run_from_data_to_page(tmp_path):
     model = jdl.from_linen(jdl.models.MLP((), outputs=2))
     learner = jdl.ensemble(jdl.learner(jdl.classification(model), optax.sgd(0.1)), 2)
     options = jdl.Options(bar=False, log_every=2, dispatch="step")
-    result = jdl.fit(learner, data, batch_size=20, epochs=2, dir=tmp_path / "run", options=options)
+    result = jdl.fit(
+        learner, data, batch_size=20, epochs=2, run_dir=tmp_path / "run", options=options
+    )
     evaluation = evaluation_of(data, result)
     assert evaluation is not None and evaluation.labels_names == ["dark", "light"]
     assert evaluation.outputs.shape == (2, 60, 2)

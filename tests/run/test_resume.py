@@ -42,7 +42,7 @@ def train(folder, learner=None, **given):
     given = {"batch_size": 8, "epochs": 4, "options": OPTIONS, "best": "min loss"} | given
     learner = dropout_net() if learner is None else learner
     data = given.pop("data", classes(60))
-    return jdl.fit(learner, data, valid=classes(20, seed=1), dir=folder, **given)
+    return jdl.fit(learner, data, valid=classes(20, seed=1), run_dir=folder, **given)
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_stopped_and_resumed_is_the_same_run(tmp_path, stop_at, whole, stops):
     stop_at(None)
     result = train(folder)
     assert_same_run(result, whole)
-    assert_same_folder(folder, whole.dir, result.train)
+    assert_same_folder(folder, whole.run_dir, result.state)
 
 
 def test_sigterm_and_resume_is_the_same_run(tmp_path, stop_at, whole):
@@ -107,15 +107,15 @@ def test_sigterm_and_resume_is_the_same_run(tmp_path, stop_at, whole):
 
 
 def test_a_finished_run_is_not_trained_again(whole):
-    before = (whole.dir / "metrics.jsonl").read_bytes()
-    assert_same_run(train(whole.dir), whole)
-    assert (whole.dir / "metrics.jsonl").read_bytes() == before
+    before = (whole.run_dir / "metrics.jsonl").read_bytes()
+    assert_same_run(train(whole.run_dir), whole)
+    assert (whole.run_dir / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path, whole):
     other = train(tmp_path / "run", seed=1)
-    assert small.differ(other.train.params, whole.train.params)
+    assert small.differ(other.state.params, whole.state.params)
     assert rows(other) != rows(whole)
 
 
@@ -129,7 +129,7 @@ def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
 
     def run(folder):
         return jdl.fit(
-            learner, data, batch_size=8, epochs=4, dir=folder, options=quiet(log_every=5)
+            learner, data, batch_size=8, epochs=4, run_dir=folder, options=quiet(log_every=5)
         )
 
     stop_at(None)
@@ -145,7 +145,7 @@ def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
 def test_patience_runs_out_at_the_same_step(tmp_path, stop_at, step):
     given = {"best": None, "patience": 2, "epochs": 10, "data": line(60)}
     straight = train(None, counter(), **given)
-    assert float(straight.train.params["w"]) == 20 and rows(straight)[-1]["step"] == 35
+    assert float(straight.state.params["w"]) == 20 and rows(straight)[-1]["step"] == 35
     stop_at(step)
     with pytest.raises(Interrupted):
         train(tmp_path / "run", counter(), **given)
@@ -161,7 +161,7 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path, whole):
     options = {"options": quiet(log_every=7, evaluate_every=5), "best": None}
     train(tmp_path / "run", small_net(), epochs=14, **options)
     longer = train(tmp_path / "run", small_net(), epochs=28, **options)
-    assert int(longer.train.step) == 210
+    assert int(longer.state.step) == 210
     assert_same_run(longer, train(None, small_net(), epochs=28, **options))
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["fit"]["epochs"] == 28
@@ -189,10 +189,10 @@ def small_net():
     ],
 )
 def test_another_configuration_is_refused_with_both_values(whole, change, fragments):
-    before = (whole.dir / "metrics.jsonl").read_bytes()
-    text = small.message(lambda: train(whole.dir, **change))
+    before = (whole.run_dir / "metrics.jsonl").read_bytes()
+    text = small.message(lambda: train(whole.run_dir, **change))
     assert all(fragment in text for fragment in fragments)
-    assert (whole.dir / "metrics.jsonl").read_bytes() == before
+    assert (whole.run_dir / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.slow
@@ -281,4 +281,4 @@ def test_killed_without_warning_and_resumed_is_the_same_run(tmp_path, program_st
     options = quiet(log_every=7, evaluate_every=5)
     resumed = train(folder, epochs=20, options=options)
     assert_same_run(resumed, train(tmp_path / "straight", epochs=20, options=options))
-    assert_same_folder(folder, tmp_path / "straight", resumed.train)
+    assert_same_folder(folder, tmp_path / "straight", resumed.state)

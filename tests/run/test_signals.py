@@ -63,14 +63,14 @@ def test_a_stopped_run_has_saved_everything(tmp_path, number):
             raised(number)
 
     with pytest.raises(Interrupted) as info:
-        jdl.fit(net(), line(), batch_size=8, dir=tmp_path / "run", options=quiet(), log=stop)
+        jdl.fit(net(), line(), batch_size=8, run_dir=tmp_path / "run", options=quiet(), log=stop)
     stopped = info.value
     # The row of step 10 is read at the next boundary.
     assert stopped.step == 15 and stopped.signal == number
     assert f"stopped by {number.name} after step 15" in str(stopped)
     assert isinstance(stopped, KeyboardInterrupt)
-    on_disk = saved(tmp_path / "run", stopped.result.train)
-    small.assert_same_bits(content(on_disk), content(stopped.result.train))
+    on_disk = saved(tmp_path / "run", stopped.result.state)
+    small.assert_same_bits(content(on_disk), content(stopped.result.state))
     assert [row["step"] for row in stopped.result.history] == [5, 10, 15]
 
 
@@ -91,7 +91,7 @@ def test_a_signal_at_the_very_end_loses_nothing():
             raised(signal.SIGINT)
 
     result = jdl.fit(net(), line(), batch_size=8, options=quiet(), log=stop)
-    assert int(result.train.step) == 60
+    assert int(result.state.step) == 60
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once():

@@ -23,20 +23,24 @@ def test_counts_are_those_of_the_real_state(batch_norm):
     model = network(batch_norm=batch_norm)
     task = jdl.classification(model)
     learner = jdl.ema(jdl.learner(task, optax.adam(1e-3)), 0.9)
-    train = jax.jit(learner.init)(jax.random.key(0), BATCH)
+    state = jax.jit(learner.init)(jax.random.key(0), BATCH)
     for thing in (model, task, learner):
         found = summary(thing, BATCH)
-        assert found.count == tree.count(train.params)
-        assert found.state_count == tree.count(train.state) == (40 if batch_norm else 0) // 2
+        assert found.count == tree.count(state.params)
+        assert (
+            found.model_state_count
+            == tree.count(state.model_state)
+            == (40 if batch_norm else 0) // 2
+        )
         assert {leaf.path: leaf.shape for leaf in found.parameters} == {
-            path: leaf.shape for path, leaf in tree.flatten(train.params).items()
+            path: leaf.shape for path, leaf in tree.flatten(state.params).items()
         }
         assert [(leaf.shape, str(leaf.dtype)) for leaf in found.outputs] == [((4, 3), "float32")]
     found = summary(learner, BATCH)
-    kept = (train.params, train.state, train.opt_state, train.extra)
+    kept = (state.params, state.model_state, state.opt_state, state.extra)
     assert found.bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
     assert summary(model, BATCH).bytes == sum(
-        leaf.nbytes for leaf in jax.tree.leaves((train.params, train.state))
+        leaf.nbytes for leaf in jax.tree.leaves((state.params, state.model_state))
     )
 
 
@@ -63,9 +67,9 @@ def test_every_function_is_only_traced():
         seen.append(isinstance(key, jax.core.Tracer))
         return jnp.zeros(2), {}
 
-    def apply(params, state, inputs, **_):
+    def apply(params, model_state, inputs, **_):
         seen.append(isinstance(params, jax.core.Tracer))
-        return inputs * params[None], state
+        return inputs * params[None], model_state
 
     model = jdl.from_functions(init, apply)
     task = jdl.regression(model)
@@ -94,13 +98,13 @@ def test_the_table():
     lines = str(found).splitlines()
     assert lines[0].split() == ["parameter", "shape", "type", "count"]
     assert "conv_1/kernel                  3x3x1x4  float32     36" in lines
-    assert any(line.split() == ["state", "shape", "type", "count"] for line in lines)
+    assert any(line.split() == ["model", "state", "shape", "type", "count"] for line in lines)
     assert "batch_stats/batch_norm_1/mean  4        float32      4" in lines
     assert lines[-5:] == [
         "inputs      x 4x12x12x1 float32, y 4 int32",
         "outputs     4x3 float32",
         f"parameters  {found.count} ({found.count * 4 / 1000:.1f} kB)",
-        "state       20 (80 bytes)",
+        "model state 20 (80 bytes)",
         f"optimizer   {2 * found.count + 1:,} ({(2 * found.count + 1) * 4 / 1000:.1f} kB)",
     ]
     assert len({len(line) for line in lines[:-5]}) == 1
@@ -110,7 +114,7 @@ def test_paths_are_in_natural_order():
     def init(key, inputs):
         return {f"layer_{i}": jnp.zeros(i) for i in (10, 2, 1)}, {}
 
-    model = jdl.from_functions(init, lambda params, state, x, **_: (x, state))
+    model = jdl.from_functions(init, lambda params, model_state, x, **_: (x, model_state))
     found = summary(model, np.zeros((1, 2), np.float32))
     assert [leaf.path for leaf in found.parameters] == ["layer_1", "layer_2", "layer_10"]
 
@@ -119,9 +123,9 @@ def test_a_single_array_of_parameters_and_a_key_in_the_state():
     def init(key, inputs):
         return jnp.zeros(()), {"key": key}
 
-    model = jdl.from_functions(init, lambda params, state, x, **_: (x * params, state))
+    model = jdl.from_functions(init, lambda params, model_state, x, **_: (x * params, model_state))
     found = summary(model, np.zeros((1, 2), np.float32))
-    assert found.count == 1 and found.state_count == 1
+    assert found.count == 1 and found.model_state_count == 1
     assert "(all)" in str(found) and "scalar" in str(found) and "key<fry>" in str(found)
 
 

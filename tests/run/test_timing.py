@@ -22,33 +22,33 @@ pytestmark = pytest.mark.usefixtures("kept_programs")
 
 @pytest.mark.parametrize(("one", "many", "form"), [(1e-3, 1e-4, "loop"), (1e-4, 1e-3, "step")])
 def test_the_faster_form_is_taken(monkeypatch, one, many, form):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     monkeypatch.setattr(
         timing, "one_step", lambda programs, form, *_, **__: {"step": one, "loop": many}[form]
     )
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: False)
-    assert timing.faster(programs, train, seconds=0.15) == ((form, 1024), True)
+    assert timing.faster(programs, state, seconds=0.15) == ((form, 1024), True)
     monkeypatch.setattr(timing, "one_step", lambda programs, form, *_, **__: {"step": 0.3}[form])
     # Too slow for a loop to matter: not tried.
-    assert timing.faster(programs, train) == (("step", 1), True)
+    assert timing.faster(programs, state) == (("step", 1), True)
 
 
 def test_only_the_loop_is_tried_where_dispatching_costs_more_than_the_step(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     monkeypatch.setattr(timing, "one_step", lambda programs, form, *_, **__: {"loop": 5e-4}[form])
-    assert timing.faster(programs, train, seconds=0.15) == (("loop", 300), True)
+    assert timing.faster(programs, state, seconds=0.15) == (("loop", 300), True)
     # Little arithmetic and yet slow: memory, say, which a loop may be the slower one at.
     both = {"loop": 2e-3, "step": 1e-3}
     monkeypatch.setattr(timing, "one_step", lambda programs, form, *_, **__: both[form])
-    assert timing.faster(programs, train, seconds=0.15) == (("step", 150), True)
+    assert timing.faster(programs, state, seconds=0.15) == (("step", 150), True)
 
 
 @pytest.mark.parametrize("first", ["step", "loop"])
 def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     tried = []
 
     def seconds(programs, form, *_, **__):
@@ -59,72 +59,72 @@ def test_a_short_run_does_not_wait_for_a_second_program(monkeypatch, first):
     monkeypatch.setattr(timing, "one_step", seconds)
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: first == "loop")
     other = {"step": "loop", "loop": "step"}[first]
-    assert timing.faster(programs, train, steps=10, seconds=0.2) == ((first, 100), False)
+    assert timing.faster(programs, state, steps=10, seconds=0.2) == ((first, 100), False)
     assert tried == [first]
-    assert timing.faster(programs, train, steps=10**6, seconds=0.2) == ((other, 200), True)
+    assert timing.faster(programs, state, steps=10**6, seconds=0.2) == ((other, 200), True)
     assert tried == [first, first, other]
 
 
 @pytest.mark.parametrize(("steps", "is_cut"), [(0, True), (1, True), (10**9, False)])
 def test_a_run_is_not_measured_for_longer_than_it_would_need(monkeypatch, steps, is_cut):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     counted = []
 
     def advance(self, dispatch, start):
-        def run(train, step, boundary):
+        def run(state, step, boundary):
             counted.append(boundary - step)
             time.sleep(0.02)
-            return train, {}, boundary
+            return state, {}, boundary
 
         return run
 
     monkeypatch.setattr(Programs, "advance", advance)
-    monkeypatch.setattr(Programs, "compile", lambda self, form, train: time.sleep(0.1))
+    monkeypatch.setattr(Programs, "compile", lambda self, form, state: time.sleep(0.1))
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: True)
-    timing.faster(programs, train, steps, seconds=10)
+    timing.faster(programs, state, steps, seconds=10)
     assert counted[:2] == [1, 1] and (len(counted) == 2) is is_cut
 
 
 @pytest.mark.parametrize(("steps", "form"), [(10**6, "loop"), (1_000, "step")])
 def test_forms_that_are_close_are_timed_twice_where_it_pays(monkeypatch, steps, form):
     """The first look at the loop met a busy machine."""
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     told = {"step": [3e-3, 3e-3], "loop": [4e-3, 2e-3]}
     monkeypatch.setattr(timing, "one_step", lambda programs, form, *_, **__: told[form].pop(0))
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: False)
-    assert timing.faster(programs, train, steps)[0].form == form
+    assert timing.faster(programs, state, steps)[0].form == form
 
 
 def test_a_step_that_met_a_busy_machine_is_looked_at_again(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
     told = {"step": [0.3, 0.02, 2.0], "loop": [0.01]}
     monkeypatch.setattr(timing, "one_step", lambda programs, form, *_, **__: told[form].pop(0))
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: False)
     monkeypatch.setattr(timing, "CLOSE", 1.0)
-    assert timing.faster(programs, train) == (("loop", 40), True)
-    assert timing.faster(programs, train) == (("step", 1), True)  # so slow that once is enough
+    assert timing.faster(programs, state) == (("loop", 40), True)
+    assert timing.faster(programs, state) == (("step", 1), True)  # so slow that once is enough
     assert told == {"step": [], "loop": []}
 
 
 def test_what_is_measured_twice_is_compiled_once(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
     accounts = Accounts()
-    programs = Programs(net(), Feed(line(), 8), train, accounts)
+    programs = Programs(net(), Feed(line(), 8), state, accounts)
     monkeypatch.setattr(timing, "CLOSE", math.inf)
     monkeypatch.setattr(timing, "LONG", 0.0)
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: False)
     with accounts:
-        timing.faster(programs, train, seconds=0.01)
+        timing.faster(programs, state, seconds=0.01)
     assert accounts.recompiled == []
 
 
 def test_while_a_program_is_compiled_the_set_is_not_on_the_device(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
     data, there = line(37), []
-    programs, shape = Programs(net(), Feed(data, 8), train), data["x"].shape
+    programs, shape = Programs(net(), Feed(data, 8), state), data["x"].shape
 
     def compiling(self, *given):
         there.append(any(x.shape == shape for x in jax.live_arrays()))
@@ -133,11 +133,11 @@ def test_while_a_program_is_compiled_the_set_is_not_on_the_device(monkeypatch):
     inner = Watched.compile
     monkeypatch.setattr(Watched, "compile", compiling)
     monkeypatch.setattr(timing, "is_loop_likely", lambda *_: False)
-    timing.faster(programs, train, seconds=0.01)
+    timing.faster(programs, state, seconds=0.01)
     assert there == [False, False]
     kept = programs.resident(0)["set"]["x"]
     assert kept.shape == shape
-    programs.compile("step", train)  # it was before, so nothing is put away
+    programs.compile("step", state)  # it was before, so nothing is put away
     assert programs.resident(0)["set"]["x"] is kept and len(there) == 2
 
 
@@ -146,17 +146,17 @@ def test_what_is_small_is_told_from_its_arithmetic():
         model = jdl.from_linen(jdl.models.MLP((width,), outputs=1))
         learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
         data = {"x": np.ones((64, 32), np.float32), "y": np.ones((64, 1), np.float32)}
-        train = jax.jit(learner.init)(jax.random.key(0), data)
-        return timing.is_loop_likely(Programs(learner, Feed(data, 64), train), train)
+        state = jax.jit(learner.init)(jax.random.key(0), data)
+        return timing.is_loop_likely(Programs(learner, Feed(data, 64), state), state)
 
     # 6 x 64 x 32 x width: 0.4 and 200 million.
     assert is_small(32) and not is_small(16_384)
 
 
 def test_on_an_nvidia_device_the_loop_is_tried_first(monkeypatch):
-    train = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), train)
-    monkeypatch.setattr(Programs, "flops", lambda self, train: 1e12)
+    state = jax.jit(net().init)(jax.random.key(0), line(8))
+    programs = Programs(net(), Feed(line(), 8), state)
+    monkeypatch.setattr(Programs, "flops", lambda self, state: 1e12)
     monkeypatch.setattr(target, "cuda_capability", lambda: 9.0)
     tried = []
 
@@ -166,6 +166,6 @@ def test_on_an_nvidia_device_the_loop_is_tried_first(monkeypatch):
 
     monkeypatch.setattr(timing, "one_step", seconds)
     monkeypatch.setattr(timing, "CLOSE", 1.0)
-    assert timing.faster(programs, train, steps=1, seconds=0.3) == (("loop", 100), False)
-    assert timing.faster(programs, train, seconds=0.3) == (("step", 150), True)
+    assert timing.faster(programs, state, steps=1, seconds=0.3) == (("loop", 100), False)
+    assert timing.faster(programs, state, seconds=0.3) == (("step", 150), True)
     assert tried == ["loop", "loop", "step"]

@@ -30,7 +30,7 @@ def test_bernoulli_is_cross_entropy_from_logits_and_mse_of_pixels():
     p = sigmoid(x)  # the outputs of the identity are taken as logits
     got, metrics = value(tasks.reconstruction(IDENTITY), PIXELS)
     np.testing.assert_allclose(got, -(x * np.log(p) + (1 - x) * np.log(1 - p)).mean(), rtol=1e-5)
-    np.testing.assert_allclose(metrics["mse"].show(), ((p - x) ** 2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["mse"].compute(), ((p - x) ** 2).mean(), rtol=1e-5)
     predicted = tasks.reconstruction(IDENTITY).predict({}, {}, PIXELS)
     np.testing.assert_allclose(predicted, p, rtol=1e-5)
 
@@ -41,7 +41,7 @@ def test_gaussian_is_the_squared_error_and_a_mask_leaves_examples_out():
     mask = np.array([1, 0, 1, 1, 0, 1], np.float32)
     got, metrics = value(task, {**PIXELS, "mask": mask})
     np.testing.assert_allclose(got, (PIXELS["x"][mask > 0] ** 2).mean(), rtol=1e-5)
-    np.testing.assert_allclose(metrics["mse"].show(), got, rtol=1e-6)
+    np.testing.assert_allclose(metrics["mse"].compute(), got, rtol=1e-6)
     np.testing.assert_array_equal(task.predict({}, {}, PIXELS), 2 * PIXELS["x"])
 
 
@@ -57,10 +57,10 @@ def test_images_are_compared_as_rows(pixels):
     batch = {"x": np.zeros((6, 8, 8, 1), np.float32)}
     model = from_linen(ConvAutoencoder(2, (4,), (8, 8, 1)))
     task = tasks.reconstruction(model, pixels)
-    params, state = jax.eval_shape(task.init, KEY, batch)
+    params, model_state = jax.eval_shape(task.init, KEY, batch)
 
     def total(params):
-        mean, (_, metrics) = task.loss(params, state, batch, None, train=True)
+        mean, (_, metrics) = task.loss(params, model_state, batch, None, train=True)
         return mean.total, metrics
 
     compiled = jax.jit(jax.grad(total, has_aux=True)).lower(params).compile()
@@ -112,8 +112,8 @@ def test_variational_is_minus_elbo_in_nats_an_image():
     x, p = np.float64(PIXELS["x"]), sigmoid(PIXELS["x"])
     surprise = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2)).mean()
     kl = 0.5 * 2 * (0.25 + np.exp(-1) - 1 + 1)
-    np.testing.assert_allclose(metrics["reconstruction"].show(), surprise, rtol=1e-5)
-    np.testing.assert_allclose(metrics["kl"].show(), kl, rtol=1e-5)
+    np.testing.assert_allclose(metrics["reconstruction"].compute(), surprise, rtol=1e-5)
+    np.testing.assert_allclose(metrics["kl"].compute(), kl, rtol=1e-5)
     np.testing.assert_allclose(got, surprise + kl, rtol=1e-5)
     np.testing.assert_allclose(task.predict({}, {}, PIXELS), p, rtol=1e-5)
 

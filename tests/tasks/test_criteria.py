@@ -116,7 +116,7 @@ def test_gaussian_likelihood_at_800():
 def test_the_metric_of_an_uncertain_regression_is_the_error_of_its_mean():
     batch = {"x": jnp.array([[1.0, 5.0], [3.0, 5.0]]), "y": jnp.zeros((2, 1))}
     _, (_, shown) = tasks.uncertain_regression(IDENTITY).loss({}, {}, batch, None, train=False)
-    assert shown["mean_squared_error"].show() == 5.0
+    assert shown["mean_squared_error"].compute() == 5.0
 
 
 def test_the_best_constants_under_pinball_are_quantiles():

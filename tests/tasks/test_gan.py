@@ -34,10 +34,10 @@ def judge() -> jdl.Model:
 
 def tasks(r1: float = 0.0):
     makes, judges = jdl.tasks.adversarial(linear(), judge(), latent=3, r1=r1)
-    params, state = {}, {}
+    params, model_state = {}, {}
     for name, task in {"generator": makes, "discriminator": judges}.items():
-        params[name], state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
-    return makes, judges, params, state
+        params[name], model_state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
+    return makes, judges, params, model_state
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -45,41 +45,41 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 def test_losses_are_those_of_the_non_saturating_game():
-    makes, judges, params, state = tasks()
+    makes, judges, params, model_state = tasks()
     fake = {}
 
     for name, parts in (("g", 2), ("d", 3)):
         # The noise that the loss draws: from the first of so many keys, split once more.
         draw, _ = jax.random.split(jax.random.split(KEY, parts)[0])
         z = jax.random.normal(draw, (6, 3))
-        fake[name] = np.asarray(makes.predict(params, state, {"z": z}))
+        fake[name] = np.asarray(makes.predict(params, model_state, {"z": z}))
     logit = lambda x: np.square(x) @ np.asarray(params["discriminator"]["a"])
-    got, _ = makes.loss(params, state, REAL, KEY, train=True)
+    got, _ = makes.loss(params, model_state, REAL, KEY, train=True)
     np.testing.assert_allclose(got.value, softplus(-logit(fake["g"])).mean(), rtol=1e-5)
-    got, (_, metrics) = judges.loss(params, state, REAL, KEY, train=True)
+    got, (_, metrics) = judges.loss(params, model_state, REAL, KEY, train=True)
     want = softplus(-logit(REAL["x"])) + softplus(logit(fake["d"]))
     np.testing.assert_allclose(got.value, want.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["real_accuracy"].value, (logit(REAL["x"]) > 0).mean())
 
 
 def test_r1_is_half_the_squared_slope_at_real_examples_and_no_part_of_the_loss():
-    _, plain, params, state = tasks()
+    _, plain, params, model_state = tasks()
     _, penalised, _, _ = tasks(r1=0.3)
-    without, (_, _) = plain.loss(params, state, REAL, KEY, train=True)
-    with_it, (_, metrics) = penalised.loss(params, state, REAL, KEY, train=True)
+    without, (_, _) = plain.loss(params, model_state, REAL, KEY, train=True)
+    with_it, (_, metrics) = penalised.loss(params, model_state, REAL, KEY, train=True)
     slope = 2 * REAL["x"] * np.asarray(params["discriminator"]["a"])[None]
     want = 0.15 * np.square(slope).sum(-1).mean()
     np.testing.assert_allclose(with_it.value - without.value, want, rtol=1e-4)
     chex.assert_trees_all_equal(metrics["loss"], without)
-    evaluated, _ = penalised.loss(params, state, REAL, KEY, train=False)
+    evaluated, _ = penalised.loss(params, model_state, REAL, KEY, train=False)
     np.testing.assert_allclose(evaluated.value, without.value, rtol=1e-6)
 
 
 def test_the_discriminators_loss_does_not_reach_the_generator():
-    makes, judges, params, state = tasks(r1=0.1)
-    slopes = jax.grad(lambda p: judges.loss(p, state, REAL, KEY, train=True)[0].total)(params)
+    makes, judges, params, model_state = tasks(r1=0.1)
+    slopes = jax.grad(lambda p: judges.loss(p, model_state, REAL, KEY, train=True)[0].total)(params)
     assert not np.any(slopes["generator"]["w"]) and np.all(slopes["discriminator"]["a"])
-    slopes = jax.grad(lambda p: makes.loss(p, state, REAL, KEY, train=True)[0].total)(params)
+    slopes = jax.grad(lambda p: makes.loss(p, model_state, REAL, KEY, train=True)[0].total)(params)
     assert np.all(slopes["generator"]["w"])
 
 
@@ -111,15 +111,15 @@ def smooth_tasks(**options):
         apply=lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"],
     )
     makes, judges = jdl.tasks.adversarial(linear(), discriminator, latent=3, **options)
-    params, state = {}, {}
+    params, model_state = {}, {}
     for name, task in {"generator": makes, "discriminator": judges}.items():
-        params[name], state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
-    return makes, judges, params, state
+        params[name], model_state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
+    return makes, judges, params, model_state
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_each_objective_is_its_formula(objective):
-    makes, judges, params, state = smooth_tasks(objective=objective)
+    makes, judges, params, model_state = smooth_tasks(objective=objective)
     network = params["discriminator"]
 
     def logit(x):
@@ -129,16 +129,16 @@ def test_each_objective_is_its_formula(objective):
     for name, parts in (("g", 2), ("d", 3)):
         draw, _ = jax.random.split(jax.random.split(KEY, parts)[0])
         z = jax.random.normal(draw, (6, 3))
-        fake[name] = np.asarray(makes.predict(params, state, {"z": z}))
+        fake[name] = np.asarray(makes.predict(params, model_state, {"z": z}))
     want_d, want_g = {
         "non_saturating": (lambda r, f: softplus(-r) + softplus(f), lambda f: softplus(-f)),
         "wasserstein": (lambda r, f: f - r, lambda f: -f),
         "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda f: -f),
     }[objective]
-    got, _ = judges.loss(params, state, REAL, KEY, train=True)
+    got, _ = judges.loss(params, model_state, REAL, KEY, train=True)
     want = want_d(logit(REAL["x"]), logit(fake["d"])).mean()
     np.testing.assert_allclose(got.value, want, rtol=1e-4, atol=1e-6)
-    got, _ = makes.loss(params, state, REAL, KEY, train=True)
+    got, _ = makes.loss(params, model_state, REAL, KEY, train=True)
     np.testing.assert_allclose(got.value, want_g(logit(fake["g"])).mean(), rtol=1e-4, atol=1e-6)
 
 
@@ -162,11 +162,11 @@ def test_the_gradient_penalty_holds_the_slope_to_one():
             linear(), flat, latent=3, objective="wasserstein", gradient_penalty=weight
         )
 
-    params, state = {}, {}
+    params, model_state = {}, {}
     for name, task in zip(("generator", "discriminator"), pair(0.0), strict=True):
-        params[name], state[name] = task.init(KEY, REAL)
+        params[name], model_state[name] = task.init(KEY, REAL)
     without, with_it = (
-        pair(weight)[1].loss(params, state, REAL, KEY, train=True) for weight in (0.0, 10.0)
+        pair(weight)[1].loss(params, model_state, REAL, KEY, train=True) for weight in (0.0, 10.0)
     )
     np.testing.assert_allclose(with_it[0].value - without[0].value, 10 * (5 - 1) ** 2, rtol=1e-5)
     chex.assert_trees_all_equal(with_it[1][1]["loss"], without[0])
@@ -176,14 +176,14 @@ def test_the_gradient_penalty_holds_the_slope_to_one():
     "options", [{"gradient_penalty": 10.0}, pytest.param({"r1": 0.3}, marks=pytest.mark.slow)]
 )
 def test_the_gradient_of_a_penalty_equals_finite_differences(options, x64):
-    _, judges, params, state = smooth_tasks(objective="wasserstein", **options)
+    _, judges, params, model_state = smooth_tasks(objective="wasserstein", **options)
     params = jax.tree.map(jnp.float64, params)
     batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)))}
 
     @jax.jit
     def loss(own):
         everyone = params | {"discriminator": own}
-        return judges.loss(everyone, state, batch, KEY, train=True)[0].value
+        return judges.loss(everyone, model_state, batch, KEY, train=True)[0].value
 
     flat, unflatten = ravel_pytree(params["discriminator"])
     steps = 1e-5 * jnp.eye(flat.size)
@@ -195,13 +195,13 @@ def test_the_gradient_of_a_penalty_equals_finite_differences(options, x64):
 
 
 def test_a_slope_of_zero_gives_the_penalty_a_finite_gradient():
-    _, judges, params, state = smooth_tasks(gradient_penalty=10.0)
+    _, judges, params, model_state = smooth_tasks(gradient_penalty=10.0)
     params["discriminator"] = jax.tree.map(jnp.zeros_like, params["discriminator"])
-    slopes = jax.grad(lambda p: judges.loss(p, state, REAL, KEY, train=True)[0].total)(params)
+    slopes = jax.grad(lambda p: judges.loss(p, model_state, REAL, KEY, train=True)[0].total)(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 
-def check_the_game(makes, judges, params, state):
+def check_the_game(makes, judges, params, model_state):
     """Each player moves its own way, and the discriminator looks at real data."""
     z = jax.random.normal(KEY, (256, 3))
     # Outputs zero at first: every example pulls with the same weight, whatever the objective.
@@ -216,7 +216,9 @@ def check_the_game(makes, judges, params, state):
 
         @jax.jit
         def slope(own, key):
-            loss = lambda own: task.loss(params | {name: own}, state, batch, key, train=True)[0]
+            loss = lambda own: task.loss(params | {name: own}, model_state, batch, key, train=True)[
+                0
+            ]
             return jax.grad(lambda own: loss(own).value)(own)
 
         slopes = jax.vmap(slope, (None, 0))(params[name], jax.random.split(KEY, 64))
@@ -225,7 +227,7 @@ def check_the_game(makes, judges, params, state):
 
     begin = params | {"discriminator": blank}
     after = moved("discriminator", judges, begin)
-    fake = makes.predict(begin, state, {"z": z})
+    fake = makes.predict(begin, model_state, {"z": z})
     assert logit(after, REAL["x"]) > logit(after, fake), (
         "the discriminator must tell real from invented"
     )
@@ -233,8 +235,8 @@ def check_the_game(makes, judges, params, state):
     assert differ(after["discriminator"], elsewhere["discriminator"]), (
         "the discriminator must look at the real data"
     )
-    invented = makes.predict(moved("generator", makes, params), state, {"z": z})
-    assert logit(params, invented) > logit(params, makes.predict(params, state, {"z": z})), (
+    invented = makes.predict(moved("generator", makes, params), model_state, {"z": z})
+    assert logit(params, invented) > logit(params, makes.predict(params, model_state, {"z": z})), (
         "the generator must please the discriminator more"
     )
 
@@ -261,10 +263,10 @@ def negative(task):
 def blindfolded(makes, judges):
     """The wrong form: the discriminator is shown invented examples in place of real ones."""
 
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         z = jax.random.normal(key, (6, 3))
-        fake = makes.predict(params, state, {"z": z})
-        return judges.loss(params, state, {**batch, "x": fake}, key, train=train)
+        fake = makes.predict(params, model_state, {"z": z})
+        return judges.loss(params, model_state, {**batch, "x": fake}, key, train=train)
 
     return judges._replace(loss=loss)
 
@@ -272,7 +274,7 @@ def blindfolded(makes, judges):
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["discriminator", "generator", "no real data"])
 def test_reversed_signs_and_a_blindfold_would_be_caught(wrong):
-    makes, judges, params, state = smooth_tasks()
+    makes, judges, params, model_state = smooth_tasks()
     if wrong == "discriminator":
         judges = negative(judges)
     elif wrong == "generator":
@@ -280,7 +282,7 @@ def test_reversed_signs_and_a_blindfold_would_be_caught(wrong):
     else:
         judges = blindfolded(makes, judges)
     with pytest.raises(AssertionError, match="must"):
-        check_the_game(makes, judges, params, state)
+        check_the_game(makes, judges, params, model_state)
 
 
 @pytest.mark.slow
@@ -303,23 +305,25 @@ def test_a_step_of_one_leaves_the_others_bits(kind):
         before = start.replace(step=jnp.int32(number))
         after, _ = step(before, REAL)
         for name in ("generator", "discriminator"):
-            parts = [(s.params[name], s.state[name], s.opt_state[name]) for s in (before, after)]
+            parts = [
+                (s.params[name], s.model_state[name], s.opt_state[name]) for s in (before, after)
+            ]
             if name == moving:
                 assert differ(parts[0][0], parts[1][0])
             else:
                 assert_same_bits(*parts)
         if moving == "generator":
-            assert differ(before.state["generator"], after.state["generator"])
+            assert differ(before.model_state["generator"], after.model_state["generator"])
 
 
 def test_a_mask_is_refused_where_it_cannot_reach_the_statistics():
     convolutional = jdl.models.ConvDiscriminator((2, 2))
     _, judges = jdl.tasks.adversarial(linear(), jdl.from_linen(convolutional), latent=3)
     batch = {"x": jnp.zeros((2, 8, 8, 1)), "mask": jnp.ones(2)}
-    params, state = judges.init(KEY, batch)
+    params, model_state = judges.init(KEY, batch)
     text = message(
         lambda: judges.loss(
-            {"discriminator": params}, {"discriminator": state}, batch, KEY, train=True
+            {"discriminator": params}, {"discriminator": model_state}, batch, KEY, train=True
         )
     )
     assert "batch statistics" in text

@@ -7,7 +7,7 @@ import pytest
 
 from jdl import tasks
 from jdl.core import tree
-from jdl.metrics import show
+from jdl.metrics import compute
 from jdl.models import from_functions
 from tests.small import message
 
@@ -38,7 +38,7 @@ def evaluated(task, batch, params):
 def test_loss_bits_and_perplexity():
     task = tasks.language_model(MODEL)
     params, _ = task.init(jax.random.key(0), {"x": TOKENS})
-    numbers = show(evaluated(task, {"x": TOKENS}, params))
+    numbers = compute(evaluated(task, {"x": TOKENS}, params))
     loss = surprises(params, np.asarray(TOKENS)).mean()
     expected = {"loss": loss, "bits_per_token": loss / np.log(2), "perplexity": np.exp(loss)}
     assert numbers == pytest.approx(expected, rel=1e-5)
@@ -49,7 +49,7 @@ def test_masks_of_windows_and_of_tokens(shape):
     task = tasks.language_model(MODEL)
     params, _ = task.init(jax.random.key(0), {"x": TOKENS})
     mask = np.random.default_rng(1).integers(0, 2, shape).astype(np.float32)
-    numbers = show(evaluated(task, {"x": TOKENS, "mask": jnp.asarray(mask)}, params))
+    numbers = compute(evaluated(task, {"x": TOKENS, "mask": jnp.asarray(mask)}, params))
     weights = np.broadcast_to(mask.reshape(4, -1), (4, 8))
     expected = (weights * surprises(params, np.asarray(TOKENS))).sum() / weights.sum()
     assert numbers["loss"] == pytest.approx(expected, rel=1e-5)
@@ -59,8 +59,8 @@ def test_bits_of_two_batches_merge_by_addition():
     task = tasks.language_model(MODEL)
     params, _ = task.init(jax.random.key(0), {"x": TOKENS})
     parts = [evaluated(task, {"x": part}, params) for part in (TOKENS[:1], TOKENS[1:])]
-    merged = show(tree.add(*parts))
-    assert merged == pytest.approx(show(evaluated(task, {"x": TOKENS}, params)), rel=1e-5)
+    merged = compute(tree.add(*parts))
+    assert merged == pytest.approx(compute(evaluated(task, {"x": TOKENS}, params)), rel=1e-5)
 
 
 def test_windows_are_cut_at_every_place_in_training_and_at_the_start_elsewhere():
@@ -79,7 +79,7 @@ def test_windows_are_cut_at_every_place_in_training_and_at_the_start_elsewhere()
     found = np.array([loss(jax.random.key(k)) for k in range(3)])
     assert np.ptp(found) > 0
     np.testing.assert_allclose(found, np.mean(starts), rtol=0.03)
-    first = evaluated(task, {"x": x}, params)["loss"].show()
+    first = evaluated(task, {"x": x}, params)["loss"].compute()
     assert first == pytest.approx(starts[0].mean(), rel=1e-5)
     assert abs(first - np.mean(starts)) > 0.1
     assert task.predict(params, {}, {"x": x}).shape == (400, 3, 9)

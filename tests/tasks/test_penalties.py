@@ -65,8 +65,8 @@ def test_gradient_of_l2_is_a_decay_of_twice_its_weight_under_sgd_not_under_adam(
 def test_biases_and_scales_are_left_alone_unless_asked_for():
     task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True)))
     batch = {"x": jnp.zeros((2, 6, 6, 1)), "y": jnp.zeros(2, int)}
-    params, state = task.init(KEY, batch)
-    objective = lambda t: lambda p: t.loss(p, state, batch, KEY, train=True)[0].value
+    params, model_state = task.init(KEY, batch)
+    objective = lambda t: lambda p: t.loss(p, model_state, batch, KEY, train=True)[0].value
 
     def changed(**options):
         with_it, without = (
@@ -98,9 +98,9 @@ def probe(transform, y=BATCH["y"], x=BATCH["x"], key=KEY, train=True, **more):
     """What a transformed task hands to the task inside it."""
     seen = {}
 
-    def loss(params, state, batch, key, *, train):
+    def loss(params, model_state, batch, key, *, train):
         seen.update(batch, key=key)
-        return Mean(0.0, 1.0), (state, {})
+        return Mean(0.0, 1.0), (model_state, {})
 
     task = PLAIN._replace(loss=loss)
     transform(task).loss({}, {}, {"x": x, "y": y, **more}, key, train=train)
@@ -209,10 +209,10 @@ def test_a_part_of_the_batch_is_seen_in_training_only():
     half = (np.arange(8) < 4).astype("float32")
     seen = tasks.masked_in_training(task, "half")
     batch = {"x": x, "y": y, "half": half}
-    params, state = seen.init(jax.random.key(0), batch)
+    params, model_state = seen.init(jax.random.key(0), batch)
 
     def loss(task, batch, train):
-        return task.loss(params, state, batch, None, train=train)[0]
+        return task.loss(params, model_state, batch, None, train=train)[0]
 
     first = {"x": x[:4], "y": y[:4]}
     np.testing.assert_allclose(

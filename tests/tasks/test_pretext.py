@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl import tasks
-from jdl.metrics import show
+from jdl.metrics import compute
 from jdl.models import MLP, from_functions, from_linen
 from tests.small import message
 
@@ -25,14 +25,14 @@ def test_each_turn_is_shown_and_named():
     x = jnp.zeros((2, 4, 4, 1)).at[:, 0, 0].set(1.0)
     task = tasks.rotation(bright_corner())
     _, (_, metrics) = task.loss({}, {}, {"x": x}, None, train=True)
-    assert show(metrics)["accuracy"] == 1.0
-    assert show(metrics)["loss"] == pytest.approx(np.log(1 + 3 * np.exp(-9)), rel=1e-3)
+    assert compute(metrics)["accuracy"] == 1.0
+    assert compute(metrics)["loss"] == pytest.approx(np.log(1 + 3 * np.exp(-9)), rel=1e-3)
     # An image with its corner elsewhere is wrong in all four; masked, it does not count.
     x = x.at[1].set(jnp.rot90(x[1]))
     for mask, accuracy in (([1.0, 1.0], 0.5), ([1.0, 0.0], 1.0)):
         batch = {"x": x, "mask": jnp.array(mask)}
         _, (_, metrics) = task.loss({}, {}, batch, None, train=False)
-        assert show(metrics)["accuracy"] == accuracy
+        assert compute(metrics)["accuracy"] == accuracy
 
 
 def watched(seen):

@@ -61,7 +61,7 @@ def test_labelling_is_the_mean_over_true_steps(batch, mask):
     assert float(mean.weight) == kept.sum()
     np.testing.assert_allclose(mean.value, (kept * surprise).sum() / kept.sum(), rtol=1e-5)
     hits = (logits.argmax(-1) == labels)[kept > 0]
-    assert metrics["accuracy"].show() == hits.mean()
+    assert metrics["accuracy"].compute() == hits.mean()
 
 
 def test_labelling_without_lengths_counts_every_step(batch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl import tasks
-from jdl.metrics import show
+from jdl.metrics import compute
 from jdl.models import from_functions
 from tests.small import message
 
@@ -69,7 +69,7 @@ def test_masked_examples_change_nothing():
     one, (_, metrics) = evaluate(x)
     other, _ = evaluate(x.at[2].set(9.0).at[4].set(-x[0]))
     assert float(one.value) == float(other.value)
-    assert show(metrics)["accuracy"] == 1.0
+    assert compute(metrics)["accuracy"] == 1.0
 
 
 def test_views_differ_and_partners_are_found():
@@ -84,7 +84,7 @@ def test_views_differ_and_partners_are_found():
     assert len(seen) == 2 and (seen[0] != seen[1]).any()
     # Each view's partner is the same, all others are at right angles.
     expected = np.log(np.exp(2) + 4) - 2
-    assert show(metrics) == pytest.approx({"loss": expected, "accuracy": 1.0}, rel=1e-5)
+    assert compute(metrics) == pytest.approx({"loss": expected, "accuracy": 1.0}, rel=1e-5)
 
 
 def test_what_does_not_fit_is_refused():

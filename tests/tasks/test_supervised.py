@@ -101,7 +101,7 @@ def test_metrics_are_counted_beside_the_loss():
     task = tasks.classification(IDENTITY, metrics={"table": metrics.confusion(3)})
     _, shown = value(task, jnp.eye(3) * 5, jnp.array([0, 1, 1]))
     assert set(shown) == {"loss", "table"} and isinstance(shown["table"], Count)
-    assert metrics.show(shown)["table"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    assert metrics.compute(shown)["table"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
 
 
 def test_loss_is_computed_in_float32_at_least():
@@ -129,21 +129,21 @@ def test_inputs_are_chosen_by_a_function():
 def test_training_reaches_dropout_and_statistics():
     task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True, dropout=0.5)))
     batch = {"x": jax.random.normal(KEY, (8, 6, 6, 1)), "y": jnp.arange(8) % 3}
-    params, state = task.init(KEY, batch)
-    train = jax.jit(lambda key: task.loss(params, state, batch, key, train=True))
+    params, model_state = task.init(KEY, batch)
+    train = jax.jit(lambda key: task.loss(params, model_state, batch, key, train=True))
     one, (new, _) = train(KEY)
     other, _ = train(jax.random.key(1))
     assert one.total != other.total
     assert (new["batch_stats"]["batch_norm_1"]["var"] != 1).all()
-    _, (same, _) = task.loss(params, state, batch, None, train=False)
-    assert same is state
+    _, (same, _) = task.loss(params, model_state, batch, None, train=False)
+    assert same is model_state
 
 
 def test_binary_classification():
     task = tasks.binary_classification(IDENTITY)
     mean, shown = value(task, jnp.array([-1.0, 2.0, 3.0]), jnp.array([0, 1, 0]))
     np.testing.assert_allclose(mean.value, np.log1p(np.exp([-1, -2, 3])).mean(), rtol=1e-6)
-    np.testing.assert_allclose(metrics.show(shown)["accuracy"], 2 / 3)
+    np.testing.assert_allclose(metrics.compute(shown)["accuracy"], 2 / 3)
 
 
 ONE_HOT = jnp.eye(3)
@@ -215,12 +215,12 @@ def test_missing_entries():
 def test_a_masked_batch_under_batch_norm_is_refused_in_training_only():
     task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True)))
     batch = {"x": jnp.ones((4, 6, 6, 1)), "y": jnp.zeros(4, int)}
-    params, state = task.init(KEY, batch)
+    params, model_state = task.init(KEY, batch)
     masked = {**batch, "mask": jnp.ones(4)}
     with pytest.raises(InputError, match=r"(?s)mask.*batch statistics"):
-        task.loss(params, state, masked, KEY, train=True)
-    assert task.loss(params, state, masked, None, train=False)[0].weight == 4
-    jax.eval_shape(lambda p: task.loss(p, state, batch, KEY, train=True), params)
+        task.loss(params, model_state, masked, KEY, train=True)
+    assert task.loss(params, model_state, masked, None, train=False)[0].weight == 4
+    jax.eval_shape(lambda p: task.loss(p, model_state, batch, KEY, train=True), params)
 
 
 def test_why_it_is_refused():
@@ -239,9 +239,11 @@ def test_why_it_is_refused():
 def test_a_task_is_pure():
     task = tasks.classification(from_linen(MLP((4,), 3, dropout=0.5)))
     batch = {"x": jax.random.normal(KEY, (8, 2)), "y": jnp.arange(8) % 3}
-    params, state = task.init(KEY, batch)
+    params, model_state = task.init(KEY, batch)
     before = tree.flatten(jax.tree.map(np.asarray, params))
-    eager, _ = task.loss(params, state, batch, KEY, train=True)
-    compiled, _ = jax.jit(task.loss, static_argnames="train")(params, state, batch, KEY, train=True)
+    eager, _ = task.loss(params, model_state, batch, KEY, train=True)
+    compiled, _ = jax.jit(task.loss, static_argnames="train")(
+        params, model_state, batch, KEY, train=True
+    )
     np.testing.assert_allclose(eager.total, compiled.total, rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, before, tree.flatten(params))
