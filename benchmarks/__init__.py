@@ -1,1 +1,1 @@
-"""jdl against what a user would write or pick instead, interleaved in one run."""
+"""The time of a training step and of a start, side by side with Flax, Keras and PyTorch."""

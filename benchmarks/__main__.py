@@ -1,6 +1,8 @@
-"""`python -m benchmarks [PART ...]`: the tables of these parts, or all of them.
+"""`python -m benchmarks [PART ...]`: the tables of these parts, or of all.
 
-With `--out FOLDER` they are also written there, `results.json` and a bar chart with them.
+peers: the time of a step · start: from the start of a process to its first step · many: 32 small
+models · overhead: what `fit` costs · waiting: how long steps wait for streamed data.
+With `--out FOLDER` the tables are also written there, with `results.json`.
 `python -m benchmarks gpu` is for a machine with a GPU and has options of its own.
 """
 
@@ -15,21 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    families,
-    feeding,
-    gpu,
-    growth,
-    many,
-    overhead,
-    processes,
-    race,
-    start,
-    throughput,
-)
-from benchmarks.workloads import WORKLOADS
+from benchmarks import data_waiting, fit_overhead, gpu, many_models, start_time, step_time
+from benchmarks.tables import ROOT
+from benchmarks.workloads import MODELS, WORKLOADS
 
-PARTS = ("peers", "many", "start", "families", "growth", "feeding", "overhead")
+PARTS = ("peers", "start", "many", "overhead", "waiting")
 
 
 def main() -> None:
@@ -40,92 +32,58 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds a round and peer")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
-    parser.add_argument("--out", type=Path, help="folder for results.json, tables and chart")
+    parser.add_argument("--out", type=Path, help="folder for results.json and tables.md")
     options = parser.parse_args()
     for unknown in set(options.parts) - set(PARTS):
         parser.error(f"no part is called {unknown}; there are {', '.join(PARTS)}")
-    parts = options.parts or PARTS
+    parts, rounds, seconds = options.parts or PARTS, options.rounds, options.seconds
     # As pip does for what it installs: a start must not measure Python's parser.
     for package in ("jdl", "benchmarks"):
-        compileall.compile_dir(race.ROOT / package, quiet=1)
+        compileall.compile_dir(ROOT / package, quiet=1)
     results: dict[str, Any] = {"machine": machine()}
     lines = [results["machine"]]
     print(lines[0], flush=True)
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         lines.append(text)
         print(f"\n{text}", flush=True)
 
+    show(f"{rounds} interleaved rounds of {seconds:g} s; medians")
     if "peers" in parts:
-        say(f"{options.rounds} interleaved rounds of {options.seconds:g} s; medians")
-        for name in options.workloads:
-            found = race.race(name, peers_of(name), options.rounds, options.seconds)
-            results[name] = {peer: run._asdict() for peer, run in found.items()}
-            say(race.table(WORKLOADS[name].title, found))
-    if "many" in parts:
-        results["many"] = processes.measured(
-            many.seconds, race.installed(many.PEERS), options.rounds
-        )
-        say(seconds_table(f"{many.MODELS} small models, whole process", results["many"]))
-        ways = [*throughput.JDL, *([throughput.TORCH] if race.installed(["torch"]) else [])]
-        results["throughput"] = processes.measured(
-            throughput.measured, ways, options.rounds, cached=throughput.JDL
-        )
-        say(throughput.table(results["throughput"]))
-        results["sweep"] = processes.measured(
-            throughput.sweep_seconds, [throughput.SWEEP], options.rounds, [throughput.SWEEP]
-        )
-        say(seconds_table("64 points of 512 steps on digits, whole process", results["sweep"]))
+        for workload in options.workloads:
+            names = step_time.peers_of(workload)
+            found = step_time.measure(workload, names, rounds, seconds)
+            results[workload] = {name: run._asdict() for name, run in found.items()}
+            show(step_time.table(workload, found))
     if "start" in parts:
-        results["start"] = processes.measured(start.seconds, peers_of("cnn"), options.rounds)
-        say(seconds_table("start of the process to the end of the first step", results["start"]))
-    if "families" in parts:
-        results["families"] = families.measured(options.rounds, options.seconds)
-        say(families.table(results["families"]))
-    if "growth" in parts:
-        grown = growth.measured()
-        results["growth"] = {axis: [row._asdict() for row in rows] for axis, rows in grown.items()}
-        say(growth.table(grown))
-        if options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
-            growth.figure(grown, options.out / "growth.png")
-    if "feeding" in parts:
-        waits = feeding.measured(options.seconds)
-        results["feeding"] = {name: row._asdict() for name, row in waits.items()}
-        say(feeding.table(waits))
+        names = step_time.peers_of("cnn")
+        found = start_time.cold_and_warm(start_time.first_step, names, rounds)
+        results["start"] = found
+        show(start_time.table("start of the process to the end of the first step", found))
+    if "many" in parts:
+        names = step_time.installed(many_models.PEERS)
+        found = start_time.cold_and_warm(many_models.process_seconds, names, rounds)
+        results["many"] = found
+        show(start_time.table(f"{MODELS} small models, whole process", found))
     if "overhead" in parts:
-        for table in overhead.tables(options.rounds, options.seconds):
-            say(table)
+        for network in fit_overhead.networks():
+            found = fit_overhead.measure(network, rounds, seconds)
+            results[f"overhead, {network.title}"] = found
+            show(fit_overhead.table(network.title, found))
+    if "waiting" in parts:
+        found = data_waiting.measure(seconds)
+        results["waiting"] = {name: row._asdict() for name, row in found.items()}
+        show(data_waiting.table(found))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))
         (options.out / "tables.md").write_text("\n\n".join(lines) + "\n")
-        race.chart(results, options.out / "chart.png")
-
-
-def peers_of(workload: str) -> list[str]:
-    """The peers that are installed; another layout of the images is for the CNN only."""
-    names = [name for name in race.PEERS if workload == "cnn" or name != "torch_last"]
-    return race.installed(names)
-
-
-def seconds_table(title: str, found: dict[str, list[float]]) -> str:
-    """A Markdown table of seconds, with ratios to PyTorch where it is here."""
-    head = ["peer", "seconds", *(["time / torch"] if "torch" in found else [])]
-    lines = [f"**{title}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for peer, values in found.items():
-        cells = [peer, race.spread(values)]
-        if "torch" in found:
-            cells.append(f"{race.median_ratio(values, found['torch']):.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def machine() -> str:
     """Processor, cores and versions."""
-    names = ("jax", "flax", "optax", "keras", "torch")
     found = []
-    for name in names:
+    for name in ("jax", "flax", "optax", "keras", "torch"):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

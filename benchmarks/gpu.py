@@ -1,14 +1,12 @@
-"""`python -m benchmarks gpu`: everything that is worth knowing of a GPU, in under ten minutes.
+"""`python -m benchmarks gpu`: what is worth knowing of a GPU, in under ten minutes.
 
 - CNN on MNIST from the start of the process to 99 % of the test images;
 - GPT-2 small's step: tokens a second and model-FLOPs utilisation;
 - the character transformer of 10.7 million parameters to a validation loss of 1.47;
-- steps of three workloads beside PyTorch's, compiled, in bfloat16 and with channels last;
-- each primitive that the models compute in a form of their own beside the plain one;
-- of the first three a profile, and the kernels that take most of the time.
+- steps of three workloads next to PyTorch's, compiled, in bfloat16 and with channels last.
 
 Each part has a process of its own and a share of the time that is left; one that does not end in
-time is stopped, and what it has said until then counts. Exit code 4 where there is no GPU.
+time is stopped, and what it has printed until then counts. Exit code 4 where there is no GPU.
 """
 
 import argparse
@@ -24,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_parts import Call
+from benchmarks.tables import ROOT
 
-ROOT = Path(__file__).parents[1]
 NO_GPU = 4
-SHARES = {"mnist": 45, "gpt2": 120, "characters": 110, "table": 215, "forms": 50}
+SHARES = {"mnist": 60, "gpt2": 130, "characters": 125, "peers": 225}
 """Of the time, for each part; what one leaves over goes to the next."""
 
 DEVICE = "import jax; print(jax.default_backend(), jax.devices()[0].device_kind)"
@@ -43,7 +41,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(SHARES)}; all if none")
     parser.add_argument("--data-dir", help="folder with MNIST's IDX files and tinyshakespeare.txt")
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything together")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-gpu"), help="for the traces")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-gpu"), help="results' folder")
     parser.add_argument("--rehearse", action="store_true", help="small sizes, on any device")
     options = parser.parse_args(given)
     for unknown in set(options.parts) - set(SHARES):
@@ -57,40 +55,40 @@ def main(given: list[str]) -> int:
             file=sys.stderr,
         )
         return NO_GPU
-    where = f"{device}{', a rehearsal: the numbers mean nothing' if options.rehearse else ''}"
-    measured(options.parts or list(SHARES), options, where)
+    where = f"{device}{', a rehearsal: the times mean nothing' if options.rehearse else ''}"
+    measure(options.parts or list(SHARES), options, where)
     return 0
 
 
-def measured(parts: list[str], options: argparse.Namespace, device: str) -> None:
-    """Run some parts, print what they find, and write it down."""
+def measure(parts: list[str], options: argparse.Namespace, device: str) -> None:
+    """Run some parts, print what they find, and write it to `options.out`."""
     options.out.mkdir(parents=True, exist_ok=True)
     lines, end = [device], time.time() + 60 * options.minutes
     results: dict[str, Any] = {"device": device}
     print(device, flush=True)
 
-    def heard(found: dict[str, Any]) -> None:
+    def report(found: dict[str, Any]) -> None:
         lines.append(found["text"])
-        results.setdefault(part, {}).update(found["numbers"])
+        results.setdefault(part, {}).update(found["results"])
         print(f"\n{found['text']}", flush=True)
 
     for place, part in enumerate(parts):
         share = SHARES[part] / sum(SHARES[name] for name in parts[place:])
         seconds = share * (end - time.time())
-        call = Call(time.time(), seconds, options.rehearse, options.data_dir, str(options.out))
-        failed = run(part, call, heard)
+        call = Call(time.time(), seconds, options.rehearse, options.data_dir)
+        failed = run(part, call, report)
         if failed:
-            heard({"text": f"{part}: {failed}", "numbers": {"failed": failed}})
+            report({"text": f"{part}: {failed}", "results": {"failed": failed}})
         (options.out / "gpu.json").write_text(json.dumps(results, indent=1))
         (options.out / "gpu.md").write_text("\n\n".join(lines) + "\n")
 
 
-def run(part: str, call: Call, heard: Callable[[dict[str, Any]], None]) -> str | None:
-    """Run a part, passing on its lines; what went wrong, if anything did."""
+def run(part: str, call: Call, report: Callable[[dict[str, Any]], None]) -> str | None:
+    """Run a part and report its lines; returns what went wrong, if anything did."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.gpu_parts", part, json.dumps(vars(call))],
         cwd=ROOT,
-        # Several processes share the device in a race: none may take its memory at once.
+        # Peers share the device: none may reserve all of its memory.
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         stdout=subprocess.PIPE,
         text=True,
@@ -102,7 +100,7 @@ def run(part: str, call: Call, heard: Callable[[dict[str, Any]], None]) -> str |
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
-                heard(json.loads(line))
+                report(json.loads(line))
         code = process.wait()
     finally:
         over = not late.is_alive()

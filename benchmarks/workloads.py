@@ -1,10 +1,10 @@
-"""Five workloads, one for each way that training is slow: arithmetic, recurrence, dispatch, both.
+"""The networks and data of the benchmarks, the same for every peer.
 
-Every peer gets the same numbers: data drawn here, and the shapes, batch and optimizer below. Labels
-follow the data, so that a peer that computes something else shows it in its loss.
+Each workload is slow for another reason: arithmetic (CNN, GPT), recurrence (LSTM), dispatch (MLP).
+Labels follow the data, so that a peer that computes something else shows it in its loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,17 @@ class Workload(NamedTuple):
     data: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
+def batches(work: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Full batches without end, one shuffled pass after another, for peers without a feed."""
+    x, y = work.data()
+    draw = np.random.default_rng(0)
+    while True:
+        order = draw.permutation(len(x))
+        for start in range(0, len(x) - work.batch + 1, work.batch):
+            rows = order[start : start + work.batch]
+            yield x[rows], y[rows]
+
+
 def images() -> tuple[np.ndarray, np.ndarray]:
     """12,800 grey images of 28 x 28, with the class of a random linear teacher."""
     draw = np.random.default_rng(0)
@@ -35,14 +46,14 @@ def flat() -> tuple[np.ndarray, np.ndarray]:
 
 
 def series() -> tuple[np.ndarray, np.ndarray]:
-    """3,200 sequences of 64 steps with 32 numbers each; the class is that of their mean."""
+    """3,200 sequences of 64 steps with 32 values each; the class is that of their mean."""
     draw = np.random.default_rng(0)
     x = draw.normal(size=(3_200, 64, 32)).astype(np.float32)
     return x, _teacher(draw, x.mean(1))
 
 
 def text() -> tuple[np.ndarray, np.ndarray]:
-    """1,600 windows of 128 + 1 characters of 65, in which some follow others more often."""
+    """1,600 windows of 129 characters out of 65; after each one, four others may follow."""
     draw = np.random.default_rng(0)
     after = draw.integers(0, 65, (65, 4))
     tokens = np.zeros((1_600, 129), np.int32)
@@ -73,6 +84,6 @@ WORKLOADS = {
 """Timed in steps a second."""
 
 MODELS, MODEL_STEPS, MODEL_BATCH = 32, 500, 64
-"""The fifth: so many MLPs 64-32-10, each with its own seed and learning rate, from a cold start."""
+"""Of `python -m benchmarks many`: MLPs 64-32-10, each with its own seed and learning rate."""
 
 RATES = np.geomspace(1e-4, 1e-2, MODELS)

@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import optax
 
-from benchmarks.peers.feeding import batches
-from benchmarks.worker import Rounds
-from benchmarks.workloads import LEARNING_RATE, WORKLOADS
+from benchmarks.peer_process import Rounds
+from benchmarks.workloads import LEARNING_RATE, WORKLOADS, batches
 
 Loss = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """`loss(params, x, y)`."""

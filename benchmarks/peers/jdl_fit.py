@@ -1,4 +1,4 @@
-"""jdl: `jdl.fit` with everything it does by default; "jdl_train" as the command line sets it up.
+"""`jdl.fit` with all its defaults; "jdl_train" in a process set up as `jdl train` sets up its own.
 
 "jdl_bf16" is that with the model computed in bfloat16.
 """
@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commanded import commanded
-from benchmarks.worker import Rounds
+from benchmarks.command_process import command_process
+from benchmarks.peer_process import Rounds
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:
     work, dtype = WORKLOADS[workload], "bfloat16" if peer == "jdl_bf16" else "float32"
-    with nullcontext() if peer == "jdl" else commanded():
+    with nullcontext() if peer == "jdl" else command_process():
         import optax
 
         import jdl
@@ -24,8 +24,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
         x, y = work.data()
         data = {"x": x} if workload == "gpt" else {"x": x, "y": y}
         learner = jdl.learner(task(workload, dtype), optax.adam(LEARNING_RATE))
-    # A long run in either case: a short one would not look for the faster form of its steps.
-    every = 1 if rounds.once else jdl.Options.log_every
+    every = 1 if rounds.first_step_only else jdl.Options.log_every
     with tempfile.TemporaryDirectory() as folder:
         jdl.fit(
             learner,
@@ -39,37 +38,37 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
 
 
 class Answers:
-    """Gets every row of the log, waits there for a round, and answers when its time is over.
+    """Called with every row of the log: waits there for a round, and answers when it is over.
 
-    A row says how long the loop took from the row before to it. The first two rows of a round do
-    not count: while one waits, steps in flight end for nothing.
+    A row has the speed of the steps since the row before. The first two rows of a round do not
+    count: steps that were in flight while the peer waited take no time.
     """
 
     def __init__(self, rounds: Rounds):
         self.rounds: Rounds = rounds
         self.asked: Iterator[float] = iter(())
         self.wanted: float | None = None
-        self.early, self.step = 0, 0
+        self.skipped, self.step = 0, 0
         self.steps, self.spent = 0, 0.0
 
     def __call__(self, row: dict[str, Any]) -> None:
         step, self.step = self.step, int(row["step"])
         if self.wanted is None:
             self.rounds.first()
-            if self.rounds.once:
+            if self.rounds.first_step_only:
                 raise SystemExit
             self.asked = self.rounds.ready(row["loss"])
             self.wanted = next(self.asked)
             return
-        if self.early < 2:
-            self.early += 1
+        if self.skipped < 2:
+            self.skipped += 1
             return
         self.steps += self.step - step
         self.spent += (self.step - step) / row["steps_per_second"]
         if self.spent < self.wanted:
             return
         self.rounds.done(self.steps, self.spent)
-        self.early, self.steps, self.spent = 0, 0, 0.0
+        self.skipped, self.steps, self.spent = 0, 0, 0.0
         try:
             self.wanted = next(self.asked)
         except StopIteration:

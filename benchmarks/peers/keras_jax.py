@@ -10,7 +10,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import keras  # pyright: ignore[reportMissingImports]
 from keras import layers  # pyright: ignore[reportMissingImports]
 
-from benchmarks.worker import EARLY, Rounds
+from benchmarks.peer_process import EARLY_STEPS, Rounds
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 
@@ -31,7 +31,7 @@ def run(peer: str, workload: str, rounds: Rounds) -> None:
         some = x[:examples], y[:examples]
         return model.fit(*some, batch_size=work.batch, epochs=n, verbose=0).history["loss"][-1]
 
-    early = passes(1, EARLY * work.batch)
+    early = passes(1, EARLY_STEPS * work.batch)
     passes(1)
     began = time.perf_counter()
     passes(1)

@@ -6,8 +6,8 @@ import jax
 import optax
 from flax import linen as nn
 
+from benchmarks.peer_process import Rounds
 from benchmarks.peers.jax_loop import drive
-from benchmarks.worker import Rounds
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks.peer_process import Rounds
 from benchmarks.peers.jax_loop import drive
-from benchmarks.worker import Rounds
 
 Params = Any
 

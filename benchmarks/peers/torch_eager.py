@@ -7,9 +7,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.feeding import batches
-from benchmarks.worker import Rounds
-from benchmarks.workloads import LEARNING_RATE, WORKLOADS
+from benchmarks.peer_process import Rounds
+from benchmarks.workloads import LEARNING_RATE, WORKLOADS, batches
 
 
 def run(peer: str, workload: str, rounds: Rounds) -> None:

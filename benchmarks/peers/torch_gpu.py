@@ -9,8 +9,8 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
+from benchmarks.peer_process import Rounds
 from benchmarks.peers.torch_eager import NETWORKS, prepared
-from benchmarks.worker import Rounds
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 
 

@@ -1,7 +1,8 @@
-"""One peer in a process of its own: `python -m benchmarks.worker PEER WORKLOAD`.
+"""One peer in a process of its own: `python -m benchmarks.peer_process PEER WORKLOAD`.
 
-It says "first" after its first step, and after `EARLY` steps "ready" and their mean loss. Then each
-line on its standard input holds a number of seconds to train for; the answer is one line of JSON.
+It prints "first" after its first step, and after `EARLY_STEPS` steps "ready" and their mean loss.
+Then each line on its standard input is a number of seconds to train for; the answer is one line of
+JSON.
 """
 
 import importlib
@@ -31,27 +32,26 @@ GPU_PEERS = {
 }
 """Those of `python -m benchmarks gpu`."""
 
-EARLY = 50
-"""Steps whose mean loss is compared: who computes the same, learns as fast."""
+EARLY_STEPS = 50
+"""Steps whose mean loss is in the table: peers that compute the same learn as fast."""
 
-Loss = float
-Train = Callable[[int], Loss]
+Train = Callable[[int], float]
 """`train(n) -> loss` runs n steps to their end; the loss is that of the last."""
 
 
 class Rounds:
-    """What the parent asks for: rounds of some seconds each, or `once` only the first step."""
+    """What the parent asks for: rounds of some seconds each, or the first step only."""
 
-    def __init__(self, once: bool = False):
-        self.once = once
+    def __init__(self, first_step_only: bool = False):
+        self.first_step_only = first_step_only
 
     def first(self) -> None:
-        """Say that the first step is done."""
+        """Report that the first step is done."""
         print("first", flush=True)
 
-    def ready(self, early: Loss) -> Iterator[float]:
-        """Say the mean loss of the first steps; then the seconds of each round."""
-        print(f"ready {early}", flush=True)
+    def ready(self, early_loss: float) -> Iterator[float]:
+        """Report the mean loss of the first steps; yield the seconds of each round."""
+        print(f"ready {early_loss}", flush=True)
         for line in sys.stdin:
             yield float(line)
 
@@ -64,8 +64,8 @@ class Rounds:
         """Answer every round by calling `train`, `at_once` steps at a time."""
         losses = [train(1)]
         self.first()
-        losses += [train(1) for _ in range(EARLY - 1)]
-        for seconds in self.ready(sum(losses) / EARLY):
+        losses += [train(1) for _ in range(EARLY_STEPS - 1)]
+        for seconds in self.ready(sum(losses) / EARLY_STEPS):
             began, steps = time.perf_counter(), 0
             while time.perf_counter() - began < seconds:
                 train(at_once)
@@ -74,9 +74,9 @@ class Rounds:
 
 
 def main() -> None:
-    peer, workload, *once = sys.argv[1:]
+    peer, workload, *options = sys.argv[1:]
     module: Any = importlib.import_module(f"benchmarks.peers.{(PEERS | GPU_PEERS)[peer]}")
-    module.run(peer, workload, Rounds(once == ["once"]))
+    module.run(peer, workload, Rounds(options == ["first-step-only"]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """32 small networks, each with its own seed and learning rate, from the start of a process.
 
-`python -m benchmarks.many PEER` trains them and prints their mean loss. The time is that of the
-whole process: importing, compiling and training.
+`python -m benchmarks.many_models PEER` trains them and prints their mean loss. The time is that
+of the whole process: importing, compiling and training.
 """
 
 import subprocess
@@ -9,23 +9,23 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.commanded import commanded
+from benchmarks.command_process import command_process
+from benchmarks.tables import ROOT
 from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, MODELS, RATES, digits
 
 PEERS = ("jdl", "jdl_train", "raw", "linen", "torch")
 
 
-def seconds(peer: str, environment: Mapping[str, str]) -> float:
+def process_seconds(peer: str, environment: Mapping[str, str]) -> float:
     """How long a new process takes."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.many", peer],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "benchmarks.many_models", peer],
+        cwd=ROOT,
         env={**environment, "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         check=True,
@@ -33,8 +33,8 @@ def seconds(peer: str, environment: Mapping[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def by_jdl(set_up: bool) -> float:
-    with commanded() if set_up else nullcontext():
+def by_jdl(as_command: bool) -> float:
+    with command_process() if as_command else nullcontext():
         import optax
 
         import jdl
@@ -102,13 +102,13 @@ def by_jax(linen: bool) -> float:
     return float(np.mean(jax.device_get(values)))
 
 
-def by_torch(models: int = MODELS) -> float:
+def by_torch() -> float:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
     x, y = digits()
     values = []
-    for seed, rate in enumerate(RATES[:models]):
+    for seed, rate in enumerate(RATES):
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         adam = torch.optim.Adam(model.parameters(), lr=float(rate))
@@ -127,8 +127,8 @@ def by_torch(models: int = MODELS) -> float:
 def main() -> None:
     peer = sys.argv[1]
     train = {
-        "jdl": lambda: by_jdl(set_up=False),
-        "jdl_train": lambda: by_jdl(set_up=True),
+        "jdl": lambda: by_jdl(as_command=False),
+        "jdl_train": lambda: by_jdl(as_command=True),
         "raw": lambda: by_jax(linen=False),
         "linen": lambda: by_jax(linen=True),
         "torch": by_torch,

@@ -1,0 +1,20 @@
+"""A process set up as `jdl train` sets up its own, for a peer that is no command.
+
+This is the one place in the benchmarks that knows how the command line does it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def command_process() -> Iterator[None]:
+    """Set the process up; import jdl and load the data within."""
+    from jdl.run import flags
+    from jdl.run.collecting import stay, uncollected
+
+    flags.quiet_backend()
+    with uncollected():
+        flags.set_up()
+        yield
+        stay()
