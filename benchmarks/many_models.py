@@ -17,7 +17,7 @@ from benchmarks.command_process import command_process
 from benchmarks.tables import ROOT
 from benchmarks.workloads import MODEL_BATCH, MODEL_STEPS, MODELS, RATES, digits
 
-PEERS = ("jdl", "jdl_train", "raw", "linen", "torch")
+PEERS = ("jdl", "jdl_train", "linen", "torch")
 
 
 def process_seconds(peer: str, environment: Mapping[str, str]) -> float:
@@ -53,7 +53,7 @@ def by_jdl(as_command: bool) -> float:
     return float(np.mean(result.history[-1]["loss"]))
 
 
-def by_jax(linen: bool) -> float:
+def by_linen() -> float:
     """One network after the other, in one compiled step that takes the learning rate."""
     from functools import partial
 
@@ -61,25 +61,12 @@ def by_jax(linen: bool) -> float:
     import jax.numpy as jnp
     import optax
 
-    def init_by_hand(key: Any) -> Any:
-        one, two = jax.random.split(key)
-        w1, w2 = jax.random.normal(one, (64, 32)), jax.random.normal(two, (32, 10))
-        return (w1 * (2 / 64) ** 0.5, jnp.zeros(32)), (w2 * (1 / 32) ** 0.5, jnp.zeros(10))
+    from benchmarks.peers.linen import SmallMLP
 
-    def apply_by_hand(params: Any, x: Any) -> Any:
-        (w1, b1), (w2, b2) = params
-        return jax.nn.relu(x @ w1 + b1) @ w2 + b2
-
-    init: Any = init_by_hand
-    apply: Any = apply_by_hand
-    if linen:
-        from benchmarks.peers.linen import SmallMLP
-
-        apply = SmallMLP().apply
-        init = partial(SmallMLP().init, x=jnp.zeros((1, 64)))
+    model = SmallMLP()
 
     def loss(params: Any, x: Any, y: Any) -> Any:
-        logits = apply(params, x)
+        logits = model.apply(params, x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     tx = optax.scale_by_adam()
@@ -91,9 +78,9 @@ def by_jax(linen: bool) -> float:
         return jax.tree.map(lambda p, u: p - rate * u, params, updates), moments, value
 
     x, y = digits()
-    begin, values = jax.jit(init), []
+    init, values = jax.jit(partial(model.init, x=jnp.zeros((1, 64)))), []
     for seed, rate in enumerate(RATES):
-        params = begin(jax.random.key(seed))
+        params = init(jax.random.key(seed))
         moments, draw, value = tx.init(params), np.random.default_rng(seed), None
         for _ in range(MODEL_STEPS):
             rows = draw.integers(0, len(x), MODEL_BATCH)
@@ -129,8 +116,7 @@ def main() -> None:
     train = {
         "jdl": lambda: by_jdl(as_command=False),
         "jdl_train": lambda: by_jdl(as_command=True),
-        "raw": lambda: by_jax(linen=False),
-        "linen": lambda: by_jax(linen=True),
+        "linen": by_linen,
         "torch": by_torch,
     }[peer]
     print(f"{MODELS} models, mean loss {train():.4f}")

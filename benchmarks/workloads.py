@@ -77,7 +77,7 @@ def _teacher(draw: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 WORKLOADS = {
     "cnn": Workload("CNN: conv 32, pool, conv 64, pool, 128, 10; SAME", 128, images),
-    "lstm": Workload("two LSTM(128), 64 steps of 32 numbers", 64, series),
+    "lstm": Workload("two LSTM(128), 64 steps of 32 values", 64, series),
     "mlp": Workload("MLP 784-128-10", 32, flat),
     "gpt": Workload("GPT: 4 blocks, 4 heads, 128 wide, context 128", 16, text),
 }
