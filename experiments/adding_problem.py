@@ -16,7 +16,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.generate import parts
 from jdl.data.sequences import ADDING_BASELINE, adding
 
@@ -35,7 +35,7 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        fields_within(self, time=2, units=1, learning_rate=0, steps=1, batch_size=1)
+        check_fields(self, time=2, units=1, learning_rate=0, steps=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

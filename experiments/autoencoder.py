@@ -17,7 +17,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.baselines import principal_components
 
 
@@ -37,7 +37,7 @@ class Config:
     learning_rate: float = 2e-3
 
     def __post_init__(self):
-        fields_within(self, code=1, epochs=1, batch_size=1, learning_rate=0)
+        check_fields(self, code=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -21,7 +21,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data import text, tokenizers
 
 
@@ -43,7 +43,7 @@ class Config:
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        fields_within(self, context=1, dropout=(0, 0.99), steps=1, batch_size=1, learning_rate=0)
+        check_fields(self, context=1, dropout=(0, 0.99), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import error, fields_within
+from jdl.core.check import error, check_fields
 from jdl.data import text
 from jdl.data.files import read_npy
 
@@ -48,8 +48,8 @@ class Config:
     """Equal parts that a batch is cut into, one after the other, to save memory."""
 
     def __post_init__(self):
-        fields_within(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
-        fields_within(self, steps=1, learning_rate=0, accumulate=1)
+        check_fields(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
+        check_fields(self, steps=1, learning_rate=0, accumulate=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

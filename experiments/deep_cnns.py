@@ -19,7 +19,7 @@ import jdl
 from jdl import models
 from jdl import pictures as draw
 from jdl.core import tree
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 NETWORKS = {
     "alexnet": lambda: models.AlexNet(
@@ -53,7 +53,7 @@ class Config:
     """Of Adam at the start; it falls to zero along a cosine."""
 
     def __post_init__(self):
-        fields_within(self, learning_rate=0, batch_size=1, epochs=1)
+        check_fields(self, learning_rate=0, batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -12,7 +12,7 @@ import dataclasses
 import optax
 
 import jdl
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        fields_within(self, dropout=(0, 0.99), learning_rate=0, epochs=1, batch_size=1)
+        check_fields(self, dropout=(0, 0.99), learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

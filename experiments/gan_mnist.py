@@ -27,7 +27,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 LATENT = 100
 
@@ -53,8 +53,8 @@ class Config:
     """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
 
     def __post_init__(self):
-        fields_within(self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1)
-        fields_within(self, average=(0, 0.999999))
+        check_fields(self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1)
+        check_fields(self, average=(0, 0.999999))
 
 
 def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:

@@ -18,7 +18,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.generate import gaussians, modes_found, ring
 
 MODES = 8
@@ -38,7 +38,7 @@ class Config:
     steps: int = 5_000
 
     def __post_init__(self):
-        fields_within(self, members=1, learning_rate=0, steps=1)
+        check_fields(self, members=1, learning_rate=0, steps=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -20,7 +20,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within, within
+from jdl.core.check import check_fields, within
 from jdl.data import balance
 from jdl.tasks import cross_entropy, masked_in_training
 
@@ -41,7 +41,7 @@ class Config:
     strategies: tuple[Strategy, ...] = get_args(Strategy)
 
     def __post_init__(self):
-        fields_within(self, kept=1, seeds=1, epochs=1)
+        check_fields(self, kept=1, seeds=1, epochs=1)
         for digit in self.rare:
             within("rare", digit, 0, 9)
 

@@ -16,7 +16,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.baselines import most_frequent
 
 
@@ -41,8 +41,8 @@ class Config:
     """Seed of the split into training and validation part."""
 
     def __post_init__(self):
-        fields_within(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
-        fields_within(self, epochs=1, batch_size=1)
+        check_fields(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
+        check_fields(self, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

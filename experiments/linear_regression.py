@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Config:
     """Steps: each is one pass over the four points."""
 
     def __post_init__(self):
-        fields_within(self, learning_rate=0, epochs=1)
+        check_fields(self, learning_rate=0, epochs=1)
 
 
 def points() -> jdl.Data:

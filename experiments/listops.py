@@ -22,7 +22,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data import listops
 from jdl.models.tree import NETWORKS
 
@@ -44,7 +44,7 @@ class Config:
     fresh: int = 1_000
 
     def __post_init__(self):
-        fields_within(self, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0, batch_size=1)
+        check_fields(self, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 
 import jdl
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 PUBLISHED = {"logistic": 0.32, "mlp": 0.68, "cnn": 0.94, "gru": 0.91}
 
@@ -35,7 +35,7 @@ class Config:
     """Seed of the validation part, 400 of the training series."""
 
     def __post_init__(self):
-        fields_within(self, learning_rate=0, epochs=1, batch_size=1)
+        check_fields(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def network(name: str) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import Literal
 import optax
 
 import jdl
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Config:
     """Decay of the average of the weights that is evaluated."""
 
     def __post_init__(self):
-        fields_within(self, learning_rate=0, average=(0, 0.999999), batch_size=1, epochs=1)
+        check_fields(self, learning_rate=0, average=(0, 0.999999), batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

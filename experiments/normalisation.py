@@ -17,7 +17,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.models.norms import NORMS
 
 
@@ -32,7 +32,7 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        fields_within(self, learning_rate=0, epochs=1, batch_size=1)
+        check_fields(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def network(norm: str) -> jdl.Task:

@@ -16,7 +16,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data import ratings
 from jdl.data.baselines import rating_biases, rmse
 
@@ -40,7 +40,7 @@ class Config:
     batch_size: int = 1_024
 
     def __post_init__(self):
-        fields_within(self, n=1, factors=1, decay=0, learning_rate=0, epochs=1, batch_size=1)
+        check_fields(self, n=1, factors=1, decay=0, learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:

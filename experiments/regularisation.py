@@ -20,7 +20,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.generate import mislabelled
 from jdl.optim import decay_mask, soft_threshold, zeros
 
@@ -43,7 +43,7 @@ class Config:
     """Which of them to compare; "none" is always among them."""
 
     def __post_init__(self):
-        fields_within(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
+        check_fields(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
 
 
 def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:

@@ -20,7 +20,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 ENCODER = jdl.models.VGG(((16,), (32,), (64,)), hidden=(), pooled=1, classes=64, norm="group")
 
@@ -38,7 +38,7 @@ class Config:
     learning_rate: float = 2e-3
 
     def __post_init__(self):
-        fields_within(self, steps=1, batch_size=1, learning_rate=0)
+        check_fields(self, steps=1, batch_size=1, learning_rate=0)
 
 
 def pretext(config: Config, shape: tuple[int, ...]) -> jdl.Task:

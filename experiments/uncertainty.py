@@ -18,7 +18,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.generate import parts, sines
 
 
@@ -33,7 +33,7 @@ class Config:
     steps: int = 3_000
 
     def __post_init__(self):
-        fields_within(self, members=1, examples=64, learning_rate=0, steps=1)
+        check_fields(self, members=1, examples=64, learning_rate=0, steps=1)
 
 
 def width(x: np.ndarray) -> np.ndarray:

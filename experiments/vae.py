@@ -19,7 +19,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.baselines import pixel_means
 
 
@@ -40,7 +40,7 @@ class Config:
     """Of Adam; it falls to zero by a cosine."""
 
     def __post_init__(self):
-        fields_within(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
+        check_fields(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:

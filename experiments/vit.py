@@ -16,7 +16,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.baselines import most_frequent
 
 
@@ -40,7 +40,7 @@ class Config:
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        fields_within(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
+        check_fields(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -16,7 +16,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 from jdl.data.generate import parts
 from jdl.data.sequences import autoregressive, entropy, mostly
 from jdl.models.causal import receptive_field
@@ -38,7 +38,7 @@ class Config:
     learning_rate: float = 4e-3
 
     def __post_init__(self):
-        fields_within(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
+        check_fields(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:

@@ -15,7 +15,7 @@ import optax
 
 import jdl
 from jdl import pictures as draw
-from jdl.core.check import fields_within
+from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Config:
     """Steps: each is one pass over the four rows."""
 
     def __post_init__(self):
-        fields_within(self, members=1, learning_rate=0, epochs=1)
+        check_fields(self, members=1, learning_rate=0, epochs=1)
 
 
 ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)

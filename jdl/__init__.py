@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jdl.cli import main as main
     from jdl.core.check import Diverged as Diverged
     from jdl.core.check import InputError as InputError
+    from jdl.core.check import check_fields as check_fields
     from jdl.core.types import Count as Count
     from jdl.core.types import Learner as Learner
     from jdl.core.types import Mean as Mean
@@ -81,7 +82,7 @@ _PACKAGES = ("data", "metrics", "models", "optim", "tasks")
 _ELSEWHERE = {"pictures": "jdl.run.pictures", "rules": "jdl.parallel.rules"}
 _HOME = {
     "jdl.cli": ("main",),
-    "jdl.core.check": ("Diverged", "InputError"),
+    "jdl.core.check": ("Diverged", "InputError", "check_fields"),
     "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
     "jdl.data.feed": ("Feed",),
     "jdl.data.records": ("Data",),

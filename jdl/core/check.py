@@ -98,13 +98,14 @@ def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
         )
 
 
-def fields_within(config: Any, **ranges: float | tuple[float, float]) -> None:
+def check_fields(config: Any, **ranges: float | tuple[float, float]) -> None:
     """Raise unless the named fields lie in their ranges: a smallest value, or (low, high).
 
-    Fields that are None or traced pass. Made for `__post_init__` of an experiment's `Config`.
+    Call it in `__post_init__` of an experiment's `Config`. Every element of a tuple is checked;
+    fields that are None or traced pass.
 
     >>> import types
-    >>> fields_within(types.SimpleNamespace(epochs=0, dropout=0.5), dropout=(0, 1), epochs=1)
+    >>> check_fields(types.SimpleNamespace(epochs=0, dropout=0.5), dropout=(0, 1), epochs=1)
     Traceback (most recent call last):
     jdl.core.check.InputError: epochs
       expected: a number of at least 1
@@ -113,7 +114,9 @@ def fields_within(config: Any, **ranges: float | tuple[float, float]) -> None:
     """
     for name, span in ranges.items():
         low, high = span if isinstance(span, tuple) else (span, math.inf)
-        within(name, getattr(config, name), low, high)
+        value = getattr(config, name)
+        for element in value if isinstance(value, tuple) else (value,):
+            within(name, element, low, high)
 
 
 def check_lengths(lengths: Any, steps: int, name: str) -> None:

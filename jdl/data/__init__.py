@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jdl.data.feed import Feed as Feed
     from jdl.data.feed import evaluation_batches as evaluation_batches
     from jdl.data.files import read_idx as read_idx
+    from jdl.data.files import read_npy as read_npy
     from jdl.data.files import read_npz as read_npz
     from jdl.data.images import read_cifar as read_cifar
     from jdl.data.images import read_images as read_images
@@ -76,6 +77,7 @@ _HOME = {
     "read_csv": "tables",
     "read_idx": "files",
     "read_images": "images",
+    "read_npy": "files",
     "read_npz": "files",
     "read_ts": "series",
 }

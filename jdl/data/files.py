@@ -104,7 +104,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The array in an .npy file; raises `InputError` as `read_npz` does."""
+    """The array in a .npy file; raises `InputError` where `read_npz` does."""
     path = Path(path)
     try:
         with path.open("rb") as file:

@@ -1,6 +1,7 @@
 """Means that merge, trees with paths, errors that say what to do."""
 
 import dataclasses
+import types
 
 import chex
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.core.check import InputError, error, nearest
+from jdl.core.check import InputError, check_fields, error, nearest
 from jdl.core.types import Count, Mean, TrainState
 
 
@@ -100,6 +101,13 @@ def test_errors_have_one_form():
     made = error("rows", expected="10", got="9", fix="add one")
     assert isinstance(made, InputError) and isinstance(made, ValueError)
     assert str(made) == "rows\n  expected: 10\n  got:      9\n  fix:      add one"
+
+
+def test_fields_are_checked_element_by_element():
+    config = types.SimpleNamespace(rare=(3, 12), epochs=None, rate=jnp.ones(()))
+    check_fields(config, epochs=1, rate=2)  # None and arrays pass
+    with pytest.raises(InputError, match=r"rare\n.*from 0 to 9\n.*12"):
+        check_fields(config, rare=(0, 9))
 
 
 def test_the_nearest_name_or_all_of_them():
