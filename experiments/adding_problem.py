@@ -15,10 +15,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.generate import parts
-from jdl.data.sequences import ADDING_BASELINE, adding
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,47 +32,55 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        check_fields(self, time=2, units=1, learning_rate=0, steps=1, batch_size=1)
+        jdl.check_fields(self, time=2, units=1, learning_rate=0, steps=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    sizes = (20_000, 1_000, 2_000)
-    data = parts(lambda n, seed: adding(n, config.time, seed), sizes, "adding")
+    data = sequences(config)
     network = jdl.models.RNN((config.units,), outputs=1, cell=config.cell, memory=config.time)
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, 0.02)
-    learner = jdl.learner(
-        jdl.tasks.sequence_regression(jdl.from_linen(network)),
-        jdl.optim.clip(optax.adam(rate), 1.0),
-    )
+    task = jdl.tasks.sequence_regression(jdl.from_linen(network))
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, 0.02)
     return jdl.Experiment(
         name=f"adding_problem_{config.cell}",
-        learner=learner,
+        learner=jdl.learner(task, jdl.optim.clip(optax.adam(learning_rate), 1.0)),
         data=data,
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: pictures(result, data.test(), config),
-        remark=lambda result: remark(result, data.test(), config.cell),
+        pictures=lambda result: figures(result, data.test(), config),
+        remark=lambda result: summary_line(result, data.test(), config.cell),
     )
 
 
-def remark(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:
-    loss, one = jdl.evaluate(result, test)["loss"], ((test["y"] - 1) ** 2).mean()
-    return f"{cell}: MSE {loss:.5f} (always answering 1: {one:.5f})"
+def sequences(config: Config) -> jdl.Data:
+    """20,000 sequences for training, 1,000 for validation and 2,000 for the test."""
+
+    def sample(n: int, seed: int) -> dict[str, np.ndarray]:
+        return jdl.data.sequences.adding(n, config.time, seed)
+
+    return jdl.data.generate.parts(sample, (20_000, 1_000, 2_000), "adding")
 
 
-def pictures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
-    """The validation error over time, and answers against the truth."""
-    data = {name: value[:500] for name, value in test.items()}
-    loss = draw.logged(result.history, "loss", split="valid")
-    error = draw.lines(
-        {config.cell: loss}, "Validation error", "step", "squared error", yscale="log"
+def summary_line(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:
+    loss = jdl.evaluate(result, test)["loss"]
+    baseline = ((test["y"] - 1) ** 2).mean()
+    return f"{cell}: MSE {loss:.5f} (always answering 1: {baseline:.5f})"
+
+
+def figures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
+    """The validation error over the steps, and predicted sums against true ones."""
+    valid_loss = plots.logged(result.history, "loss", split="valid")
+    error = plots.overlay(
+        plots.lines(
+            {config.cell: valid_loss}, "Validation error", "step", "squared error", yscale="log"
+        ),
+        plots.levels({"always answering 1": jdl.data.sequences.ADDING_BASELINE}),
     )
-    one = draw.levels({"always answering 1": ADDING_BASELINE})
+    shown = {name: value[:500] for name, value in test.items()}
+    predicted = jdl.predict(result, shown)[:, 0]
     title = f"Two of {config.time} numbers, added"
-    said = jdl.predict(result, data)[:, 0]
-    answers = draw.against(data["y"][:, 0], said, title, "true sum", "answer")
-    return {"adding": draw.figure(draw.overlay(error, one), answers)}
+    sums = plots.against(shown["y"][:, 0], predicted, title, "true sum", "answer")
+    return {"adding": plots.figure(error, sums)}
 
 
 if __name__ == "__main__":

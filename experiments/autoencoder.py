@@ -16,9 +16,10 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.baselines import principal_components
+from jdl import pictures as plots
+
+NOISE = 0.5
+"""Standard deviation of the noise that "denoising" removes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,50 +38,76 @@ class Config:
     learning_rate: float = 2e-3
 
     def __post_init__(self):
-        check_fields(self, code=1, epochs=1, batch_size=1, learning_rate=0)
+        jdl.check_fields(self, code=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir)
-    mnist, conv = data.info["name"] == "mnist", config.kind == "conv"
-    epochs = config.epochs or ((50, 5) if mnist else (400, 100))[conv]
-    code, shape = config.code or (32 if mnist else 16), data.info["shape"]
-    unit, loss = ("identity", "gaussian") if config.kind == "linear" else ("relu", "bernoulli")
-    network = jdl.models.Autoencoder(code, activation=unit, shape=shape)
+    shape = data.info["shape"]
+    mnist = data.info["name"] == "mnist"
+    conv = config.kind == "conv"
+    linear = config.kind == "linear"
+    if mnist:
+        default_code = 32
+        default_epochs = 5 if conv else 50
+    else:
+        default_code = 16
+        default_epochs = 100 if conv else 400
+    code = config.code or default_code
+    epochs = config.epochs or default_epochs
+
     if conv:
         network = jdl.models.ConvAutoencoder(code, shape=shape)
-    task = jdl.tasks.reconstruction(jdl.from_linen(network), loss)
-    spoil = jdl.tasks.gaussian_noise(0.5) if config.kind == "denoising" else None
-    task = jdl.tasks.denoising(task, spoil) if spoil else task
-    rate = optax.cosine_decay_schedule(config.learning_rate, data.steps(epochs, config.batch_size))
+    else:
+        activation = "identity" if linear else "relu"
+        network = jdl.models.Autoencoder(code, activation=activation, shape=shape)
+    likelihood = "gaussian" if linear else "bernoulli"
+    task = jdl.tasks.reconstruction(jdl.from_linen(network), likelihood)
+    noise = None
+    if config.kind == "denoising":
+        noise = jdl.tasks.gaussian_noise(NOISE)
+        task = jdl.tasks.denoising(task, noise)
+
+    steps = data.steps(epochs, config.batch_size)
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name=f"autoencoder_{config.kind}",
-        learner=jdl.learner(task, optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: pictures(result, data.valid["x"][:12], conv, spoil),
-        remark=lambda result: remark(result, data, code, bool(spoil)),
+        pictures=lambda result: figures(result, data.valid["x"][:12], conv, noise),
+        remark=lambda result: summary_line(result, data, code, noise is not None),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data, code: int, noisy: bool) -> str:
-    train, test, found = data.train["x"], data.test()["x"], jdl.evaluate(result, data.test())
-    line = f"test mse {found['mse']:.5f}, loss {found['loss']:.5f}; mse "
-    line += f"{principal_components(train, test, code):.5f} of {code} principal components, "
-    line += f"{principal_components(train, test, 0):.5f} of the mean image"
-    return line + (f", {0.5**2:.5f} of the noisy image itself" if noisy else "")
+def summary_line(result: jdl.Result, data: jdl.Data, code: int, noisy: bool) -> str:
+    train, test = data.train, data.test()
+    metrics = jdl.evaluate(result, test)
+    components = jdl.data.baselines.principal_components(train["x"], test["x"], code)
+    mean_image = jdl.data.baselines.principal_components(train["x"], test["x"], 0)
+    line = (
+        f"test mse {metrics['mse']:.5f}, loss {metrics['loss']:.5f}; "
+        f"mse {components:.5f} of {code} principal components, {mean_image:.5f} of the mean image"
+    )
+    if noisy:
+        line += f", {NOISE**2:.5f} of the noisy image itself"
+    return line
 
 
-def pictures(result: jdl.Result, x: Any, conv: bool, spoil: Any) -> dict[str, Any]:
-    """Images beside what came back, and the weights that read or draw them."""
-    given = {"given": spoil(jax.random.key(0), x)} if spoil else {"original": x}
-    rows = {"original": x, **given, "returned": jdl.predict(result, *given.values())}
+def figures(result: jdl.Result, images: Any, conv: bool, noise: Any) -> dict[str, Any]:
+    """Images next to their reconstructions, and the weights that read or draw them."""
+    inputs = images if noise is None else noise(jax.random.key(0), images)
+    rows = {"original": images}
+    if noise is not None:
+        rows["given"] = inputs
+    rows["returned"] = jdl.predict(result, inputs)
     part, layer = ("encoder", "conv_1") if conv else ("decoder", "output")
-    kernel = result.state.params[part][layer]["kernel"]
+    kernel = result.train.params[part][layer]["kernel"]
+    weights = plots.kernels(kernel, images.shape[1:], f"Weights of {part}/{layer}")
     return {
-        "reconstructions": draw.figure(draw.mosaic(rows, "Images and their reconstructions")),
-        "filters": draw.figure(draw.kernels(kernel, x.shape[1:], f"Weights of {part}/{layer}")),
+        "reconstructions": plots.figure(plots.mosaic(rows, "Images and their reconstructions")),
+        "filters": plots.figure(weights),
     }
 
 

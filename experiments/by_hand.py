@@ -1,7 +1,7 @@
 """The training of mnist_cnn.py in plain JAX: what jdl does, written out once, without jdl.
 
 command   python experiments/by_hand.py [FOLDER of MNIST's IDX files] [epochs]
-data      MNIST, or random pictures of the same shape where no folder is given (to time the step)
+data      MNIST, or random images of the same shape where no folder is given (to time the step)
 device    CPU, 2 cores
 time      4 min on MNIST
 expect    test accuracy 0.9900 on MNIST
@@ -33,7 +33,7 @@ def read(folder: Path, stem: str) -> np.ndarray:
 
 
 def load(folder: str | None):
-    """Training and test pictures in [0, 1], with their labels."""
+    """Training and test images in [0, 1], with their labels."""
     if folder is None:
         draw = np.random.default_rng(0)
         x = draw.random((12_800, 28, 28, 1), np.float32)
@@ -73,7 +73,7 @@ def conv_pool(layer, x):
 
 
 def apply(params, x):
-    """Logits of a batch of pictures."""
+    """Logits of a batch of images."""
     x = conv_pool(params["conv_2"], conv_pool(params["conv_1"], x))
     x = x.reshape(len(x), -1)
     x = jax.nn.relu(x @ params["dense"]["w"] + params["dense"]["b"])
@@ -95,7 +95,7 @@ def step(params, moments, x, y):
 
 
 @jax.jit
-def hits(params, x, y):
+def count_correct(params, x, y):
     return (apply(params, x).argmax(-1) == y).sum()
 
 
@@ -105,19 +105,21 @@ def main(folder: str | None = None, epochs: str = "10"):
     moments = TX.init(params)
     draw = np.random.default_rng(0)
     for epoch in range(int(epochs)):
-        began, order, losses = time.perf_counter(), draw.permutation(len(x)), []
+        start_time = time.perf_counter()
+        order = draw.permutation(len(x))
+        losses = []
         for start in range(0, len(x) - BATCH + 1, BATCH):
             rows = order[start : start + BATCH]
             params, moments, value = step(params, moments, x[rows], y[rows])
             losses.append(value)
         mean = float(np.mean(jax.device_get(losses)))
-        speed = len(losses) / (time.perf_counter() - began)
+        speed = len(losses) / (time.perf_counter() - start_time)
         print(f"epoch {epoch + 1}  loss {mean:.4f}  {speed:.1f} steps/s")
-    right = sum(
-        int(hits(params, test_x[i : i + 1000], test_y[i : i + 1000]))
-        for i in range(0, len(test_x), 1000)
-    )
-    print(f"test accuracy {right / len(test_x):.4f}")
+    correct = 0
+    for start in range(0, len(test_x), 1000):
+        rows = slice(start, start + 1000)
+        correct += int(count_correct(params, test_x[rows], test_y[rows]))
+    print(f"test accuracy {correct / len(test_x):.4f}")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data import text, tokenizers
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,49 +41,70 @@ class Config:
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        check_fields(self, context=1, dropout=(0, 0.99), steps=1, batch_size=1, learning_rate=0)
+        jdl.check_fields(self, context=1, dropout=(0, 0.99), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    corpus, c = tokenizers.corpus(config.data_dir), config
-    sizes = (corpus.tokenizer.size, c.context, c.blocks, c.heads, c.width)
-    network = jdl.models.Decoder(*sizes, c.dropout, remat=c.remat)
-    rise, top = min(100, c.steps // 2), c.learning_rate
-    rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, c.steps, end_value=top / 10)
-    adam = optax.adamw(rate, b2=0.99, weight_decay=0.1, mask=jdl.optim.decay_mask)
-    model = jdl.precision(jdl.from_linen(network), c.precision)
-    task = jdl.tasks.language_model(model, context=c.context)
-    windows = text.windows(corpus.train, 2 * c.context, step=c.context)
+    corpus = jdl.data.tokenizers.corpus(config.data_dir)
+    network = jdl.models.Decoder(
+        vocabulary=corpus.tokenizer.size,
+        context=config.context,
+        blocks=config.blocks,
+        heads=config.heads,
+        width=config.width,
+        dropout=config.dropout,
+        remat=config.remat,
+    )
+    model = jdl.precision(jdl.from_linen(network), config.precision)
+    task = jdl.tasks.language_model(model, context=config.context)
+
+    learning_rate = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=min(100, config.steps // 2),
+        decay_steps=config.steps,
+        end_value=config.learning_rate / 10,
+    )
+    tx = optax.adamw(learning_rate, b2=0.99, weight_decay=0.1, mask=jdl.optim.decay_mask)
+
+    windows = jdl.data.text.windows(corpus.train, 2 * config.context, step=config.context)
     return jdl.Experiment(
         name="char_transformer",
-        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0)),
+        learner=jdl.learner(task, jdl.optim.clip(tx, 1.0)),
         data={"x": windows},
-        valid=text.predicted_once(corpus.valid, c.context),
-        batch_size=c.batch_size,
-        epochs=c.steps * c.batch_size / len(windows),
-        options=jdl.Options(evaluate_every=max(1, c.steps // 8)),
-        pictures=lambda result: pictures(result, network, corpus),
-        remark=lambda result: remark(result, network, corpus),
+        valid=jdl.data.text.predicted_once(corpus.valid, config.context),
+        batch_size=config.batch_size,
+        epochs=config.steps * config.batch_size / len(windows),
+        options=jdl.Options(evaluate_every=max(1, config.steps // 8)),
+        pictures=lambda result: figures(result, network, corpus),
+        remark=lambda result: summary_line(result, network, corpus),
     )
 
 
-def remark(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> str:
+def summary_line(result: jdl.Result, network: Any, corpus: Any) -> str:
+    """The last validation loss, and 400 characters that the network writes."""
     last = [row for row in result.history if row["split"] == "valid"][-1]
     counts = ", ".join(f"{name} {loss:.3f}" for name, loss in corpus.ngrams().items())
-    prompt, key = corpus.tokenizer.encode("\n")[None], jax.random.key(0)
-    made = jdl.models.generate(network, result.state.params, prompt, key, 400, temperature=0.8)
-    line = f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character"
-    return f"{line} (counts of characters: {counts})\n{corpus.tokenizer.decode(made[0].tolist())}\n"
+    prompt = corpus.tokenizer.encode("\n")[None]
+    tokens = jdl.models.generate(
+        network, result.train.params, prompt, jax.random.key(0), 400, temperature=0.8
+    )
+    text = corpus.tokenizer.decode(tokens[0].tolist())
+    return (
+        f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character "
+        f"(counts of characters: {counts})\n{text}\n"
+    )
 
 
-def pictures(result: jdl.Result, network: Any, corpus: tokenizers.Corpus) -> dict[str, Any]:
-    """The loss over the steps, and where each head of the last block looks."""
-    loss = draw.history(result.history, "loss", "Loss", "nats per character")
+def figures(result: jdl.Result, network: Any, corpus: Any) -> dict[str, Any]:
+    """The loss over the steps, and the attention of each head of the last block."""
+    loss = plots.history(result.history, "loss", "Loss", "nats per character")
     tokens = corpus.valid[None, : min(24, network.context)].astype("int32")
-    heads = jdl.models.attention_weights(network, result.state.params, tokens)[-1, 0]
+    weights = jdl.models.attention_weights(network, result.train.params, tokens)
+    characters = corpus.tokenizer.decode(tokens[0])
     return {
-        "loss": draw.figure(draw.overlay(loss, draw.levels(corpus.ngrams()))),
-        "attention": draw.attention(heads, corpus.tokenizer.decode(tokens[0]), "The last block"),
+        "loss": plots.figure(plots.overlay(loss, plots.levels(corpus.ngrams()))),
+        "attention": plots.attention(weights[-1, 0], characters, "The last block"),
     }
 
 

@@ -22,9 +22,6 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import error, check_fields
-from jdl.data import text
-from jdl.data.files import read_npy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,47 +45,61 @@ class Config:
     """Equal parts that a batch is cut into, one after the other, to save memory."""
 
     def __post_init__(self):
-        check_fields(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
-        check_fields(self, steps=1, learning_rate=0, accumulate=1)
+        jdl.check_fields(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
+        jdl.check_fields(self, steps=1, learning_rate=0, accumulate=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    c = config
     network = jdl.models.Decoder(
-        c.vocabulary, c.context, c.blocks, c.heads, c.width, remat=c.remat, scan=True
+        vocabulary=config.vocabulary,
+        context=config.context,
+        blocks=config.blocks,
+        heads=config.heads,
+        width=config.width,
+        remat=config.remat,
+        scan=True,
     )
-    model = jdl.precision(jdl.from_linen(network), c.precision)
-    task = jdl.tasks.language_model(model, context=c.context)
-    rise, top = max(1, min(2_000, c.steps // 2)), c.learning_rate
-    rate = optax.warmup_cosine_decay_schedule(0.0, top, rise, max(c.steps, rise + 1), top / 10)
-    adam = optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
-    windows = text.windows(tokens(c), c.context + 1, step=c.context)
+    model = jdl.precision(jdl.from_linen(network), config.precision)
+    task = jdl.tasks.language_model(model, context=config.context)
+
+    warmup_steps = max(1, min(2_000, config.steps // 2))
+    learning_rate = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=warmup_steps,
+        decay_steps=max(config.steps, warmup_steps + 1),
+        end_value=config.learning_rate / 10,
+    )
+    adam = optax.adamw(learning_rate, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
+    tx = jdl.optim.clip(adam, 1.0)
+
+    windows = jdl.data.text.windows(load_tokens(config), config.context + 1, step=config.context)
     return jdl.Experiment(
         name="decoder_7b",
-        learner=jdl.learner(task, jdl.optim.clip(adam, 1.0), jdl.accumulate(c.accumulate)),
+        learner=jdl.learner(task, tx, jdl.accumulate(config.accumulate)),
         data={"x": windows},
-        batch_size=c.batch_size,
-        epochs=c.steps * c.batch_size / len(windows),
+        batch_size=config.batch_size,
+        epochs=config.steps * config.batch_size / len(windows),
     )
 
 
-def tokens(config: Config) -> np.ndarray:
-    """The tokens of the file, or two batches of drawn ones."""
-    c = config
-    if c.tokens is None:
-        draw = np.random.default_rng(0)
-        share = 1 / np.arange(1, c.vocabulary + 1)
-        count = 2 * c.batch_size * c.context + 1
-        return draw.choice(c.vocabulary, count, p=share / share.sum()).astype(np.int32)
-    found = read_npy(c.tokens)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise error(
-            f"--tokens {c.tokens}",
-            expected="one long line of integers",
-            got=f"{found.dtype} of shape {found.shape}",
-            fix="save tokens.ravel().astype(numpy.uint16), say",
+def load_tokens(config: Config) -> np.ndarray:
+    """The tokens of the file, or two batches of random ones."""
+    if config.tokens is None:
+        frequency = 1 / np.arange(1, config.vocabulary + 1)
+        count = 2 * config.batch_size * config.context + 1
+        generator = np.random.default_rng(0)
+        tokens = generator.choice(config.vocabulary, count, p=frequency / frequency.sum())
+        return tokens.astype(np.int32)
+    tokens = jdl.data.read_npy(config.tokens)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise jdl.InputError(
+            f"--tokens {config.tokens}\n"
+            f"  expected: one long line of integers\n"
+            f"  got:      {tokens.dtype} of shape {tokens.shape}\n"
+            f"  fix:      save tokens.ravel().astype(numpy.uint16), for example"
         )
-    return found
+    return tokens
 
 
 if __name__ == "__main__":

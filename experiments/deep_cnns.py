@@ -12,29 +12,34 @@ expect    test accuracy on the digits, over the splits 0 to 2 with seeds 0 to 2:
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import optax
 
 import jdl
-from jdl import models
-from jdl import pictures as draw
-from jdl.core import tree
-from jdl.core.check import check_fields
+from jdl import pictures as plots
 
 NETWORKS = {
-    "alexnet": lambda: models.AlexNet(
-        (16, 32, 48, 32, 32), (3,) * 5, stride=1, pools=(1, 5), hidden=(64, 64), pooled=1,
-        classes=10, dropout=0.2,
+    "alexnet": jdl.models.AlexNet(
+        features=(16, 32, 48, 32, 32),
+        windows=(3, 3, 3, 3, 3),
+        stride=1,
+        pools=(1, 5),
+        hidden=(64, 64),
+        pooled=1,
+        classes=10,
+        dropout=0.2,
     ),
-    "vgg": lambda: models.VGG(
-        ((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10, dropout=0.2
+    "vgg": jdl.models.VGG(((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10, dropout=0.2),
+    "googlenet": jdl.models.GoogLeNet(
+        groups=(((8, 8, 16, 4, 8, 8),), ((16, 8, 16, 4, 8, 8),)),
+        features=16,
+        classes=10,
+        stem="small",
     ),
-    "googlenet": lambda: models.GoogLeNet(
-        (((8, 8, 16, 4, 8, 8),), ((16, 8, 16, 4, 8, 8),)), features=16, classes=10, stem="small"
-    ),
-    "resnet": lambda: models.ResNet((1, 1), features=16, classes=10, stem="small"),
-    "densenet": lambda: models.DenseNet((2, 2), growth=8, features=16, classes=10, stem="small"),
-}  # fmt: skip
+    "resnet": jdl.models.ResNet((1, 1), features=16, classes=10, stem="small"),
+    "densenet": jdl.models.DenseNet((2, 2), growth=8, features=16, classes=10, stem="small"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,32 +58,39 @@ class Config:
     """Of Adam at the start; it falls to zero along a cosine."""
 
     def __post_init__(self):
-        check_fields(self, learning_rate=0, batch_size=1, epochs=1)
+        jdl.check_fields(self, learning_rate=0, batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir, config.split)
-    mnist = data.info["name"] == "mnist"
-    epochs = config.epochs or (3 if mnist else 30)
+    epochs = config.epochs or (3 if data.info["name"] == "mnist" else 30)
+    task = jdl.classification(jdl.from_linen(NETWORKS[config.model]))
     steps = data.steps(epochs, config.batch_size) + 1
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    task = jdl.classification(jdl.from_linen(NETWORKS[config.model]()))
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name=f"{config.model}_{data.info['name']}",
-        learner=jdl.learner(task, optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: pictures(result, data.valid["x"][:3]),
-        remark=lambda result: f"{config.model}: {tree.count(result.state.params):,} parameters",
+        pictures=lambda result: figures(result, data.valid["x"][:3]),
+        remark=lambda result: summary_line(result, config.model),
     )
 
 
-def pictures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
-    """The filters of the first convolution, and where they respond in three digits."""
-    leaves = tree.flatten(result.state.params).values()
-    kernel = next(leaf for leaf in leaves if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1])
-    return {"filters": draw.responses(kernel, images)}
+def summary_line(result: jdl.Result, model: str) -> str:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(result.train.params))
+    return f"{model}: {parameters:,} parameters"
+
+
+def figures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
+    """The filters of the first convolution, and their responses to three digits."""
+    kernel = next(
+        leaf
+        for leaf in jax.tree.leaves(result.train.params)
+        if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1]
+    )
+    return {"filters": plots.responses(kernel, images)}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import dataclasses
 import optax
 
 import jdl
-from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +28,17 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        check_fields(self, dropout=(0, 0.99), learning_rate=0, epochs=1, batch_size=1)
+        jdl.check_fields(self, dropout=(0, 0.99), learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     network = jdl.models.MLP(config.features, outputs=10, dropout=config.dropout)
     task = jdl.classification(jdl.from_linen(network))
-    learner = jdl.ema(jdl.learner(task, optax.adam(config.learning_rate)), 0.99)
+    learner = jdl.learner(task, optax.adam(config.learning_rate))
     return jdl.Experiment(
         name="digits_mlp",
-        learner=learner,
+        learner=jdl.ema(learner, 0.99),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,

@@ -26,8 +26,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
+from jdl import pictures as plots
 
 LATENT = 100
 
@@ -53,44 +52,68 @@ class Config:
     """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
 
     def __post_init__(self):
-        check_fields(self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1)
-        check_fields(self, average=(0, 0.999999))
-
-
-def pair(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
-    """The two players by the recipe's rules."""
-    gradient = config.recipe == "wgan_gp"
-    networks = map(jdl.from_linen, jdl.models.gan_pair(config.kind, config.recipe, shape))
-    critic: Any = {"objective": "wasserstein", "gradient_penalty": 10.0} if gradient else {}
-    makes, judges = jdl.tasks.adversarial(*networks, latent=LATENT, **critic)
-    slow = optax.adam(config.learning_rate, b1=0.5)
-    fast = optax.adam(4 * config.learning_rate, b1=0.5) if config.recipe == "ttur" else slow
-    players = jdl.game(
-        discriminator=jdl.Player(judges, fast),
-        generator=jdl.Player(makes, slow, every=5 if gradient else 1),
-    )
-    return players if config.recipe == "plain" else jdl.ema(players, config.average)
+        jdl.check_fields(self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1)
+        jdl.check_fields(self, average=(0, 0.999999))
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir)
-    mnist = data.info["name"] == "mnist"
-    steps = config.steps or (3_000 if not mnist else 12_000 if config.kind == "conv" else 20_000)
-    jury = functools.cache(lambda: jdl.judge(data, config.judge_epochs or (1 if mnist else 30)))
+    train_images = data.train["x"]
+
+    if data.info["name"] == "mnist":
+        default_steps = 12_000 if config.kind == "conv" else 20_000
+        default_judge_epochs = 1
+    else:
+        default_steps = 3_000
+        default_judge_epochs = 30
+    steps = config.steps or default_steps
+
+    @functools.cache  # trained when the result is first asked for
+    def image_evaluator() -> jdl.Judge:
+        return jdl.judge(data, config.judge_epochs or default_judge_epochs)
+
+    def figures(result: jdl.Result) -> dict[str, Any]:
+        return {"samples": plots.judged(generate_images(result, 2_000), image_evaluator())}
+
+    def summary_line(result: jdl.Result) -> str:
+        return image_evaluator().report(generate_images(result, 10_000), train_images[:10_000])
+
     return jdl.Experiment(
         name=f"gan_mnist_{config.kind}_{config.recipe}",
-        learner=pair(config, data.info["shape"]),
-        data={"x": 2 * data.train["x"] - 1},  # the range of tanh
+        learner=gan_learner(config, data.info["shape"]),
+        data={"x": 2 * train_images - 1},  # the range of tanh
         batch_size=config.batch_size,
-        epochs=steps * config.batch_size / len(data.train["x"]),
+        epochs=steps * config.batch_size / len(train_images),
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"samples": draw.judged(invented(result, 2_000), jury())},
-        remark=lambda result: jury().report(invented(result, 10_000), data.train["x"][:10_000]),
+        pictures=figures,
+        remark=summary_line,
     )
 
 
-def invented(result: jdl.Result, n: int) -> np.ndarray:
-    """Images of random noise, with pixels from 0 to 1."""
+def gan_learner(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
+    """The two players by the recipe's rules."""
+    wasserstein = config.recipe == "wgan_gp"
+    generator, discriminator = jdl.models.gan_pair(config.kind, config.recipe, shape)
+    generator_task, discriminator_task = jdl.tasks.adversarial(
+        jdl.from_linen(generator),
+        jdl.from_linen(discriminator),
+        latent=LATENT,
+        objective="wasserstein" if wasserstein else "non_saturating",
+        gradient_penalty=10.0 if wasserstein else 0.0,
+    )
+    generator_tx = optax.adam(config.learning_rate, b1=0.5)
+    discriminator_tx = generator_tx
+    if config.recipe == "ttur":
+        discriminator_tx = optax.adam(4 * config.learning_rate, b1=0.5)
+    learner = jdl.game(
+        discriminator=jdl.Player(discriminator_task, discriminator_tx),
+        generator=jdl.Player(generator_task, generator_tx, every=5 if wasserstein else 1),
+    )
+    return learner if config.recipe == "plain" else jdl.ema(learner, config.average)
+
+
+def generate_images(result: jdl.Result, n: int) -> np.ndarray:
+    """Images from random noise, with pixels from 0 to 1."""
     z = np.random.default_rng(1).normal(size=(n, LATENT)).astype(np.float32)
     return (jdl.predict(result, {"z": z}) + 1) / 2
 

@@ -17,13 +17,12 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.generate import gaussians, modes_found, ring
+from jdl import pictures as plots
 
 MODES = 8
-CENTRES = ring(MODES)
+CENTRES = jdl.data.generate.ring(MODES)
 WIDTH = 0.05
+LATENT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,49 +37,68 @@ class Config:
     steps: int = 5_000
 
     def __post_init__(self):
-        check_fields(self, members=1, learning_rate=0, steps=1)
+        jdl.check_fields(self, members=1, learning_rate=0, steps=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     stable = config.recipe == "stable"
-    networks = [jdl.from_linen(jdl.models.MLP((128, 128), outputs)) for outputs in (2, 1)]
-    makes, judges = jdl.tasks.adversarial(*networks, latent=16, r1=0.1 if stable else 0.0)
+    generator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=2))
+    discriminator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=1))
+    generator_task, discriminator_task = jdl.tasks.adversarial(
+        generator, discriminator, latent=LATENT, r1=0.1 if stable else 0.0
+    )
     b1, b2 = (0.5, 0.99) if stable else (0.9, 0.999)
     adam = optax.adam(config.learning_rate, b1, b2)
-    pair = jdl.game(discriminator=jdl.Player(judges, adam), generator=jdl.Player(makes, adam))
-    points, batch_size = gaussians(8_192, CENTRES, WIDTH, seed=0)["x"], 256
+    learner = jdl.game(
+        discriminator=jdl.Player(discriminator_task, adam),
+        generator=jdl.Player(generator_task, adam),
+    )
+    if stable:
+        learner = jdl.ema(learner, 0.995)
+
+    points = real_points(8_192, seed=0)
+    batch_size = 256
     return jdl.Experiment(
         name="gan_ring",
-        learner=jdl.ensemble(jdl.ema(pair, 0.995) if stable else pair, config.members),
+        learner=jdl.ensemble(learner, config.members),
         data={"x": points},
         batch_size=batch_size,
         epochs=config.steps * batch_size / len(points),
         options=jdl.Options(log_every=100),
-        pictures=pictures,
-        remark=remark,
+        pictures=figures,
+        remark=summary_line,
     )
 
 
-def samples(result: jdl.Result, n: int) -> np.ndarray:
-    """Inventions of every member, [members, n, 2]."""
-    z = np.random.default_rng(1).normal(size=(n, 16)).astype(np.float32)
+def real_points(n: int, seed: int) -> np.ndarray:
+    """Points of the eight Gaussians, (n, 2)."""
+    return jdl.data.generate.gaussians(n, CENTRES, WIDTH, seed)["x"]
+
+
+def generated_points(result: jdl.Result, n: int) -> np.ndarray:
+    """Points from every member's generator, (members, n, 2)."""
+    z = np.random.default_rng(1).normal(size=(n, LATENT)).astype(np.float32)
     return jdl.predict(result, {"z": z})
 
 
-def remark(result: jdl.Result) -> str:
-    found = [modes_found(points, CENTRES, WIDTH) for points in samples(result, 4_096)]
-    return f"modes found by each member, of {MODES}: {found}"
+def count_modes(points: np.ndarray) -> int:
+    return jdl.data.generate.modes_found(points, CENTRES, WIDTH)
 
 
-def pictures(result: jdl.Result) -> dict[str, Any]:
-    """The points of up to eight members over the real ones."""
-    real = draw.dots(gaussians(1_024, CENTRES, WIDTH, seed=2)["x"], faint=True)
+def summary_line(result: jdl.Result) -> str:
+    modes = [count_modes(points) for points in generated_points(result, 4_096)]
+    return f"modes found by each member, of {MODES}: {modes}"
+
+
+def figures(result: jdl.Result) -> dict[str, Any]:
+    """Generated points of up to eight members over the real ones."""
+    real = plots.dots(real_points(1_024, seed=2), faint=True)
     panels = []
-    for index, made in enumerate(samples(result, 1_024)[:8]):
-        title = f"Member {index}: {modes_found(made, CENTRES, WIDTH)} of {MODES}"
-        panels.append(draw.overlay(draw.plane(1.6), real, draw.dots(made, title)))
+    for index, points in enumerate(generated_points(result, 1_024)[:8]):
+        title = f"Member {index}: {count_modes(points)} of {MODES}"
+        panels.append(plots.overlay(plots.plane(1.6), real, plots.dots(points, title)))
     title = "Generated points, and the real ones in grey"
-    return {"samples": draw.figure(*panels, columns=4, title=title)}
+    return {"samples": plots.figure(*panels, columns=4, title=title)}
 
 
 if __name__ == "__main__":

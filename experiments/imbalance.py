@@ -13,16 +13,13 @@ Focal loss alone was made for another imbalance, that of easy and hard examples;
 """
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields, within
-from jdl.data import balance
-from jdl.tasks import cross_entropy, masked_in_training
+from jdl import pictures as plots
 
 Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
 
@@ -41,52 +38,71 @@ class Config:
     strategies: tuple[Strategy, ...] = get_args(Strategy)
 
     def __post_init__(self):
-        check_fields(self, kept=1, seeds=1, epochs=1)
-        for digit in self.rare:
-            within("rare", digit, 0, 9)
+        jdl.check_fields(self, rare=(0, 9), kept=1, seeds=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
-    few, _ = balance.thinned(data.train, config.rare, config.kept, config.split)
-    train, report = balance.oversample(few, config.split, mark="original")
-    model = jdl.from_linen(jdl.models.MLP((64,), outputs=10))
-    weights = balance.class_weights(few["y"])
-    losses = {
-        "class weights": jdl.tasks.class_weighted(cross_entropy, weights),
-        "focal": jdl.tasks.focal(2.0),
-        "weighted focal": jdl.tasks.class_weighted(jdl.tasks.focal(2.0), weights),
-    }
-    counts = {"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)}
+    thinned, _ = jdl.data.balance.thinned(data.train, config.rare, config.kept, config.split)
+    train, report = jdl.data.balance.oversample(thinned, config.split, mark="original")
+    weights = jdl.data.balance.class_weights(thinned["y"])
 
     def build(strategy: str) -> jdl.Learner:
-        task = jdl.classification(model, loss=losses.get(strategy, cross_entropy), metrics=counts)
-        seen = task if strategy == "resampling" else masked_in_training(task, "original")
-        return jdl.learner(seen, optax.adam(2e-3))
+        return strategy_learner(strategy, weights)
+
+    learner = jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds)
 
     def confusions(result: jdl.Result) -> dict[str, np.ndarray]:
-        rows = every.by("strategy", jdl.evaluate(result, data.test()))
-        return {name: row["confusion"] for name, row in rows.items()}
+        """The confusion matrices of each strategy, one a seed: (seeds, 10, 10)."""
+        metrics = learner.by("strategy", jdl.evaluate(result, data.test()))
+        return {strategy: row["confusion"] for strategy, row in metrics.items()}
 
-    every = jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds)
     return jdl.Experiment(
         name="imbalance",
-        learner=every,
+        learner=learner,
         data=data._replace(train=train, info=data.info | {"resampling": str(report)}),
         batch_size=64,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"taken for": draw.matrices(confusions(result), "said", "true")},
-        remark=lambda result: remark(confusions(result), list(config.rare)),
+        pictures=lambda result: figures(confusions(result)),
+        remark=lambda result: summary_line(confusions(result), config.rare),
     )
 
 
-def remark(confusions: dict[str, np.ndarray], rare: list[int]) -> str:
+def strategy_learner(strategy: str, weights: np.ndarray) -> jdl.Learner:
+    """The same network, trained by one strategy against rare classes."""
+    cross_entropy = jdl.tasks.cross_entropy
+    focal = jdl.tasks.focal(2.0)
+    losses = {
+        "plain": cross_entropy,
+        "class weights": jdl.tasks.class_weighted(cross_entropy, weights),
+        "resampling": cross_entropy,
+        "focal": focal,
+        "weighted focal": jdl.tasks.class_weighted(focal, weights),
+    }
+    task = jdl.classification(
+        jdl.from_linen(jdl.models.MLP((64,), outputs=10)),
+        loss=losses[strategy],
+        metrics={"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)},
+    )
+    if strategy != "resampling":
+        task = jdl.tasks.masked_in_training(task, "original")
+    return jdl.learner(task, optax.adam(2e-3))
+
+
+def summary_line(confusions: dict[str, np.ndarray], rare: tuple[int, ...]) -> str:
     rows = {}
-    for name, counts in confusions.items():
+    for strategy, counts in confusions.items():
         recall = np.diagonal(counts, axis1=1, axis2=2) / counts.sum(-1)
-        rows[name] = {"all classes": recall.mean(-1), "rare classes": recall[:, rare].mean(-1)}
+        rows[strategy] = {
+            "all classes": recall.mean(-1),
+            "rare classes": recall[:, list(rare)].mean(-1),
+        }
     return jdl.table(rows, "recall of")
+
+
+def figures(confusions: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {"taken for": plots.matrices(confusions, "said", "true")}
 
 
 if __name__ == "__main__":

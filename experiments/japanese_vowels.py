@@ -15,9 +15,9 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.baselines import most_frequent
+from jdl import pictures as plots
+
+SPEAKERS = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,46 +41,61 @@ class Config:
     """Seed of the split into training and validation part."""
 
     def __post_init__(self):
-        check_fields(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
-        check_fields(self, epochs=1, batch_size=1)
+        jdl.check_fields(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
+        jdl.check_fields(self, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("japanese_vowels", dir=config.data_dir, seed=config.split)
     network = jdl.models.RNN(
-        (config.units,), 9, config.cell, bidirectional=True, read="mean", dropout=config.dropout
+        (config.units,),
+        outputs=SPEAKERS,
+        cell=config.cell,
+        bidirectional=True,
+        read="mean",
+        dropout=config.dropout,
     )
+
+    def add_noise(key: jax.Array, x: jax.Array) -> jax.Array:
+        return x + config.noise * jax.random.normal(key, x.shape)
+
     task = jdl.tasks.sequence_classification(jdl.from_linen(network))
-    task = jdl.augment(task, lambda key, x: x + config.noise * jax.random.normal(key, x.shape))
+    task = jdl.augment(task, add_noise)
     steps = data.steps(config.epochs, config.batch_size)
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    learner = jdl.learner(task, optax.adam(learning_rate))
     return jdl.Experiment(
         name=f"japanese_vowels_{config.cell}",
-        learner=jdl.ensemble(jdl.learner(task, optax.adam(rate)), config.members),
+        learner=jdl.ensemble(learner, config.members),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        pictures=lambda result: pictures(result, data.test()),
-        remark=lambda result: remark(result, data.test()),
+        pictures=lambda result: figures(result, data.test()),
+        remark=lambda result: summary_line(result, data.test()),
     )
 
 
-def remark(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
+def summary_line(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
     accuracy = np.array(jdl.evaluate(result, test)["accuracy"])
-    found = f"test accuracy {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%}"
-    chance = f"always the commonest speaker: {most_frequent(test['y']):.1%}"
-    return f"{found} (n {len(accuracy)} seeds; {chance})"
+    baseline = jdl.data.baselines.most_frequent(test["y"])
+    return (
+        f"test accuracy {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%} "
+        f"(n {len(accuracy)} seeds; always the commonest speaker: {baseline:.1%})"
+    )
 
 
-def pictures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
-    """One utterance of each speaker, and who was taken for whom, on average over the members."""
-    panels, title = [], "One utterance of each speaker: 12 channels over time"
-    for speaker in range(9):
+def figures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
+    """One utterance of each speaker, and the confusion matrix, averaged over the members."""
+    panels = []
+    for speaker in range(SPEAKERS):
         row = np.argmax(test["y"] == speaker)
-        panels.append(draw.series(test["x"][row, : test["lengths"][row]], f"Speaker {speaker + 1}"))
+        utterance = test["x"][row, : test["lengths"][row]]
+        panels.append(plots.series(utterance, f"Speaker {speaker + 1}"))
+    title = "One utterance of each speaker: 12 channels over time"
+    outputs = jdl.predict(result, test)
     return {
-        "speakers": draw.figure(*panels, columns=3, title=title),
-        "taken for": draw.taken_for(jdl.predict(result, test), test["y"], range(1, 10)),
+        "speakers": plots.figure(*panels, columns=3, title=title),
+        "taken for": plots.taken_for(outputs, test["y"], range(1, SPEAKERS + 1)),
     }
 
 

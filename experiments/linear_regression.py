@@ -13,12 +13,12 @@ w = (2/3, 1/3), b = -1/3. It diverges above a learning rate of 2 / lambda_max = 
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jdl
-from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,43 +30,50 @@ class Config:
     """Steps: each is one pass over the four points."""
 
     def __post_init__(self):
-        check_fields(self, learning_rate=0, epochs=1)
+        jdl.check_fields(self, learning_rate=0, epochs=1)
 
 
-def points() -> jdl.Data:
-    """The four points, and the two to predict."""
-    x = np.array([[1, 2], [2, 3], [3, 4], [4, 5]], np.float32)
-    y = np.array([[1], [2], [3], [4]], np.float32)
-    new = {"x": np.array([[5, 6], [6, 7]], np.float32), "y": np.array([[5], [6]], np.float32)}
-    return jdl.Data(
-        train={"x": x, "y": y}, valid={}, test=lambda: new, info={"name": "four points"}
-    )
+def four_points() -> jdl.Data:
+    """Four points to train on, and two more to predict."""
+    train = {
+        "x": np.array([[1, 2], [2, 3], [3, 4], [4, 5]], np.float32),
+        "y": np.array([[1], [2], [3], [4]], np.float32),
+    }
+    test = {
+        "x": np.array([[5, 6], [6, 7]], np.float32),
+        "y": np.array([[5], [6]], np.float32),
+    }
+    return jdl.Data(train=train, valid={}, test=lambda: test, info={"name": "four points"})
+
+
+# A model is two plain functions. This one starts at zero.
+def init(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+    return {"w": jnp.zeros((x.shape[-1], 1)), "b": jnp.zeros(1)}
+
+
+def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return x @ params["w"] + params["b"][None]
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    # A model is two plain functions; here it starts at zero.
-    model = jdl.from_functions(
-        init=lambda key, x: {"w": jnp.zeros((x.shape[-1], 1)), "b": jnp.zeros(1)},
-        apply=lambda params, x: x @ params["w"] + params["b"][None],
-    )
-    learner = jdl.learner(jdl.regression(model), optax.sgd(config.learning_rate))
+    task = jdl.regression(jdl.from_functions(init, apply))
     return jdl.Experiment(
         name="linear_regression",
-        learner=learner,
-        data=points(),
+        learner=jdl.learner(task, optax.sgd(config.learning_rate)),
+        data=four_points(),
         batch_size=4,
         epochs=config.epochs,
         options=jdl.Options(log_every=200),
-        remark=remark,
+        remark=summary_line,
     )
 
 
-def remark(result: jdl.Result) -> str:
-    w, b = result.state.params["w"][:, 0], result.state.params["b"][0]
-    at = jdl.predict(result, points().test()["x"])[:, 0]
-    return (
-        f"w = ({w[0]:.4f}, {w[1]:.4f}), b = {b:.4f}; at [5, 6] and [6, 7]: {at[0]:.4f}, {at[1]:.4f}"
-    )
+def summary_line(result: jdl.Result) -> str:
+    params = result.train.params
+    w1, w2 = params["w"][:, 0]
+    b = params["b"][0]
+    y1, y2 = jdl.predict(result, four_points().test()["x"])[:, 0]
+    return f"w = ({w1:.4f}, {w2:.4f}), b = {b:.4f}; at [5, 6] and [6, 7]: {y1:.4f}, {y2:.4f}"
 
 
 if __name__ == "__main__":

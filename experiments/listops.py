@@ -21,10 +21,13 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data import listops
-from jdl.models.tree import NETWORKS
+from jdl import pictures as plots
+
+TREE_NETWORKS = {
+    "childsum": jdl.models.ChildSumTreeLSTM,
+    "nary": jdl.models.NaryTreeLSTM,
+    "rvnn": jdl.models.RvNN,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,51 +47,87 @@ class Config:
     fresh: int = 1_000
 
     def __post_init__(self):
-        check_fields(self, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0, batch_size=1)
+        jdl.check_fields(
+            self, expressions=1, depth=1, steps=1, fresh=1, learning_rate=0, batch_size=1
+        )
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    flat, depth = config.model == "lstm", (1, config.depth)
-    samples = lambda groups: listops.samples(groups, arity=(2, config.arity), flat=flat)
-    data = samples({"train": (config.expressions, depth, 0), "valid": (2_000, depth, 1)})
-    if flat:
-        network = jdl.models.TokenLSTM(listops.CLOSE + 1, config.features)
+    data = expressions(
+        config,
+        train=(config.expressions, (1, config.depth), 0),
+        valid=(2_000, (1, config.depth), 1),
+    )
+    if config.model == "lstm":
+        network = jdl.models.TokenLSTM(jdl.data.listops.CLOSE + 1, config.features)
         task = jdl.classification(jdl.from_linen(network), inputs=dict)
     else:
-        network = NETWORKS[config.model](config.features, 10, listops.CLOSE, 16, at="roots")
+        network = TREE_NETWORKS[config.model](
+            features=config.features,
+            outputs=10,
+            vocabulary=jdl.data.listops.CLOSE,
+            embedding=16,
+            at="roots",
+        )
         task = jdl.tasks.tree_classification(jdl.from_linen(network))
-    steps, rows = config.steps, len(data["train"]["y"])
-    rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, steps // 20, steps)
+
+    learning_rate = optax.warmup_cosine_decay_schedule(
+        init_value=0,
+        peak_value=config.learning_rate,
+        warmup_steps=config.steps // 20,
+        decay_steps=config.steps,
+    )
+    # Trees are packed, several in a row: a batch of rows holds about `batch_size` expressions.
+    rows = len(data["train"]["y"])
     batch_size = max(1, round(config.batch_size * rows / config.expressions))
-
-    def accuracies(result: jdl.Result) -> np.ndarray:
-        groups = {d: (config.fresh, (d, d), 100 + d) for d in range(1, config.depth + 3)}
-        size, parts = 64 if flat else 4, samples(groups).values()
-        return np.array([jdl.evaluate(result, part, batch_size=size)["accuracy"] for part in parts])
-
     return jdl.Experiment(
         name="listops",
-        learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
+        learner=jdl.learner(task, jdl.optim.clip(optax.adam(learning_rate), 1.0)),
         data=data["train"],
         valid=data["valid"],
         batch_size=batch_size,
-        epochs=steps * batch_size / rows,
-        pictures=lambda result: pictures(accuracies(result), config),
-        remark=lambda result: remark(accuracies(result), config.depth, config.fresh),
+        epochs=config.steps * batch_size / rows,
+        pictures=lambda result: figures(accuracy_by_depth(result, config), config),
+        remark=lambda result: summary_line(accuracy_by_depth(result, config), config),
     )
 
 
-def remark(found: np.ndarray, depth: int, n: int) -> str:
-    line = f"fresh expressions, depth 1 to {depth} as trained: {found[:depth].mean():.4f} "
-    line += f"(n {depth * n}); two levels deeper: {found[-1]:.4f} (n {n}); by depth: "
-    return line + ", ".join(f"{value:.3f}" for value in found)
+def expressions(config: Config, **groups: tuple[int, tuple[int, int], int]) -> dict[str, Any]:
+    """Random expressions by group, each group given as (how many, (least, largest) depth, seed)."""
+    flat = config.model == "lstm"
+    return jdl.data.listops.samples(groups, arity=(2, config.arity), flat=flat)
 
 
-def pictures(found: np.ndarray, config: Config) -> dict[str, Any]:
-    curve = {config.model: (range(1, len(found) + 1), 100 * found)}
-    accuracy = draw.lines(curve, "ListOps", "depth", "accuracy, %", written="{:.1f}", ylim=(0, 110))
-    bounds = draw.spans({"trained on": (0.5, config.depth + 0.5)}), draw.levels({"guessing": 10})
-    return {"accuracy over depth": draw.figure(draw.overlay(accuracy, *bounds))}
+def accuracy_by_depth(result: jdl.Result, config: Config) -> np.ndarray:
+    """The accuracy on fresh expressions of depth 1, 2, ... up to two levels deeper than trained."""
+    depths = range(1, config.depth + 3)
+    groups = {f"depth {d}": (config.fresh, (d, d), 100 + d) for d in depths}
+    batch_size = 64 if config.model == "lstm" else 4
+    metrics = [
+        jdl.evaluate(result, group, batch_size=batch_size)
+        for group in expressions(config, **groups).values()
+    ]
+    return np.array([row["accuracy"] for row in metrics])
+
+
+def summary_line(accuracy: np.ndarray, config: Config) -> str:
+    depth = config.depth
+    by_depth = ", ".join(f"{value:.3f}" for value in accuracy)
+    return (
+        f"fresh expressions, depth 1 to {depth} as trained: {accuracy[:depth].mean():.4f} "
+        f"(n {depth * config.fresh}); two levels deeper: {accuracy[-1]:.4f} (n {config.fresh}); "
+        f"by depth: {by_depth}"
+    )
+
+
+def figures(accuracy: np.ndarray, config: Config) -> dict[str, Any]:
+    curve = {config.model: (range(1, len(accuracy) + 1), 100 * accuracy)}
+    panel = plots.overlay(
+        plots.lines(curve, "ListOps", "depth", "accuracy, %", written="{:.1f}", ylim=(0, 110)),
+        plots.spans({"trained on": (0.5, config.depth + 0.5)}),
+        plots.levels({"guessing": 10}),
+    )
+    return {"accuracy over depth": plots.figure(panel)}
 
 
 if __name__ == "__main__":

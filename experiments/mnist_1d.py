@@ -14,11 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 import optax
-from flax import linen as nn
 
 import jdl
-from jdl.core.check import check_fields
 
+NETWORKS = {
+    "logistic": jdl.models.MLP((), outputs=10),
+    "mlp": jdl.models.MLP((256, 256), outputs=10, dropout=0.2),
+    "cnn": jdl.models.CNN1D(dropout=0.3),
+    "gru": jdl.models.RNN((48,), outputs=10, cell="gru", bidirectional=True, read="mean"),
+}
 PUBLISHED = {"logistic": 0.32, "mlp": 0.68, "cnn": 0.94, "gru": 0.91}
 
 
@@ -35,49 +39,40 @@ class Config:
     """Seed of the validation part, 400 of the training series."""
 
     def __post_init__(self):
-        check_fields(self, learning_rate=0, epochs=1, batch_size=1)
-
-
-def network(name: str) -> nn.Module:
-    return {
-        "logistic": jdl.models.MLP((), 10),
-        "mlp": jdl.models.MLP((256, 256), 10, dropout=0.2),
-        "cnn": jdl.models.CNN1D(dropout=0.3),
-        "gru": jdl.models.RNN((48,), 10, "gru", bidirectional=True, read="mean"),
-    }[name]
+        jdl.check_fields(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("mnist1d", seed=config.split)
+    task = jdl.classification(jdl.from_linen(NETWORKS[config.model]))
     steps = config.epochs * len(data.train["x"]) // config.batch_size
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    task = jdl.classification(jdl.from_linen(network(config.model)))
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name=f"mnist_1d_{config.model}",
-        learner=jdl.learner(task, jdl.optim.clip(optax.adam(rate), 1.0)),
+        learner=jdl.learner(task, jdl.optim.clip(optax.adam(learning_rate), 1.0)),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        pictures=lambda result: pictures(result, data),
+        pictures=lambda result: figures(result, data.test()),
         remark=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
     )
 
 
-def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """Test series of each digit, with the answers."""
+def figures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Three test series of each digit, with the wrong answers."""
     from matplotlib.figure import Figure
 
-    test = data.test()
-    answers = jdl.predict(result, test).argmax(-1)
+    predicted = jdl.predict(result, test).argmax(-1)
     figure = Figure(figsize=(11, 5), layout="constrained")
     figure.suptitle("Three series of each digit, read downwards; red: taken for another digit")
     for digit, axis in enumerate(figure.subplots(1, 10, sharey=True)):
-        for shift, row in enumerate(np.flatnonzero(test["y"] == digit)[:3]):
-            right = answers[row] == digit
-            series = test["x"][row, :, 0] + 8 * shift
-            axis.plot(series, np.arange(40), color="black" if right else "tab:red", linewidth=1)
-            word = "" if right else str(answers[row])
-            axis.text(8 * shift, 43, word, ha="center", color="tab:red", fontsize=9)
+        for column, row in enumerate(np.flatnonzero(test["y"] == digit)[:3]):
+            correct = predicted[row] == digit
+            color = "black" if correct else "tab:red"
+            series = test["x"][row, :, 0] + 8 * column
+            axis.plot(series, np.arange(40), color=color, linewidth=1)
+            label = "" if correct else str(predicted[row])
+            axis.text(8 * column, 43, label, ha="center", color="tab:red", fontsize=9)
         axis.set(title=str(digit), xticks=[], yticks=[], ylim=(45, -1))
     return {"series": figure}
 

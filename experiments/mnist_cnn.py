@@ -15,7 +15,6 @@ from typing import Literal
 import optax
 
 import jdl
-from jdl.core.check import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,35 +38,41 @@ class Config:
     """Decay of the average of the weights that is evaluated."""
 
     def __post_init__(self):
-        check_fields(self, learning_rate=0, average=(0, 0.999999), batch_size=1, epochs=1)
+        jdl.check_fields(self, learning_rate=0, average=(0, 0.999999), batch_size=1, epochs=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir, config.split)
     mnist = data.info["name"] == "mnist"
     best = config.recipe == "best"
-    epochs = config.epochs or (30 if not mnist else 12 if best else 10)
+    default_epochs = 30
+    if mnist:
+        default_epochs = 12 if best else 10
+    epochs = config.epochs or default_epochs
+
     # On 28x28 CNN A has 225,034 parameters and CNN B, without a dense layer between, 34,826.
-    model = jdl.models.CNN(
+    network = jdl.models.CNN(
         features=(32, 64),
         hidden=config.hidden,
         classes=10,
         padding="VALID" if mnist else "SAME",
         batch_norm=best,
     )
-    task = jdl.classification(jdl.from_linen(model))
-    rate = config.learning_rate
+    task = jdl.classification(jdl.from_linen(network))
+    tx = optax.adam(config.learning_rate)
     if best:
         task = jdl.augment(task, jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5))
         steps = epochs * len(data.train["x"]) // config.batch_size
-        rise = optax.warmup_cosine_decay_schedule(0.0, 2 * rate, steps // 10, steps)
-        tx = optax.adamw(rise, weight_decay=0.01)
-    else:
-        tx = optax.adam(rate)
-    learner = jdl.ema(jdl.learner(task, tx), config.average)
+        learning_rate = optax.warmup_cosine_decay_schedule(
+            init_value=0.0,
+            peak_value=2 * config.learning_rate,
+            warmup_steps=steps // 10,
+            decay_steps=steps,
+        )
+        tx = optax.adamw(learning_rate, weight_decay=0.01)
     return jdl.Experiment(
         name="mnist_cnn" if mnist else "digits_cnn",
-        learner=learner,
+        learner=jdl.ema(jdl.learner(task, tx), config.average),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,

@@ -16,9 +16,9 @@ from typing import Any
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.models.norms import NORMS
+from jdl import pictures as plots
+
+NORMS = ("none", "batch", "layer", "instance", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,50 +32,58 @@ class Config:
     batch_size: int = 64
 
     def __post_init__(self):
-        check_fields(self, learning_rate=0, epochs=1, batch_size=1)
-
-
-def network(norm: str) -> jdl.Task:
-    stages = ((16, 16, 16), (32, 32, 32))
-    model = jdl.models.VGG(stages, hidden=(), pooled=1, classes=10, dropout=0.0, norm=norm)
-    return jdl.classification(jdl.from_linen(model))
+        jdl.check_fields(self, learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     tx = optax.sgd(config.learning_rate, momentum=0.9)
+    players = {norm: jdl.Player(classification(norm), tx) for norm in NORMS}
     return jdl.Experiment(
         name="normalisation",
-        # Five networks on the same batches in one program.
-        learner=jdl.apart(**{norm: jdl.Player(network(norm), tx) for norm in NORMS}),
+        learner=jdl.apart(**players),  # five networks on the same batches in one program
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
         options=jdl.Options(log_every=10),
-        pictures=pictures,
-        remark=lambda result: remark(result, data),
+        pictures=figures,
+        remark=lambda result: summary_line(result, data.test()),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data) -> str:
-    found = jdl.evaluate(result, data.test())
-    shown = [f"{norm} {found[f'{norm}/accuracy']:.4f}" for norm in NORMS]
-    return f"test accuracy by normalisation: {', '.join(shown)}"
+def classification(norm: str) -> jdl.Task:
+    """The digits by six convolutions, each followed by that normalisation."""
+    network = jdl.models.VGG(
+        stages=((16, 16, 16), (32, 32, 32)),
+        hidden=(),
+        pooled=1,
+        classes=10,
+        dropout=0.0,
+        norm=norm,
+    )
+    return jdl.classification(jdl.from_linen(network))
 
 
-def pictures(result: jdl.Result) -> dict[str, Any]:
+def summary_line(result: jdl.Result, test: dict[str, Any]) -> str:
+    metrics = jdl.evaluate(result, test)
+    accuracies = [f"{norm} {metrics[f'{norm}/accuracy']:.4f}" for norm in NORMS]
+    return f"test accuracy by normalisation: {', '.join(accuracies)}"
+
+
+def figures(result: jdl.Result) -> dict[str, Any]:
     """Training loss and validation accuracy over the epochs."""
 
     def curves(metric: str, split: str) -> dict[str, Any]:
         return {
-            norm: draw.logged(result.history, f"{norm}/{metric}", split=split, over="epoch")
+            norm: plots.logged(result.history, f"{norm}/{metric}", split=split, over="epoch")
             for norm in NORMS
         }
 
-    title = "Loss of the training batches"
-    loss = draw.lines(curves("loss", "train"), title, "epoch", yscale="log")
-    found = draw.lines(curves("accuracy", "valid"), "Accuracy on the validation part", "epoch")
-    return {"curves by normalisation": draw.figure(loss, found)}
+    loss = plots.lines(
+        curves("loss", "train"), "Loss of the training batches", "epoch", yscale="log"
+    )
+    accuracy = plots.lines(curves("accuracy", "valid"), "Accuracy on the validation part", "epoch")
+    return {"curves by normalisation": plots.figure(loss, accuracy)}
 
 
 if __name__ == "__main__":

@@ -11,14 +11,10 @@ expect    test RMSE 0.5134, 2.2 % above the noise (ncf 0.5143, 2.4 %); biases al
 import dataclasses
 from typing import Any, Literal
 
-import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data import ratings
-from jdl.data.baselines import rating_biases, rmse
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,49 +36,65 @@ class Config:
     batch_size: int = 1_024
 
     def __post_init__(self):
-        check_fields(self, n=1, factors=1, decay=0, learning_rate=0, epochs=1, batch_size=1)
+        jdl.check_fields(self, n=1, factors=1, decay=0, learning_rate=0, epochs=1, batch_size=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    data = ratings.read(config.ratings) if config.ratings else ratings.generate(config.n)
-    sizes: dict[str, Any] = {name: data.info[name] for name in ("users", "items", "mean")}
-    sizes["factors"] = config.factors
-    network = jdl.models.MatrixFactorization(**sizes)
+    if config.ratings:
+        data = jdl.data.ratings.read(config.ratings)
+    else:
+        data = jdl.data.ratings.generate(config.n)
+    sizes: dict[str, Any] = {
+        "users": data.info["users"],
+        "items": data.info["items"],
+        "mean": data.info["mean"],
+        "factors": config.factors,
+    }
     if config.model == "ncf":
         network = jdl.models.NeuralCollaborativeFiltering(embedding=config.embedding, **sizes)
-    task = jdl.l2(jdl.regression(jdl.from_linen(network)), config.decay, where=lambda *_: True)
+    else:
+        network = jdl.models.MatrixFactorization(**sizes)
+    task = jdl.regression(jdl.from_linen(network))
+    task = jdl.l2(task, config.decay, where=lambda path, leaf: True)
     steps = data.steps(config.epochs, config.batch_size)
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name="recommender",
-        learner=jdl.learner(task, optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
         best="min loss",
-        pictures=lambda result: pictures(result, data.test(), data.info.get("noise")),
-        remark=lambda result: remark(result, data, data.test()),
+        pictures=lambda result: figures(result, data.test(), data.info.get("noise")),
+        remark=lambda result: summary_line(result, data),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data, test: dict[str, np.ndarray]) -> str:
-    said, info = rmse(jdl.predict(result, test, batch_size=8_192), test["y"]), data.info
-    alone = rating_biases(data.train, test, info["mean"])
-    line = f"test RMSE {said:.4f}; biases alone {alone:.4f}; "
-    line += f"the mean rating {rmse(info['mean'], test['y']):.4f}"
-    if "floor" not in info:
-        return f"{line}; users and items that training never saw: {info['unknown']['test']}"
-    return f"{line}; noise {info['floor']:.4f}: {100 * (said / info['floor'] - 1):.2f} % above it"
-
-
-def pictures(result: jdl.Result, test: dict[str, Any], noise: float | None) -> dict[str, Any]:
-    """Ratings against predictions, and the errors beside the noise that nobody can predict."""
-    said, true = jdl.predict(result, test, batch_size=8_192)[:, 0], test["y"][:, 0]
-    left = draw.against(true, said, "Held-out ratings")
-    right = draw.histogram(
-        said - true, "Errors, beside the noise", "predicted - true", normal=noise
+def summary_line(result: jdl.Result, data: jdl.Data) -> str:
+    rmse = jdl.data.baselines.rmse
+    test = data.test()
+    mean = data.info["mean"]
+    error = rmse(jdl.predict(result, test, batch_size=8_192), test["y"])
+    biases = jdl.data.baselines.rating_biases(data.train, test, mean)
+    line = (
+        f"test RMSE {error:.4f}; biases alone {biases:.4f}; "
+        f"the mean rating {rmse(mean, test['y']):.4f}"
     )
-    return {"predictions": draw.figure(left, right)}
+    if "floor" not in data.info:
+        return f"{line}; users and items that training never saw: {data.info['unknown']['test']}"
+    floor = data.info["floor"]
+    return f"{line}; noise {floor:.4f}: {100 * (error / floor - 1):.2f} % above it"
+
+
+def figures(result: jdl.Result, test: dict[str, Any], noise: float | None) -> dict[str, Any]:
+    """Predicted against true ratings, and the errors against the noise nobody can predict."""
+    predicted = jdl.predict(result, test, batch_size=8_192)[:, 0]
+    true = test["y"][:, 0]
+    ratings = plots.against(true, predicted, "Held-out ratings")
+    errors = plots.histogram(
+        predicted - true, "Errors, beside the noise", "predicted - true", normal=noise
+    )
+    return {"predictions": plots.figure(ratings, errors)}
 
 
 if __name__ == "__main__":

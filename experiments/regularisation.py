@@ -19,14 +19,20 @@ from typing import Any, Literal, get_args
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.generate import mislabelled
-from jdl.optim import decay_mask, soft_threshold, zeros
+from jdl import pictures as plots
 
-RATE = 2e-3
-Method = Literal["none", "plain L1", "proximal L1", "L2", "decoupled decay", "dropout",
-                 "label smoothing", "mixup", "early stopping"]  # fmt: skip
+LEARNING_RATE = 2e-3
+Method = Literal[
+    "none",
+    "plain L1",
+    "proximal L1",
+    "L2",
+    "decoupled decay",
+    "dropout",
+    "label smoothing",
+    "mixup",
+    "early stopping",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,51 +49,55 @@ class Config:
     """Which of them to compare; "none" is always among them."""
 
     def __post_init__(self):
-        check_fields(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
-
-
-def methods(network: Any, valid: Any) -> dict[str, jdl.Learner]:
-    """Each regularisation as a learner."""
-    adam = optax.adam(RATE)
-    task = jdl.classification(jdl.from_linen(network))
-    return {
-        "none": jdl.learner(task, adam),
-        "plain L1": jdl.learner(jdl.l1(task, 3e-3), adam),
-        "proximal L1": jdl.learner(task, optax.chain(adam, soft_threshold(RATE * 0.3))),
-        "L2": jdl.learner(jdl.l2(task, 3e-3), adam),
-        "decoupled decay": jdl.learner(task, optax.adamw(RATE, weight_decay=1, mask=decay_mask)),
-        "dropout": jdl.learner(
-            jdl.classification(jdl.from_linen(network.clone(dropout=0.8))), adam
-        ),
-        "label smoothing": jdl.learner(jdl.label_smoothing(task, 0.1), adam),
-        "mixup": jdl.learner(jdl.mixup(task, 0.3), adam),
-        "early stopping": jdl.keep_best(jdl.learner(task, adam), valid, every=20),
-    }
+        jdl.check_fields(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
-    few = {name: value[: config.examples] for name, value in data.train.items()}
-    choice = methods(jdl.models.MLP((config.hidden,), outputs=10), data.valid)
+    train = {name: value[: config.examples] for name, value in data.train.items()}
+    train = jdl.data.generate.mislabelled(train, config.wrong, classes=10, seed=config.split)
+    learners = method_learners(config.hidden, data.valid)
     compared = list(dict.fromkeys(("none", *config.methods)))
-    every = jdl.sweep(lambda method: choice[method], {"method": compared}, config.seeds)
+    learner = jdl.sweep(lambda method: learners[method], {"method": compared}, config.seeds)
 
     def scores(result: jdl.Result) -> dict[str, dict[str, Any]]:
-        rows = every.by("method", jdl.evaluate(result, data.test()))
+        """The test metrics of each method, and the share of its weights that are zero."""
+        rows = learner.by("method", jdl.evaluate(result, data.test()))
         for method, row in rows.items():
-            row["zeros"] = zeros(result.state.params[f"method={method}"], axes=1)
+            row["zeros"] = jdl.optim.zeros(result.train.params[f"method={method}"], axes=1)
         return rows
 
     return jdl.Experiment(
         name="regularisation",
-        learner=every,
-        data=data._replace(train=mislabelled(few, config.wrong, classes=10, seed=config.split)),
+        learner=learner,
+        data=data._replace(train=train),
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"methods": draw.spreads(scores(result), compared="none")},
+        pictures=lambda result: {"methods": plots.spreads(scores(result), compared="none")},
         remark=lambda result: jdl.table(scores(result), "method"),
     )
+
+
+def method_learners(hidden: int, valid: Any) -> dict[str, jdl.Learner]:
+    """Each regularisation as a learner."""
+    network = jdl.models.MLP((hidden,), outputs=10)
+    task = jdl.classification(jdl.from_linen(network))
+    dropout_task = jdl.classification(jdl.from_linen(network.clone(dropout=0.8)))
+    adam = optax.adam(LEARNING_RATE)
+    proximal = optax.chain(adam, jdl.optim.soft_threshold(LEARNING_RATE * 0.3))
+    decoupled = optax.adamw(LEARNING_RATE, weight_decay=1, mask=jdl.optim.decay_mask)
+    return {
+        "none": jdl.learner(task, adam),
+        "plain L1": jdl.learner(jdl.l1(task, 3e-3), adam),
+        "proximal L1": jdl.learner(task, proximal),
+        "L2": jdl.learner(jdl.l2(task, 3e-3), adam),
+        "decoupled decay": jdl.learner(task, decoupled),
+        "dropout": jdl.learner(dropout_task, adam),
+        "label smoothing": jdl.learner(jdl.label_smoothing(task, 0.1), adam),
+        "mixup": jdl.learner(jdl.mixup(task, 0.3), adam),
+        "early stopping": jdl.keep_best(jdl.learner(task, adam), valid, every=20),
+    }
 
 
 if __name__ == "__main__":

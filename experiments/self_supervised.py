@@ -19,8 +19,7 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
+from jdl import pictures as plots
 
 ENCODER = jdl.models.VGG(((16,), (32,), (64,)), hidden=(), pooled=1, classes=64, norm="group")
 
@@ -38,54 +37,73 @@ class Config:
     learning_rate: float = 2e-3
 
     def __post_init__(self):
-        check_fields(self, steps=1, batch_size=1, learning_rate=0)
-
-
-def pretext(config: Config, shape: tuple[int, ...]) -> jdl.Task:
-    """The task, which knows no labels."""
-    patch, scale, shift = (4, 0.3, 3.0) if shape[0] > 8 else (2, 0.15, 1.0)
-    head = {"rotation": (4,), "masked": shape, "contrastive": (64,)}[config.pretext]
-    model = jdl.from_linen(jdl.models.Headed(ENCODER, head))
-    if config.pretext == "rotation":
-        return jdl.tasks.rotation(model)
-    if config.pretext == "masked":
-        return jdl.tasks.masked_reconstruction(model, patch=patch, share=0.5)
-    affine = jdl.data.augment.affine(degrees=20, scale=scale, shift=shift)
-    return jdl.tasks.contrastive(model, affine, temperature=0.3)
+        jdl.check_fields(self, steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir)
     images = data.train["x"]
-    shown = {name: value[:1_500] for name, value in data.valid.items()}
-    rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, config.steps)
+    task = pretext_task(config, images.shape[1:])
+    learning_rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, config.steps)
     return jdl.Experiment(
         name=f"self_supervised_{config.pretext}",
-        learner=jdl.learner(pretext(config, images.shape[1:]), optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data={"x": images},
         valid={"x": data.valid["x"]},
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(images),
         options=jdl.Options(evaluate_every=max(1, config.steps // 4)),
-        pictures=lambda result: {"embeddings": draw.embeddings(encoders(result, data), **shown)},
-        remark=lambda result: remark(encoders(result, data), data, config.pretext),
+        pictures=lambda result: figures(result, data),
+        remark=lambda result: summary_line(result, data, config.pretext),
     )
 
 
+def pretext_task(config: Config, shape: tuple[int, ...]) -> jdl.Task:
+    """What the encoder learns from images alone."""
+    large = shape[0] > 8
+    if config.pretext == "rotation":
+        return jdl.tasks.rotation(with_head((4,)))
+    if config.pretext == "masked":
+        patch = 4 if large else 2
+        return jdl.tasks.masked_reconstruction(with_head(shape), patch=patch, share=0.5)
+    augmentation = jdl.data.augment.affine(
+        degrees=20, scale=0.3 if large else 0.15, shift=3.0 if large else 1.0
+    )
+    return jdl.tasks.contrastive(with_head((64,)), augmentation, temperature=0.3)
+
+
+def with_head(shape: tuple[int, ...]) -> jdl.Model:
+    """The encoder and a head whose outputs have that shape."""
+    return jdl.from_linen(jdl.models.Headed(ENCODER, shape))
+
+
 def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """The encoder as it was drawn before any training, and as trained."""
-    key, image = jax.random.fold_in(result.state.key, 1), data.train["x"][:1]
-    drawn = jax.jit(ENCODER.init)(key, image)["params"]
-    params = {"random": drawn, "learned": result.state.params["encoder"]}
-    return {name: jdl.models.encoder_of(ENCODER, weights) for name, weights in params.items()}
+    """The encoder with random weights, and with the learned ones."""
+    key = jax.random.fold_in(result.train.key, 1)
+    random_params = jax.jit(ENCODER.init)(key, data.train["x"][:1])["params"]
+    return {
+        "random": jdl.models.encoder_of(ENCODER, random_params),
+        "learned": jdl.models.encoder_of(ENCODER, result.train.params["encoder"]),
+    }
 
 
-def remark(encoders: dict[str, Any], data: jdl.Data, name: str) -> str:
-    few, test = jdl.data.balance.first_of_each(data.train, 10), data.test()
-    found = {name: jdl.linear_probe(few, test, encode) for name, encode in encoders.items()}
-    learned, random = found["learned"], found["random"]
-    said = f"test accuracy from 100 labels: {learned:.4f} ({name}), {random:.4f} (random encoder)"
-    return f"{said}: {100 * (learned - random):+.1f} points"
+def summary_line(result: jdl.Result, data: jdl.Data, pretext: str) -> str:
+    labelled = jdl.data.balance.first_of_each(data.train, 10)
+    accuracy = {
+        name: jdl.linear_probe(labelled, data.test(), encode)
+        for name, encode in encoders(result, data).items()
+    }
+    gain = 100 * (accuracy["learned"] - accuracy["random"])
+    return (
+        f"test accuracy from 100 labels: {accuracy['learned']:.4f} ({pretext}), "
+        f"{accuracy['random']:.4f} (random encoder): {gain:+.1f} points"
+    )
+
+
+def figures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
+    """The features of 1,500 validation images in the plane."""
+    images, labels = data.valid["x"][:1_500], data.valid["y"][:1_500]
+    return {"embeddings": plots.embeddings(encoders(result, data), images, labels)}
 
 
 if __name__ == "__main__":

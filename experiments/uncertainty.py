@@ -17,9 +17,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.generate import parts, sines
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,58 +31,72 @@ class Config:
     steps: int = 3_000
 
     def __post_init__(self):
-        check_fields(self, members=1, examples=64, learning_rate=0, steps=1)
+        jdl.check_fields(self, members=1, examples=64, learning_rate=0, steps=1)
 
 
-def width(x: np.ndarray) -> np.ndarray:
-    """The true standard deviation of the noise."""
+def true_std(x: np.ndarray) -> np.ndarray:
+    """The standard deviation of the noise."""
     return 0.05 + 0.35 / (1 + np.exp(-3 * x))
 
 
+def noisy_sines(n: int, seed: int) -> dict[str, np.ndarray]:
+    return jdl.data.generate.sines(n, true_std, seed)
+
+
 def experiment(config: Config) -> jdl.Experiment:
-    data = parts(lambda n, seed: sines(n, width, seed), (config.examples, 500, 5_000), "sines")
-    task = jdl.tasks.uncertain_regression(jdl.from_linen(jdl.models.MLP((64, 64), 2, "tanh")))
-    rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)
+    data = jdl.data.generate.parts(noisy_sines, (config.examples, 500, 5_000), "sines")
+    network = jdl.models.MLP((64, 64), outputs=2, activation="tanh")
+    task = jdl.tasks.uncertain_regression(jdl.from_linen(network))
+    learning_rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)
+    learner = jdl.learner(task, optax.adam(learning_rate))
     return jdl.Experiment(
         name="uncertainty",
-        learner=jdl.ensemble(jdl.learner(task, optax.adam(rate)), config.members),
+        learner=jdl.ensemble(learner, config.members),
         data=data,
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: pictures(result, data),
-        remark=lambda result: remark(result, data.test()),
+        pictures=lambda result: figures(result, data.train),
+        remark=lambda result: summary_line(result, data.test()),
     )
 
 
-def remark(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
-    made, true = jdl.predict(result, test["x"]), width(test["x"])[None]
-    error, nats = np.abs(test["y"][None] - made["mean"]), 0.5 * np.log(2 * np.pi * np.e)
+def summary_line(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
+    """A table of mean ± standard deviation over the networks."""
+    predicted = jdl.predict(result, test["x"])
+    std = true_std(test["x"])[None]
+    error = np.abs(test["y"][None] - predicted["mean"])
+    # The entropy of a normal distribution is this plus the logarithm of its standard deviation.
+    nats = 0.5 * np.log(2 * np.pi * np.e)
     rows = {
         "loss in nats": np.array(jdl.evaluate(result, test)["loss"]),
         "loss with one width for all x": nats + 0.5 * np.log(np.mean(error**2, (1, 2))),
-        "predicted width off by": np.abs(made["std"] / true - 1).mean((1, 2)),
-        "inside the 95 % interval": (error < 1.96 * made["std"]).mean((1, 2)),
-        "floor, in nats": nats + np.log(true).mean(),
+        "predicted width off by": np.abs(predicted["std"] / std - 1).mean((1, 2)),
+        "inside the 95 % interval": (error < 1.96 * predicted["std"]).mean((1, 2)),
+        "floor, in nats": nats + np.log(std).mean(),
     }
     return jdl.table({name: {"mean ± sd over the networks": row} for name, row in rows.items()})
 
 
-def pictures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """The first member's mean and interval over the data, and every member's width."""
+def figures(result: jdl.Result, train: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The first network's mean and interval over the data, and every network's deviation."""
     x = np.linspace(-np.pi, np.pi, 201, dtype=np.float32)
-    made = {name: numbers[:, :, 0] for name, numbers in jdl.predict(result, x[:, None]).items()}
-    mean, std = made["mean"][0], made["std"][0]
-    curves = {"true mean": (x, np.sin(x)), "predicted mean": (x, mean)}
-    widths = {"predicted by each network": (x, made["std"].T), "true": (x, width(x))}
-    points = np.hstack(list(data.train.values()))
-    left = draw.overlay(
-        draw.dots(points, "One network", "x", "y", name="training data", faint=True),
-        draw.band(x, mean - 1.96 * std, mean + 1.96 * std, "95 % interval"),
-        draw.lines(curves),
+    predicted = jdl.predict(result, x[:, None])
+    means, stds = predicted["mean"][:, :, 0], predicted["std"][:, :, 0]
+    mean, std = means[0], stds[0]
+    points = np.hstack([train["x"], train["y"]])
+    one_network = plots.overlay(
+        plots.dots(points, "One network", "x", "y", name="training data", faint=True),
+        plots.band(x, mean - 1.96 * std, mean + 1.96 * std, "95 % interval"),
+        plots.lines({"true mean": (x, np.sin(x)), "predicted mean": (x, mean)}),
     )
-    right = draw.lines(widths, "Standard deviation of the noise", "x", ylim=(0, 0.6))
-    return {"uncertainty": draw.figure(left, right)}
+    deviations = plots.lines(
+        {"predicted by each network": (x, stds.T), "true": (x, true_std(x))},
+        "Standard deviation of the noise",
+        "x",
+        ylim=(0, 0.6),
+    )
+    return {"uncertainty": plots.figure(one_network, deviations)}
 
 
 if __name__ == "__main__":

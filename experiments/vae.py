@@ -18,9 +18,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.baselines import pixel_means
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,49 +38,64 @@ class Config:
     """Of Adam; it falls to zero by a cosine."""
 
     def __post_init__(self):
-        check_fields(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
+        jdl.check_fields(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir)
     epochs = config.epochs or (10 if data.info["name"] == "mnist" else 200)
-    shape = data.info["shape"]
-    network = jdl.models.VariationalAutoencoder(config.code, (config.hidden,), shape=shape)
-    rate = optax.cosine_decay_schedule(config.learning_rate, data.steps(epochs, config.batch_size))
+    network = jdl.models.VariationalAutoencoder(
+        config.code, hidden=(config.hidden,), shape=data.info["shape"]
+    )
+    task = jdl.tasks.variational(jdl.from_linen(network))
+    steps = data.steps(epochs, config.batch_size)
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name="vae",
-        learner=jdl.learner(jdl.tasks.variational(jdl.from_linen(network)), optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: pictures(result, network, data.valid["x"]),
-        remark=lambda result: remark(result, data),
+        pictures=lambda result: figures(result, network, data.valid["x"]),
+        remark=lambda result: summary_line(result, data),
     )
 
 
-def remark(result: jdl.Result, data: jdl.Data) -> str:
+def summary_line(result: jdl.Result, data: jdl.Data) -> str:
     test = data.test()
-    found, blind = jdl.evaluate(result, test), pixel_means(data.train["x"], test["x"])
+    metrics = jdl.evaluate(result, test)
+    baseline = jdl.data.baselines.pixel_means(data.train["x"], test["x"])
     return (
-        f"test -ELBO {found['loss']:.2f} nats: reconstruction {found['reconstruction']:.2f}, "
-        f"divergence {found['kl']:.2f}; each pixel by its own mean, without a code: {blind:.2f}"
+        f"test -ELBO {metrics['loss']:.2f} nats: reconstruction {metrics['reconstruction']:.2f}, "
+        f"divergence {metrics['kl']:.2f}; each pixel by its own mean, without a code: "
+        f"{baseline:.2f}"
     )
 
 
-def pictures(result: jdl.Result, network: Any, x: np.ndarray) -> dict[str, Any]:
-    """Images from random codes, and along lines between the codes of real images."""
-    variables = {"params": result.state.params}
-    ends = np.asarray(network.apply(variables, x[:10], method="encode")[0])
+def figures(result: jdl.Result, network: Any, images: np.ndarray) -> dict[str, Any]:
+    """Images from random codes, images between two codes, and reconstructions."""
+    variables = {"params": result.train.params}
+
+    def decode(codes: np.ndarray) -> np.ndarray:
+        """Rows of images from rows of codes, (rows, columns, code)."""
+        logits = [network.apply(variables, row, method="decode") for row in codes]
+        return 1 / (1 + np.exp(-np.asarray(logits)))
+
+    # Twelve codes along the line between those of two images, for five pairs of images.
+    means = np.asarray(network.apply(variables, images[:10], method="encode")[0])
+    first, last = means[:5, None], means[5:, None]
     share = np.linspace(0, 1, 12)[None, :, None]
-    walk = (1 - share) * ends[:5, None] + share * ends[5:, None]
-    drawn = np.random.default_rng(0).normal(size=walk.shape)
-    logits = [network.apply(variables, codes, method="decode") for codes in (*drawn, *walk)]
-    images = 1 / (1 + np.exp(-np.asarray(logits)))
-    both = {"original": x[:12], "returned": jdl.predict(result, x[:12])}
+    walk = (1 - share) * first + share * last
+    random_codes = np.random.default_rng(0).normal(size=walk.shape)
+
+    samples = plots.mosaic(decode(random_codes), "Images of random codes")
+    between = plots.mosaic(decode(walk), "From one image's code to another's")
+    rows = {"original": images[:12], "returned": jdl.predict(result, images[:12])}
+    reconstructions = plots.mosaic(rows, "Real images, and what came back")
     return {
-        "samples": draw.figure(draw.mosaic(images[:5], "Images of random codes")),
-        "latent walk": draw.figure(draw.mosaic(images[5:], "From one image's code to another's")),
-        "reconstructions": draw.figure(draw.mosaic(both, "Real images, and what came back")),
+        "samples": plots.figure(samples),
+        "latent walk": plots.figure(between),
+        "reconstructions": plots.figure(reconstructions),
     }
 
 

@@ -15,9 +15,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.baselines import most_frequent
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,47 +38,63 @@ class Config:
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self):
-        check_fields(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
+        jdl.check_fields(self, blocks=1, epochs=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir, config.split)
     mnist = data.info["name"] == "mnist"
     epochs = config.epochs or (5 if mnist else 60)
-    # Squares of 2x2 pixels make 16 tokens of a digit, those of 4x4 make 49 of a MNIST image.
-    patch = 4 if mnist else 2
-    sizes = (10, patch, config.blocks, config.heads, config.width)
-    network = jdl.models.ViT(*sizes, dropout=0.1, remat=config.remat)
-    shifted = jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5 if mnist else 0.7)
+    network = jdl.models.ViT(
+        classes=10,
+        patch=4 if mnist else 2,  # 49 tokens of a MNIST image, 16 of a digit
+        blocks=config.blocks,
+        heads=config.heads,
+        width=config.width,
+        dropout=0.1,
+        remat=config.remat,
+    )
     model = jdl.precision(jdl.from_linen(network), config.precision)
-    task = jdl.augment(jdl.classification(model), shifted)
+    augmentation = jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5 if mnist else 0.7)
+    task = jdl.augment(jdl.classification(model), augmentation)
+
     steps = max(20, data.steps(epochs, config.batch_size))
-    rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, steps)
-    adam = optax.adamw(rate, weight_decay=0.05, mask=jdl.optim.decay_mask)
+    learning_rate = jdl.optim.schedule("warmup_cosine", config.learning_rate, steps)
+    adam = optax.adamw(learning_rate, weight_decay=0.05, mask=jdl.optim.decay_mask)
+    learner = jdl.learner(task, jdl.optim.clip(adam, 1.0))
     return jdl.Experiment(
         name=f"vit_{data.info['name']}",
-        learner=jdl.ema(jdl.learner(task, jdl.optim.clip(adam, 1.0)), 0.99),
+        learner=jdl.ema(learner, 0.99),
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: pictures(result, network, data.valid),
-        remark=lambda _: f"always the most frequent class: {most_frequent(data.test()['y']):.4f}",
+        pictures=lambda result: figures(result, network, data.valid),
+        remark=lambda result: summary_line(data.test()),
     )
 
 
-def pictures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Where the class token looks in the last block, mean over the heads, on validation images."""
+def summary_line(test: dict[str, np.ndarray]) -> str:
+    baseline = jdl.data.baselines.most_frequent(test["y"])
+    return f"always the most frequent class: {baseline:.4f}"
+
+
+def figures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The attention of the class token in the last block, averaged over the heads."""
     images, labels = valid["x"][:8], valid["y"][:8]
-    said = jdl.predict(result, images).argmax(-1)
-    averaged = result.state.extra["ema"]["average"][0]
-    weights = jdl.models.attention_weights(network, averaged, jnp.asarray(images))
-    side = round((weights.shape[-1] - 1) ** 0.5)
-    maps = np.asarray(weights[-1, :, :, 0, 1:].mean(1)).reshape(-1, side, side)
-    titles = [f"true {y}, said {answer}" for y, answer in zip(labels, said, strict=True)]
-    shown = [draw.image(image, title) for image, title in zip(images, titles, strict=True)]
-    shown += [draw.image(one, "attention", colours="magma") for one in maps]
+    predicted = jdl.predict(result, images).argmax(-1)
+    params = result.train.extra["ema"]["average"][0]
+    weights = jdl.models.attention_weights(network, params, jnp.asarray(images))
+    class_token = np.asarray(weights[-1, :, :, 0, 1:].mean(1))  # (images, patches)
+    side = round(class_token.shape[-1] ** 0.5)
+    maps = class_token.reshape(-1, side, side)
+
+    panels = []
+    for image, label, answer in zip(images, labels, predicted, strict=True):
+        panels.append(plots.image(image, f"true {label}, said {answer}"))
+    for attention in maps:
+        panels.append(plots.image(attention, "attention", colours="magma"))
     title = "Where the class token looks in the last block (mean of its heads)"
-    return {"attention": draw.figure(*shown, columns=len(images), title=title)}
+    return {"attention": plots.figure(*panels, columns=len(images), title=title)}
 
 
 if __name__ == "__main__":

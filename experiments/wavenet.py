@@ -15,13 +15,10 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
-from jdl.data.generate import parts
-from jdl.data.sequences import autoregressive, entropy, mostly
-from jdl.models.causal import receptive_field
+from jdl import pictures as plots
 
 SYMBOLS = 4
+LENGTH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,50 +35,86 @@ class Config:
     learning_rate: float = 4e-3
 
     def __post_init__(self):
-        check_fields(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
+        jdl.check_fields(self, certainty=(0, 1), steps=1, batch_size=1, learning_rate=0)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    noise = mostly(config.certainty, SYMBOLS)
-    data = parts(lambda n, seed: autoregressive(n, 64, noise=noise, seed=seed), (8_000, 200, 1_000))
-    network = jdl.models.WaveNet(config.features, 64, config.dilations, SYMBOLS)
-    model = jdl.from_linen(network)
-    task = jdl.tasks.sequence_labelling(model, inputs=lambda b: jax.nn.one_hot(b["x"], SYMBOLS))
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    data = sequences(config)
+    network = jdl.models.WaveNet(
+        config.features, skip=64, dilations=config.dilations, outputs=SYMBOLS
+    )
+    task = jdl.tasks.sequence_labelling(
+        jdl.from_linen(network), inputs=lambda batch: jax.nn.one_hot(batch["x"], SYMBOLS)
+    )
+    learning_rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     return jdl.Experiment(
         name="wavenet",
-        learner=jdl.learner(task, optax.adam(rate)),
+        learner=jdl.learner(task, optax.adam(learning_rate)),
         data=data,
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: pictures(result, data.test(), config),
-        remark=lambda result: remark(by_step(result, data.test()), entropy(noise)),
+        pictures=lambda result: figures(result, data.test(), config),
+        remark=lambda result: summary_line(result, data.test(), config),
     )
 
 
-def by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:
-    """Mean cross-entropy of each step of the test sequences."""
-    return np.asarray(jdl.tasks.cross_entropy(jdl.predict(result, test), test["y"])).mean(0)
+def sequences(config: Config) -> jdl.Data:
+    """Sequences of 64 symbols: 8,000 for training, 200 for validation and 1,000 for the test."""
+
+    def sample(n: int, seed: int) -> dict[str, np.ndarray]:
+        noise = noise_distribution(config)
+        return jdl.data.sequences.autoregressive(n, LENGTH, noise=noise, seed=seed)
+
+    return jdl.data.generate.parts(sample, (8_000, 200, 1_000))
 
 
-def remark(losses: np.ndarray, known: float) -> str:
-    loss = losses[11:].mean()  # steps 1 to 11 cannot see 12 symbols: the sequence begins there
-    said = f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}"
-    return f"{said}: {loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
+def noise_distribution(config: Config) -> tuple[float, ...]:
+    """The probability of each number that is added, modulo 4; zero is the most probable."""
+    return jdl.data.sequences.mostly(config.certainty, SYMBOLS)
 
 
-def pictures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[str, Any]:
-    """The loss of each step, and how far back an output looks."""
-    loss = {"WaveNet": (range(1, 65), by_step(result, test))}
-    known = {"entropy": entropy(mostly(config.certainty, SYMBOLS)), "guessing": np.log(SYMBOLS)}
-    left = draw.lines(loss, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6))
+def entropy(config: Config) -> float:
+    """The lowest cross-entropy that a network can reach, in nats."""
+    return jdl.data.sequences.entropy(noise_distribution(config))
+
+
+def loss_by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:
+    """The mean cross-entropy at each step of the test sequences."""
+    losses = jdl.tasks.cross_entropy(jdl.predict(result, test), test["y"])
+    return np.asarray(losses).mean(0)
+
+
+def summary_line(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> str:
+    # Steps 1 to 11 cannot see 12 symbols, because the sequence begins there.
+    loss = loss_by_step(result, test)[11:].mean()
+    known = entropy(config)
+    return (
+        f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}: "
+        f"{loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
+    )
+
+
+def figures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The loss of each step, and how far back the inputs change an output."""
+    curve = {"WaveNet": (range(1, LENGTH + 1), loss_by_step(result, test))}
+    loss = plots.overlay(
+        plots.lines(curve, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6)),
+        plots.levels({"entropy": entropy(config), "guessing": np.log(SYMBOLS)}),
+    )
     changes = jdl.reach(result, test, step=40, back=24, symbols=SYMBOLS)
-    title, x = "What changing one symbol does to the logits", "steps before the predicted symbol"
-    right = draw.bars(changes, title, x, "mean change", places=range(1, 25))
-    beyond = draw.spans({"out of reach": (receptive_field(2, config.dilations) + 0.5, 24.5)})
-    both = draw.overlay(left, draw.levels(known)), draw.overlay(right, beyond)
-    return {"wavenet": draw.figure(*both)}
+    receptive_field = 1 + sum(config.dilations)
+    reach = plots.overlay(
+        plots.bars(
+            changes,
+            "What changing one symbol does to the logits",
+            "steps before the predicted symbol",
+            "mean change",
+            places=range(1, 25),
+        ),
+        plots.spans({"out of reach": (receptive_field + 0.5, 24.5)}),
+    )
+    return {"wavenet": plots.figure(loss, reach)}
 
 
 if __name__ == "__main__":

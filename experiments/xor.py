@@ -14,8 +14,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as draw
-from jdl.core.check import check_fields
+from jdl import pictures as plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,45 +28,44 @@ class Config:
     """Steps: each is one pass over the four rows."""
 
     def __post_init__(self):
-        check_fields(self, members=1, learning_rate=0, epochs=1)
+        jdl.check_fields(self, members=1, learning_rate=0, epochs=1)
 
 
-ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
-TRUTH = np.array([[0], [1], [1], [0]], np.float32)
+INPUTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+TARGETS = np.array([[0], [1], [1], [0]], np.float32)
+TABLE = {"x": INPUTS, "y": TARGETS}
 
 
 def experiment(config: Config) -> jdl.Experiment:
     model = jdl.from_linen(jdl.models.MLP(features=(4,), outputs=1, activation="tanh"))
-    one = jdl.learner(jdl.regression(model), optax.adam(config.learning_rate))
-    table = {"x": ROWS, "y": TRUTH}
+    learner = jdl.learner(jdl.regression(model), optax.adam(config.learning_rate))
     return jdl.Experiment(
         name="xor",
-        learner=jdl.ensemble(one, config.members),
-        data=jdl.Data(train=table, valid={}, test=lambda: table, info={"name": "xor"}),
+        learner=jdl.ensemble(learner, config.members),
+        data=jdl.Data(train=TABLE, valid={}, test=lambda: TABLE, info={"name": "xor"}),
         batch_size=4,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=pictures,
-        remark=remark,
+        pictures=figures,
+        remark=summary_line,
     )
 
 
-def remark(result: jdl.Result) -> str:
-    losses = np.array(jdl.evaluate(result, {"x": ROWS, "y": TRUTH})["loss"])
-    return (
-        f"{(losses < 0.01).sum()} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
-    )
+def summary_line(result: jdl.Result) -> str:
+    losses = np.array(jdl.evaluate(result, TABLE)["loss"])
+    solved = (losses < 0.01).sum()
+    return f"{solved} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
 
 
-def pictures(result: jdl.Result) -> dict[str, Any]:
-    """What the first eight members answer over the whole square."""
-    answers = jdl.predict(result, draw.square(-0.5, 1.5))[:8]
+def figures(result: jdl.Result) -> dict[str, Any]:
+    """The outputs of the first eight members over the whole square."""
+    outputs = jdl.predict(result, plots.square(-0.5, 1.5))[:8]
     surfaces = [
-        draw.surface(answer, -0.5, 1.5, f"Member {index}", points=ROWS, classes=TRUTH)
-        for index, answer in enumerate(answers)
+        plots.surface(output, -0.5, 1.5, f"Member {index}", points=INPUTS, classes=TARGETS)
+        for index, output in enumerate(outputs)
     ]
     title = "Output: red towards 1, blue towards 0, black line 0.5"
-    return {"decision surfaces": draw.figure(*surfaces, columns=4, title=title)}
+    return {"decision surfaces": plots.figure(*surfaces, columns=4, title=title)}
 
 
 if __name__ == "__main__":

@@ -231,7 +231,3 @@ def _split(values: jax.Array, first: int, parts: int = 4) -> tuple[jax.Array, ja
     """The first of so many equal parts of the last axis, and the rest."""
     at = values.shape[-1] // parts * first
     return values[..., :at], values[..., at:]
-
-
-NETWORKS = {"childsum": ChildSumTreeLSTM, "nary": NaryTreeLSTM, "rvnn": RvNN}
-"""The three by name, for a configuration."""

@@ -78,7 +78,7 @@ def test_xor_is_learned_by_members_side_by_side(run):
     result = jdl.load(folder)
     assert tree.count(result.state.params) == 5 * 17
     assert list((folder / "figures").glob("*decision*.png"))
-    table = from_file(BY_NAME["xor"]).ROWS
+    table = from_file(BY_NAME["xor"]).INPUTS
     answers = jdl.predict(result, table).round()
     assert (answers == np.array([[0], [1], [1], [0]])).all()
 

@@ -98,7 +98,7 @@ def test_gan_mnist(run, kind, recipe):
 
 def test_the_pair_of_the_scope_has_its_size():
     module = from_file(ROOT / "experiments" / "gan_mnist.py")
-    learner = module.pair(module.Config(recipe="plain"), (28, 28, 1))
+    learner = module.gan_learner(module.Config(recipe="plain"), (28, 28, 1))
     batch = {"x": jax.ShapeDtypeStruct((4, 28, 28, 1), "float32")}
     shapes = jax.eval_shape(learner.init, jax.random.key(0), batch).params
     assert tree.count(shapes["generator"]) == 247_440

@@ -84,7 +84,7 @@ def test_mnist_1d(run, monkeypatch):
 
 @pytest.mark.parametrize(("name", "size"), [("logistic", 410), ("mlp", 78_858), ("cnn", 12_106)])
 def test_networks_of_mnist_1d(name, size):
-    model = jdl.from_linen(module("mnist_1d").network(name))
+    model = jdl.from_linen(module("mnist_1d").NETWORKS[name])
     shape = jax.ShapeDtypeStruct((2, 40, 1), np.float32)
     assert tree.count(jax.eval_shape(model.init, jax.random.key(0), shape)[0]) == size
 

@@ -50,7 +50,7 @@ def test_listops(run, model):
 
 def test_listops_draws_accuracy_over_depth():
     module = from_file(ROOT / "experiments" / "listops.py")
-    figure = module.pictures(np.linspace(1, 0.3, 6), module.Config())["accuracy over depth"]
+    figure = module.figures(np.linspace(1, 0.3, 6), module.Config())["accuracy over depth"]
     assert [text.get_text() for text in figure.axes[0].texts][::5] == ["100.0", "30.0"]
 
 
