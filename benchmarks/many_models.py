@@ -63,10 +63,10 @@ def by_linen() -> float:
 
     from benchmarks.peers.linen import SmallMLP
 
-    model = SmallMLP()
+    model: Any = SmallMLP()
 
     def loss(params: Any, x: Any, y: Any) -> Any:
-        logits = model.apply(params, x)
+        logits: Any = model.apply(params, x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     tx = optax.scale_by_adam()

@@ -51,7 +51,7 @@ def fit_rows(
             learner,
             feed,
             epochs=10**6,
-            dir=run_dir,
+            run_dir=run_dir,
             log=note,
             options=jdl.Options(bar=False, **options),
         )

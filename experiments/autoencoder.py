@@ -103,7 +103,7 @@ def figures(result: jdl.Result, images: Any, conv: bool, noise: Any) -> dict[str
         rows["given"] = inputs
     rows["returned"] = jdl.predict(result, inputs)
     part, layer = ("encoder", "conv_1") if conv else ("decoder", "output")
-    kernel = result.train.params[part][layer]["kernel"]
+    kernel = result.state.params[part][layer]["kernel"]
     weights = plots.kernels(kernel, images.shape[1:], f"Weights of {part}/{layer}")
     return {
         "reconstructions": plots.figure(plots.mosaic(rows, "Images and their reconstructions")),

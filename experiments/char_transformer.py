@@ -87,7 +87,7 @@ def summary_line(result: jdl.Result, network: Any, corpus: Any) -> str:
     counts = ", ".join(f"{name} {loss:.3f}" for name, loss in corpus.ngrams().items())
     prompt = corpus.tokenizer.encode("\n")[None]
     tokens = jdl.models.generate(
-        network, result.train.params, prompt, jax.random.key(0), 400, temperature=0.8
+        network, result.state.params, prompt, jax.random.key(0), 400, temperature=0.8
     )
     text = corpus.tokenizer.decode(tokens[0].tolist())
     return (
@@ -100,7 +100,7 @@ def figures(result: jdl.Result, network: Any, corpus: Any) -> dict[str, Any]:
     """The loss over the steps, and the attention of each head of the last block."""
     loss = plots.history(result.history, "loss", "Loss", "nats per character")
     tokens = corpus.valid[None, : min(24, network.context)].astype("int32")
-    weights = jdl.models.attention_weights(network, result.train.params, tokens)
+    weights = jdl.models.attention_weights(network, result.state.params, tokens)
     characters = corpus.tokenizer.decode(tokens[0])
     return {
         "loss": plots.figure(plots.overlay(loss, plots.levels(corpus.ngrams()))),

@@ -79,7 +79,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def summary_line(result: jdl.Result, model: str) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(result.train.params))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(result.state.params))
     return f"{model}: {parameters:,} parameters"
 
 
@@ -87,7 +87,7 @@ def figures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
     """The filters of the first convolution, and their responses to three digits."""
     kernel = next(
         leaf
-        for leaf in jax.tree.leaves(result.train.params)
+        for leaf in jax.tree.leaves(result.state.params)
         if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1]
     )
     return {"filters": plots.responses(kernel, images)}

@@ -54,7 +54,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
     def confusions(result: jdl.Result) -> dict[str, np.ndarray]:
         """The confusion matrices of each strategy, one a seed: (seeds, 10, 10)."""
-        metrics = learner.by("strategy", jdl.evaluate(result, data.test()))
+        metrics = jdl.group_by(learner.points, "strategy", jdl.evaluate(result, data.test()))
         return {strategy: row["confusion"] for strategy, row in metrics.items()}
 
     return jdl.Experiment(

@@ -69,7 +69,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def summary_line(result: jdl.Result) -> str:
-    params = result.train.params
+    params = result.state.params
     w1, w2 = params["w"][:, 0]
     b = params["b"][0]
     y1, y2 = jdl.predict(result, four_points().test()["x"])[:, 0]

@@ -62,9 +62,9 @@ def experiment(config: Config) -> jdl.Experiment:
 
     def scores(result: jdl.Result) -> dict[str, dict[str, Any]]:
         """The test metrics of each method, and the share of its weights that are zero."""
-        rows = learner.by("method", jdl.evaluate(result, data.test()))
+        rows = jdl.group_by(learner.points, "method", jdl.evaluate(result, data.test()))
         for method, row in rows.items():
-            row["zeros"] = jdl.optim.zeros(result.train.params[f"method={method}"], axes=1)
+            row["zeros"] = jdl.optim.zeros(result.state.params[f"method={method}"], axes=1)
         return rows
 
     return jdl.Experiment(

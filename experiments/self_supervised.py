@@ -79,11 +79,11 @@ def with_head(shape: tuple[int, ...]) -> jdl.Model:
 
 def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     """The encoder with random weights, and with the learned ones."""
-    key = jax.random.fold_in(result.train.key, 1)
+    key = jax.random.fold_in(result.state.key, 1)
     random_params = jax.jit(ENCODER.init)(key, data.train["x"][:1])["params"]
     return {
         "random": jdl.models.encoder_of(ENCODER, random_params),
-        "learned": jdl.models.encoder_of(ENCODER, result.train.params["encoder"]),
+        "learned": jdl.models.encoder_of(ENCODER, result.state.params["encoder"]),
     }
 
 

@@ -74,7 +74,7 @@ def summary_line(result: jdl.Result, data: jdl.Data) -> str:
 
 def figures(result: jdl.Result, network: Any, images: np.ndarray) -> dict[str, Any]:
     """Images from random codes, images between two codes, and reconstructions."""
-    variables = {"params": result.train.params}
+    variables = {"params": result.state.params}
 
     def decode(codes: np.ndarray) -> np.ndarray:
         """Rows of images from rows of codes, (rows, columns, code)."""

@@ -82,7 +82,7 @@ def figures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> d
     """The attention of the class token in the last block, averaged over the heads."""
     images, labels = valid["x"][:8], valid["y"][:8]
     predicted = jdl.predict(result, images).argmax(-1)
-    params = result.train.extra["ema"]["average"][0]
+    params, _ = result.state.extra.weights  # the averages that `ema` keeps
     weights = jdl.models.attention_weights(network, params, jnp.asarray(images))
     class_token = np.asarray(weights[-1, :, :, 0, 1:].mean(1))  # (images, patches)
     side = round(class_token.shape[-1] ** 0.5)

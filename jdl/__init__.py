@@ -27,29 +27,28 @@ if TYPE_CHECKING:
     from jdl.core.types import TrainState as TrainState
     from jdl.data.feed import Feed as Feed
     from jdl.data.records import Data as Data
-    from jdl.learn.best import keep_best as keep_best
+    from jdl.learn.ema import ema as ema
     from jdl.learn.ensemble import ensemble as ensemble
     from jdl.learn.game import Player as Player
-    from jdl.learn.game import apart as apart
     from jdl.learn.game import game as game
+    from jdl.learn.game import independent as independent
     from jdl.learn.gradient import accumulate as accumulate
     from jdl.learn.gradient import clip_gradient as clip_gradient
     from jdl.learn.gradient import mean_gradient as mean_gradient
     from jdl.learn.gradient import sharpness_aware as sharpness_aware
     from jdl.learn.guard import guard as guard
+    from jdl.learn.keep_best import keep_best as keep_best
     from jdl.learn.learner import learner as learner
+    from jdl.learn.sweep import group_by as group_by
     from jdl.learn.sweep import sweep as sweep
-    from jdl.learn.transforms import ema as ema
+    from jdl.learn.sweep import sweep_table as sweep_table
     from jdl.learn.transforms import jit as jit
-    from jdl.learn.transforms import loop as loop
-    from jdl.learn.transforms import resident as resident
-    from jdl.learn.transforms import window as window
     from jdl.models.bridge import from_functions as from_functions
     from jdl.models.bridge import from_linen as from_linen
     from jdl.models.mixed import precision as precision
     from jdl.models.nnx import from_nnx as from_nnx
     from jdl.parallel import rules as rules
-    from jdl.parallel.members import spread as spread
+    from jdl.parallel.members import shard_members as shard_members
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
@@ -86,18 +85,19 @@ _HOME = {
     "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
     "jdl.data.feed": ("Feed",),
     "jdl.data.records": ("Data",),
-    "jdl.learn.best": ("keep_best",),
+    "jdl.learn.ema": ("ema",),
     "jdl.learn.ensemble": ("ensemble",),
-    "jdl.learn.game": ("Player", "apart", "game"),
+    "jdl.learn.game": ("Player", "game", "independent"),
     "jdl.learn.gradient": ("accumulate", "clip_gradient", "mean_gradient", "sharpness_aware"),
     "jdl.learn.guard": ("guard",),
+    "jdl.learn.keep_best": ("keep_best",),
     "jdl.learn.learner": ("learner",),
-    "jdl.learn.sweep": ("sweep",),
-    "jdl.learn.transforms": ("ema", "jit", "loop", "resident", "window"),
+    "jdl.learn.sweep": ("group_by", "sweep", "sweep_table"),
+    "jdl.learn.transforms": ("jit",),
     "jdl.models.bridge": ("from_functions", "from_linen"),
     "jdl.models.mixed": ("precision",),
     "jdl.models.nnx": ("from_nnx",),
-    "jdl.parallel.members": ("spread",),
+    "jdl.parallel.members": ("shard_members",),
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),

@@ -17,22 +17,25 @@ from jax.sharding import PartitionSpec
 
 from jdl import tasks
 from jdl.core.types import Learner, Mean, Task
-from jdl.learn.best import keep_best
-from jdl.learn.blocks import blocks
+from jdl.learn.blocks import guard_in_blocks
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
-from jdl.learn.game import Player, apart, game
+from jdl.learn.game import Player, game, independent
 from jdl.learn.gradient import accumulate, clip_gradient, sharpness_aware
-from jdl.learn.guard import Trial, guard, trial
+from jdl.learn.guard import guard
+from jdl.learn.keep_best import keep_best
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
-from jdl.learn.transforms import ema, jit, loop, resident, stacked, window
+from jdl.learn.transforms import jit, loop, resident
+from jdl.learn.window import window
 from jdl.models import CNN, MLP, from_linen
 from jdl.parallel import rules
-from jdl.parallel.members import spread
+from jdl.parallel.members import shard_members
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.parallel.shard_map import shard_map
+from jdl.run.forms import from_stack
 from tests import small
 
 Around = Callable[[Learner], Learner]
@@ -177,8 +180,7 @@ def _fed(inner: Learner) -> Learner:
 
 
 def _blocked(inner: Learner) -> Learner:
-    taken, refused = trial(inner)
-    return blocks(Trial(_fed(taken), window(refused, 4)))
+    return guard_in_blocks(resident(inner, turned, 16), 10, 4)
 
 
 def _twice(looped: Learner) -> Learner:
@@ -208,7 +210,9 @@ def _played(around: Around) -> Learner:
 def _apart(around: Around) -> Learner:
     nets = {name: from_linen(MLP((3,), 3, name)) for name in ("tanh", "sigmoid")}
     tx = recorded(optax.sgd(0.1))
-    return around(apart(**{n: Player(tasks.classification(net), tx) for n, net in nets.items()}))
+    return around(
+        independent(**{n: Player(tasks.classification(net), tx) for n, net in nets.items()})
+    )
 
 
 OUTERMOST = {
@@ -244,12 +248,12 @@ TRANSFORMS = [
     _transform("ensemble", lambda inner: ensemble(inner, 2), same_as=None, double=True),
     Row("sweep", _swept, PLAIN, double=True),
     Row("game", _played, DENSE, double=True),
-    Row("apart", _apart, DENSE, eager=2),
+    Row("independent", _apart, DENSE, eager=2),
     _gathering("resident", lambda inner: resident(inner, turned, 16)),
-    _gathering("stacked", stacked, ROLLED),
+    _gathering("stacked", from_stack, ROLLED),
     _gathering("loop", lambda inner: _twice(loop(_fed(inner))), calls=5),
     _gathering(
-        "blocks", lambda inner: _twice(_blocked(inner)), calls=5,
+        "guard_in_blocks", lambda inner: _twice(_blocked(inner)), calls=5,
         without={"vmapped equals single": "what it looks at decides how far it goes: outside"},
     ),
     _devices("shard, replicated", lambda inner: shard(inner, mesh(data=8))),
@@ -258,7 +262,7 @@ TRANSFORMS = [
     _devices("pmap", pmap),
     _devices("shard_map", lambda inner: shard_map(inner, mesh(data=8))),
     _transform(
-        "spread", lambda inner: spread(ensemble(inner, 8), mesh(members=8)),
+        "shard_members", lambda inner: shard_members(ensemble(inner, 8), mesh(members=8)),
         same_as=lambda: ensemble(base(), 8), without=OUTERMOST, eager=2,
     ),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdl.core import tree
 from jdl.core.types import Learner, Mean, Metrics, Task, TrainState
+from jdl.learn.extra import find_records
 
 KEY = jax.random.key(0)
 
@@ -130,3 +131,8 @@ def message(call: Callable[[], Any]) -> str:
     with pytest.raises(InputError) as info:
         call()
     return str(info.value)
+
+
+def record(state, kind):
+    """The record of a transform in a state: the outermost of that type."""
+    return find_records(state.extra, kind)[0]

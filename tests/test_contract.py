@@ -26,7 +26,7 @@ COMBINED = {
         "window of ema of guard",
     ),
     *("shard, regex", "shard, replicated", "adam", "jit", "clip_gradient", "sharpness_aware"),
-    *("apart", "keep_best", "CNN with BatchNorm", "shard_map"),
+    *("independent", "keep_best", "CNN with BatchNorm", "shard_map"),
 }
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdl.core.groups import is_groups
 from jdl.core.types import PyTree
 
 
@@ -67,16 +68,19 @@ def copied(values: PyTree) -> PyTree:
 
 
 def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Select leaf by leaf; `mask` covers the leading axes of every leaf."""
+    """Select leaf by leaf; `mask` covers the leading axes of every leaf, those of its members."""
 
     def pick(a: Any, b: Any) -> Any:
         if a is b:  # spares tracing a choice that XLA would drop
             return a
+        if is_groups(a):
+            masks = a.map(lambda part: mask) if not mask.ndim else a.split(mask, -1)
+            return masks.map(where, a, b)
         # In lax: `jnp.where` is traced as a function, for every shape anew.
         wide = lax.broadcast_in_dim(mask, jnp.shape(a), range(mask.ndim)) if mask.ndim else mask
         return lax.select(wide, a, b)
 
-    return jax.tree.map(pick, yes, no)
+    return jax.tree.map(pick, yes, no, is_leaf=is_groups)
 
 
 def leading(batch: PyTree) -> int:

@@ -4,6 +4,7 @@ Everything else in the package either makes one of these tuples or maps one to a
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -24,12 +25,24 @@ class Model(NamedTuple):
     where `model_state` holds whatever is not trained by gradient (batch statistics, ...).
     """
 
-    init: Callable[..., tuple[PyTree, PyTree]]
+    init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[PyTree, PyTree]]
 
 
+@dataclass(frozen=True)
+class Info:
+    """Static facts about a task or a learner. Every transform of a learner keeps them."""
+
+    output: str | None = None
+    """What `predict` returns: "class_logits", "binary_logits", "values", ...; None: not stated."""
+    points: tuple[Mapping[str, Any], ...] = ()
+    """The points of a sweep, one for each member."""
+    unsharded: "Learner | None" = None
+    """The learner that `shard` or `shard_members` was given."""
+
+
 class Task(NamedTuple):
-    """What a model is trained for: three pure functions.
+    """What a model is trained for: three pure functions, and what they return.
 
     `init(key, batch) -> (params, model_state)`,
     `loss(params, model_state, batch, key, *, train) -> (Mean, (model_state, metrics))` and
@@ -37,27 +50,38 @@ class Task(NamedTuple):
     `metrics["loss"]` is the data's loss alone, with the weight that the gradient is divided by.
     """
 
-    init: Callable[..., tuple[PyTree, PyTree]]
+    init: Callable[[Key, Batch], tuple[PyTree, PyTree]]
     loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]]
-    predict: Callable[..., PyTree]
+    predict: Callable[[PyTree, PyTree, Batch], PyTree]
+    info: Info = Info()
 
 
 class Learner(NamedTuple):
-    """A way to train: four pure functions over a `TrainState`.
+    """A way to train: five pure functions over a `TrainState`, and static facts.
 
     `init(key, batch) -> TrainState`, `step(state, batch, *, axis=None) -> (state, metrics)`,
-    `evaluate(state, batch) -> metrics` and `predict(state, batch) -> outputs`. `axis` names the
-    mapped device axis to sum over inside `pmap` and `shard_map`.
+    `evaluate(state, batch) -> metrics`, `predict(state, batch) -> outputs` and
+    `gradient(state, batch, *, axis=None) -> (grads, (model_state, metrics))`, which is what `step`
+    hands to the optimizer: a tree like `params`, for a game a dict by player. `axis` names the
+    mapped device axis to sum over inside `pmap` and `shard_map`. A learner that you write by hand
+    may leave `gradient` out.
     """
 
-    init: Callable[..., "TrainState"]
+    init: Callable[[Key, Batch], "TrainState"]
     step: Callable[..., tuple["TrainState", Metrics]]
-    evaluate: Callable[..., Metrics]
-    predict: Callable[..., PyTree]
+    evaluate: Callable[["TrainState", Batch], Metrics]
+    predict: Callable[["TrainState", Batch], PyTree]
+    gradient: Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]] | None = None
+    info: Info = Info()
+
+    @property
+    def points(self) -> tuple[Mapping[str, Any], ...]:
+        """The points of a sweep, one for each member; empty for any other learner."""
+        return self.info.points
 
 
 class Gradient(Protocol):
-    """`gradient(loss)` is the function that computes the gradients of `loss`:
+    """`gradient(loss)` is a function that computes gradients of the loss of a `Task`.
 
     `(params, model_state, batch, key, *, axis=None) -> (grads, (model_state, metrics))`.
     """
@@ -73,14 +97,19 @@ class TrainState(struct.PyTreeNode):
     """All that a run carries from one step to the next; a checkpoint is exactly this."""
 
     step: jax.Array
-    """int32 scalar: steps taken, refused ones included."""
+    """int32 scalar: steps taken, skipped ones included."""
     key: Key
     """Typed key; the randomness of a step is `fold_in(key, step)`."""
     params: PyTree
     model_state: PyTree
     opt_state: PyTree
-    extra: dict[str, PyTree] = struct.field(default_factory=dict)
-    """One entry for each learner transform that needs to remember something."""
+    extra: PyTree = None
+    """The record of the outermost transform, whose `inner` is that of the transform below it."""
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The leading axes that count members: () for one model, (32,) under `ensemble(l, 32)`."""
+        return self.key.shape
 
 
 class Metric(NamedTuple):
@@ -122,11 +151,11 @@ class Mean:
 
 @struct.dataclass
 class Count:
-    """The sum of a `Metric`, together with the function that turns it into numbers."""
+    """The sum of a `Metric`, together with the function that turns it into values."""
 
     sum: PyTree
     finish: Callable[[PyTree], Any] = struct.field(pytree_node=False)
 
     def compute(self) -> Any:
-        """The numbers of the metric, computed on the host."""
+        """The values of the metric, computed on the host."""
         return self.finish(self.sum)

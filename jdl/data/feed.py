@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Training batches as a function of the step.
+    """Training batches as a function of the step: `rows(step)` are the examples of its batch.
 
     `data` is a dict of arrays with one entry for each example, or a random-access source of
     dicts. The batch of a step depends on the data, `batch_size`, `seed` and the step alone.
@@ -77,20 +78,36 @@ class Feed:
         """Whether the set is arrays of at most 1 GiB, small enough to live on the device."""
         return isinstance(self.data, dict) and self.nbytes <= RESIDENT_BYTES
 
+    def rows(self, step: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The examples of a step: indices, int32 [B], and which of them count, or None for all.
+
+        For an array of steps [k] both are [k, B]. A feed of another kind, such as one whose batches
+        differ in size, overrides this; everything else of a feed follows from it.
+
+        >>> Feed({"x": np.zeros(6, np.float32)}, batch_size=4).rows(np.arange(3))[0].shape
+        (3, 4)
+        """
+        return self.order(step, self.batch_size, np), None
+
     def batch(self, step: int, rows: np.ndarray | None = None) -> Arrays:
         """The batch of one step (or these rows of it), as numpy arrays that nobody else holds."""
-        index = self.order(operator.index(step), self.batch_size, np)
-        return _take(self.data, index if rows is None else index[rows])
+        return self._gather(*self.rows(operator.index(step)), rows)
 
     def batches(self, start: int, count: int, rows: np.ndarray | None = None) -> Arrays:
         """The batches of so many steps (or these rows of each), stacked: [count, B, ...].
 
         Of arrays they are cheaper to take at once; a source is read here, without threads.
         """
-        index = self.order(np.arange(start, start + count), self.batch_size, np)
-        index = index if rows is None else index[:, rows]
+        return self._gather(*self.rows(np.arange(start, start + count)), rows)
+
+    def _gather(
+        self, index: np.ndarray, mask: np.ndarray | None, rows: np.ndarray | None
+    ) -> Arrays:
+        if rows is not None:
+            index, mask = index[..., rows], None if mask is None else mask[..., rows]
         taken = _take(self.data, index.reshape(-1))
-        return {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in taken.items()}
+        batch = {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in taken.items()}
+        return batch if mask is None else {**batch, "mask": masked(batch.get("mask"), mask)}
 
     def stream(
         self,
@@ -139,10 +156,21 @@ def _evaluation(data: Any, batch_size: int) -> Iterator[Arrays]:
         index = np.arange(start, start + batch_size)
         real = index < n
         batch = _take(data, np.where(real, index, 0))
-        mask = batch.get("mask", np.ones(batch_size)).astype(np.float32)
-        keep = real.astype(np.float32).reshape((-1,) + (1,) * (mask.ndim - 1))
-        # where, not a product: a mask may be anything at all in a row that does not count
-        yield {**batch, "mask": np.where(keep > 0, mask, np.float32(0))}
+        yield {**batch, "mask": masked(batch.get("mask"), real.astype(np.float32))}
+
+
+def masked(mask: Any, exists: Any, xp: ModuleType = np) -> Any:
+    """The float32 `mask` of examples, which may have further axes, where they exist; None is ones.
+
+    >>> masked(np.array([[1.0, 0.5], [np.nan, 1.0]]), np.array([1.0, 0.0])).tolist()
+    [[1.0, 0.5], [0.0, 0.0]]
+    """
+    exists = xp.asarray(exists, xp.float32)
+    if mask is None:
+        return exists
+    keep = exists.reshape(exists.shape + (1,) * (mask.ndim - exists.ndim))
+    # where, not a product: a mask may be anything at all in a row that does not count
+    return xp.where(keep > 0, xp.asarray(mask, xp.float32), xp.float32(0))
 
 
 def _whole(batch_size: Any) -> int:

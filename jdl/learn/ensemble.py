@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 
-MEMBERS: Any = TrainState(step=None, key=0, params=0, model_state=0, opt_state=0, extra=0)  # type: ignore
+MEMBER_AXES: Any = TrainState(  # type: ignore
+    step=None,  # type: ignore
+    key=0,  # type: ignore
+    params=0,
+    model_state=0,
+    opt_state=0,
+    extra=0,
+)
 """Which axis of each part of the state counts members; `step` is shared by all of them."""
 
 
@@ -17,38 +24,52 @@ def ensemble(inner: Learner, members: int) -> Learner:
 
     All see the same batches; member i is the lone run with key `fold_in(key, i)`, whatever their
     number. Metrics, evaluations and predictions have the members on a new leading axis.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> many = jdl.jit(ensemble(jdl.learner(jdl.regression(model), optax.sgd(0.1)), 32))
+    >>> batch = {"x": jnp.ones((4, 2)), "y": jnp.ones((4, 1))}
+    >>> state, metrics = many.step(many.init(jax.random.key(0), batch), batch)
+    >>> state.members, metrics["loss"].value.shape, many.predict(state, batch).shape
+    ((32,), (32,), (32, 4, 1))
     """
-    together = mapped(lambda: inner, {})
+    together = vmapped(lambda: inner, {})
 
     def init(key: Key, batch: Batch) -> TrainState:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(members))
         return together.init(keys, batch)
 
-    return together._replace(init=init)
+    return together._replace(
+        init=init, gradient=inner.gradient and together.gradient, info=inner.info
+    )
 
 
-def mapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Learner:
+def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Learner:
     """`build(**values)` for each member, on the leading axis of all values; `init` takes keys."""
 
     def each(state: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
         def one(state: TrainState, own: dict[str, Any]) -> Any:
             return call(build(**own), state)
 
-        return jax.vmap(one, (MEMBERS, 0), out_axes)(state, dict(values))
+        return jax.vmap(one, (MEMBER_AXES, 0), out_axes)(state, dict(values))
 
     def init(keys: Key, batch: Batch) -> TrainState:
         def one(key: Key, own: dict[str, Any]) -> TrainState:
             return build(**own).init(key, batch)
 
-        return jax.vmap(one, (0, 0), MEMBERS)(keys, dict(values))
+        return jax.vmap(one, (0, 0), MEMBER_AXES)(keys, dict(values))
 
     def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        return each(state, lambda member, t: member.step(t, batch, axis=axis), (MEMBERS, 0))
+        call = lambda member, s: member.step(s, batch, axis=axis)
+        return each(state, call, (MEMBER_AXES, 0))
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        return each(state, lambda member, t: member.evaluate(t, batch), 0)
+        return each(state, lambda member, s: member.evaluate(s, batch), 0)
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
-        return each(state, lambda member, t: member.predict(t, batch), 0)
+        return each(state, lambda member, s: member.predict(s, batch), 0)
 
-    return Learner(init, step, evaluate, predict)
+    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+        return each(state, lambda member, s: member.gradient(s, batch, axis=axis), 0)  # type: ignore
+
+    return Learner(init, step, evaluate, predict, gradient)

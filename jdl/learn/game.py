@@ -10,16 +10,15 @@ import optax
 from jdl.core.check import error
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
 from jdl.learn.gradient import mean_gradient
-from jdl.learn.instead import chosen
 from jdl.learn.learner import evaluation_key, one, step_key
 
 
 class Player(NamedTuple):
     """A task, its optimizer, and how often it moves (every `every`-th step, from step 0 on).
 
-    The task's `init` makes this player's own `(params, model_state)`. Its `loss` and `predict` are
-    given those of all players, as dictionaries by name; `loss` returns the dictionary of model
-    states, of which the player's own entry is kept.
+    The task's `init` makes this player's own `(params, state)`. Its `loss` and `predict` are given
+    those of all players, as dictionaries by name; `loss` returns the dictionary of states, of which
+    the player's own entry is kept.
     """
 
     task: Task
@@ -29,19 +28,20 @@ class Player(NamedTuple):
 
 
 def game(**players: Player) -> Learner:
-    """Train players against or beside each other (Goodfellow et al. 2014).
+    """Train players against each other or side by side.
 
     In a step they move in keyword order, each seeing the earlier ones' updates. A player's loss is
     differentiated in its own parameters only; in its turn all the others stay as they are, bit
     for bit. Metrics are named `player/metric`; `loss` is the sum of the players' losses.
-    `predict` is the first player's.
+    `predict` is the first player's, `gradient` a dict by player: zero where it is not its turn.
+
+    Goodfellow et al. 2014, "Generative adversarial networks".
     """
     for name, player in players.items():
         if player.every < 1:
             raise error(
                 f"{name}: every", expected="1 or more", got=str(player.every), fix="set every=1"
             )
-    players = {name: player._replace(tx=chosen(player.tx)) for name, player in players.items()}
 
     def init(key: Key, batch: Batch) -> TrainState:
         key, *keys = jax.random.split(key, 1 + len(players))
@@ -54,9 +54,11 @@ def game(**players: Player) -> Learner:
             opt_state={name: p.tx.init(made[name][0]) for name, p in players.items()},
         )
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def move_all(state: TrainState, batch: Batch, axis: Any) -> Any:
+        """The state after every player's turn, all metrics, and the gradients by player."""
         key = step_key(state, axis)
         metrics: Metrics = {}
+        grads = {}
         for index, (name, player) in enumerate(players.items()):
             own = jax.random.fold_in(key, index)
 
@@ -64,85 +66,90 @@ def game(**players: Player) -> Learner:
                 return _move(name, player, state, batch, own, axis)
 
             if player.every == 1:
-                state, moved = move(state)
+                state, (moved, grads[name]) = move(state)
             else:
-                turn = state.step % player.every == 0
-                state, moved = jax.lax.cond(turn, move, _skip(move), state)
+                is_turn = state.step % player.every == 0
+                state, (moved, grads[name]) = jax.lax.cond(is_turn, move, _skip(move), state)
             metrics |= {f"{name}/{metric}": value for metric, value in moved.items()}
-        metrics |= {
-            "loss": _total(metrics, "loss"),
-            "gradient_norm": _total(metrics, "gradient_norm"),
-        }
-        return state.replace(step=state.step + 1), metrics
+        metrics |= {n: _total(metrics, n) for n in ("loss", "gradient_norm")}
+        return state.replace(step=state.step + 1), metrics, grads
+
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        state, metrics, _ = move_all(state, batch, axis)
+        return state, metrics
+
+    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+        state, metrics, grads = move_all(state, batch, axis)
+        return grads, (state.model_state, metrics)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         metrics: Metrics = {}
         for index, (name, player) in enumerate(players.items()):
             key = jax.random.fold_in(evaluation_key(state), index)
-            _, (_, counted) = player.task.loss(
-                state.params, state.model_state, batch, key, train=False
-            )
+            loss = player.task.loss(state.params, state.model_state, batch, key, train=False)
+            _, (_, counted) = loss
             metrics |= {f"{name}/{metric}": value for metric, value in counted.items()}
         return metrics | {"loss": _total(metrics, "loss")}
 
+    first = next(iter(players.values())).task
+
     def predict(state: TrainState, batch: Batch) -> PyTree:
-        first = next(iter(players.values()))
-        return first.task.predict(state.params, state.model_state, batch)
+        return first.predict(state.params, state.model_state, batch)
 
-    return Learner(init, step, evaluate, predict)
+    return Learner(init, step, evaluate, predict, gradient, first.info)
 
 
-def apart(**players: Player) -> Learner:
-    """Train tasks side by side that do not meet: the same batches, one program, each its own net.
+def independent(**players: Player) -> Learner:
+    """Train tasks that do not meet: the same batches, one program, each with its own network.
 
-    A `game` whose players are ordinary tasks, blind to the others' parameters and model state,
-    such as one network with each of several normalisations. Metrics are named `player/metric`.
+    A `game` whose players are ordinary tasks, blind to the others' parameters and state, such as
+    one network with each of several normalisations. Metrics are named `player/metric`.
 
     >>> import jdl
     >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
     ...          for act in ("relu", "tanh")}
-    >>> both = apart(**{name: Player(task, optax.sgd(0.1)) for name, task in tasks.items()})
+    >>> both = independent(**{n: Player(task, optax.sgd(0.1)) for n, task in tasks.items()})
     >>> batch = {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)}
     >>> list(jax.eval_shape(both.init, jax.random.key(0), batch).params)
     ['relu', 'tanh']
     """
     return game(
         **{
-            name: player._replace(task=_alone(player.task, name))
+            name: player._replace(task=_lone_task(player.task, name))
             for name, player in players.items()
         }
     )
 
 
-def _alone(task: Task, name: str) -> Task:
-    """An ordinary task as that of a player, who is given the parameters and model states of all."""
+def _lone_task(task: Task, name: str) -> Task:
+    """An ordinary task as that of a player, who is given the parameters and states of all."""
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        mean, (own, metrics) = task.loss(params[name], model_state[name], batch, key, train=train)
-        return mean, (model_state | {name: own}, metrics)
+        own = params[name], model_state[name]
+        mean, (after, metrics) = task.loss(*own, batch, key, train=train)
+        return mean, (model_state | {name: after}, metrics)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return task.predict(params[name], model_state[name], batch)
 
-    return Task(task.init, loss, predict)
+    return task._replace(loss=loss, predict=predict)
 
 
 def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
     """One player's update; everything of the others is passed through untouched."""
 
     def loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
-        mean, (model_state, metrics) = player.task.loss(
-            everyone.params | {name: params},
-            everyone.model_state | {name: model_state},
+        mean, (after, metrics) = player.task.loss(
+            state.params | {name: params},
+            state.model_state | {name: model_state},
             batch,
             key,
             train=train,
         )
-        return mean, (model_state[name], metrics)
+        return mean, (after[name], metrics)
 
-    everyone = state
     grads, (model_state, metrics) = player.gradient(loss)(
         state.params[name], state.model_state[name], batch, key, axis=axis
     )
@@ -155,14 +162,14 @@ def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, 
         model_state=state.model_state | {name: model_state},
         opt_state=state.opt_state | {name: moments},
     )
-    return after, metrics | {"gradient_norm": one(optax.tree.norm(grads))}
+    return after, (metrics | {"gradient_norm": one(optax.tree.norm(grads))}, grads)
 
 
 def _skip(move: Any) -> Any:
     """A turn that is not this player's: nothing changes and nothing is counted."""
 
     def stay(state: TrainState) -> Any:
-        shapes = jax.eval_shape(lambda t: move(t)[1], state)
+        shapes = jax.eval_shape(lambda s: move(s)[1], state)
         return state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
     return stay

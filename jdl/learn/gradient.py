@@ -21,7 +21,7 @@ def mean_gradient(loss: Any) -> Any:
     r"""The gradient of the mean loss, $\nabla \sum_i \ell_i / \sum_i w_i$.
 
     With `axis` given (inside `pmap` or `shard_map`) sums run over that device axis too, floating
-    state is averaged over it, and metrics are added.
+    model state is averaged over it, and metrics are added.
 
     >>> from jdl.core.types import Mean
     >>> def loss(w, model_state, batch, key, *, train):
@@ -140,7 +140,7 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
 
 
 def reduce(grads: PyTree, weight: Any, model_state: PyTree, metrics: PyTree, axis: Any) -> Any:
-    """Sum over a mapped device axis; floating model state is averaged. Does nothing without one."""
+    """Sum over a mapped device axis; floating model state is averaged. Without an axis, nothing."""
     if axis is None:
         return grads, weight, model_state, metrics
     grads, weight, metrics = jax.lax.psum((grads, weight, metrics), axis)

@@ -8,7 +8,6 @@ import optax
 
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
 from jdl.learn.gradient import mean_gradient
-from jdl.learn.instead import chosen
 
 
 def learner(
@@ -30,8 +29,7 @@ def learner(
     >>> print(line.predict(state, {"x": jnp.array([[2.0]])}).round(2))
     [[5.]]
     """
-    tx = chosen(tx)
-    grads_of = gradient(task.loss)
+    gradient_of_loss = gradient(task.loss)
     optimizer = optax.with_extra_args_support(tx)
 
     def init(key: Key, batch: Batch) -> TrainState:
@@ -46,11 +44,12 @@ def learner(
             opt_state=tx.init(params),
         )
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def gradients(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         key = step_key(state, axis)
-        grads, (model_state, metrics) = grads_of(
-            state.params, state.model_state, batch, key, axis=axis
-        )
+        return gradient_of_loss(state.params, state.model_state, batch, key, axis=axis)
+
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        grads, (model_state, metrics) = gradients(state, batch, axis=axis)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=metrics["loss"].value
         )
@@ -62,15 +61,14 @@ def learner(
         return state, metrics
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        _, (_, metrics) = task.loss(
-            state.params, state.model_state, batch, evaluation_key(state), train=False
-        )
+        key = evaluation_key(state)
+        _, (_, metrics) = task.loss(state.params, state.model_state, batch, key, train=False)
         return metrics
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return task.predict(state.params, state.model_state, batch)
 
-    return Learner(init, step, evaluate, predict)
+    return Learner(init, step, evaluate, predict, gradients, task.info)
 
 
 def _norm(grads: PyTree, params: PyTree) -> jax.Array:

@@ -10,56 +10,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from jdl.core.check import error, nearest
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-from jdl.learn.ensemble import mapped
+from jdl.core.groups import Groups
+from jdl.core.types import Batch, Info, Key, Learner, Metrics, PyTree, TrainState
+from jdl.learn.ensemble import vmapped
 from jdl.learn.guard import guard
 
-Point = dict[str, Any]
+Point = Mapping[str, Any]
 log = logging.getLogger("jdl")
 
 
-class Sweep(Learner):
-    """A learner whose members are `points`: one dictionary of values (and `seed`) for each."""
+@struct.dataclass
+class SweepState:
+    """The traced values of each member, and the records of each group's own transforms."""
 
-    points: list[Point]
-
-    # A tuple's fields are fixed when it is made, so this is where `points` joins the four.
-    def __new__(cls, four: Learner, points: list[Point]) -> "Sweep":
-        """The four functions of a learner, with the points they train."""
-        self = super().__new__(cls, *four)
-        self.points = points
-        return self
-
-    def by(self, name: str, metrics: Mapping[str, Any]) -> dict[Any, dict[str, np.ndarray]]:
-        """Members' numbers by a field of the grid, in its order, then by metric: (seeds, ...).
-
-        `metrics` holds one number or array for each member, as `evaluate` returns them.
-        """
-        members = [point[name] for point in self.points]
-        rows: dict[Any, dict[str, np.ndarray]] = {}
-        for value in dict.fromkeys(members):
-            own = [place for place, other in enumerate(members) if other == value]
-            rows[value] = {metric: np.array(found)[own] for metric, found in metrics.items()}
-        return rows
-
-    def table(self, values: Any) -> list[dict[str, Any]]:
-        """Mean, standard deviation and 95 % interval (Student's t) over seeds, for each point.
-
-        `values` holds one number per member, as in `evaluate(...)["accuracy"]`.
-        """
-        rows: dict[tuple[Any, ...], list[float]] = {}
-        for point, value in zip(self.points, np.asarray(values, np.float64), strict=True):
-            rows.setdefault(tuple((k, v) for k, v in point.items() if k != "seed"), []).append(
-                value
-            )
-        return [dict(point) | interval(numbers) for point, numbers in rows.items()]
+    values: Groups
+    inner: Groups
 
 
 def sweep(
     build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], seeds: int = 1
-) -> Sweep:
+) -> Learner:
     """Train `build(**point)` for every point of the grid and `seeds` keys each, in one program.
 
     Floats become traced numbers, one for each member; integers, strings and booleans change the
@@ -67,6 +40,9 @@ def sweep(
     library insists on knowing (a dropout rate, the peak of a warm-up): the log says which. Members
     are guarded one by one and see the same batches; the member of seed s is the lone run with key
     `fold_in(key, s)`.
+
+    `points` of the learner, and of every transform of it, are the members' values. `sweep_table`
+    and `group_by` put what `evaluate` returns in order by them.
 
     >>> import jdl, optax
     >>> def build(learning_rate):
@@ -76,7 +52,7 @@ def sweep(
     >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
     >>> compiled = jdl.jit(many)
     >>> state, metrics = compiled.step(compiled.init(jax.random.key(0), batch), batch)
-    >>> metrics["loss"].value.shape, many.points[-1]
+    >>> metrics["loss"].value.shape, compiled.points[-1]
     ((6,), {'learning_rate': 0.01, 'seed': 2})
     """
     _check(build, grid, seeds)
@@ -89,46 +65,86 @@ def sweep(
     floats = [n for n in names if all(isinstance(v, float | np.floating) for v in grid[n])]
 
     def init(key: Key, batch: Batch) -> TrainState:
-        programs = [points[rows[0]] for _, rows in _groups(points, floats).values()]
-        traced = [
-            name for name in floats if all(_traceable(build, p, name, key, batch) for p in programs)
-        ]
-        if refused := [name for name in floats if name not in traced]:
-            log.warning(
-                "sweep: %s cannot be traced; one program for each value", ", ".join(refused)
-            )
+        traced = _traced(build, points, floats, key, batch)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.array([p["seed"] for p in points]))
-        states, given = {}, {}
-        for label, (static, rows) in _groups(points, traced).items():
-            given[label] = {name: jnp.array([points[i][name] for i in rows]) for name in traced}
-            states[label] = _group(build, static, given[label]).init(keys[np.array(rows)], batch)
-        return _join(states, given, points)
+        rows = _rows(points, traced)
+        values = Groups(
+            {
+                k: {n: jnp.array([points[i][n] for i in own]) for n in traced}
+                for k, own in rows.items()
+            },
+            rows,
+        )
+        states = values.map(
+            lambda given, keys, own: _group(build, points[own], given).init(keys, batch),
+            values.split(keys),
+            _first(values),
+        )
+        return _join(states, values)
 
-    def each(state: TrainState, call: Callable[[Learner, TrainState], Any]) -> Any:
-        """What `call` makes of every group, and where its members' results stand."""
-        given = {label: entry["given"] for label, entry in state.extra["sweep"].items()}
-        traced = list(next(iter(given.values())))
-        results = {
-            label: call(_group(build, static, given[label]), _part(state, label, rows))
-            for label, (static, rows) in _groups(points, traced).items()
-        }
-        return results, _positions(points, traced)
+    def each(state: TrainState, call: Callable[[Learner, TrainState], Any]) -> Groups:
+        """What `call(learner, its state)` makes of every group."""
+        values: Groups = state.extra.values
+        return values.map(
+            lambda given, part, own: call(_group(build, points[own], given), part),
+            _split(state),
+            _first(values),
+        )
 
     def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        results, where = each(state, lambda group, part: group.step(part, batch, axis=axis))
-        given = {label: entry["given"] for label, entry in state.extra["sweep"].items()}
-        after = _join({label: t for label, (t, _) in results.items()}, given, points)
-        return after, _ordered([metrics for _, metrics in results.values()], where)
+        results = each(state, lambda group, part: group.step(part, batch, axis=axis))
+        after = _join(results.map(lambda pair: pair[0]), state.extra.values)
+        return after, results.map(lambda pair: pair[1]).members()
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        results, where = each(state, lambda group, part: group.evaluate(part, batch))
-        return _ordered(list(results.values()), where)
+        return each(state, lambda group, part: group.evaluate(part, batch)).members()
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
-        results, where = each(state, lambda group, part: group.predict(part, batch))
-        return _ordered(list(results.values()), where)
+        return each(state, lambda group, part: group.predict(part, batch)).members()
 
-    return Sweep(Learner(init, step, evaluate, predict), points)
+    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+        results = each(state, lambda group, part: group.gradient(part, batch, axis=axis))  # type: ignore
+        grads, model_state, metrics = (
+            results.map(pick) for pick in (lambda r: r[0], lambda r: r[1][0], lambda r: r[1][1])
+        )
+        return grads, (model_state, metrics.members())
+
+    return Learner(init, step, evaluate, predict, gradient, Info(points=tuple(points)))
+
+
+def sweep_table(points: Sequence[Point], values: Any) -> list[dict[str, Any]]:
+    """Mean, standard deviation and 95 % interval (Student's t) over seeds, for each point.
+
+    `points` are those of a sweep; `values` has one number a member, as `evaluate` returns them.
+
+    >>> points = [{"width": 4, "seed": 0}, {"width": 4, "seed": 1}]
+    >>> [(row["width"], row["mean"], row["n"]) for row in sweep_table(points, [0.5, 0.75])]
+    [(4, 0.625, 2)]
+    """
+    rows: dict[tuple[Any, ...], list[float]] = {}
+    for point, value in zip(points, np.asarray(values, np.float64), strict=True):
+        own = tuple((k, v) for k, v in point.items() if k != "seed")
+        rows.setdefault(own, []).append(value)
+    return [dict(point) | interval(numbers) for point, numbers in rows.items()]
+
+
+def group_by(
+    points: Sequence[Point], name: str, metrics: Mapping[str, Any]
+) -> dict[Any, dict[str, np.ndarray]]:
+    """Members' metrics by a field of the grid, in its order, then by metric: (seeds, ...).
+
+    `metrics` holds one number or array for each member, as `evaluate` returns them.
+
+    >>> points = [{"width": 4, "seed": 0}, {"width": 8, "seed": 0}]
+    >>> group_by(points, "width", {"loss": [0.5, 0.25]})[8]
+    {'loss': array([0.25])}
+    """
+    members = [point[name] for point in points]
+    rows: dict[Any, dict[str, np.ndarray]] = {}
+    for value in dict.fromkeys(members):
+        own = [place for place, other in enumerate(members) if other == value]
+        rows[value] = {metric: np.array(found)[own] for metric, found in metrics.items()}
+    return rows
 
 
 def interval(numbers: Sequence[float]) -> dict[str, float]:
@@ -139,13 +155,7 @@ def interval(numbers: Sequence[float]) -> dict[str, float]:
     """
     n, mean = len(numbers), float(np.mean(numbers))
     if n < 2:
-        return {
-            "n": n,
-            "mean": mean,
-            "std": float("nan"),
-            "low": float("nan"),
-            "high": float("nan"),
-        }
+        return {"n": n, "mean": mean} | dict.fromkeys(("std", "low", "high"), float("nan"))
     from scipy.special import stdtrit
 
     std = float(np.std(numbers, ddof=1))
@@ -182,15 +192,27 @@ def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], see
             )
 
 
-def _group(build: Callable[..., Learner], static: Point, given: Point) -> Learner:
-    """The members that share a program, each with its own of the `given` values, and guarded.
+def _group(build: Callable[..., Learner], point: Point, values: Mapping[str, Any]) -> Learner:
+    """The members that share a program, each with its own of the traced `values`, and guarded.
 
     The guard stands around them all: mapped over members it would make both its checks for each.
     """
-    return guard(mapped(partial(build, **static), given))
+    static = {k: v for k, v in point.items() if k not in values and k != "seed"}
+    return guard(vmapped(partial(build, **static), values))
 
 
-def _traceable(
+def _traced(
+    build: Callable[..., Learner], points: list[Point], floats: list[str], key: Key, batch: Batch
+) -> list[str]:
+    """The floats that may be unknown until the program runs; the log names the others."""
+    firsts = [points[own[0]] for own in _rows(points, floats).values()]
+    traced = [n for n in floats if all(_is_traceable(build, p, n, key, batch) for p in firsts)]
+    if untraced := [name for name in floats if name not in traced]:
+        log.warning("sweep: %s cannot be traced; one program for each value", ", ".join(untraced))
+    return traced
+
+
+def _is_traceable(
     build: Callable[..., Learner], point: Point, name: str, key: Key, batch: Batch
 ) -> bool:
     """Whether the learner can be built and stepped with `name` unknown until it runs."""
@@ -209,48 +231,37 @@ def _traceable(
     return True
 
 
-def _groups(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[Point, list[int]]]:
-    """Label -> (the values that make a program, the members that share it)."""
-    groups: dict[str, tuple[Point, list[int]]] = {}
+def _rows(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Label -> the members that share a program."""
+    rows: dict[str, list[int]] = {}
     for index, point in enumerate(points):
         static = {k: v for k, v in point.items() if k not in traced and k != "seed"}
-        label = " ".join(f"{k}={v}" for k, v in static.items()) or "all"
-        groups.setdefault(label, (static, []))[1].append(index)
-    return groups
+        rows.setdefault(" ".join(f"{k}={v}" for k, v in static.items()) or "all", []).append(index)
+    return {label: tuple(own) for label, own in rows.items()}
 
 
-def _positions(points: list[Point], traced: Sequence[str]) -> np.ndarray:
-    """Where each member's result stands when the groups' results are laid end to end."""
-    return np.argsort([i for _, rows in _groups(points, traced).values() for i in rows])
+def _first(groups: Groups) -> Groups:
+    """The first member of each group, for what all of them have in common."""
+    return Groups({label: own[0] for label, own in groups.rows.items()}, groups.rows)
 
 
-def _ordered(parts: list[PyTree], where: np.ndarray) -> PyTree:
-    if len(parts) == 1:  # in order as they are; on many devices each keeps its own
-        return parts[0]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[where], *parts)
+def _join(states: Groups, values: Groups) -> TrainState:
+    parts = {
+        name: states.map(lambda state, name=name: getattr(state, name))
+        for name in ("params", "model_state", "opt_state", "key", "extra")
+    }
+    step = next(iter(states.parts.values())).step
+    extra = SweepState(values, parts.pop("extra"))
+    return TrainState(step=step, key=parts.pop("key").members(), extra=extra, **parts)
 
 
-def _join(
-    states: dict[str, TrainState], given: dict[str, Point], points: list[Point]
-) -> TrainState:
-    first = next(iter(states.values()))
-    where = _positions(points, list(next(iter(given.values()))))
-    return TrainState(
-        step=first.step,
-        key=_ordered([t.key for t in states.values()], where),
-        params={label: t.params for label, t in states.items()},
-        model_state={label: t.model_state for label, t in states.items()},
-        opt_state={label: t.opt_state for label, t in states.items()},
-        extra={"sweep": {k: {"given": given[k], "extra": t.extra} for k, t in states.items()}},
-    )
-
-
-def _part(state: TrainState, label: str, rows: list[int]) -> TrainState:
-    return TrainState(
-        step=state.step,
-        key=state.key[np.array(rows)],
-        params=state.params[label],
-        model_state=state.model_state[label],
-        opt_state=state.opt_state[label],
-        extra=state.extra["sweep"][label]["extra"],
+def _split(state: TrainState) -> Groups:
+    return state.extra.values.split(state.key).map(
+        lambda key, params, model_state, opt_state, extra: TrainState(
+            state.step, key, params, model_state, opt_state, extra
+        ),
+        state.params,
+        state.model_state,
+        state.opt_state,
+        state.extra.inner,
     )

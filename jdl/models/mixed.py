@@ -15,9 +15,10 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
 
     Parameters and inputs are rounded to bfloat16 as they enter, $y = f(r(\theta), r(x))$, so that
     products and activations take half the bytes; integers, and the model state (running
-    statistics), stay as they are. Outputs are given back in float32: the loss, its log-sum-exp and the metrics
-    are those of a float32 model. So are the means and variances of the normalisation layers and
-    the softmax of attention, whose layers sum in float32 whatever they are given.
+    statistics), stay as they are. Outputs are given back in float32: the loss, its log-sum-exp
+    and the metrics are those of a float32 model. So are the means and variances of the
+    normalisation layers and the softmax of attention, whose layers sum in float32 whatever they
+    are given.
 
     The parameters themselves stay float32, and so do their gradients, moments and averages: small
     updates are not lost. bfloat16 has float32's range, so no loss is scaled (float16 would need

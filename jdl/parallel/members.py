@@ -1,5 +1,6 @@
 """The members of an ensemble or of a sweep on many devices, each with its own share of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.shard import batch_shardings, outermost
 
 
-def spread(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
+def shard_members(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
     """Split the members of an `ensemble` or a `sweep` over a mesh axis; all see the whole batch.
 
     Members know nothing of each other, so devices say nothing to each other, except that a sweep
@@ -22,25 +23,25 @@ def spread(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
     >>> many = jdl.ensemble(jdl.learner(jdl.regression(model), optax.sgd(0.1)), 16)
-    >>> wide = jdl.jit(spread(many, jdl.mesh(members=len(jax.devices()))))
+    >>> wide = jdl.jit(shard_members(many, jdl.mesh(members=len(jax.devices()))))
     """
     if axis not in mesh.shape:
         raise error(
-            f"spread(axis={axis!r})",
+            f"shard_members(axis={axis!r})",
             expected=f"an axis of the mesh {dict(mesh.shape)}",
             got=repr(axis),
             fix=f"{nearest(axis, mesh.axis_names)}, or make one: jdl.mesh({axis}=8)",
         )
 
     def placed(state: TrainState) -> TrainState:
-        if not state.key.ndim:
+        if not state.members:
             raise error(
-                "spread",
+                "shard_members",
                 expected="a learner with members, of jdl.ensemble or jdl.sweep",
                 got="one without",
                 fix="use jdl.shard, which splits the batch",
             )
-        return jax.lax.with_sharding_constraint(state, members(state, mesh, axis))
+        return jax.lax.with_sharding_constraint(state, member_shardings(state, mesh, axis))
 
     def split(batch: Batch) -> Batch:
         whole = NamedSharding(mesh, PartitionSpec())
@@ -60,10 +61,20 @@ def spread(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return inner.predict(placed(state), batch)
 
-    return Learner(init, outermost("spread", step), evaluate, predict)
+    def gradient(state: TrainState, batch: Batch) -> Any:
+        return inner.gradient(placed(state), split(batch))  # type: ignore
+
+    return Learner(
+        init,
+        outermost("shard_members", step),
+        evaluate,
+        predict,
+        inner.gradient and outermost("shard_members", gradient),
+        replace(inner.info, unsharded=inner),
+    )
 
 
-def members(state: PyTree, mesh: Mesh, axis: str) -> PyTree:
+def member_shardings(state: PyTree, mesh: Mesh, axis: str) -> PyTree:
     """The sharding of every leaf: its leading axis over `axis`; `step`, which all share, whole."""
     devices = mesh.shape[axis]
 

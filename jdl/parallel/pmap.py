@@ -1,12 +1,15 @@
 """The step with its collectives in plain sight: one program per device, sums over a named axis."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.check import error
-from jdl.core.types import Batch, Key, Learner, Metrics, TrainState
+from jdl.core.types import Batch, Key, Learner, TrainState
 from jdl.parallel.shard import outermost
 
 
@@ -36,7 +39,7 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
         # Where `step` leaves the state, so that the second step is not another program.
         return jax.lax.with_sharding_constraint(inner.init(key, batch), everywhere)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def divided(batch: Batch) -> Batch:
         examples = tree.leading(batch)
         if examples % count:
             raise error(
@@ -45,12 +48,23 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
                 got=str(examples),
                 fix=f"use {max(count, examples - examples % count)}",
             )
-        parts = jax.tree.map(lambda x: x.reshape(count, examples // count, *x.shape[1:]), batch)
-        return mapped(state, parts)
+        return jax.tree.map(lambda x: x.reshape(count, examples // count, *x.shape[1:]), batch)
 
-    def on_device(state: TrainState, part: Batch) -> tuple[TrainState, Metrics]:
-        return inner.step(state, part, axis=axis)
+    def over_devices(call: Callable[..., Any]) -> Any:
+        """`call(state, part, axis=axis)` on each device, which all return the same."""
 
-    mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
+        def on_device(state: TrainState, part: Batch) -> Any:
+            return call(state, part, axis=axis)
 
-    return inner._replace(init=init, step=outermost("pmap", step))
+        mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
+
+        def run(state: TrainState, batch: Batch) -> Any:
+            return mapped(state, divided(batch))
+
+        return outermost("pmap", run)
+
+    return inner._replace(
+        init=init,
+        step=over_devices(inner.step),
+        gradient=inner.gradient and over_devices(inner.gradient),
+    )

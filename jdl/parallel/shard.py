@@ -1,6 +1,7 @@
 """The same learner on many devices: jit and shardings, XLA adds the communication."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,6 +22,8 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     The maths is unchanged: the result is that of one device up to rounding, batch statistics and
     masks included. Under `jit` the state is born sharded; no device ever holds the whole.
     Evaluation and prediction split their batch too (prediction only where the axis divides it).
+    It is the outermost transform: `shard(ema(l, 0.99), mesh)` averages on every device what that
+    device holds, and `fit` adds its own sums and guard by itself.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
@@ -52,7 +55,18 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         even = tree.leading(batch) % mesh.shape[axis] == 0
         return inner.predict(placed(state), split(batch) if even else batch)
 
-    return Learner(init, outermost("shard", step), evaluate, predict)
+    def gradient(state: TrainState, batch: Batch) -> Any:
+        with examples_at(NamedSharding(mesh, PartitionSpec(axis))):
+            return inner.gradient(placed(state), split(batch))  # type: ignore
+
+    return Learner(
+        init,
+        outermost("shard", step),
+        evaluate,
+        predict,
+        inner.gradient and outermost("shard", gradient),
+        replace(inner.info, unsharded=inner),
+    )
 
 
 def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:

@@ -16,10 +16,9 @@ from jdl.core.alone import alone
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.ahead import ahead, windows
 from jdl.data.feed import Feed
-from jdl.learn.blocks import blocks
-from jdl.learn.guard import Trial
-from jdl.learn.transforms import loop, stacked, tabled, traced_once
+from jdl.learn.transforms import loop
 from jdl.run.accounts import Accounts
+from jdl.run.forms import cache_trace, from_index_table, from_stack
 from jdl.run.hostmemory import release
 from jdl.run.placing import mesh_of, placed_shapes, placement, readable, slices
 from jdl.run.recompiled import Watched
@@ -50,7 +49,8 @@ Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 class Programs:
     """The compiled steps of a run over one feed, in both forms; compiled when first used.
 
-    `tried` is the learner taken apart, where it is guarded: its loop then looks at blocks of steps.
+    `looped(feed_into)` is the learner of many steps, where it is another one than a loop of the
+    steps of `learner`.
     """
 
     def __init__(
@@ -59,24 +59,24 @@ class Programs:
         feed: Feed,
         state: TrainState,
         accounts: Accounts | None = None,
-        tried: Trial | None = None,
+        looped: Callable[[Callable[[Learner], Learner]], Learner] | None = None,
     ):
         self.feed = feed
         self.accounts = accounts or Accounts()
         self.shapes: Any = None
         if feed.is_resident:
             self._put, self._set = placement(state), None
-            first = self._table(0, 1)
-            rows = np.broadcast_to(first["rows"], (self._table_size(), feed.batch_size))
-            self.shapes = placed_shapes(state, {"set": feed.data, **first, "rows": rows})
+            size = self._table_size()
+            table = {  # its shapes, without making it
+                name: np.broadcast_to(value, (size, *value.shape[1:])) if np.ndim(value) else value
+                for name, value in self._table(0, 1).items()
+            }
+            self.shapes = placed_shapes(state, {"set": feed.data, **table})
             one = self._fed(learner)
         else:
             one = learner
             self._rows, self._put_rows = slices(state, feed.batch_size)
-        if tried is None:
-            many = loop(self._fed(learner))
-        else:
-            many = blocks(tried._replace(taken=self._fed(tried.taken)))
+        many = loop(self._fed(learner)) if looped is None else looped(self._fed)
         # Pinned, so that the state a step returns never makes the next step compile anew.
         pinned = jax.tree.map(lambda x: x.sharding, state) if mesh_of(state) else None
         out = (pinned, readable(state)) if pinned else None
@@ -91,8 +91,8 @@ class Programs:
     def _fed(self, learner: Learner) -> Learner:
         """The learner whose step finds its own batch in what a loop is given."""
         if self.feed.is_resident:
-            return traced_once(tabled(learner))
-        return traced_once(stacked(learner))
+            return cache_trace(from_index_table(learner))
+        return cache_trace(from_stack(learner))
 
     def advance(self, dispatch: Dispatch, start: int) -> Advance:
         """A function `(state, step, boundary) -> (state, metrics, step)`: the next few steps."""
@@ -143,8 +143,9 @@ class Programs:
         return int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
 
     def _table(self, first: int, size: int) -> dict[str, Any]:
-        rows = self.feed.order(np.arange(first, first + size), self.feed.batch_size, np)
-        return {"rows": rows, "first": np.int32(first)}
+        rows, mask = self.feed.rows(np.arange(first, first + size))
+        table = {"rows": rows, "first": np.int32(first)}
+        return table if mask is None else {**table, "mask": mask}
 
     def _streamed(self, dispatch: Dispatch, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The same of a stream: a stack of batches on the device, or one batch for single steps.

@@ -18,7 +18,7 @@ from jdl.core.check import InputError, error
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
-from jdl.learn.sweep import Sweep, sweep
+from jdl.learn.sweep import sweep
 from jdl.run.apply import Result
 from jdl.run.checkpoint import Checkpoints
 from jdl.run.folder import RunFolder
@@ -101,7 +101,7 @@ def opened(
     return folder, made
 
 
-def swept(module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int) -> Sweep:
+def swept(module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int) -> Learner:
     """The learners of an experiment at every point of a grid of its fields, as one."""
 
     def build(**point: Any) -> Learner:

@@ -70,7 +70,7 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Names of numbers by the title of their panel: loss, measures, then norms and refusals."""
     names = dict.fromkeys(name for row in rows for name in row)
     shown = [name for name in names if _is_shown(name, rows)]
-    shown.sort(key=lambda name: (not name.endswith("loss"), name.endswith(("_norm", "refused"))))
+    shown.sort(key=lambda name: (not name.endswith("loss"), name.endswith(("_norm", "skipped"))))
     grouped: dict[str, list[str]] = {}
     for name in shown:
         grouped.setdefault(name.rsplit("/", 1)[-1], []).append(name)
@@ -81,7 +81,7 @@ def _is_shown(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     if name in _NOT_CURVES or is_clock(name):
         return False
     values = [members(row.get(name)) for row in rows]
-    if name.rsplit("/", 1)[-1] == "refused":
+    if name.rsplit("/", 1)[-1] == "skipped":
         return any(value is not None and (value != 0).any() for value in values)
     return any(value is not None for value in values)
 
@@ -121,9 +121,9 @@ def _panel(
             low, high = min(low, extent[0]), max(high, extent[1])
     if title.endswith(("loss", "norm", "error", "perplexity")) and 0 < low * _SPANS_DECADES < high:
         _logarithmic(axis, high / low)
-    if best is not None and not title.endswith(("norm", "refused")):
+    if best is not None and not title.endswith(("norm", "skipped")):
         axis.axvline(best, color="#888888", linestyle=":", linewidth=1.3, label="kept weights")
-    said = "share of steps refused" if title == "refused" else title.replace("_", " ")
+    said = "share of steps skipped" if title == "skipped" else title.replace("_", " ")
     axis.set_title(plain_text(said))
     axis.set_xlabel("epoch" if any("epoch" in row for row in rows) else "step")
     axis.margins(x=0.02)

@@ -214,7 +214,7 @@ def everywhere(run: Run) -> Run:
 def on_mesh(learner: Any, run: Run) -> Any:
     """The learner on the mesh that `--run.mesh` and `--run.rule` ask for."""
     from jdl.parallel import rules
-    from jdl.parallel.members import spread
+    from jdl.parallel.members import shard_members
     from jdl.parallel.mesh import mesh
     from jdl.parallel.shard import shard
 
@@ -222,7 +222,7 @@ def on_mesh(learner: Any, run: Run) -> Any:
     if run.mesh is not None:
         axes = mesh_axes(run.mesh)
         if "members" in axes:
-            return spread(learner, mesh(**axes))
+            return shard_members(learner, mesh(**axes))
         return shard(learner, mesh(**axes), rule)
     if run.rule != Run.rule:
         raise error(

@@ -96,7 +96,7 @@ def fit(
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             state = record.resume(state)
             with uncollected():
-                programs = Programs(plan.learner, feed, state, accounts, plan.tried)
+                programs = Programs(plan.learner, feed, state, accounts, plan.looped)
                 left = plan.total - int(state.step)
                 dispatch = chosen(programs, state, options.dispatch, folder, left, form)
                 programs.compile(dispatch.form, state)
@@ -138,7 +138,7 @@ def _run(
                     jax.block_until_ready(values)
             if step == boundary:
                 record.read()
-                check_health(guards, plan.feed, plan.options.guard)
+                check_health(guards, plan.feed, plan.guard)
                 guards = refusals(state)
                 if plan.logs(step):
                     record.training(step, metrics)
@@ -155,7 +155,7 @@ def _run(
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
                 record.save(step, state)
-        check_health(refusals(state), plan.feed, plan.options.guard)
+        check_health(refusals(state), plan.feed, plan.guard)
     except Diverged:
         record.save(step, state, wait=True)
         raise

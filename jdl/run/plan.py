@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -17,12 +17,16 @@ from jdl.core.types import Learner, PyTree, TrainState
 from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
-from jdl.learn.guard import Trial, decided, trial
-from jdl.learn.transforms import traced_once, window
+from jdl.learn.blocks import guard_in_blocks
+from jdl.learn.extra import find_records
+from jdl.learn.guard import GuardState
+from jdl.learn.transforms import loop
+from jdl.learn.window import WindowState
 from jdl.run.apply import check_classes
+from jdl.run.forms import cache_trace, trained_learner
 from jdl.run.hostmemory import release
 from jdl.run.layout import layout
-from jdl.run.record import Best, guards
+from jdl.run.record import Best
 
 log = logging.getLogger("jdl")
 
@@ -45,7 +49,7 @@ class Options:
     dispatch: str = "auto"
     """"step", "loop", or "auto": measure both before the first step."""
     guard: int = 10
-    """End the run after this many refused steps in a row; 0 leaves the learner unguarded."""
+    """End the run after this many skipped steps in a row; 0 leaves the learner unguarded."""
     bar: bool = True
     """Show progress."""
     profile: int = 0
@@ -84,9 +88,12 @@ def _notice_pixels(data: Arrays) -> None:
 class Plan(NamedTuple):
     """What a run will do, worked out before anything is trained or written."""
 
+    inner: Learner
+    """The caller's learner, traced once."""
+    guard: int
+    """The limit of the run's own guard; 0 where it has none, or the learner brings its own."""
     learner: Learner
-    tried: Trial | None
-    """The guarded step taken apart; None where `fit` does not guard it."""
+    """The same as it trains: with the run's sums and its guard."""
     feed: Feed
     best: Best | None
     epochs: float
@@ -94,6 +101,12 @@ class Plan(NamedTuple):
     log_every: int
     evaluate_every: int | None
     options: Options
+
+    def looped(self, feed_into: Callable[[Learner], Learner]) -> Learner:
+        """The learner of many steps in one program: `step(state, data, n)`."""
+        if not self.guard:
+            return loop(feed_into(self.learner))
+        return guard_in_blocks(feed_into(self.inner), self.guard, self.log_every)
 
     @property
     def per_epoch(self) -> float:
@@ -165,10 +178,12 @@ def make_plan(
             fix="give valid=...",
         )
     rule = Best(best or "min loss", patience) if best or patience else None
-    learner = traced_once(learner)
-    if _is_guarded(learner, feed):
-        options = replace(options, guard=0)  # its own limit holds
-    learner, tried = _watched(learner, options)
+    inner = cache_trace(learner)
+    shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
+    if find_records(shapes.extra, WindowState):
+        log.warning("the learner sums its metrics itself (window): each row averages running sums")
+    # A guard of its own keeps its own limit.
+    guard = 0 if find_records(shapes.extra, GuardState) else options.guard
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
     if total >= STEPS:
@@ -179,8 +194,9 @@ def make_plan(
             fix="train for fewer",
         )
     return Plan(
-        learner,
-        tried,
+        inner,
+        guard,
+        trained_learner(inner, guard, options.log_every),
         feed,
         rule,
         epochs,
@@ -189,19 +205,6 @@ def make_plan(
         every,
         options,
     )
-
-
-def _watched(learner: Learner, options: Options) -> tuple[Learner, Trial | None]:
-    """The learner with its sums and, where one is asked for, a guard; and that guard's parts."""
-    if not options.guard:
-        return window(learner, options.log_every), None
-    taken, refused = trial(learner, options.guard)
-    tried = Trial(window(traced_once(taken), options.log_every), window(refused, options.log_every))
-    return decided(tried), tried
-
-
-def _is_guarded(learner: Learner, feed: Feed) -> bool:
-    return bool(guards(jax.eval_shape(learner.init, tree.any_key(), feed.batch(0))))
 
 
 def begin(
@@ -215,8 +218,6 @@ def begin(
             params=_taken("params", start.params, state.params),
             model_state=_taken("model_state", start.model_state, state.model_state),
         )
-    # The step without its guard, which cannot be at fault and takes longer to trace.
-    jax.eval_shape((plan.tried.taken if plan.tried else plan.learner).step, state, sample)
     if valid is not None:
         padded = next(evaluation_batches(valid, plan.feed.batch_size))
         jax.eval_shape(plan.learner.evaluate, state, padded)

@@ -6,6 +6,7 @@ them, the best weights and an early end, is decided at fixed steps, never when a
 arrive.
 """
 
+import dataclasses
 import logging
 import math
 import time
@@ -19,7 +20,8 @@ from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.check import Diverged, InputError, error, nearest
 from jdl.core.types import Metrics, TrainState
-from jdl.learn.guard import Refusals
+from jdl.learn.extra import find_records
+from jdl.learn.guard import GuardState
 from jdl.run import timesheet
 from jdl.run.accounts import Accounts
 from jdl.run.bar import Bar
@@ -256,19 +258,16 @@ class Record:
                 sink.close()
 
 
-def guards(state: TrainState) -> list[Refusals]:
-    """The counts of every `guard` in a state (or its shapes)."""
-    found = jax.tree.leaves(state.extra, is_leaf=lambda x: isinstance(x, Refusals))
-    return [x for x in found if isinstance(x, Refusals)]
+def refusals(state: TrainState) -> list[GuardState]:
+    """The counts of every `guard` in a state, copied so that they outlive its donation."""
+    found: Any = [
+        dataclasses.replace(guard, inner=None) for guard in find_records(state.extra, GuardState)
+    ]
+    return tree.copied(found)
 
 
-def refusals(state: TrainState) -> list[Refusals]:
-    """The same, copied so that they outlive the donation of the state."""
-    return tree.copied(guards(state))
-
-
-def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
-    """Raise `Diverged` when every member was refused too often in a row.
+def check_health(counts: list[GuardState], feed: Any, limit: int) -> None:
+    """Raise `Diverged` when every member skipped too many steps in a row.
 
     That is `limit` times, or as often as the learner's own guard says where the limit is 0.
     """
@@ -278,7 +277,7 @@ def check_health(counts: list[Refusals], feed: Any, limit: int) -> None:
     if (failed < 0).any():
         return
     first = int(failed.min())
-    rows = [int(i) for i in feed.order(first, feed.batch_size, np)]
+    rows = feed.rows(first)[0].tolist()
     shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
     raise Diverged(
         f"training diverged: {limit or 'too many'} steps in a row gave a loss or gradient "

@@ -219,13 +219,13 @@ def _total_steps(settings: Mapping[str, Any]) -> int | None:
     return max(1, math.ceil(epochs * examples / batch - 1e-9))
 
 
-def _refused(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Steps that `guard` refused, by the stretch of steps that a row sums up."""
+def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Steps that `guard` skipped, by the stretch of steps that a row sums up."""
     found, before = [], 0
     for row in rows:
         if row.get("split") != "train" or "step" not in row:
             continue
-        share = members(row.get("refused"))
+        share = members(row.get("skipped"))
         length = row["step"] - before
         if share is not None and np.nansum(share) > 0:
             counts = [round(value * length) if math.isfinite(value) else 0 for value in share]
@@ -284,13 +284,13 @@ def _time(folder: RunFolder) -> str:
 
 
 def _refusals(rows: Sequence[Row]) -> str:
-    found = _refused(rows)
+    found = _skipped(rows)
     if not found:
         return ""
     intro = (
         "<p>These updates had a loss, gradient or result that is not finite, and were left out.</p>"
     )
-    return page.section("Refused steps", intro + page.table(("steps", "refused"), found))
+    return page.section("Skipped steps", intro + page.table(("steps", "skipped"), found))
 
 
 def _reproduce(folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jdl.core.check import error
+from jdl.learn.sweep import sweep_table
 from jdl.run import flags
 from jdl.run.apply import evaluate
 from jdl.run.collecting import stay, uncollected
@@ -67,7 +68,7 @@ def sweep_command(given: list[str]) -> int | None:
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
     numbers = evaluate(result, valid if valid is not None else _training(first))
     name = "accuracy" if "accuracy" in numbers else "loss"
-    rows = many.table(numbers[name])
+    rows = sweep_table(many.points, numbers[name])
     sign = -1 if name == "accuracy" else 1
     rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
     write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})

@@ -48,7 +48,7 @@ def test_a_count_keeps_its_function_out_of_the_numbers():
 
 def test_the_state_is_a_frozen_tree():
     state = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, {}, ())
-    assert state.extra == {} and len(jax.tree.leaves(state)) == 3
+    assert state.extra is None and len(jax.tree.leaves(state)) == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.step = 1  # pyright: ignore[reportAttributeAccessIssue]
     assert list(tree.flatten(state)) == ["step", "key", "params/w"]

@@ -73,7 +73,7 @@ def test_regularisation(run, methods):
     assert set(made.pictures(result)) == {"methods"}
     # Each member's number stands under its own method.
     told = jdl.evaluate(result, jdl.data.load("digits").test())["loss"]
-    found = made.learner.by("method", {"loss": told})
+    found = jdl.group_by(made.learner.points, "method", {"loss": told})
     for point, loss in zip(made.learner.points, told, strict=True):
         assert found[point["method"]]["loss"][point["seed"]] == pytest.approx(loss)
         assert f"{np.mean(found[point['method']]['loss']):.4f}" in out

@@ -222,4 +222,4 @@ def test_a_token_that_no_table_has_is_refused_and_counted(token):
     data = {"x": TOKENS, "lengths": np.full(N, 7), "y": np.arange(N) % 2}
     task = jdl.classification(model, inputs=dict)
     result = fit(task, at(data, "x", (5, 2), token))
-    assert result.history[-1]["refused"] == pytest.approx(1 / 3)
+    assert result.history[-1]["skipped"] == pytest.approx(1 / 3)

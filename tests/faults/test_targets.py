@@ -98,7 +98,7 @@ TABLE: dict[str, tuple[Callable[[], TrainState], str, str, str]] = {
     ),
     "an average": (
         lambda: shapes(jdl.ema(learner(), 0.9)),
-        "extra/ema/",
+        "extra/count/",
         "",
         "no such leaf",
     ),

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import jdl
-from jdl.learn.best import keep_best
 from jdl.learn.ensemble import ensemble
-from tests.small import KEY, batch, network
+from jdl.learn.keep_best import BestState, keep_best
+from tests.small import KEY, batch, network, record
 
 DATA = batch()
 OPPOSITE = {**DATA, "y": -DATA["y"]}
@@ -22,16 +22,16 @@ def test_the_best_weights_are_kept(members):
     around = (lambda one: one) if members is None else (lambda one: ensemble(one, members))
     learner = jdl.jit(around(keep_best(plain, DATA, every=2)))
     state = learner.init(KEY, DATA)
-    assert np.isinf(state.extra["best"]["loss"]).all()
+    assert np.isinf(record(state, BestState).loss).all()
     for step in range(6):
         state, _ = learner.step(state, OPPOSITE)
         if step == 1:
-            best = state.replace(extra={})
-    now = state.replace(extra={})
+            best = state.replace(extra=None)
+    now = state.replace(extra=None)
     expected, last = (around(plain).evaluate(at, DATA)["loss"].value for at in (best, now))
     kept = learner.evaluate(state, DATA)["loss"].value
     np.testing.assert_allclose(kept, expected, rtol=1e-6)
-    np.testing.assert_allclose(state.extra["best"]["loss"], expected, rtol=1e-6)
+    np.testing.assert_allclose(record(state, BestState).loss, expected, rtol=1e-6)
     assert (np.asarray(last) > kept).all()
     np.testing.assert_allclose(
         learner.predict(state, DATA), around(plain).predict(best, DATA), rtol=1e-6
@@ -41,5 +41,5 @@ def test_the_best_weights_are_kept(members):
 def test_around_an_ensemble_each_member_keeps_its_own():
     many = keep_best(ensemble(jdl.learner(network(), optax.sgd(0.1)), 3), DATA, every=1)
     state, _ = jax.jit(many.step)(many.init(KEY, DATA), DATA)
-    assert state.extra["best"]["loss"].shape == (3,)
-    assert jnp.isfinite(state.extra["best"]["loss"]).all()
+    assert record(state, BestState).loss.shape == (3,)
+    assert jnp.isfinite(record(state, BestState).loss).all()

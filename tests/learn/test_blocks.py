@@ -9,13 +9,14 @@ import optax
 import pytest
 
 from jdl.core.types import Mean
-from jdl.learn.blocks import blocks
+from jdl.learn.blocks import guard_in_blocks
 from jdl.learn.ensemble import ensemble
-from jdl.learn.guard import Trial, decided, trial
+from jdl.learn.guard import GuardState, count_invalid, guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import loop, resident, window
+from jdl.learn.transforms import loop, resident
+from jdl.learn.window import window
 from tests.learn.test_guard import TASK, X
-from tests.small import KEY, assert_close, assert_same_bits, differ
+from tests.small import KEY, assert_close, assert_same_bits, differ, record
 
 GOOD = 0
 
@@ -34,9 +35,13 @@ def fed(inner, every=100):
     return resident(single(window(inner, every)), lambda step, size: step[None], 1)
 
 
-def tried(inner, every=100) -> Trial:
-    taken, refused = trial(inner)
-    return Trial(fed(taken, every), window(refused, every))
+def one_by_one(inner, every=100):
+    return loop(fed(guard(inner), every))
+
+
+def in_blocks(inner, every=100):
+    batches = lambda inner: resident(single(inner), lambda step, size: step[None], 1)
+    return guard_in_blocks(batches(inner), 10, every, block_steps=4)
 
 
 def data(kinds):
@@ -44,14 +49,13 @@ def data(kinds):
 
 
 def start(inner):
-    return window(trial(inner).taken, 100).init(KEY, {"x": X, "bad": np.int32(0)})
+    return window(guard(inner), 100).init(KEY, {"x": X, "bad": np.int32(0)})
 
 
 @functools.cache
 def forms(inner, every=100):
     """Blocks of four, and single steps, of the same learner."""
-    parts = tried(inner, every)
-    return [jax.jit(run.step) for run in (blocks(parts, 4), loop(decided(parts)))]
+    return [jax.jit(run(inner, every).step) for run in (in_blocks, one_by_one)]
 
 
 def both(inner, kinds, begin, every=100):
@@ -84,15 +88,15 @@ def test_a_bad_step_is_refused_wherever_it_stands(places, every):
     (found, sums), (expected, theirs) = both(ADAM, kinds, start(ADAM), every)
     assert_close(found, expected)
     assert_close(sums, theirs)
-    counts = found.extra["guard"], expected.extra["guard"]
+    counts = record(found, GuardState), record(expected, GuardState)
     assert_same_bits(*counts)
-    assert int(counts[0].total) == len(places)
+    assert int(counts[0].skipped) == len(places)
     assert int(found.step) == len(kinds) and np.isfinite(found.params["w"]).all()
 
 
 def test_without_the_look_a_bad_step_gets_in():
     """The control."""
-    state, _ = jax.jit(loop(tried(ADAM).taken).step)(start(ADAM), data([0, 3, 0]), 3)
+    state, _ = jax.jit(loop(fed(count_invalid(ADAM, 10))).step)(start(ADAM), data([0, 3, 0]), 3)
     assert not np.isfinite(state.model_state["mean"])
 
 
@@ -120,8 +124,8 @@ def test_each_member_is_refused_for_itself():
     (found, sums), (expected, theirs) = both(inner, kinds, broken)
     assert_close(found, expected)
     assert_close(sums, theirs)
-    np.testing.assert_array_equal(found.extra["guard"].total, [1, 15, 1])
-    np.testing.assert_array_equal(found.extra["guard"].failed, [-1, 0, -1])
+    np.testing.assert_array_equal(record(found, GuardState).skipped, [1, 15, 1])
+    np.testing.assert_array_equal(record(found, GuardState).failed, [-1, 0, -1])
     np.testing.assert_array_equal(found.opt_state[0].count, [14, 0, 14])
     assert not differ(found.params["w"][1], broken.params["w"][1])
 
@@ -130,7 +134,7 @@ def test_a_number_that_begins_infinite_may_stay():
     tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
     inner = learner(TASK, tx)
     (found, _), (expected, _) = both(inner, [0] * 9, start(inner))
-    assert int(found.extra["guard"].total) == 0
+    assert int(record(found, GuardState).skipped) == 0
     assert_close(found, expected)
 
 
@@ -144,7 +148,7 @@ def test_a_metric_that_is_not_a_number_refuses_nothing():
 
     odd = inner._replace(step=step)
     (found, sums), _ = both(odd, [0] * 9, start(odd))
-    assert int(found.extra["guard"].total) == 0 and np.isnan(sums["ratio"].total)
+    assert int(record(found, GuardState).skipped) == 0 and np.isnan(sums["ratio"].total)
 
 
 def test_a_learner_that_does_not_count_its_steps_comes_to_an_end():

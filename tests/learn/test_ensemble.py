@@ -6,11 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, loop, resident, window
+from jdl.learn.transforms import loop, resident
+from jdl.learn.window import window
 from tests.small import KEY, assert_close, assert_same_bits, batch, differ, member, network, train
 
 TASK = network(noise=0.1)

@@ -7,13 +7,16 @@ import optax
 import pytest
 
 import jdl
+from jdl.core.finite import PACK_BELOW_ELEMENTS
 from jdl.core.target import compiled_for
 from jdl.core.types import Mean, Task
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
-from jdl.learn.guard import SMALL, guard, may_stand
+from jdl.learn.guard import GuardState, guard, is_valid_update
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, loop, resident, window
-from tests.small import KEY, assert_close, assert_same_bits, differ, member
+from jdl.learn.transforms import loop, resident
+from jdl.learn.window import window
+from tests.small import KEY, assert_close, assert_same_bits, differ, member, record
 
 
 def fragile() -> Task:
@@ -71,10 +74,10 @@ def test_bad_batches_leave_no_trace_however_many_come(name, kind):
     state, metrics = run(guarded, batches(*[0] * 3, *[kind] * 23, *[0] * 3))
     for part in ("params", "model_state", "opt_state"):
         assert_same_bits(getattr(state, part), getattr(clean, part))
-    assert int(state.step) == 29 and int(state.extra["guard"].total) == 23
+    assert int(state.step) == 29 and int(record(state, GuardState).skipped) == 23
     weights = [float(m["loss"].weight) for m in metrics]
     assert weights == [1] * 3 + [0] * 23 + [1] * 3
-    assert [int(m["refused"].total) for m in metrics] == [0] * 3 + [1] * 23 + [0] * 3
+    assert [int(m["skipped"].total) for m in metrics] == [0] * 3 + [1] * 23 + [0] * 3
     assert all(float(leaf) == 0 for m in metrics[3:26] for leaf in jax.tree.leaves(m["loss"]))
 
 
@@ -112,8 +115,8 @@ def test_the_optimizers_count_stands_still():
 )
 def test_the_counts_name_the_first_bad_step_of_the_row(kinds, total, in_a_row, first, failed):
     state, _ = run(guard(learner(TASK, optax.sgd(0.1)), limit=3), batches(*kinds))
-    counts = state.extra["guard"]
-    found = [int(c) for c in (counts.total, counts.in_a_row, counts.first, counts.failed)]
+    counts = record(state, GuardState)
+    found = [int(c) for c in (counts.skipped, counts.consecutive, counts.first, counts.failed)]
     assert found == [total, in_a_row, first, failed]
 
 
@@ -121,7 +124,7 @@ def test_a_state_that_begins_infinite_may_stay():
     """`reduce_on_plateau` keeps a best value that starts at infinity."""
     tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
     state, _ = run(guard(learner(TASK, tx)), batches(0, 0))
-    assert int(state.extra["guard"].total) == 0
+    assert int(record(state, GuardState).skipped) == 0
 
 
 def keeping(leaf, change):
@@ -143,7 +146,7 @@ def keeping(leaf, change):
 def test_a_leaf_without_numbers_hides_nothing():
     empty = keeping(jnp.zeros((0, 3)), lambda leaf, step: leaf)
     state, _ = run(guard(empty), batches(0, 1, 3, 0))
-    assert int(state.extra["guard"].total) == 2
+    assert int(record(state, GuardState).skipped) == 2
 
 
 @pytest.mark.parametrize("bad", [complex(0, np.nan), complex(np.inf, 0)])
@@ -152,13 +155,15 @@ def test_complex_numbers_are_looked_at(bad):
         jnp.ones(2, jnp.complex64), lambda leaf, step: leaf * jnp.where(step == 1, bad, 1)
     )
     state, _ = run(guard(odd), batches(0, 0, 0))
-    assert int(state.extra["guard"].total) == 1 and np.isfinite(state.model_state["leaf"]).all()
+    assert (
+        int(record(state, GuardState).skipped) == 1 and np.isfinite(state.model_state["leaf"]).all()
+    )
 
 
 def test_what_is_infinite_may_stay_but_not_turn_into_something_worse():
     worse = keeping(jnp.full(2, jnp.inf), lambda leaf, step: leaf * jnp.where(step == 1, 0.0, 1.0))
     state, _ = run(guard(worse), batches(0, 0, 0))
-    assert int(state.extra["guard"].total) == 1 and np.isinf(state.model_state["leaf"]).all()
+    assert int(record(state, GuardState).skipped) == 1 and np.isinf(state.model_state["leaf"]).all()
 
 
 def test_it_sees_values_where_the_inner_init_does():
@@ -196,8 +201,8 @@ def test_each_member_is_refused_for_itself(form):
             mine, theirs = (member(getattr(t, part), i) for t in (state, clean))
             assert_same_bits(mine, theirs)
     assert not differ(state.params["w"][1], broken.params["w"][1])
-    counts = state.extra["guard"]
-    np.testing.assert_array_equal(counts.total, [0, 6, 0])
+    counts = record(state, GuardState)
+    np.testing.assert_array_equal(counts.skipped, [0, 6, 0])
     np.testing.assert_array_equal(counts.failed, [-1, 0, -1])
     np.testing.assert_array_equal(state.opt_state[0].count, [6, 0, 6])
     np.testing.assert_array_equal(metrics[-1]["loss"].weight, [1, 0, 1])
@@ -227,7 +232,7 @@ def test_inside_a_loop_and_a_window():
     state, metrics = jax.jit(looped.step)(start, data, 8)
     steps, _ = run(one, batches(*data["bad"]), start)
     assert_close(state, steps)
-    assert int(metrics["refused"].total) == 3 and int(metrics["refused"].weight) == 8
+    assert int(metrics["skipped"].total) == 3 and int(metrics["skipped"].weight) == 8
     assert float(metrics["loss"].weight) == 5
     assert np.isfinite(metrics["loss"].total)
 
@@ -235,13 +240,13 @@ def test_inside_a_loop_and_a_window():
 def test_evaluation_and_prediction_are_the_inner_ones():
     inner = learner(TASK, optax.sgd(0.1))
     state, _ = run(guard(inner), batches(0, 0))
-    bare, batch = state.replace(extra={}), batches(0)[0]
+    bare, batch = state.replace(extra=None), batches(0)[0]
     assert_same_bits(guard(inner).evaluate(state, batch), inner.evaluate(bare, batch))
     assert_same_bits(guard(inner).predict(state, None), state.params["w"])
 
 
 LEAVES = {
-    "large": jnp.ones((2, SMALL)),
+    "large": jnp.ones((2, PACK_BELOW_ELEMENTS)),
     "matrix": jnp.ones((3, 4)),
     "vector": jnp.ones(5),
     "number": jnp.ones(()),
@@ -260,7 +265,7 @@ def test_a_number_is_seen_in_any_leaf_large_or_looked_at_with_others(name, value
     leaf = LEAVES[name]
     spoilt = leaf.reshape(-1).at[-1].set(value).reshape(leaf.shape)
     after = before.replace(params=LEAVES | {name: spoilt})
-    stands = jax.jit(may_stand)
+    stands = jax.jit(is_valid_update)
     assert bool(stands(before, before)) and not bool(stands(before, after))
     assert bool(stands(after, after)) and bool(stands(after, before))
     # The right leaf of those that stand together is compared: another one spoilt is a new one.
@@ -281,7 +286,7 @@ def test_small_leaves_are_looked_at_together_on_cpu_alone(platform, members):
     @jax.jit
     def fine(after):
         with compiled_for(platform):
-            return may_stand(state, after, small=10)
+            return is_valid_update(state, after, pack_below=10)
 
     assert (" concatenate" in fine.lower(state).as_text("hlo")) is (platform == "cpu")
     assert fine(state).all()

@@ -10,11 +10,12 @@ import pytest
 from flax import linen as nn
 
 from jdl import tasks
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
-from jdl.learn.guard import guard
+from jdl.learn.guard import GuardState
 from jdl.learn.learner import learner
-from jdl.learn.sweep import interval, sweep
-from jdl.learn.transforms import ema, jit, loop, resident
+from jdl.learn.sweep import group_by, interval, sweep, sweep_table
+from jdl.learn.transforms import jit, loop, resident
 from jdl.models import MLP, from_linen
 from tests.small import (
     KEY,
@@ -25,6 +26,7 @@ from tests.small import (
     member,
     message,
     network,
+    record,
     train,
 )  # fmt: skip
 
@@ -102,9 +104,9 @@ def test_a_diverging_member_leaves_the_bits_of_the_others():
     for i in (0, 2):
         assert_same_bits(member(one.params, i), member(other.params, i))
         assert_same_bits(member(one.opt_state, i), member(other.opt_state, i))
-    np.testing.assert_array_equal(metrics["refused"].total, [0, 1, 0])
-    counts = other.extra["sweep"]["all"]["extra"]["guard"]
-    assert int(counts.total[1]) >= 5 and int(counts.total[0]) == int(counts.total[2]) == 0
+    np.testing.assert_array_equal(metrics["skipped"].total, [0, 1, 0])
+    counts = record(other, GuardState)
+    assert int(counts.skipped[1]) >= 5 and int(counts.skipped[0]) == int(counts.skipped[2]) == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other.params))
 
 
@@ -181,24 +183,18 @@ def test_it_trains_like_any_learner():
 
 
 @pytest.mark.slow
-def test_an_average_around_groups_and_a_guard_that_is_not_needed():
+def test_an_average_around_groups_is_the_one_within():
     grid = {"learning_rate": [0.1, 0.03], "width": [4, 8]}
-    trained, _ = train(ema(sweep(build, grid), 0.9), batch(), 3)
-    inside, _ = train(sweep(lambda **values: ema(build(**values), 0.9), grid), batch(), 3)
-    for label, average in trained.extra["ema"]["average"][0].items():
-        own = inside.extra["sweep"][label]["extra"]["ema"]["average"][0]
-        assert_close(average, own)
-    text = message(lambda: guard(sweep(build, grid)).init(KEY, batch()))
-    assert text == (
-        "guard\n  expected: parameters with all (4,) members on their leading axes\n"
-        "  got:      a sweep whose members are in groups\n"
-        "  fix:      leave this guard out: a sweep guards each of its members itself"
-    )
+    around, _ = train(ema(sweep(build, grid), 0.9), batch(), 3)
+    within, _ = train(sweep(lambda **values: ema(build(**values), 0.9), grid), batch(), 3)
+    for label, (params, _) in around.extra.weights.parts.items():
+        own, _ = within.extra.inner[label].inner.weights
+        assert_close(params, own)
 
 
 def test_the_table_has_mean_and_interval_over_seeds():
     many = sweep(build, {"learning_rate": [0.1, 0.03]}, seeds=3)
-    table = many.table([1.0, 2.0, 3.0, 4.0, 4.0, 4.0])
+    table = sweep_table(many.points, [1.0, 2.0, 3.0, 4.0, 4.0, 4.0])
     assert [row["learning_rate"] for row in table] == [0.1, 0.03]
     first = table[0]
     assert "seed" not in first and first["n"] == 3
@@ -242,6 +238,8 @@ def test_numbers_by_a_field_of_the_grid():
         return learner(network(width), optax.sgd(rate))
 
     many = sweep(build, {"width": [2, 3], "rate": [0.1]}, seeds=2)
-    rows = many.by("width", {"loss": [1.0, 2.0, 3.0, 4.0], "pair": np.arange(8).reshape(4, 2)})
+    rows = group_by(
+        many.points, "width", {"loss": [1.0, 2.0, 3.0, 4.0], "pair": np.arange(8).reshape(4, 2)}
+    )
     assert {width: row["loss"].tolist() for width, row in rows.items()} == {2: [1, 2], 3: [3, 4]}
     assert rows[3]["pair"].tolist() == [[4, 5], [6, 7]]

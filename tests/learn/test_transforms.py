@@ -8,9 +8,12 @@ import optax
 import pytest
 
 from jdl.core.alone import alone, is_alone
-from jdl.learn.guard import guard
+from jdl.learn.ema import EmaState, ema
+from jdl.learn.guard import GuardState, guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, jit, loop, resident, stacked, tabled, traced_once, window
+from jdl.learn.transforms import jit, loop, resident
+from jdl.learn.window import WindowState, window
+from jdl.run.forms import cache_trace, from_index_table, from_stack
 from tests.small import (
     KEY,
     assert_close,
@@ -19,6 +22,7 @@ from tests.small import (
     compilations,
     differ,
     network,
+    record,
     train,
 )
 
@@ -100,13 +104,13 @@ def test_resident_tabled_and_stacked_batches_are_those_that_the_host_gathers():
     for _ in range(6):
         gathered, _ = gather(gathered, DATA)
     assert_same_bits(gathered, state)
-    looked, look = start, jax.jit(tabled(inner).step)
+    looked, look = start, jax.jit(from_index_table(inner).step)
     for first in (0, 4):
         rows = np.stack([np.asarray(order(i, 8)) for i in range(first, first + 4)])
         for _ in range(min(4, 6 - first)):
             looked, _ = look(looked, {"first": np.int32(first), "rows": rows, "set": DATA})
     assert_same_bits(looked, state)
-    piled, pile = start, jax.jit(stacked(inner).step)
+    piled, pile = start, jax.jit(from_stack(inner).step)
     for first in (0, 3):
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *batches[first : first + 3])
         for _ in range(3):
@@ -114,13 +118,9 @@ def test_resident_tabled_and_stacked_batches_are_those_that_the_host_gathers():
     assert_same_bits(piled, state)
 
 
-def test_their_starts_are_those_of_a_batch():
+def test_its_start_is_that_of_a_batch():
     start = base().init(KEY, {k: v[:8] for k, v in DATA.items()})
     assert_same_bits(resident(base(), order, 8).init(KEY, DATA), start)
-    stack = {"first": 0, "stack": {k: v[None, :8] for k, v in DATA.items()}}
-    assert_same_bits(stacked(base()).init(KEY, stack), start)
-    table = {"first": 0, "rows": np.arange(16).reshape(2, 8), "set": DATA}
-    assert_same_bits(tabled(base()).init(KEY, table), start)
 
 
 def test_the_set_is_an_argument_and_no_constant_of_the_program():
@@ -144,7 +144,7 @@ def test_a_window_adds_up_and_begins_anew():
         total = metrics if i % 4 == 0 else jax.tree.map(jnp.add, total, metrics)
         assert_close(sums, total)
         assert float(sums["gradient_norm"].weight) == i % 4 + 1
-    assert_same_bits(wide.extra["window"], sums)
+    assert_same_bits(wide.extra.sums, sums)
     assert_same_bits(wide.params, one.params)
 
 
@@ -162,21 +162,21 @@ def test_the_average_in_closed_form(decay, x64):
         weights.append(np.asarray(state.params["in"]))
     share = decay ** np.arange(7, -1, -1.0)
     expected = np.tensordot(share / share.sum(), np.stack(weights), 1)
-    average = state.extra["ema"]["average"][0]["in"]
+    average = record(state, EmaState).weights[0]["in"]
     np.testing.assert_allclose(average, expected, rtol=1e-9, atol=1e-12)
-    swapped = state.replace(params=state.extra["ema"]["average"][0], extra={})
+    swapped = state.replace(params=record(state, EmaState).weights[0], extra=None)
     plain = learner(network(), optax.sgd(0.1))
     assert_same_bits(averaged.evaluate(state, data), plain.evaluate(swapped, data))
     assert_same_bits(averaged.predict(state, data), plain.predict(swapped, data))
     if decay:
-        assert differ(averaged.predict(state, data), plain.predict(state.replace(extra={}), data))
+        assert differ(averaged.predict(state, data), plain.predict(state.replace(extra=None), data))
 
 
 def test_after_one_step_the_average_is_the_weights_in_single_precision_too():
     for decay in (0.9, 0.9999, 0.999999):
         averaged = ema(learner(network(), optax.sgd(0.1)), decay)
         after, _ = train(averaged, batch(), 1)
-        assert_close(after.extra["ema"]["average"][0], after.params, rtol=1e-6, atol=1e-7)
+        assert_close(record(after, EmaState).weights[0], after.params, rtol=1e-6, atol=1e-7)
 
 
 def test_the_average_shares_no_memory_with_weights_that_are_donated():
@@ -187,13 +187,15 @@ def test_the_average_shares_no_memory_with_weights_that_are_donated():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-def test_each_transform_owns_one_entry_and_evaluates_as_the_inner_one():
+def test_each_transform_owns_one_record_and_evaluates_as_the_inner_one():
     full = window(ema(guard(base()), 0.9), 3)
     start = full.init(KEY, DATA)
-    assert set(start.extra) == {"window", "ema", "guard"}
     after, _ = train(full, DATA, 4)
-    assert set(after.extra) == {"window", "ema", "guard"}
-    assert_close(full.evaluate(start, DATA), base().evaluate(start.replace(extra={}), DATA))
+    for state in (start, after):
+        kinds = [type(state.extra), type(state.extra.inner), type(state.extra.inner.inner)]
+        assert kinds == [WindowState, EmaState, GuardState]
+        assert state.extra.inner.inner.inner is None
+    assert_close(full.evaluate(start, DATA), base().evaluate(start.replace(extra=None), DATA))
 
 
 # traced_once
@@ -216,7 +218,7 @@ def counting(calls: list[str]):
 
 def test_python_runs_through_a_step_once_for_shapes_programs_and_loops():
     calls: list[str] = []
-    learner, data = traced_once(counting(calls)), jax.tree.map(jnp.asarray, DATA)
+    learner, data = cache_trace(counting(calls)), jax.tree.map(jnp.asarray, DATA)
     start = jax.eval_shape(learner.init, KEY, data)
     for made in (jit(window(guard(learner), 4)), jit(loop(learner))):
         jax.eval_shape(made.step, jax.jit(made.init)(KEY, data), data)
@@ -232,6 +234,6 @@ def test_a_learner_traced_once_compiles_to_the_same_program():
     data = jax.tree.map(jnp.asarray, DATA)
     state = base().init(KEY, data)
     plain, once = (
-        jax.jit(made.step).lower(state, data).as_text() for made in (base(), traced_once(base()))
+        jax.jit(made.step).lower(state, data).as_text() for made in (base(), cache_trace(base()))
     )
     assert plain == once

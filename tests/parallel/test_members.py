@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep
-from jdl.learn.transforms import ema, jit
-from jdl.parallel.members import spread
+from jdl.learn.transforms import jit
+from jdl.parallel.members import shard_members
 from jdl.parallel.mesh import mesh
 from jdl.parallel.shard import shard
 from jdl.run.loop import fit
@@ -58,7 +59,7 @@ def refused(wide):
 )
 def test_the_numbers_are_those_of_one_device(name, x64):
     data, many = batch(dtype="float64"), MANY[name]()
-    wide = spread(many, MESH)
+    wide = shard_members(many, MESH)
     (trained, metrics), (lone, numbers) = (train(each, data) for each in (wide, many))
     assert_close(trained, lone, rtol=1e-10, atol=1e-12)
     assert_close(metrics, numbers, rtol=1e-10, atol=1e-12)
@@ -68,7 +69,7 @@ def test_the_numbers_are_those_of_one_device(name, x64):
 
 
 def test_each_device_holds_its_share_and_only_that():
-    wide = spread(ensemble(one(), 32), MESH)
+    wide = shard_members(ensemble(one(), 32), MESH)
     for state in (jax.jit(wide.init)(KEY, DATA), train(wide, DATA, 1)[0]):
         for leaf in jax.tree.leaves(state.replace(step=state.key)):
             assert leaf.shape[0] == 32
@@ -78,11 +79,11 @@ def test_each_device_holds_its_share_and_only_that():
 
 @pytest.mark.parametrize("name", ["ensemble", pytest.param("sweep", marks=pytest.mark.slow)])
 def test_devices_say_nothing_to_each_other(name):
-    assert talk(spread(MANY[name](), MESH)) == []
+    assert talk(shard_members(MANY[name](), MESH)) == []
 
 
 def test_nor_do_they_where_each_member_is_guarded():
-    assert talk(guard(spread(ensemble(one(), 32), MESH))) == []
+    assert talk(guard(shard_members(ensemble(one(), 32), MESH))) == []
 
 
 def test_under_shard_they_do():
@@ -93,7 +94,7 @@ def test_under_shard_they_do():
 @pytest.mark.slow
 def test_a_data_axis_splits_the_batch_too():
     many = ensemble(learner(network(), optax.sgd(0.1)), 4)
-    wide = spread(many, mesh(members=4, data=2))
+    wide = shard_members(many, mesh(members=4, data=2))
     assert set(talk(wide)) == {"all-reduce"}
     assert_close(train(wide, DATA)[0], train(many, DATA)[0])
 
@@ -103,7 +104,7 @@ def test_a_run_of_spread_members_is_that_of_members():
     data, quiet = batch(64), Options(bar=False, log_every=4, dispatch="loop")
     wide, lone = (
         fit(each, data, valid=data, batch_size=16, epochs=3, options=quiet)
-        for each in (spread(MANY["sweep"](), MESH), MANY["sweep"]())
+        for each in (shard_members(MANY["sweep"](), MESH), MANY["sweep"]())
     )
     assert_close(wide.state.params, lone.state.params)
     assert len({s.device for s in jax.tree.leaves(wide.state.params)[0].addressable_shards}) == 8
@@ -111,23 +112,23 @@ def test_a_run_of_spread_members_is_that_of_members():
 
 
 def test_members_that_do_not_divide():
-    text = refused(spread(ensemble(one(), 12), MESH))
+    text = refused(shard_members(ensemble(one(), 12), MESH))
     assert text.startswith(
         "members of key\n  expected: a multiple of the 8 places on mesh axis 'members'\n"
         "  got:      12\n  fix:      train more or fewer members"
     )
     odd = rates(RATES | {"width": [4, 8]}, seeds=1)
-    assert "members of params/width=4" in refused(spread(odd, MESH))
+    assert "members of params/width=4" in refused(shard_members(odd, MESH))
 
 
 def test_a_learner_without_members_and_a_mesh_without_the_axis():
-    text = refused(spread(one(), MESH))
+    text = refused(shard_members(one(), MESH))
     assert "got:      one without" in text and "use jdl.shard" in text
-    text = message(lambda: spread(one(), mesh(member=8)))
+    text = message(lambda: shard_members(one(), mesh(member=8)))
     assert 'did you mean "member"?, or make one: jdl.mesh(members=8)' in text
 
 
 def test_it_stands_outermost():
-    wide = spread(ensemble(one(), 8), MESH)
+    wide = shard_members(ensemble(one(), 8), MESH)
     text = message(lambda: wide.step(None, DATA, axis="data"))
-    assert text.startswith("spread\n  expected: to be the outermost transform\n")
+    assert text.startswith("shard_members\n  expected: to be the outermost transform\n")

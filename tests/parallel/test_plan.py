@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 import jdl
 from jdl.core import tree
 from jdl.core.target import compiled_for
-from jdl.learn.transforms import ema
+from jdl.learn.ema import ema
 from jdl.parallel import plan as plans
 from jdl.parallel import topology
 from jdl.parallel.hlo import Collective

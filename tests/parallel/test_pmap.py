@@ -9,17 +9,29 @@ from flax import linen as nn
 
 from jdl import tasks
 from jdl.core.types import Mean, Task
+from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
 from jdl.learn.gradient import accumulate, clip_gradient, divide, mean_gradient, sharpness_aware
-from jdl.learn.guard import guard
+from jdl.learn.guard import GuardState, guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, jit, loop, resident, window
+from jdl.learn.transforms import jit, loop, resident
+from jdl.learn.window import window
 from jdl.models import CNN, from_linen
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.parallel.shard_map import shard_map
-from tests.small import KEY, assert_close, batch, compilations, differ, message, network, train
+from tests.small import (
+    KEY,
+    assert_close,
+    batch,
+    compilations,
+    differ,
+    message,
+    network,
+    record,
+    train,
+)
 
 DATA = jax.tree.map(jnp.asarray, batch())
 FORMS = {
@@ -114,7 +126,7 @@ def test_transforms_inside_and_outside():
     ):
         wide, metrics = train(change(one), DATA, 5)
         assert_close(wide.params, lone.params)
-        assert int(metrics["refused"].weight) == 2 and int(metrics["refused"].total) == 0
+        assert int(metrics["skipped"].weight) == 2 and int(metrics["skipped"].total) == 0
     held = loop(resident(pmap(one), lambda s, n: (jnp.arange(n) + s) % 16, 16))
     looped, _ = jax.jit(held.step)(jax.jit(held.init)(KEY, DATA), DATA, 5)
     assert_close(looped.params, lone.params)
@@ -128,7 +140,7 @@ def test_guard_refuses_on_all_devices_at_once():
         wide = change(learner(network(), optax.adam(0.1)))
         after, metrics = train(wide, bad, 3)
         assert not differ(after.params, jax.jit(wide.init)(KEY, bad).params)
-        assert int(after.extra["guard"].total) == 3 and int(metrics["refused"].total) == 1
+        assert int(record(after, GuardState).skipped) == 3 and int(metrics["skipped"].total) == 1
 
 
 def drawing():

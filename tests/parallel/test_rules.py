@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec as P
 from jdl import tasks
 from jdl.core import tree
 from jdl.core.types import TrainState
+from jdl.learn.ema import ema
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema
 from jdl.models import Decoder, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
@@ -156,7 +156,7 @@ def test_what_belongs_to_a_parameter_stays_whole_where_its_spec_does_not_fit():
     state = placed("qkv/kernel=None,model", inner)
     qkv = "stack/block_1/attention/qkv/kernel"
     found = {path: leaf.spec for path, leaf in tree.flatten(state).items() if path.endswith(qkv)}
-    assert found.pop(f"params/{qkv}") == found.pop(f"extra/ema/average/0/{qkv}") == P(None, "model")
+    assert found.pop(f"params/{qkv}") == found.pop(f"extra/weights/0/{qkv}") == P(None, "model")
     assert len(found) == 4 and set(found.values()) == {P()}  # factors (4,), (12,), (1,) and a count
 
 

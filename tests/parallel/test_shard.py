@@ -9,18 +9,20 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jdl import tasks
+from jdl.learn.ema import EmaState, ema
 from jdl.learn.ensemble import ensemble
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
 from jdl.learn.learner import learner
-from jdl.learn.transforms import ema, jit, loop, resident, window
+from jdl.learn.transforms import jit, loop, resident
+from jdl.learn.window import window
 from jdl.models import Decoder, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.run.placing import placement
-from tests.small import KEY, assert_close, batch, compilations, message, network, train
+from tests.small import KEY, assert_close, batch, compilations, message, network, record, train
 
 DATA = jax.tree.map(jnp.asarray, batch())
 MESH = mesh(data=4, model=2)
@@ -79,7 +81,9 @@ def test_no_device_ever_holds_the_whole(rule):
     assert sizes.output_size_in_bytes < lone.output_size_in_bytes / 7
     assert sizes.temp_size_in_bytes < lone.output_size_in_bytes / 4  # less than the parameters
     born = wide(KEY, DATA)
-    for leaf in jax.tree.leaves((born.params, born.opt_state[0].mu, born.extra["ema"]["average"])):
+    for leaf in jax.tree.leaves(
+        (born.params, born.opt_state[0].mu, record(born, EmaState).weights)
+    ):
         assert {shard.data.size for shard in leaf.addressable_shards} == {leaf.size // 8}
     whole = jax.jit(shard(one, mesh(data=8)).init).lower(KEY, DATA).compile().memory_analysis()
     assert whole.output_size_in_bytes == lone.output_size_in_bytes  # the control
@@ -136,7 +140,7 @@ def test_jax_alone_replicates_the_moments():
 
 def test_an_average_inside_is_sharded_too():
     wide = shard(ema(learner(network(), optax.adam(0.01)), 0.9), MESH, FSDP)
-    average, _ = jax.jit(wide.init)(KEY, DATA).extra["ema"]["average"]
+    average, _ = record(jax.jit(wide.init)(KEY, DATA), EmaState).weights
     assert all(is_split(leaf) for leaf in jax.tree.leaves(average))
 
 

@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 
 import jdl
 from jdl.core import tree
-from jdl.learn.transforms import ema
+from jdl.learn.ema import ema
 from jdl.parallel.mesh import mesh
 from jdl.parallel.shard import shardings
 from jdl.run.layout import layout

@@ -14,6 +14,7 @@ import pytest
 import jdl
 from jdl.core.check import Diverged, InputError
 from jdl.core.types import Learner
+from jdl.learn.sweep import sweep_table
 from jdl.run.plan import initial
 from jdl.run.record import guards
 from tests import small
@@ -61,7 +62,7 @@ def test_rows_stand_at_fixed_steps_with_all_numbers(plain_run):
     ]
     for row in train:
         assert row["epoch"] == row["step"] / 6
-        assert row["refused"] == 0.0
+        assert row["skipped"] == 0.0
         assert {"loss", "gradient_norm", "seconds"} <= set(row)
     assert all(row["steps_per_second"] > 0 for row in train[1:])
 
@@ -318,7 +319,7 @@ def test_a_sweep_trains_like_any_learner():
     result = fit(many, epochs=5)
     losses = result.history[-1]["loss"]
     assert len(losses) == 4 and max(losses[:2]) < min(losses[2:])
-    table = many.table(jdl.evaluate(result, line())["loss"])
+    table = sweep_table(many.points, jdl.evaluate(result, line())["loss"])
     assert [row["rate"] for row in table] == [1e-2, 1e-5] and table[0]["n"] == 2
     assert len(guards(result.state)) == 1  # the members' own; fit adds none
 
@@ -394,7 +395,7 @@ def test_a_diverged_run_names_the_first_bad_step_and_its_batch(tmp_path):
 
 
 def _initial(learner: Learner, data):
-    from jdl.learn.transforms import window
+    from jdl.learn.window import window
 
     wrapped = window(jdl.guard(learner), 5)
     return wrapped.init(jax.random.key(0), {name: value[:8] for name, value in data.items()})
@@ -407,7 +408,7 @@ def test_a_single_bad_batch_is_refused_and_the_run_goes_on():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
     refused = guards(result.state)[0]
     assert int(refused.total) == 10 and int(result.state.step) == 60
-    assert max(row["refused"] for row in result.history) > 0
+    assert max(row["skipped"] for row in result.history) > 0
     assert all(np.isfinite(row["loss"]) for row in result.history)
 
 

@@ -251,7 +251,7 @@ from tests.running import classes, dropout_net, quiet
 loop.chosen = lambda *_: Dispatch("loop", 3)
 options = quiet(log_every=7, evaluate_every=5, save_seconds=0.0)
 jdl.fit(
-    dropout_net(), classes(), valid=classes(20, seed=1), dir=sys.argv[1], batch_size=8,
+    dropout_net(), classes(), valid=classes(20, seed=1), run_dir=sys.argv[1], batch_size=8,
     epochs=float(sys.argv[2]), best="min loss", options=options, log=lambda row: time.sleep(0.1),
 )
 """

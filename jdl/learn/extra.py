@@ -1,0 +1,98 @@
+"""What transforms keep in `TrainState.extra`: records, each around that of the transform below.
+
+A record is a frozen dataclass with a field `inner`. So a transform nests with every transform,
+itself included, and a record is found by its type. A transform that evaluates with weights of its
+own (`ema`, `keep_best`) keeps them in a field `weights`, so that one around it can exchange them.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+
+from jdl.core.groups import Groups
+from jdl.core.types import Batch, Learner, PyTree, TrainState
+
+Record = TypeVar("Record")
+
+
+def inner_state(state: TrainState) -> TrainState:
+    """The state as the learner below the outermost transform knows it."""
+    return state.replace(extra=state.extra.inner)
+
+
+def find_records(extra: PyTree, kind: type[Record]) -> list[Record]:
+    """Every record of a type, outer ones first, those in the groups of a sweep included."""
+    found = jax.tree.leaves(extra, is_leaf=lambda x: isinstance(x, kind))
+    records: list[Any] = [x for x in found if isinstance(x, kind)]
+    return [*records, *(r for outer in records for r in find_records(outer.inner, kind))]
+
+
+def drop_records(extra: PyTree, kind: type) -> PyTree:
+    """The same records without those of a type."""
+
+    def drop(x: Any) -> Any:
+        return drop_records(x.inner, kind) if isinstance(x, kind) else x
+
+    return jax.tree.map(drop, extra, is_leaf=lambda x: isinstance(x, kind))
+
+
+def evaluation_weights(state: TrainState) -> PyTree:
+    """The weights that evaluation uses: those of the outermost record that keeps some.
+
+    Without such a record they are the pair `(params, model_state)`; for a sweep, one of these for
+    each group.
+    """
+    return _get(state.extra, state.params, state.model_state)
+
+
+def with_evaluation_weights(state: TrainState, weights: PyTree) -> TrainState:
+    """The state that evaluates with `weights`, a tree like that of `evaluation_weights`."""
+    extra, params, model_state = _set(state.extra, state.params, state.model_state, weights)
+    return state.replace(extra=extra, params=params, model_state=model_state)
+
+
+def _get(extra: PyTree, params: PyTree, model_state: PyTree) -> PyTree:
+    if isinstance(extra, Groups):
+        return extra.map(_get, params, model_state)
+    if hasattr(extra, "weights"):
+        return extra.weights
+    if hasattr(extra, "inner"):
+        return _get(extra.inner, params, model_state)
+    return params, model_state
+
+
+def _set(extra: PyTree, params: PyTree, model_state: PyTree, weights: PyTree) -> Any:
+    if isinstance(extra, Groups):
+        sets = extra.map(_set, params, model_state, weights)
+        return tuple(sets.map(lambda triple, i=i: triple[i]) for i in range(3))
+    if hasattr(extra, "weights"):
+        return extra.replace(weights=weights), params, model_state
+    if hasattr(extra, "inner"):
+        inner, params, model_state = _set(extra.inner, params, model_state, weights)
+        return extra.replace(inner=inner), params, model_state
+    return extra, *weights
+
+
+def below(inner: Learner) -> Learner:
+    """`inner` for states with one more record around: a transform then replaces what it changes."""
+
+    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+        return inner.gradient(inner_state(state), batch, axis=axis)  # type: ignore
+
+    return inner._replace(
+        evaluate=lambda state, batch: inner.evaluate(inner_state(state), batch),
+        predict=lambda state, batch: inner.predict(inner_state(state), batch),
+        gradient=inner.gradient and gradient,
+    )
+
+
+def evaluate_with_own_weights(inner: Learner) -> Learner:
+    """`below(inner)`, which evaluates and predicts with `state.extra.weights`."""
+
+    def weighted(state: TrainState) -> TrainState:
+        return with_evaluation_weights(inner_state(state), state.extra.weights)
+
+    return below(inner)._replace(
+        evaluate=lambda state, batch: inner.evaluate(weighted(state), batch),
+        predict=lambda state, batch: inner.predict(weighted(state), batch),
+    )

@@ -1,0 +1,65 @@
+"""Learner -> Learner: early stopping inside the program."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jdl.core import tree
+from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
+
+
+@struct.dataclass
+class BestState:
+    """The lowest validation loss so far, for each member, and the weights that had it."""
+
+    loss: jax.Array
+    weights: PyTree
+    inner: PyTree
+
+
+def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
+    """Evaluate and predict with the weights that had the lowest validation loss so far.
+
+    The whole of `valid` is evaluated after every `every`-th step, inside the compiled program, so
+    members of an ensemble or a sweep each keep their own best. What is kept are the weights that
+    `inner` evaluates with: `keep_best(ema(l, 0.99), ...)` keeps the best average. Until the first
+    evaluation they are those drawn at the start. `fit(..., best="min loss")` does the same for one
+    learner from outside, and stops early with `patience`.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> batch = {"x": jnp.ones((2, 1)), "y": jnp.ones((2, 1))}
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(3.0))  # diverges
+    >>> line = jdl.jit(keep_best(line, valid=batch, every=1))
+    >>> state = line.init(jax.random.key(0), batch)
+    >>> for _ in range(3):
+    ...     state, metrics = line.step(state, batch)
+    >>> bool(line.evaluate(state, batch)["loss"].value == state.extra.loss)
+    True
+
+    Prechelt 1998, "Early stopping - but when?".
+    """
+
+    def init(key: Key, batch: Batch) -> TrainState:
+        state = inner.init(key, batch)
+        weights = jax.tree.map(jnp.copy, evaluation_weights(state))
+        loss = jnp.full(state.members, jnp.inf, jnp.float32)
+        return state.replace(extra=BestState(loss, weights, state.extra))
+
+    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+        best: BestState = state.extra
+        state, metrics = inner.step(inner_state(state), batch, axis=axis)
+        loss = jax.lax.cond(
+            state.step % every == 0,
+            lambda: inner.evaluate(state, valid)["loss"].value.astype(jnp.float32),
+            lambda: jnp.full_like(best.loss, jnp.inf),
+        )
+        is_better = loss < best.loss
+        weights = tree.where(is_better, evaluation_weights(state), best.weights)
+        best = BestState(jnp.where(is_better, loss, best.loss), weights, state.extra)
+        return state.replace(extra=best), metrics
+
+    return evaluate_with_own_weights(inner)._replace(init=init, step=step)
