@@ -62,7 +62,7 @@ bench-gpu: $(VENV)/.test
 
 plan-tpu: .venv-tpu/.made
 	.venv-tpu/bin/python -m jdl.cli plan experiments/digits_mlp.py --topology v5e:2x4 --run.rule fsdp
-	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_plan.py tests/run/test_planning.py
+	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_estimate.py tests/cli/test_plan.py
 
 clean:
 	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 @contextmanager
 def command_process() -> Iterator[None]:
     """Set the process up; import jdl and load the data within."""
-    from jdl.run import flags
-    from jdl.run.collecting import stay, uncollected
+    from jdl.cli import flags
+    from jdl.run.execution.gc_pause import stay, uncollected
 
     flags.quiet_backend()
     with uncollected():

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +56,9 @@ def sequences(config: Config) -> jdl.Data:
     """20,000 sequences for training, 1,000 for validation and 2,000 for the test."""
 
     def sample(n: int, seed: int) -> dict[str, np.ndarray]:
-        return jdl.data.sequences.adding(n, config.time, seed)
+        return jdl.data.synthetic_sequences.adding(n, config.time, seed)
 
-    return jdl.data.generate.parts(sample, (20_000, 1_000, 2_000), "adding")
+    return jdl.data.synthetic.parts(sample, (20_000, 1_000, 2_000), "adding")
 
 
 def summary_line(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:
@@ -74,7 +74,7 @@ def figures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> 
         plots.lines(
             {config.cell: valid_loss}, "Validation error", "step", "squared error", yscale="log"
         ),
-        plots.levels({"always answering 1": jdl.data.sequences.ADDING_BASELINE}),
+        plots.levels({"always answering 1": jdl.data.synthetic_sequences.ADDING_BASELINE}),
     )
     shown = {name: value[:500] for name, value in test.items()}
     predicted = jdl.predict(result, shown)[:, 0]

@@ -16,7 +16,7 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 NOISE = 0.5
 """Standard deviation of the noise that "denoising" removes."""

@@ -20,7 +20,7 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 NETWORKS = {
     "alexnet": jdl.models.AlexNet(

@@ -17,10 +17,10 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 MODES = 8
-CENTRES = jdl.data.generate.ring(MODES)
+CENTRES = jdl.data.synthetic.ring(MODES)
 WIDTH = 0.05
 LATENT = 16
 
@@ -72,7 +72,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 def real_points(n: int, seed: int) -> np.ndarray:
     """Points of the eight Gaussians, (n, 2)."""
-    return jdl.data.generate.gaussians(n, CENTRES, WIDTH, seed)["x"]
+    return jdl.data.synthetic.gaussians(n, CENTRES, WIDTH, seed)["x"]
 
 
 def generated_points(result: jdl.Result, n: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def generated_points(result: jdl.Result, n: int) -> np.ndarray:
 
 
 def count_modes(points: np.ndarray) -> int:
-    return jdl.data.generate.modes_found(points, CENTRES, WIDTH)
+    return jdl.data.synthetic.modes_found(points, CENTRES, WIDTH)
 
 
 def summary_line(result: jdl.Result) -> str:

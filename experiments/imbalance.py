@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted focal"]
 

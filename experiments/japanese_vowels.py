@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 SPEAKERS = 9
 

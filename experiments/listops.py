@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 TREE_NETWORKS = {
     "childsum": jdl.models.ChildSumTreeLSTM,

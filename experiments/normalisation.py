@@ -16,7 +16,7 @@ from typing import Any
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 NORMS = ("none", "batch", "layer", "instance", "group")
 

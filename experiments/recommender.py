@@ -14,7 +14,7 @@ from typing import Any, Literal
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     if config.ratings:
-        data = jdl.data.ratings.read(config.ratings)
+        data = jdl.data.movielens.read(config.ratings)
     else:
-        data = jdl.data.ratings.generate(config.n)
+        data = jdl.data.movielens.generate(config.n)
     sizes: dict[str, Any] = {
         "users": data.info["users"],
         "items": data.info["items"],

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 LEARNING_RATE = 2e-3
 Method = Literal[
@@ -55,7 +55,7 @@ class Config:
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     train = {name: value[: config.examples] for name, value in data.train.items()}
-    train = jdl.data.generate.mislabelled(train, config.wrong, classes=10, seed=config.split)
+    train = jdl.data.synthetic.mislabelled(train, config.wrong, classes=10, seed=config.split)
     learners = method_learners(config.hidden, data.valid)
     compared = list(dict.fromkeys(("none", *config.methods)))
     learner = jdl.sweep(lambda method: learners[method], {"method": compared}, config.seeds)

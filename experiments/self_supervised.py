@@ -19,7 +19,7 @@ import jax
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 ENCODER = jdl.models.VGG(((16,), (32,), (64,)), hidden=(), pooled=1, classes=64, norm="group")
 

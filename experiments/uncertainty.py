@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,11 @@ def true_std(x: np.ndarray) -> np.ndarray:
 
 
 def noisy_sines(n: int, seed: int) -> dict[str, np.ndarray]:
-    return jdl.data.generate.sines(n, true_std, seed)
+    return jdl.data.synthetic.sines(n, true_std, seed)
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    data = jdl.data.generate.parts(noisy_sines, (config.examples, 500, 5_000), "sines")
+    data = jdl.data.synthetic.parts(noisy_sines, (config.examples, 500, 5_000), "sines")
     network = jdl.models.MLP((64, 64), outputs=2, activation="tanh")
     task = jdl.tasks.uncertain_regression(jdl.from_linen(network))
     learning_rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)

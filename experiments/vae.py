@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jdl
-from jdl import pictures as plots
+from jdl import plots
 
 SYMBOLS = 4
 LENGTH = 64
@@ -64,19 +64,19 @@ def sequences(config: Config) -> jdl.Data:
 
     def sample(n: int, seed: int) -> dict[str, np.ndarray]:
         noise = noise_distribution(config)
-        return jdl.data.sequences.autoregressive(n, LENGTH, noise=noise, seed=seed)
+        return jdl.data.synthetic_sequences.autoregressive(n, LENGTH, noise=noise, seed=seed)
 
-    return jdl.data.generate.parts(sample, (8_000, 200, 1_000))
+    return jdl.data.synthetic.parts(sample, (8_000, 200, 1_000))
 
 
 def noise_distribution(config: Config) -> tuple[float, ...]:
     """The probability of each number that is added, modulo 4; zero is the most probable."""
-    return jdl.data.sequences.mostly(config.certainty, SYMBOLS)
+    return jdl.data.synthetic_sequences.mostly(config.certainty, SYMBOLS)
 
 
 def entropy(config: Config) -> float:
     """The lowest cross-entropy that a network can reach, in nats."""
-    return jdl.data.sequences.entropy(noise_distribution(config))
+    return jdl.data.synthetic_sequences.entropy(noise_distribution(config))
 
 
 def loss_by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from jdl import metrics as metrics
     from jdl import models as models
     from jdl import optim as optim
+    from jdl import plots as plots
     from jdl import tasks as tasks
-    from jdl.cli import main as main
-    from jdl.core.check import Diverged as Diverged
-    from jdl.core.check import InputError as InputError
-    from jdl.core.check import check_fields as check_fields
+    from jdl.cli.main import main as main
+    from jdl.core.errors import Diverged as Diverged
+    from jdl.core.errors import InputError as InputError
+    from jdl.core.errors import check_fields as check_fields
+    from jdl.core.text import table as table
     from jdl.core.types import Count as Count
     from jdl.core.types import Learner as Learner
     from jdl.core.types import Mean as Mean
@@ -43,45 +45,43 @@ if TYPE_CHECKING:
     from jdl.learn.sweep import sweep as sweep
     from jdl.learn.sweep import sweep_table as sweep_table
     from jdl.learn.transforms import jit as jit
-    from jdl.models.bridge import from_functions as from_functions
-    from jdl.models.bridge import from_linen as from_linen
-    from jdl.models.mixed import precision as precision
-    from jdl.models.nnx import from_nnx as from_nnx
+    from jdl.models.adapters.linen import from_functions as from_functions
+    from jdl.models.adapters.linen import from_linen as from_linen
+    from jdl.models.adapters.nnx import from_nnx as from_nnx
+    from jdl.models.adapters.precision import precision as precision
     from jdl.parallel import rules as rules
-    from jdl.parallel.members import shard_members as shard_members
     from jdl.parallel.mesh import mesh as mesh
     from jdl.parallel.pmap import pmap as pmap
     from jdl.parallel.shard import shard as shard
     from jdl.parallel.shard_map import shard_map as shard_map
-    from jdl.run import pictures as pictures
-    from jdl.run.apply import Result as Result
-    from jdl.run.apply import evaluate as evaluate
-    from jdl.run.apply import predict as predict
+    from jdl.parallel.shard_members import shard_members as shard_members
+    from jdl.run.evaluate import Result as Result
+    from jdl.run.evaluate import evaluate as evaluate
+    from jdl.run.evaluate import predict as predict
     from jdl.run.experiment import Experiment as Experiment
     from jdl.run.experiment import load as load
-    from jdl.run.judges import Judge as Judge
-    from jdl.run.judges import judge as judge
-    from jdl.run.judges import linear_probe as linear_probe
-    from jdl.run.loop import fit as fit
-    from jdl.run.loop import steps as steps
-    from jdl.run.plan import Options as Options
-    from jdl.run.reach import reach as reach
-    from jdl.run.summary import summary as summary
-    from jdl.run.table import table as table
-    from jdl.tasks.penalties import augment as augment
-    from jdl.tasks.penalties import l1 as l1
-    from jdl.tasks.penalties import l2 as l2
-    from jdl.tasks.penalties import label_smoothing as label_smoothing
-    from jdl.tasks.penalties import mixup as mixup
+    from jdl.run.fit import fit as fit
+    from jdl.run.fit import steps as steps
+    from jdl.run.setup import Options as Options
     from jdl.tasks.supervised import binary_classification as binary_classification
     from jdl.tasks.supervised import classification as classification
     from jdl.tasks.supervised import regression as regression
+    from jdl.tasks.transforms import augment as augment
+    from jdl.tasks.transforms import l1 as l1
+    from jdl.tasks.transforms import l2 as l2
+    from jdl.tasks.transforms import label_smoothing as label_smoothing
+    from jdl.tasks.transforms import mixup as mixup
+    from jdl.understand.evaluators import Judge as Judge
+    from jdl.understand.evaluators import judge as judge
+    from jdl.understand.evaluators import linear_probe as linear_probe
+    from jdl.understand.receptive_field import reach as reach
+    from jdl.understand.summary import summary as summary
 
-_PACKAGES = ("data", "metrics", "models", "optim", "tasks")
-_ELSEWHERE = {"pictures": "jdl.run.pictures", "rules": "jdl.parallel.rules"}
+_PACKAGES = ("data", "metrics", "models", "optim", "plots", "tasks")
+_ELSEWHERE = {"rules": "jdl.parallel.rules"}
 _HOME = {
-    "jdl.cli": ("main",),
-    "jdl.core.check": ("Diverged", "InputError", "check_fields"),
+    "jdl.cli.main": ("main",),
+    "jdl.core.errors": ("Diverged", "InputError", "check_fields"),
     "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
     "jdl.data.feed": ("Feed",),
     "jdl.data.records": ("Data",),
@@ -94,23 +94,23 @@ _HOME = {
     "jdl.learn.learner": ("learner",),
     "jdl.learn.sweep": ("group_by", "sweep", "sweep_table"),
     "jdl.learn.transforms": ("jit",),
-    "jdl.models.bridge": ("from_functions", "from_linen"),
-    "jdl.models.mixed": ("precision",),
-    "jdl.models.nnx": ("from_nnx",),
-    "jdl.parallel.members": ("shard_members",),
+    "jdl.models.adapters.linen": ("from_functions", "from_linen"),
+    "jdl.models.adapters.precision": ("precision",),
+    "jdl.models.adapters.nnx": ("from_nnx",),
+    "jdl.parallel.shard_members": ("shard_members",),
     "jdl.parallel.mesh": ("mesh",),
     "jdl.parallel.pmap": ("pmap",),
     "jdl.parallel.shard": ("shard",),
     "jdl.parallel.shard_map": ("shard_map",),
     "jdl.run.experiment": ("Experiment", "load"),
-    "jdl.run.apply": ("Result", "evaluate", "predict"),
-    "jdl.run.judges": ("Judge", "judge", "linear_probe"),
-    "jdl.run.loop": ("fit", "steps"),
-    "jdl.run.plan": ("Options",),
-    "jdl.run.reach": ("reach",),
-    "jdl.run.summary": ("summary",),
-    "jdl.run.table": ("table",),
-    "jdl.tasks.penalties": ("augment", "l1", "l2", "label_smoothing", "mixup"),
+    "jdl.run.evaluate": ("Result", "evaluate", "predict"),
+    "jdl.understand.evaluators": ("Judge", "judge", "linear_probe"),
+    "jdl.run.fit": ("fit", "steps"),
+    "jdl.run.setup": ("Options",),
+    "jdl.understand.receptive_field": ("reach",),
+    "jdl.understand.summary": ("summary",),
+    "jdl.core.text": ("table",),
+    "jdl.tasks.transforms": ("augment", "l1", "l2", "label_smoothing", "mixup"),
     "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.core.types import Batch, Mean, Metric, PyTree
 
 

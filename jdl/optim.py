@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core import tree
-from jdl.core.check import error, nearest, one_of
+from jdl.core.errors import error, nearest, one_of
 from jdl.core.types import PyTree
 
 Schedule = Callable[[Any], Any]

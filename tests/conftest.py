@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = (
     *("test_contract", "test_contract_models", "test_resume", "test_cli", "test_pmap"),
-    *("test_sweep", "test_loop"),
+    *("test_sweep", "test_fit"),
 )
 
 
@@ -62,7 +62,7 @@ def mnist_dir() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _freed_memory_goes_back() -> Iterator[None]:
     """Commands that tests call in this process leave its allocator as it is."""
-    from jdl.run import flags
+    from jdl.cli import flags
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flags, "keep_mapped", lambda: False)

@@ -11,10 +11,10 @@ import pytest
 from flax import linen as nn
 
 import jdl
-from jdl import cli
-from jdl.core.check import within
-from tests import small
-from tests.running import ROOT, classes, counter, line, net, quiet
+from jdl.cli import main
+from jdl.core.errors import within
+from tests.support import learners
+from tests.support.runs import ROOT, classes, counter, line, net, quiet
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -95,12 +95,12 @@ def test_a_bad_idx_file_is_named(refused, mnist, stem, content, fragments):
     folder = mnist(stem, content or b"")
     if content is None:
         (folder / stem).unlink()
-    err = refused(cli.command, "train", MNIST, "--data-dir", folder)
+    err = refused(main.command, "train", MNIST, "--data-dir", folder)
     assert all(fragment in err for fragment in fragments), err
 
 
 def test_a_set_too_small_to_validate_on_is_refused(refused, mnist):
-    err = refused(cli.command, "train", MNIST, "--data-dir", mnist(LABELS, idx(np.arange(9))))
+    err = refused(main.command, "train", MNIST, "--data-dir", mnist(LABELS, idx(np.arange(9))))
     assert "more than 5000 images" in err and "9 images" in err
 
 
@@ -180,7 +180,7 @@ def experiment(config):
 
 
 def train(words):
-    cli.main(Config, experiment, words)
+    main.main(Config, experiment, words)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_settings_that_cannot_be_are_refused(refused, words, fragments):
     ],
 )
 def test_commands_that_cannot_be_are_refused(refused, words, fragments):
-    err = refused(cli.command, *words)
+    err = refused(main.command, *words)
     assert all(fragment in err for fragment in fragments), err
 
 
@@ -314,7 +314,7 @@ def test_a_run_without_a_good_checkpoint_is_refused(refused, finished, tmp_path)
         path.write_text("{}")
     err = refused(train, "--run.dir", copy, "--run.no-report")
     assert "no good checkpoint left" in err and "manifest.json cannot be read" in err
-    err = refused(cli.command, "report", copy, "--experiment", Path(__file__))
+    err = refused(main.command, "report", copy, "--experiment", Path(__file__))
     assert "no good checkpoint left" in err
 
 
@@ -325,7 +325,7 @@ def test_a_damaged_configuration_is_refused(refused, finished, tmp_path):
     (copy / "config.json").write_text('{"epochs": ')
     assert "config.json" in refused(train, "--run.dir", copy)
     (copy / "config.json").write_text("[1]")
-    assert "a JSON object" in refused(cli.command, "evaluate", copy)
+    assert "a JSON object" in refused(main.command, "evaluate", copy)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(refused, tmp_path):
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_made_is_refused(refused, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(refused, tmp_path):
-    from jdl.run.folder import RunFolder
+    from jdl.run.storage.run_dir import RunFolder
 
     with RunFolder(tmp_path / "run").lock():
         err = refused(train, "--run.dir", tmp_path / "run")
@@ -354,11 +354,15 @@ def test_validation_data_is_looked_at_before_training():
     def fit(valid):
         jdl.fit(learner, data, valid=valid, batch_size=8, options=quiet(), log=told.append)
 
-    assert 'validation data["x"]' in small.message(lambda: fit(hole))
+    assert 'validation data["x"]' in learners.message(lambda: fit(hole))
     wrong = classes(20) | {"y": np.full(20, 2, np.int32)}
-    assert 'validation data["y"]' in small.message(lambda: fit(wrong))
-    assert "(8, 1)" in small.message(lambda: fit(classes(20) | {"y": np.zeros((20, 1), np.int32)}))
-    assert "an empty set" in small.message(lambda: fit({k: v[:0] for k, v in classes(4).items()}))
+    assert 'validation data["y"]' in learners.message(lambda: fit(wrong))
+    assert "(8, 1)" in learners.message(
+        lambda: fit(classes(20) | {"y": np.zeros((20, 1), np.int32)})
+    )
+    assert "an empty set" in learners.message(
+        lambda: fit({k: v[:0] for k, v in classes(4).items()})
+    )
     assert not told
 
 
@@ -379,9 +383,9 @@ def test_whole_numbers_are_no_labels_where_numbers_are_predicted():
 )
 def test_fit_refuses_settings(given, fragment):
     given = {"options": quiet()} | given
-    assert fragment in small.message(lambda: jdl.fit(counter(), line(), batch_size=8, **given))
+    assert fragment in learners.message(lambda: jdl.fit(counter(), line(), batch_size=8, **given))
 
 
 def test_a_user_without_a_learner_is_told():
     feed = {"x": np.zeros((4, 3), np.float32)}
-    assert "batch_size" in small.message(lambda: jdl.fit(net(), feed))
+    assert "batch_size" in learners.message(lambda: jdl.fit(net(), feed))

@@ -8,14 +8,14 @@ import pytest
 
 from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import learner
-from tests.contract import MASKS, PLAIN, ROWS, SGD, SMALL, Row, base, recorded
-from tests.properties import (
+from tests.support.contract_properties import (
     PARITY,
     PROPERTIES,
     Case,
     check,
     masks_differ_between_devices,
 )
+from tests.support.contract_rows import MASKS, PLAIN, ROWS, SGD, SMALL, Row, base, recorded
 
 # Combinations and relatives of rows that are in the fast suite themselves, or long.
 COMBINED = {

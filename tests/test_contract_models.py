@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from tests import contract
-from tests.families import ROWS
-from tests.properties import (
+from tests.support import contract_rows
+from tests.support.contract_properties import (
     PARITY,
     PROPERTIES,
     Case,
     check,
     masks_differ_between_devices,
 )
+from tests.support.families import ROWS
 
 # What a model can break by itself; the rest are properties of the learner around it, which the
 # rows of the core's table have in the fast suite.
@@ -66,7 +66,7 @@ def test_contract_in_brief(row, tmp_path):
 def test_contract(row, tmp_path):
     case = Case(row, tmp_path)
     check(case, PROPERTIES)
-    if row.without is contract.MASKS:
+    if row.without is contract_rows.MASKS:
         masks_differ_between_devices(case)
 
 
@@ -79,7 +79,7 @@ def test_parity_in_float64(row, tmp_path, x64):
 
 
 def test_each_name_stands_once():
-    rows = [*contract.ROWS, *ROWS]
+    rows = [*contract_rows.ROWS, *ROWS]
     names = [row.name for row in rows]
     assert len(names) == len(set(names)) and set(names) >= LONG
     assert {name for row in rows for name in row.without} <= PROPERTIES.keys()

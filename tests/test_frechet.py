@@ -3,7 +3,7 @@
 import numpy as np
 
 from jdl.metrics import frechet
-from tests.small import message
+from tests.support.learners import message
 
 
 def test_of_normal_distributions_in_closed_form():

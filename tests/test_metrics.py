@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 
 from jdl import metrics
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.core.types import Count, Mean
 
 RNG = np.random.default_rng(0)

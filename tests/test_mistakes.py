@@ -9,10 +9,10 @@ import optax
 import pytest
 
 import jdl
-from jdl.core.check import Diverged, InputError
+from jdl.core.errors import Diverged, InputError
 from jdl.optim import by_name, decay_mask, soft_threshold
-from tests.mistakes import POINTS, caught, entries, told
-from tests.running import quiet
+from tests.support.mistakes_page import POINTS, caught, entries, told
+from tests.support.runs import quiet
 
 X, Y = np.array(POINTS[0], float), np.array(POINTS[1], float)
 DESIGN = np.column_stack([X, np.ones(4)])

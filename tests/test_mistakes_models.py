@@ -10,12 +10,12 @@ from scipy import signal
 
 import jdl
 from jdl.core import tree
-from jdl.core.check import InputError
-from jdl.data import generate, leakage, split
-from jdl.data.scale import standardise
-from jdl.models import layers
-from tests.mistakes import caught, told
-from tests.running import quiet
+from jdl.core.errors import InputError
+from jdl.data import leakage, split, synthetic
+from jdl.data.prepare.scale import standardise
+from jdl.models.layers import primitives
+from tests.support.mistakes_page import caught, told
+from tests.support.runs import quiet
 
 KEY = jax.random.key(0)
 DRAW = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_13_players_of_a_gan():
     caught(alone, both)
     alone(by_jdl)
     # ReLU at the output: of eight Gaussians on a ring only those without negative coordinates.
-    reached = (generate.ring(8) > -1e-9).all(1).sum()
+    reached = (synthetic.ring(8) > -1e-9).all(1).sum()
     told(13, f"{reached} of 8")
 
 
@@ -183,7 +183,7 @@ def test_15_the_sense_of_a_gate():
 
 def test_16_convolution():
     x, k = DRAW.normal(size=(1, 7, 7, 1)), DRAW.normal(size=(3, 3))
-    layer = layers.conv(1, 3, padding="VALID", use_bias=False)
+    layer = primitives.conv(1, 3, padding="VALID", use_bias=False)
     kernel = jnp.asarray(k[..., None, None], jnp.float32)
     found = layer.apply({"params": {"kernel": kernel}}, jnp.asarray(x, jnp.float32))[0, :, :, 0]
 
@@ -248,8 +248,8 @@ def test_17_what_training_must_not_know():
 class Normed(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
-        x = layers.BatchNorm(use_running_average=not train, name="norm")(x)
-        return layers.Dense(2, name="output")(x)
+        x = primitives.BatchNorm(use_running_average=not train, name="norm")(x)
+        return primitives.Dense(2, name="output")(x)
 
 
 def test_18_train_mode_statistics_at_test_time():
@@ -275,7 +275,7 @@ def test_18_train_mode_statistics_at_test_time():
 
 
 def test_19_weights_drawn_anew_and_loops_nested():
-    data = generate.blobs((200, 200, 200), width=0.5)
+    data = synthetic.blobs((200, 200, 200), width=0.5)
     model = jdl.from_linen(jdl.models.MLP((), 3))
     learner = jdl.learner(jdl.classification(model), optax.sgd(0.5))
     result = jdl.fit(learner, data, batch_size=60, epochs=4, options=quiet())

@@ -8,7 +8,7 @@ import pytest
 
 from jdl import optim
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 
 PARAMS = {
     "conv_1": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},

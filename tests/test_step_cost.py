@@ -14,9 +14,9 @@ import jdl
 from benchmarks.peers.jdl_fit import task
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 from jdl.data.feed import Feed
-from jdl.run.dispatch import Dispatch, Programs
-from jdl.run.plan import Options, initial, make_plan
-from tests.small import compilations
+from jdl.run.execution.executor import Dispatch, Programs
+from jdl.run.setup import Options, initial, make_plan
+from tests.support.learners import compilations
 
 CEILINGS = {
     # workload: (floating-point operations, bytes accessed, megabytes of temporary memory)

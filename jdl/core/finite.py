@@ -9,7 +9,7 @@ from jax import lax
 
 from jdl.core import tree
 from jdl.core.groups import Groups, is_groups
-from jdl.core.target import platform
+from jdl.core.lowering import platform
 from jdl.core.types import PyTree
 
 PACK_BELOW_ELEMENTS = 2**14

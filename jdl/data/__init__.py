@@ -4,62 +4,62 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jdl.data import augment as augment
-    from jdl.data import balance as balance
-    from jdl.data import baselines as baselines
-    from jdl.data import clean as clean
-    from jdl.data import encode as encode
-    from jdl.data import forest as forest
-    from jdl.data import generate as generate
-    from jdl.data import leakage as leakage
-    from jdl.data import listops as listops
-    from jdl.data import ratings as ratings
-    from jdl.data import scale as scale
-    from jdl.data import sequences as sequences
-    from jdl.data import split as split
-    from jdl.data import tables as tables
-    from jdl.data import text as text
-    from jdl.data import tokenizers as tokenizers
-    from jdl.data import trees as trees
     from jdl.data.arrays import as_arrays as as_arrays
     from jdl.data.arrays import check_arrays as check_arrays
+    from jdl.data.datasets import listops as listops
+    from jdl.data.datasets import movielens as movielens
+    from jdl.data.datasets import synthetic as synthetic
+    from jdl.data.datasets import synthetic_sequences as synthetic_sequences
+    from jdl.data.datasets.load import from_arrays as from_arrays
+    from jdl.data.datasets.load import known as known
+    from jdl.data.datasets.load import load as load
+    from jdl.data.datasets.load import mnist_or_digits as mnist_or_digits
     from jdl.data.feed import Feed as Feed
     from jdl.data.feed import evaluation_batches as evaluation_batches
-    from jdl.data.files import read_idx as read_idx
-    from jdl.data.files import read_npy as read_npy
-    from jdl.data.files import read_npz as read_npz
-    from jdl.data.images import read_cifar as read_cifar
-    from jdl.data.images import read_images as read_images
     from jdl.data.order import Order as Order
+    from jdl.data.prepare import augment as augment
+    from jdl.data.prepare import balance as balance
+    from jdl.data.prepare import baselines as baselines
+    from jdl.data.prepare import clean as clean
+    from jdl.data.prepare import encode as encode
+    from jdl.data.prepare import leakage as leakage
+    from jdl.data.prepare import scale as scale
+    from jdl.data.prepare import split as split
+    from jdl.data.prepare import tokenizers as tokenizers
+    from jdl.data.prepare import tree_batches as tree_batches
+    from jdl.data.prepare import trees as trees
+    from jdl.data.readers import csv as csv
+    from jdl.data.readers import text as text
+    from jdl.data.readers.binary import read_idx as read_idx
+    from jdl.data.readers.binary import read_npy as read_npy
+    from jdl.data.readers.binary import read_npz as read_npz
+    from jdl.data.readers.csv import read_csv as read_csv
+    from jdl.data.readers.images import read_cifar as read_cifar
+    from jdl.data.readers.images import read_images as read_images
+    from jdl.data.readers.time_series import pad as pad
+    from jdl.data.readers.time_series import read_ts as read_ts
     from jdl.data.records import Data as Data
     from jdl.data.records import Report as Report
-    from jdl.data.series import pad as pad
-    from jdl.data.series import read_ts as read_ts
-    from jdl.data.sources import from_arrays as from_arrays
-    from jdl.data.sources import known as known
-    from jdl.data.sources import load as load
-    from jdl.data.sources import mnist_or_digits as mnist_or_digits
-    from jdl.data.tables import read_csv as read_csv
 
-_MODULES = (
-    "augment",
-    "balance",
-    "baselines",
-    "clean",
-    "encode",
-    "forest",
-    "generate",
-    "leakage",
-    "listops",
-    "ratings",
-    "scale",
-    "sequences",
-    "split",
-    "tables",
-    "text",
-    "tokenizers",
-    "trees",
-)
+_MODULES = {
+    "augment": "prepare.augment",
+    "balance": "prepare.balance",
+    "baselines": "prepare.baselines",
+    "clean": "prepare.clean",
+    "csv": "readers.csv",
+    "encode": "prepare.encode",
+    "leakage": "prepare.leakage",
+    "listops": "datasets.listops",
+    "movielens": "datasets.movielens",
+    "scale": "prepare.scale",
+    "split": "prepare.split",
+    "synthetic": "datasets.synthetic",
+    "synthetic_sequences": "datasets.synthetic_sequences",
+    "text": "readers.text",
+    "tokenizers": "prepare.tokenizers",
+    "tree_batches": "prepare.tree_batches",
+    "trees": "prepare.trees",
+}
 _HOME = {
     "Data": "records",
     "Feed": "feed",
@@ -68,24 +68,24 @@ _HOME = {
     "as_arrays": "arrays",
     "check_arrays": "arrays",
     "evaluation_batches": "feed",
-    "from_arrays": "sources",
-    "known": "sources",
-    "load": "sources",
-    "mnist_or_digits": "sources",
-    "pad": "series",
-    "read_cifar": "images",
-    "read_csv": "tables",
-    "read_idx": "files",
-    "read_images": "images",
-    "read_npy": "files",
-    "read_npz": "files",
-    "read_ts": "series",
+    "from_arrays": "datasets.load",
+    "known": "datasets.load",
+    "load": "datasets.load",
+    "mnist_or_digits": "datasets.load",
+    "pad": "readers.time_series",
+    "read_cifar": "readers.images",
+    "read_csv": "readers.csv",
+    "read_idx": "readers.binary",
+    "read_images": "readers.images",
+    "read_npy": "readers.binary",
+    "read_npz": "readers.binary",
+    "read_ts": "readers.time_series",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"jdl.data.{name}")
+        return import_module(f"jdl.data.{_MODULES[name]}")
     if name in _HOME:
         return getattr(import_module(f"jdl.data.{_HOME[name]}"), name)
     raise AttributeError(f"module 'jdl.data' has no attribute '{name}'")

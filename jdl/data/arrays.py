@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.core.check import check_lengths, error
+from jdl.core.errors import check_lengths, error
 
 Arrays = dict[str, np.ndarray]
 
@@ -59,7 +59,7 @@ def check_arrays(
 
     >>> check_arrays({"x": [[1.0, float("nan")]]})
     Traceback (most recent call last):
-    jdl.core.check.InputError: data["x"]
+    jdl.core.errors.InputError: data["x"]
       expected: finite numbers
       got:      1 of 2 not finite, the first nan at index [0, 1]
       fix:      remove or fill these examples

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.data.arrays import Arrays, as_arrays, example_bytes, narrowed
+from jdl.data.loader import reading
 from jdl.data.order import Order
-from jdl.data.reading import reading
 
 RESIDENT_BYTES = 2**30
 """Sets up to this size are kept on the device whole."""

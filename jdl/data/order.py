@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.errors import error
 
 ROUNDS = 8
 """Six rounds leave a bias that a chi-square test sees at n = 10; eight do not."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.check import within
+from jdl.core.errors import within
 
 Arrays = dict[str, np.ndarray]
 

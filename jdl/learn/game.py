@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
 from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import evaluation_key, one, step_key

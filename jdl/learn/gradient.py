@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core import tree
-from jdl.core.check import error
-from jdl.core.target import platform
+from jdl.core.errors import error
+from jdl.core.lowering import platform
 from jdl.core.types import Batch, Gradient, PyTree
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jdl.core.check import error, nearest
+from jdl.core.errors import error, nearest
 from jdl.core.groups import Groups
 from jdl.core.types import Batch, Info, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.ensemble import vmapped

@@ -4,9 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jdl.models.adapters.linen import from_functions, from_linen
+    from jdl.models.adapters.nnx import from_nnx
+    from jdl.models.adapters.precision import precision
     from jdl.models.autoencoder import Autoencoder, ConvAutoencoder, VariationalAutoencoder
-    from jdl.models.bridge import from_functions, from_linen
-    from jdl.models.convnet import CNN
+    from jdl.models.cnn import CNN
+    from jdl.models.cnn1d import CNN1D
     from jdl.models.densenet import DenseNet
     from jdl.models.features import Headed, encoder_of, layer_outputs
     from jdl.models.gan import (
@@ -17,25 +20,22 @@ if TYPE_CHECKING:
         gan_pair,
     )
     from jdl.models.googlenet import GoogLeNet
-    from jdl.models.mixed import precision
     from jdl.models.mlp import MLP
-    from jdl.models.nnx import from_nnx
     from jdl.models.recommender import MatrixFactorization, NeuralCollaborativeFiltering
     from jdl.models.recurrent import RNN, TokenLSTM
     from jdl.models.resnet import ResNet
     from jdl.models.sampling import generate
-    from jdl.models.series import CNN1D
     from jdl.models.transformer import Decoder, Encoder, ViT, attention_weights
-    from jdl.models.tree import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
+    from jdl.models.tree_lstm import ChildSumTreeLSTM, NaryTreeLSTM, RvNN
     from jdl.models.vgg import VGG, AlexNet
     from jdl.models.wavenet import WaveNet
 
 _HOME = {
     "AlexNet": "vgg",
     "Autoencoder": "autoencoder",
-    "CNN": "convnet",
-    "CNN1D": "series",
-    "ChildSumTreeLSTM": "tree",
+    "CNN": "cnn",
+    "CNN1D": "cnn1d",
+    "ChildSumTreeLSTM": "tree_lstm",
     "ConvAutoencoder": "autoencoder",
     "ConvDiscriminator": "gan",
     "ConvGenerator": "gan",
@@ -48,11 +48,11 @@ _HOME = {
     "Headed": "features",
     "MLP": "mlp",
     "MatrixFactorization": "recommender",
-    "NaryTreeLSTM": "tree",
+    "NaryTreeLSTM": "tree_lstm",
     "NeuralCollaborativeFiltering": "recommender",
     "RNN": "recurrent",
     "ResNet": "resnet",
-    "RvNN": "tree",
+    "RvNN": "tree_lstm",
     "TokenLSTM": "recurrent",
     "VGG": "vgg",
     "VariationalAutoencoder": "autoencoder",
@@ -60,13 +60,13 @@ _HOME = {
     "WaveNet": "wavenet",
     "attention_weights": "transformer",
     "encoder_of": "features",
-    "from_functions": "bridge",
-    "from_linen": "bridge",
-    "from_nnx": "nnx",
+    "from_functions": "adapters.linen",
+    "from_linen": "adapters.linen",
+    "from_nnx": "adapters.nnx",
     "gan_pair": "gan",
     "generate": "sampling",
     "layer_outputs": "features",
-    "precision": "mixed",
+    "precision": "adapters.precision",
 }
 __all__ = [
     "CNN",

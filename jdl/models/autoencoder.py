@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error
-from jdl.models import layers
+from jdl.core.errors import error
+from jdl.models.layers import primitives
+from jdl.models.layers.upsampling import conv_transpose
 from jdl.models.mlp import MLP
-from jdl.models.upsampling import conv_transpose
 
 
 class Autoencoder(nn.Module):
@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
     def encode(self, inputs: jax.Array) -> jax.Array:
         """The codes (batch, code) of inputs (batch, *shape)."""
         check_shape(inputs, self.shape)
-        return layers.activation(self.activation).function(self.encoder(inputs))
+        return primitives.activation(self.activation).function(self.encoder(inputs))
 
     def decode(self, codes: jax.Array) -> jax.Array:
         """What codes (batch, code) stand for, (batch, *shape)."""
@@ -115,9 +115,9 @@ class ConvEncoder(nn.Module):
         """The codes of images."""
         x = images
         for index, width in enumerate(self.features, start=1):
-            x = nn.relu(layers.conv(width, stride=2, name=f"conv_{index}")(x))
-        linear = layers.initializer("matched", "identity")
-        return layers.Dense(self.code, kernel_init=linear, name="code")(layers.flatten(x))
+            x = nn.relu(primitives.conv(width, stride=2, name=f"conv_{index}")(x))
+        linear = primitives.initializer("matched", "identity")
+        return primitives.Dense(self.code, kernel_init=linear, name="code")(primitives.flatten(x))
 
 
 class ConvDecoder(nn.Module):
@@ -131,7 +131,7 @@ class ConvDecoder(nn.Module):
         """What codes stand for."""
         height, width, channels = coarsest(self.shape, len(self.features))
         size = height * width * self.features[0]
-        x = layers.Dense(size, kernel_init=layers.INITIALIZERS["he"], name="dense")(codes)
+        x = primitives.Dense(size, kernel_init=primitives.INITIALIZERS["he"], name="dense")(codes)
         x = nn.relu(x).reshape(len(codes), height, width, self.features[0])
         for index, features in enumerate(self.features[1:], start=1):
             x = nn.relu(conv_transpose(features, name=f"conv_transpose_{index}")(x))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.models import blocks, layers, norms
+from jdl.models.layers import conv_blocks, normalization, primitives
 
 
 class NormConv(nn.Module):
@@ -20,8 +20,8 @@ class NormConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """The unit's outputs, of the same height and width."""
-        x = norms.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
-        return layers.conv(self.features, self.window, use_bias=False, name="conv")(nn.relu(x))
+        x = normalization.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
+        return primitives.conv(self.features, self.window, use_bias=False, name="conv")(nn.relu(x))
 
 
 class DenseBlock(nn.Module):
@@ -60,9 +60,9 @@ class DenseNet(nn.Module):
     DenseNet-121 with 7,978,856 parameters; for 8x8 digits
     `DenseNet((2, 2), growth=8, features=16, classes=10, stem="small")`.
 
-    `norm` names the normalisation (`jdl.models.norms.norm`) and `axis_name` the mapped device axis
-    of batch statistics. Layers are `stem`, `block_1`, `transition_1`, `pool_1`, ..., `norm`,
-    `output`.
+    `norm` names the normalisation (`jdl.models.layers.normalization.norm`) and `axis_name` the
+    mapped device axis of batch statistics. Layers are `stem`, `block_1`, `transition_1`, `pool_1`,
+    ..., `norm`, `output`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -83,14 +83,14 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_images(inputs)
+        primitives.check_images(inputs)
         same = {"norm": self.norm, "axis_name": self.axis_name}
-        x = blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        x = conv_blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
         for index, count in enumerate(self.stages, start=1):
             x = DenseBlock(count, self.growth, **same, name=f"block_{index}")(x, train)
             if index < len(self.stages):
                 half = x.shape[-1] // 2
                 x = NormConv(half, 1, **same, name=f"transition_{index}")(x, train)
-                x = layers.AvgPool(name=f"pool_{index}")(x)
-        x = norms.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
-        return blocks.classify(nn.relu(x).mean((1, 2)), self.classes)
+                x = primitives.AvgPool(name=f"pool_{index}")(x)
+        x = normalization.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
+        return conv_blocks.classify(nn.relu(x).mean((1, 2)), self.classes)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
+from jdl.core.errors import error, nearest
 from jdl.models.mlp import MLP
 
 

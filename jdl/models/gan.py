@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, one_of
-from jdl.models import layers, spectral
+from jdl.core.errors import error, one_of
 from jdl.models.autoencoder import coarsest
-from jdl.models.upsampling import conv_transpose
+from jdl.models.layers import primitives, spectral_norm
+from jdl.models.layers.upsampling import conv_transpose
 
 # Radford et al.: every weight of DCGAN is drawn with this deviation.
 SMALL_NORMAL = nn.initializers.normal(0.02)
@@ -51,17 +51,17 @@ class DenseGenerator(nn.Module):
         squash = output_function(self.output)
         x = noise
         for index, width in enumerate(self.features, start=1):
-            x = layers.Dense(
+            x = primitives.Dense(
                 width,
                 use_bias=not self.normalised,
-                kernel_init=layers.INITIALIZERS["he"],
+                kernel_init=primitives.INITIALIZERS["he"],
                 name=f"dense_{index}",
             )(x)
             if self.normalised:
                 x = _batch_norm(train, self.axis_name, f"batch_norm_{index}")(x)
             x = nn.relu(x)
-        kernel = layers.INITIALIZERS["glorot"]
-        x = layers.Dense(math.prod(self.shape), kernel_init=kernel, name="output")(x)
+        kernel = primitives.INITIALIZERS["glorot"]
+        x = primitives.Dense(math.prod(self.shape), kernel_init=kernel, name="output")(x)
         return squash(x).reshape(len(noise), *self.shape)
 
 
@@ -85,12 +85,12 @@ class DenseDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """The logits of a batch."""
-        dense = spectral.SpectralDense if self.spectral else layers.Dense
-        x = layers.flatten(images)
+        dense = spectral_norm.SpectralDense if self.spectral else primitives.Dense
+        x = primitives.flatten(images)
         for index, width in enumerate(self.features, start=1):
-            x = dense(width, kernel_init=layers.INITIALIZERS["he"], name=f"dense_{index}")(x)
+            x = dense(width, kernel_init=primitives.INITIALIZERS["he"], name=f"dense_{index}")(x)
             x = nn.leaky_relu(x, 0.2)
-        return dense(1, kernel_init=layers.INITIALIZERS["glorot"], name="output")(x)
+        return dense(1, kernel_init=primitives.INITIALIZERS["glorot"], name="output")(x)
 
 
 class ConvGenerator(nn.Module):
@@ -119,7 +119,7 @@ class ConvGenerator(nn.Module):
         squash = output_function(self.output)
         height, width, channels = coarsest(self.shape, len(self.features))
         first = height * width * self.features[0]
-        x = layers.Dense(first, use_bias=False, kernel_init=SMALL_NORMAL, name="dense")(noise)
+        x = primitives.Dense(first, use_bias=False, kernel_init=SMALL_NORMAL, name="dense")(noise)
         x = x.reshape(len(noise), height, width, self.features[0])
         x = nn.relu(_batch_norm(train, self.axis_name, "batch_norm")(x))
         for index, size in enumerate(self.features[1:], start=1):
@@ -152,9 +152,9 @@ class ConvDiscriminator(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch."""
         kind = one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
-        layers.check_images(images)
-        conv = spectral.SpectralConv if kind == "spectral" else layers.Conv
-        dense = spectral.SpectralDense if kind == "spectral" else layers.Dense
+        primitives.check_images(images)
+        conv = spectral_norm.SpectralConv if kind == "spectral" else primitives.Conv
+        dense = spectral_norm.SpectralDense if kind == "spectral" else primitives.Dense
         x = images
         for index, width in enumerate(self.features, start=1):
             normed = kind == "batch" and index > 1
@@ -169,7 +169,7 @@ class ConvDiscriminator(nn.Module):
             if normed:
                 x = _batch_norm(train, self.axis_name, f"batch_norm_{index}")(x)
             x = nn.leaky_relu(x, 0.2)
-        return dense(1, kernel_init=SMALL_NORMAL, name="output")(layers.flatten(x))
+        return dense(1, kernel_init=SMALL_NORMAL, name="output")(primitives.flatten(x))
 
 
 def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
@@ -184,8 +184,8 @@ def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
     return OUTPUTS[one_of("generator output", name, OUTPUTS)]
 
 
-def _batch_norm(train: bool, axis_name: str | None, name: str) -> layers.BatchNorm:
-    return layers.BatchNorm(
+def _batch_norm(train: bool, axis_name: str | None, name: str) -> primitives.BatchNorm:
+    return primitives.BatchNorm(
         use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name
     )
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.models import blocks, layers
+from jdl.models.layers import conv_blocks, primitives
 
 # Channels of one module: 1x1; 1x1 then 3x3; 1x1 then the larger window; 1x1 after the pool.
 Widths = tuple[int, int, int, int, int, int]
@@ -46,12 +46,12 @@ class Inception(nn.Module):
         """The channels of all branches."""
 
         def unit(x: jax.Array, width: int, window: int, name: str) -> jax.Array:
-            return blocks.ConvUnit(
+            return conv_blocks.ConvUnit(
                 width, window, norm=self.norm, axis_name=self.axis_name, name=name
             )(x, train)
 
         one, reduce_3, three, reduce_large, large, project = self.widths
-        pooled = layers.MaxPool(3, 1, "SAME", name="pool")(x)
+        pooled = primitives.MaxPool(3, 1, "SAME", name="pool")(x)
         branches = [
             unit(x, one, 1, "one"),
             unit(unit(x, reduce_3, 1, "three_reduce"), three, 3, "three"),
@@ -95,20 +95,20 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_rate(self.dropout)
-        layers.check_images(inputs)
-        blocks.check_stem(self.stem)
+        primitives.check_rate(self.dropout)
+        primitives.check_images(inputs)
+        conv_blocks.check_stem(self.stem)
         same = {"norm": self.norm, "axis_name": self.axis_name}
         x = inputs
         if self.stem == "large":
             # On even sizes "SAME" is the rounding up of the paper's pools.
-            x = blocks.ConvUnit(self.features, 7, 2, **same, name="stem_1")(x, train)
-            x = layers.MaxPool(3, 2, "SAME", name="stem_pool_1")(x)
-            x = blocks.ConvUnit(self.features, 1, **same, name="stem_2")(x, train)
-            x = blocks.ConvUnit(3 * self.features, 3, **same, name="stem_3")(x, train)
-            x = layers.MaxPool(3, 2, "SAME", name="stem_pool_2")(x)
+            x = conv_blocks.ConvUnit(self.features, 7, 2, **same, name="stem_1")(x, train)
+            x = primitives.MaxPool(3, 2, "SAME", name="stem_pool_1")(x)
+            x = conv_blocks.ConvUnit(self.features, 1, **same, name="stem_2")(x, train)
+            x = conv_blocks.ConvUnit(3 * self.features, 3, **same, name="stem_3")(x, train)
+            x = primitives.MaxPool(3, 2, "SAME", name="stem_pool_2")(x)
         else:
-            x = blocks.ConvUnit(self.features, 3, **same, name="stem_1")(x, train)
+            x = conv_blocks.ConvUnit(self.features, 3, **same, name="stem_1")(x, train)
         for group, modules in enumerate(self.groups, start=1):
             for index, widths in enumerate(modules, start=1):
                 name = f"group_{group}_module_{index}"
@@ -116,7 +116,7 @@ class GoogLeNet(nn.Module):
             if group < len(self.groups):
                 # The last pool of the original is 2x2, the others 3x3.
                 window = 2 if group == len(self.groups) - 1 else 3
-                x = layers.MaxPool(window, 2, "SAME", name=f"pool_{group}")(x)
+                x = primitives.MaxPool(window, 2, "SAME", name=f"pool_{group}")(x)
         x = x.mean((1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
-        return blocks.classify(x, self.classes)
+        return conv_blocks.classify(x, self.classes)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from jdl.models import layers
+from jdl.models.layers import primitives
 
 
 class MLP(nn.Module):
@@ -17,8 +17,8 @@ class MLP(nn.Module):
     `MLP((), 1)` on two inputs, which is linear regression, has 3.
 
     Layers are `dense_1`, ..., `dense_k` and `output`. `initializer="matched"` draws hidden
-    weights by the activation (see `jdl.models.layers.initializer`) and those of the output,
-    which is linear, by LeCun's rule; any other name is used for all. Biases start at zero.
+    weights by the activation (see `jdl.models.layers.primitives.initializer`) and those of the
+    output, which is linear, by LeCun's rule; any other name is used for all. Biases start at zero.
     `dropout` is the share of hidden units removed in training (Srivastava et al. 2014).
 
     >>> from jdl.core import tree
@@ -38,13 +38,13 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The outputs of a batch."""
-        layers.check_rate(self.dropout)
-        function = layers.activation(self.activation).function
-        hidden_init = layers.initializer(self.initializer, self.activation)
-        output_init = layers.initializer(self.initializer, "identity")
-        x = layers.flatten(inputs)
+        primitives.check_rate(self.dropout)
+        function = primitives.activation(self.activation).function
+        hidden_init = primitives.initializer(self.initializer, self.activation)
+        output_init = primitives.initializer(self.initializer, "identity")
+        x = primitives.flatten(inputs)
         for index, width in enumerate(self.features, start=1):
-            x = layers.Dense(width, kernel_init=hidden_init, name=f"dense_{index}")(x)
+            x = primitives.Dense(width, kernel_init=hidden_init, name=f"dense_{index}")(x)
             x = function(x)
             x = nn.Dropout(self.dropout, deterministic=not train, name=f"dropout_{index}")(x)
-        return layers.Dense(self.outputs, kernel_init=output_init, name="output")(x)
+        return primitives.Dense(self.outputs, kernel_init=output_init, name="output")(x)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error
-from jdl.models import layers
+from jdl.core.errors import error
+from jdl.models.layers import primitives
 
 _SMALL = nn.initializers.normal(0.1)
 
@@ -43,7 +43,7 @@ class MatrixFactorization(nn.Module):
         """The ratings that are expected, (batch, 1)."""
         _check_pairs(inputs)
         user, item = inputs[:, 0], inputs[:, 1]
-        zeros = layers.INITIALIZERS["zeros"]
+        zeros = primitives.INITIALIZERS["zeros"]
         rating = self.mean + _Known(self.users, 1, zeros, name="user_bias")(user)
         rating = rating + _Known(self.items, 1, zeros, name="item_bias")(item)
         if self.factors:
@@ -81,8 +81,8 @@ class NeuralCollaborativeFiltering(nn.Module):
         """The ratings that are expected, (batch, 1)."""
         _check_pairs(inputs)
         user, item = inputs[:, 0], inputs[:, 1]
-        function = layers.activation(self.activation).function
-        make = layers.initializer("matched", self.activation)
+        function = primitives.activation(self.activation).function
+        make = primitives.initializer("matched", self.activation)
         mine = _Known(self.users, self.factors, name="user_factors")(user)
         its = _Known(self.items, self.factors, name="item_factors")(item)
         x = jnp.concatenate(
@@ -93,9 +93,9 @@ class NeuralCollaborativeFiltering(nn.Module):
             -1,
         )
         for index, width in enumerate(self.features, start=1):
-            x = function(layers.Dense(width, kernel_init=make, name=f"dense_{index}")(x))
+            x = function(primitives.Dense(width, kernel_init=make, name=f"dense_{index}")(x))
         both = jnp.concatenate([mine * its, x], -1)
-        return self.mean + layers.Dense(1, name="output")(both)
+        return self.mean + primitives.Dense(1, name="output")(both)
 
 
 class _Known(nn.Module):
@@ -103,7 +103,7 @@ class _Known(nn.Module):
 
     size: int
     features: int
-    start: layers.Initializer = _SMALL
+    start: primitives.Initializer = _SMALL
 
     @nn.compact
     def __call__(self, numbers: jax.Array) -> jax.Array:
@@ -120,5 +120,5 @@ def _check_pairs(inputs: Any) -> None:
             "ratings",
             expected="integers of shape (batch, 2), user and item",
             got=f"{inputs.dtype} of shape {inputs.shape}",
-            fix="read them with jdl.data.ratings, which numbers users and items",
+            fix="read them with jdl.data.movielens, which numbers users and items",
         )

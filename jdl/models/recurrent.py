@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, one_of
-from jdl.models import cells, layers
+from jdl.core.errors import error, one_of
+from jdl.models.layers import primitives, recurrent_cells
 
 READS = ("last", "mean", "each")
 
@@ -18,9 +18,9 @@ class RNN(nn.Module):
 
     Inputs are sequences (batch, time, n), or a pair of them and their true lengths (batch,):
     then padded steps change nothing, whatever they hold. `cell` is `"rnn"`, `"lstm"`, `"gru"` or
-    `"mgu"`; their equations, gate senses and first weights are in `jdl.models.cells`. One layer for
-    each of `features`; with `bidirectional` two, one of them from the end to the start, whose
-    outputs are joined (Schuster & Paliwal 1997).
+    `"mgu"`; their equations, gate senses and first weights are in
+    `jdl.models.layers.recurrent_cells`. One layer for each of `features`; with `bidirectional` two,
+    one of them from the end to the start, whose outputs are joined (Schuster & Paliwal 1997).
 
     `read` says what the dense layer sees: `"last"` the state after the last true step (of the
     backward layer the one after the first step), `"mean"` the mean of the outputs over true steps,
@@ -51,9 +51,9 @@ class RNN(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
         """The outputs of a batch of sequences."""
-        layers.check_rate(self.dropout)
+        primitives.check_rate(self.dropout)
         self._check()
-        x, mask = cells.true_steps(inputs)
+        x, mask = recurrent_cells.true_steps(inputs)
         last = x[:, 0]
         for index, units in enumerate(self.features, start=1):
             if index > 1:
@@ -61,8 +61,8 @@ class RNN(nn.Module):
             x, last = self._layer(index, units, x, mask)
         seen = last if self.read == "last" else _mean(x, mask) if self.read == "mean" else x
         seen = self._dropout(train, "dropout")(seen)
-        kernel = layers.initializer("matched", "identity")
-        return layers.Dense(self.outputs, kernel_init=kernel, name="output")(seen)
+        kernel = primitives.initializer("matched", "identity")
+        return primitives.Dense(self.outputs, kernel_init=kernel, name="output")(seen)
 
     def _layer(
         self, index: int, units: int, x: jax.Array, mask: jax.Array | None
@@ -70,7 +70,9 @@ class RNN(nn.Module):
         """Outputs and last state of one layer, of both directions side by side."""
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
         parts = [
-            cells.Recurrent(units, self.cell, way == "backward", self.memory, name=f"{way}_{index}")
+            recurrent_cells.Recurrent(
+                units, self.cell, way == "backward", self.memory, name=f"{way}_{index}"
+            )
             for way in directions
         ]
         outputs, states = zip(*(part(x, mask) for part in parts), strict=True)
@@ -111,7 +113,7 @@ class TokenLSTM(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any) -> jax.Array:
         """The outputs of a batch of rows."""
-        x = layers.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
+        x = primitives.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
         return RNN((self.features,), self.outputs, name="network")((x, inputs["lengths"]))
 
 

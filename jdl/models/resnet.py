@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error, nearest
-from jdl.models import blocks, layers
-from jdl.models.remat import rematerialised
+from jdl.core.errors import error, nearest
+from jdl.models.layers import conv_blocks, primitives
+from jdl.models.layers.remat import rematerialised
 
 SHORTCUTS = ("project", "pad")
 
@@ -39,14 +39,14 @@ class ResidualBlock(nn.Module):
         same = {"norm": self.norm, "axis_name": self.axis_name}
         x = inputs
         for index, (window, stride) in enumerate(units, start=1):
-            unit = blocks.ConvUnit(self.features, window, stride, **same, name=f"unit_{index}")
+            unit = conv_blocks.ConvUnit(self.features, window, stride, **same, name=f"unit_{index}")
             x = unit(x, train)
-        x = blocks.ConvUnit(width, last, **same, activation="identity", name="last")(x, train)
+        x = conv_blocks.ConvUnit(width, last, **same, activation="identity", name="last")(x, train)
         if x.shape == inputs.shape:
             return nn.relu(x + inputs)
         if self.shortcut == "pad":
             return nn.relu(x + _padded(inputs, self.stride, width))
-        project = blocks.ConvUnit(
+        project = conv_blocks.ConvUnit(
             width, 1, self.stride, **same, activation="identity", name="shortcut"
         )
         return nn.relu(x + project(inputs, train))
@@ -65,9 +65,9 @@ class ResNet(nn.Module):
       shortcut="pad")`, 269,722;
     - for 8x8 digits: `ResNet((1, 1), features=16, classes=10, stem="small")`.
 
-    `norm` names the normalisation (`jdl.models.norms.norm`) and `axis_name` the mapped device axis
-    of batch statistics. `remat` says what each block keeps for its backward pass
-    (`jdl.models.remat.rematerialised`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
+    `norm` names the normalisation (`jdl.models.layers.normalization.norm`) and `axis_name` the
+    mapped device axis of batch statistics. `remat` says what each block keeps for its backward pass
+    (`jdl.models.layers.remat.rematerialised`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_images(inputs)
+        primitives.check_images(inputs)
         if self.shortcut not in SHORTCUTS:
             raise error(
                 "shortcut",
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
                 fix=nearest(str(self.shortcut), SHORTCUTS),
             )
         same = {"norm": self.norm, "axis_name": self.axis_name}
-        x = blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        x = conv_blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
         residual = rematerialised(ResidualBlock, self.remat, train_at=1)
         for stage, count in enumerate(self.stages):
             for block in range(count):
@@ -111,7 +111,7 @@ class ResNet(nn.Module):
                     **same,
                     name=f"stage_{stage + 1}_block_{block + 1}",
                 )(x, train)
-        return blocks.classify(x.mean((1, 2)), self.classes)
+        return conv_blocks.classify(x.mean((1, 2)), self.classes)
 
 
 def _padded(x: jax.Array, stride: int, channels: int) -> jax.Array:

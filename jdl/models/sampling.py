@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.core.types import Key, PyTree
 from jdl.models.transformer import Decoder
 

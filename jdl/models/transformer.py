@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.check import error
-from jdl.models import attending, attention, layers
-from jdl.models.attention import Cache, Past
+from jdl.core.errors import error
+from jdl.models.layers import attention, attention_ops, primitives
+from jdl.models.layers.attention import Cache, Past
 
 
 class Decoder(nn.Module):
@@ -47,16 +47,16 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool = False, cache: Cache | None = None) -> Any:
         """The logits; with `cache`, also the cache."""
-        layers.check_rate(self.dropout)
+        primitives.check_rate(self.dropout)
         _check_tokens(tokens)
         batch, time = tokens.shape
-        table = layers.Embed(
+        table = primitives.Embed(
             self.vocabulary, self.width, embedding_init=attention.SMALL, name="tokens"
         )
         start = 0 if cache is None else cache.length
         x = attention.Positions(self.context, name="positions")(table(tokens), start)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        mask = None if cache is None else attending.causal(time, self.context, start)
+        mask = None if cache is None else attention_ops.causal(time, self.context, start)
         stack = attention.Stack(
             self.blocks,
             self.heads,
@@ -109,20 +109,20 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
         """The outputs of a batch of sequences."""
-        layers.check_rate(self.dropout)
+        primitives.check_rate(self.dropout)
         x, lengths = (
             (inputs["x"], inputs.get("lengths")) if isinstance(inputs, Mapping) else (inputs, None)
         )
         time = x.shape[1]
-        mask = None if lengths is None else attending.padding(lengths, time)
+        mask = None if lengths is None else attention_ops.padding(lengths, time)
         if self.vocabulary is not None:
             _check_tokens(x)
-            embed = layers.Embed(
+            embed = primitives.Embed(
                 self.vocabulary, self.width, embedding_init=attention.SMALL, name="embed"
             )
         else:
             _check_vectors(x)
-            embed = layers.Dense(self.width, name="embed")
+            embed = primitives.Dense(self.width, name="embed")
         true = jnp.ones((1, time), bool) if mask is None else mask[:, 0, 0]
         # Zero weights do not hide nan: zero times nan is nan.
         x = jnp.where(true.reshape(true.shape + (1,) * (x.ndim - 2)), x, 0)
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         if self.pool:
             kept = true[..., None].astype(x.dtype)
             x = (x * kept).sum(1) / jnp.maximum(kept.sum(1), 1)
-        return layers.Dense(self.outputs, name="output")(x)
+        return primitives.Dense(self.outputs, name="output")(x)
 
 
 class ViT(nn.Module):
@@ -164,9 +164,9 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_rate(self.dropout)
-        layers.check_images(inputs)
-        x = layers.Dense(self.width, name="patches")(patches(inputs, self.patch))
+        primitives.check_rate(self.dropout)
+        primitives.check_images(inputs)
+        x = primitives.Dense(self.width, name="patches")(patches(inputs, self.patch))
         first = self.param("class_token", attention.SMALL, (1, 1, self.width))
         x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], 1)
         x = attention.Positions(x.shape[1], name="positions")(x)
@@ -175,7 +175,7 @@ class ViT(nn.Module):
             self.blocks, self.heads, dropout=self.dropout, remat=self.remat, name="stack"
         )
         x, _ = stack(x, None, None, train)
-        return layers.Dense(self.classes, name="output")(x[:, 0])
+        return primitives.Dense(self.classes, name="output")(x[:, 0])
 
 
 def patches(images: jax.Array, size: int) -> jax.Array:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from jdl.models import blocks, layers
+from jdl.models.layers import conv_blocks, primitives
 
 
 class AlexNet(nn.Module):
@@ -42,18 +42,20 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_rate(self.dropout)
-        layers.check_images(inputs)
+        primitives.check_rate(self.dropout)
+        primitives.check_images(inputs)
         x = inputs
         sizes = zip(self.features, self.windows, strict=True)
         for index, (width, window) in enumerate(sizes, start=1):
             stride = self.stride if index == 1 else 1
             padding = min(window // 2, 2)
-            x = layers.conv(width, window, stride=stride, padding=padding, name=f"conv_{index}")(x)
+            x = primitives.conv(
+                width, window, stride=stride, padding=padding, name=f"conv_{index}"
+            )(x)
             x = nn.relu(x)
             if index in self.pools:
-                x = layers.MaxPool(3, 2, name=f"pool_{index}")(x)
-        x = layers.AdaptiveAvgPool(self.pooled, name="pool")(x)
+                x = primitives.MaxPool(3, 2, name=f"pool_{index}")(x)
+        x = primitives.AdaptiveAvgPool(self.pooled, name="pool")(x)
         rates = [self.dropout] * len(self.hidden) + [0.0]
         return _dense_end(x, self.hidden, self.classes, rates, train)
 
@@ -95,19 +97,19 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch of images."""
-        layers.check_rate(self.dropout)
-        layers.check_images(inputs)
+        primitives.check_rate(self.dropout)
+        primitives.check_images(inputs)
         x = inputs
         for stage, widths in enumerate(self.stages, start=1):
             for index, width in enumerate(widths, start=1):
-                x = blocks.ConvUnit(
+                x = conv_blocks.ConvUnit(
                     width,
                     norm=self.norm,
                     axis_name=self.axis_name,
                     name=f"stage_{stage}_unit_{index}",
                 )(x, train)
-            x = layers.MaxPool(name=f"pool_{stage}")(x)
-        x = layers.AdaptiveAvgPool(self.pooled, name="pool")(x)
+            x = primitives.MaxPool(name=f"pool_{stage}")(x)
+        x = primitives.AdaptiveAvgPool(self.pooled, name="pool")(x)
         rates = [0.0] + [self.dropout] * len(self.hidden)
         return _dense_end(x, self.hidden, self.classes, rates, train)
 
@@ -116,10 +118,12 @@ def _dense_end(
     x: jax.Array, hidden: Sequence[int], classes: int, rates: Sequence[float], train: bool
 ) -> jax.Array:
     """Dense layers with ReLU and then the logits; before layer i, dropout of `rates[i]`."""
-    x = layers.flatten(x)
+    x = primitives.flatten(x)
     for index, (width, rate) in enumerate(zip(hidden, rates, strict=False), start=1):
         x = nn.Dropout(rate, deterministic=not train, name=f"dropout_{index}")(x)
-        dense = layers.Dense(width, kernel_init=layers.INITIALIZERS["he"], name=f"dense_{index}")
+        dense = primitives.Dense(
+            width, kernel_init=primitives.INITIALIZERS["he"], name=f"dense_{index}"
+        )
         x = nn.relu(dense(x))
     x = nn.Dropout(rates[-1], deterministic=not train, name="dropout")(x)
-    return blocks.classify(x, classes)
+    return conv_blocks.classify(x, classes)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.models import cells, layers
-from jdl.models.causal import CausalConv, check_dilations
+from jdl.models.layers import primitives, recurrent_cells
+from jdl.models.layers.causal_conv import CausalConv, check_dilations
 
 
 class WaveNet(nn.Module):
@@ -21,8 +21,8 @@ class WaveNet(nn.Module):
 
     Inputs (batch, time, n), or a pair of them and their true lengths (batch,); outputs
     (batch, time, outputs): those of step t depend on the inputs up to t, of which they see
-    `jdl.models.causal.receptive_field(window, dilations)` steps. To model a sequence, let the
-    labels be the inputs one step later.
+    `jdl.models.layers.causal_conv.receptive_field(window, dilations)` steps. To model a sequence,
+    let the labels be the inputs one step later.
 
     With F features, S skip channels, L dilations, window k, n inputs and K outputs there are
     $(n+1)F + L\,(2(kF+1)F + (F+1)S) + (L-1)(F+1)F + (S+1)S + (S+1)K$ parameters; the last
@@ -47,9 +47,9 @@ class WaveNet(nn.Module):
     def __call__(self, inputs: Any) -> jax.Array:
         """The outputs at every step."""
         check_dilations(self.window, self.dilations)
-        x, _ = cells.true_steps(inputs)
-        glorot = layers.INITIALIZERS["glorot"]
-        x = layers.Dense(self.features, kernel_init=glorot, name="input")(x)
+        x, _ = recurrent_cells.true_steps(inputs)
+        glorot = primitives.INITIALIZERS["glorot"]
+        x = primitives.Dense(self.features, kernel_init=glorot, name="input")(x)
         total: Any = 0.0
         for index, dilation in enumerate(self.dilations, start=1):
             both = CausalConv(
@@ -57,11 +57,13 @@ class WaveNet(nn.Module):
             )(x)
             new, gate = jnp.split(both, 2, axis=-1)
             z = jnp.tanh(new) * nn.sigmoid(gate)
-            total = total + layers.Dense(self.skip, kernel_init=glorot, name=f"skip_{index}")(z)
+            total = total + primitives.Dense(self.skip, kernel_init=glorot, name=f"skip_{index}")(z)
             if index < len(self.dilations):
-                x = x + layers.Dense(self.features, kernel_init=glorot, name=f"residual_{index}")(z)
-        he = layers.INITIALIZERS["he"]
-        total = layers.Dense(self.skip, kernel_init=he, name="hidden")(nn.relu(total))
-        return layers.Dense(
-            self.outputs, kernel_init=layers.initializer("matched", "identity"), name="output"
+                x = x + primitives.Dense(
+                    self.features, kernel_init=glorot, name=f"residual_{index}"
+                )(z)
+        he = primitives.INITIALIZERS["he"]
+        total = primitives.Dense(self.skip, kernel_init=he, name="hidden")(nn.relu(total))
+        return primitives.Dense(
+            self.outputs, kernel_init=primitives.initializer("matched", "identity"), name="output"
         )(nn.relu(total))

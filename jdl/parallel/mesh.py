@@ -5,7 +5,7 @@ import math
 import jax
 from jax.sharding import AxisType, Mesh
 
-from jdl.core.check import error
+from jdl.core.errors import error
 
 
 def mesh(**axes: int) -> Mesh:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.core.types import Batch, Key, Learner, TrainState
 from jdl.parallel.shard import outermost
 

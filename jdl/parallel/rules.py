@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh, PartitionSpec
 
-from jdl.core.check import error, nearest
+from jdl.core.errors import error, nearest
 from jdl.parallel.mesh import batch_axis
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 
-# Where Megatron-LM splits a transformer, by the names of jdl.models.attention: the dimension,
-# counted from the end, so that members of an ensemble may stand before it.
+# Where Megatron-LM splits a transformer, by the names of jdl.models.layers.attention: the
+# dimension, counted from the end, so that members of an ensemble may stand before it.
 _BLOCK = r"(block_\d+|blocks)/"
 COLUMNS = rf"{_BLOCK}(attention/qkv|dense_1)/(kernel|bias)$"
 ROWS = rf"{_BLOCK}(attention/output|dense_2)/kernel$"

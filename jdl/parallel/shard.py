@@ -9,8 +9,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
-from jdl.core.check import InputError, error
-from jdl.core.target import examples_at
+from jdl.core.errors import InputError, error
+from jdl.core.lowering import examples_at
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.mesh import batch_axis
 from jdl.parallel.rules import Rule, Searching, axes_of, replicated

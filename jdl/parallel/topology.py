@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
 
-from jdl.core.check import error, nearest
+from jdl.core.errors import error, nearest
 
 INSTALL = 'pip install "jdl-jax[tpu]" in an environment of its own, or make plan-tpu'
 
@@ -68,7 +68,7 @@ def tpu(topology: str, slices: int = 1) -> Target:
 
     >>> tpu("v5e:16x17")
     Traceback (most recent call last):
-    jdl.core.check.InputError: topology v5e:16x17
+    jdl.core.errors.InputError: topology v5e:16x17
       expected: v5e of 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16
       got:      '16x17'
       fix:      the nearest is 16x16, of 256 chips

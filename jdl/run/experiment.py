@@ -14,17 +14,17 @@ from typing import Any
 import jax
 
 from jdl.core import tree
-from jdl.core.check import InputError, error
+from jdl.core.errors import InputError, error
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.learn.sweep import sweep
-from jdl.run.apply import Result
-from jdl.run.checkpoint import Checkpoints
-from jdl.run.folder import RunFolder
-from jdl.run.log import read
-from jdl.run.loop import fit
-from jdl.run.plan import Options, feeds, make_plan
+from jdl.run.evaluate import Result
+from jdl.run.fit import fit
+from jdl.run.setup import Options, feeds, make_plan
+from jdl.run.storage.checkpoint import Checkpoints
+from jdl.run.storage.metrics_log import read
+from jdl.run.storage.run_dir import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)

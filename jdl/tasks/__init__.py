@@ -11,7 +11,9 @@ if TYPE_CHECKING:
         reconstruction,
         variational,
     )
-    from jdl.tasks.criteria import (
+    from jdl.tasks.gan import adversarial
+    from jdl.tasks.language import language_model
+    from jdl.tasks.losses import (
         binary_cross_entropy,
         class_weighted,
         cross_entropy,
@@ -21,16 +23,6 @@ if TYPE_CHECKING:
         pinball,
         soft_cross_entropy,
         squared_error,
-    )
-    from jdl.tasks.gan import adversarial
-    from jdl.tasks.language import language_model
-    from jdl.tasks.penalties import (
-        augment,
-        l1,
-        l2,
-        label_smoothing,
-        masked_in_training,
-        mixup,
     )
     from jdl.tasks.pretext import masked_reconstruction, rotation
     from jdl.tasks.sequence import sequence_classification, sequence_labelling, sequence_regression
@@ -42,41 +34,42 @@ if TYPE_CHECKING:
         supervised,
         uncertain_regression,
     )
+    from jdl.tasks.transforms import augment, l1, l2, label_smoothing, masked_in_training, mixup
     from jdl.tasks.trees import node_labelling, tree_arrays, tree_classification
 
 _HOME = {
     "adversarial": "gan",
-    "augment": "penalties",
+    "augment": "transforms",
     "binary_classification": "supervised",
-    "binary_cross_entropy": "criteria",
-    "class_weighted": "criteria",
+    "binary_cross_entropy": "losses",
+    "class_weighted": "losses",
     "classification": "supervised",
     "contrastive": "simclr",
-    "cross_entropy": "criteria",
+    "cross_entropy": "losses",
     "denoising": "autoencoding",
-    "focal": "criteria",
-    "gaussian_negative_log_likelihood": "criteria",
+    "focal": "losses",
+    "gaussian_negative_log_likelihood": "losses",
     "gaussian_noise": "autoencoding",
-    "half_squared_error": "criteria",
-    "l1": "penalties",
-    "l2": "penalties",
-    "label_smoothing": "penalties",
+    "half_squared_error": "losses",
+    "l1": "transforms",
+    "l2": "transforms",
+    "label_smoothing": "transforms",
     "language_model": "language",
-    "masked_in_training": "penalties",
+    "masked_in_training": "transforms",
     "masked_reconstruction": "pretext",
     "masking_noise": "autoencoding",
-    "mixup": "penalties",
+    "mixup": "transforms",
     "node_labelling": "trees",
     "nt_xent": "simclr",
-    "pinball": "criteria",
+    "pinball": "losses",
     "reconstruction": "autoencoding",
     "regression": "supervised",
     "rotation": "pretext",
     "sequence_classification": "sequence",
     "sequence_labelling": "sequence",
     "sequence_regression": "sequence",
-    "soft_cross_entropy": "criteria",
-    "squared_error": "criteria",
+    "soft_cross_entropy": "losses",
+    "squared_error": "losses",
     "supervised": "supervised",
     "tree_arrays": "trees",
     "tree_classification": "trees",

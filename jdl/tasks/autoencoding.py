@@ -9,9 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl import metrics as measures
-from jdl.core.check import error, given_key, one_of, within
+from jdl.core.errors import error, given_key, one_of, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
-from jdl.tasks import criteria
+from jdl.tasks import losses
 from jdl.tasks.supervised import examples, supervised
 
 Corruption = Callable[[Key, Any], Any]
@@ -27,8 +27,8 @@ class Pixels(NamedTuple):
 
 
 PIXELS = {
-    "bernoulli": Pixels(criteria.binary_cross_entropy, jax.nn.sigmoid),
-    "gaussian": Pixels(criteria.squared_error, lambda outputs: outputs),
+    "bernoulli": Pixels(losses.binary_cross_entropy, jax.nn.sigmoid),
+    "gaussian": Pixels(losses.squared_error, lambda outputs: outputs),
 }
 
 
@@ -56,8 +56,8 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
     kind = _kind(pixels)
 
     def squared(outputs: Any, batch: Batch) -> jax.Array:
-        means = kind.mean(criteria.rows(outputs))
-        return criteria.squared_error(means, criteria.rows(batch["y"]))
+        means = kind.mean(losses.rows(outputs))
+        return losses.squared_error(means, losses.rows(batch["y"]))
 
     inner = _itself(supervised(model, kind.loss, {"mse": measures.averaged(squared)}))
 
@@ -141,7 +141,7 @@ def variational(model: Model) -> Task:
 
     def surprise(outputs: Any, batch: Batch) -> jax.Array:
         pixels = batch["y"].size // len(batch["y"])
-        return pixels * criteria.binary_cross_entropy(outputs["logits"], batch["y"])
+        return pixels * losses.binary_cross_entropy(outputs["logits"], batch["y"])
 
     def distance(outputs: Any, batch: Batch) -> jax.Array:
         return divergence(outputs["mean"], outputs["log_variance"])

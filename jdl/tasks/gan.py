@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core import tree
-from jdl.core.check import error, one_of, within
+from jdl.core.errors import error, one_of, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 

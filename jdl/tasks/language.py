@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jdl.core.check import error, given_key
+from jdl.core.errors import error, given_key
 from jdl.core.types import Batch, Count, Key, Mean, Metrics, Model, PyTree, Task
-from jdl.tasks.criteria import cross_entropy
+from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, supervised
 
 

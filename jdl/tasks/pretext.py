@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.check import error, given_key, within
+from jdl.core.errors import error, given_key, within
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
-from jdl.tasks.criteria import cross_entropy
+from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jdl.core.check import check_lengths, error
+from jdl.core.errors import check_lengths, error
 from jdl.core.types import Batch, Key, Mean, Metric, Metrics, Model, PyTree, Task
-from jdl.tasks import criteria
+from jdl.tasks import losses
 from jdl.tasks.supervised import Criterion, classification, entry, examples, regression
 
 
@@ -30,7 +30,7 @@ def sequences(batch: Batch) -> PyTree:
 def sequence_classification(
     model: Model,
     *,
-    loss: Criterion = criteria.cross_entropy,
+    loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:
@@ -53,7 +53,7 @@ def sequence_classification(
 def sequence_regression(
     model: Model,
     *,
-    loss: Criterion = criteria.squared_error,
+    loss: Criterion = losses.squared_error,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:
@@ -67,7 +67,7 @@ def sequence_regression(
 def sequence_labelling(
     model: Model,
     *,
-    loss: Criterion = criteria.cross_entropy,
+    loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.check import error, given_key
+from jdl.core.errors import error, given_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 

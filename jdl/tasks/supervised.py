@@ -9,10 +9,10 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl import metrics as measures
-from jdl.core.check import error, nearest
+from jdl.core.errors import error, nearest
 from jdl.core.types import Batch, Count, Key, Mean, Metric, Metrics, Model, PyTree, Task
-from jdl.tasks import criteria
-from jdl.tasks.criteria import Criterion
+from jdl.tasks import losses
+from jdl.tasks.losses import Criterion
 
 
 def examples(batch: Batch) -> PyTree:
@@ -65,7 +65,7 @@ def supervised(
 def classification(
     model: Model,
     *,
-    loss: Criterion = criteria.cross_entropy,
+    loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
@@ -98,7 +98,7 @@ def classification(
 def regression(
     model: Model,
     *,
-    loss: Criterion = criteria.squared_error,
+    loss: Criterion = losses.squared_error,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
@@ -113,7 +113,7 @@ def regression(
 def binary_classification(
     model: Model,
     *,
-    loss: Criterion = criteria.binary_cross_entropy,
+    loss: Criterion = losses.binary_cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
@@ -173,7 +173,7 @@ def uncertain_regression(
         return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, model_state
 
     gaussian = Model(model.init, apply)
-    return supervised(gaussian, criteria.gaussian_negative_log_likelihood, metrics, inputs)
+    return supervised(gaussian, losses.gaussian_negative_log_likelihood, metrics, inputs)
 
 
 def check_labels(labels: Any, classes: int) -> None:
@@ -269,8 +269,8 @@ def _at_least_float32(value: jax.Array) -> jax.Array:
 
 
 def _squared_error_of_the_mean(outputs: Any, batch: Batch) -> jax.Array:
-    return criteria.squared_error(outputs["mean"], batch["y"])
+    return losses.squared_error(outputs["mean"], batch["y"])
 
 
 def _plain_labels(labels: Any) -> Any:
-    return labels.dominant() if isinstance(labels, criteria.Blend) else labels
+    return labels.dominant() if isinstance(labels, losses.Blend) else labels

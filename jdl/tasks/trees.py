@@ -1,12 +1,12 @@
-"""Tasks over trees, from the arrays of `jdl.data.forest`."""
+"""Tasks over trees, from the arrays of `jdl.data.tree_batches`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from jdl import metrics as measures
-from jdl.core.check import error
+from jdl.core.errors import error
 from jdl.core.types import Batch, Key, Mean, Metric, Model, PyTree, Task
-from jdl.tasks import criteria
+from jdl.tasks import losses
 from jdl.tasks.supervised import Criterion, classification
 
 
@@ -18,7 +18,7 @@ def tree_arrays(batch: Batch) -> dict[str, Any]:
             "batch",
             expected="trees: entries x, children and present",
             got=f"no {' and no '.join(missing)}",
-            fix="lay the trees out with jdl.data.forest.pad or pack",
+            fix="lay the trees out with jdl.data.tree_batches.pad or pack",
         )
     return {name: batch[name] for name in ("x", "children", "present")}
 
@@ -26,7 +26,7 @@ def tree_arrays(batch: Batch) -> dict[str, Any]:
 def tree_classification(
     model: Model,
     *,
-    loss: Criterion = criteria.cross_entropy,
+    loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Task:
     """Choose a class for each tree, from its root: cross-entropy and accuracy.
@@ -35,9 +35,9 @@ def tree_classification(
     and `mask` [n, width] and logits [n, width, classes] (`at="roots"`).
 
     >>> import jax
-    >>> from jdl.data import forest, trees
+    >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import RvNN, from_linen
-    >>> batch = {**forest.pad([trees.from_nested((2, 0, 1))]), "y": jax.numpy.array([1])}
+    >>> batch = {**tree_batches.pad([trees.from_nested((2, 0, 1))]), "y": jax.numpy.array([1])}
     >>> task = tree_classification(from_linen(RvNN(8, 2, vocabulary=3)))
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> task.predict(params, model_state, batch).shape
@@ -49,13 +49,13 @@ def tree_classification(
 def node_labelling(
     model: Model,
     *,
-    loss: Criterion = criteria.cross_entropy,
+    loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Task:
     """Choose a class for every node, as in a sentiment treebank (Socher et al. 2013).
 
-    `y` and `mask` [n, nodes] are those that `jdl.data.forest.pad` makes of targets, and the model
-    gives logits [n, nodes, classes] (`at="nodes"`). Counts `accuracy` over all nodes and
+    `y` and `mask` [n, nodes] are those that `jdl.data.tree_batches.pad` makes of targets, and the
+    model gives logits [n, nodes, classes] (`at="nodes"`). Counts `accuracy` over all nodes and
     `root_accuracy`. Raises `InputError` for a batch without a mask, whose padding would count.
     """
     own = {"accuracy": measures.accuracy, "root_accuracy": _root_accuracy}
@@ -67,7 +67,7 @@ def node_labelling(
                 "mask",
                 expected="one number for each slot, 0 for padding",
                 got=f"shape {batch['mask'].shape}" if "mask" in batch else "none",
-                fix="give jdl.data.forest.pad the targets: it adds the mask",
+                fix="give jdl.data.tree_batches.pad the targets: it adds the mask",
             )
         return task.init(key, batch)
 

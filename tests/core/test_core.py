@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.core.check import InputError, check_fields, error, nearest
+from jdl.core.errors import InputError, check_fields, error, nearest
 from jdl.core.types import Count, Mean, TrainState
 
 

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import jdl
 from jdl.core.flops import Flops, flops, of_jaxpr
-from jdl.models.convolution import convolution
+from jdl.models.layers.convolution import convolution
 
 
 def ones(*shape):

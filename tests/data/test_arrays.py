@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.data.arrays import as_arrays, check_arrays
 
 

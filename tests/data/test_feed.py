@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.data.feed import Feed, evaluation_batches
-from tests.sources import Source, numbers
+from tests.support.sources import Source, numbers
 
 
 def same(one, other):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.data.order import Order, permute
 
 

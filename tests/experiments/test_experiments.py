@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl import cli
+from jdl.cli import main
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch
+from jdl.run.execution.executor import Dispatch
 from jdl.run.experiment import from_file
-from tests.running import ROOT, rows
+from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -30,11 +30,13 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(name, *words, form="loop"):
         # Not measured: that compiles both forms, and has tests of its own.
-        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch(form, 32), True))
+        monkeypatch.setattr(
+            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch(form, 32), True)
+        )
         module = from_file(BY_NAME[name])
         capfd.readouterr()
         try:
-            cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])
+            main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
             code = 0
         except SystemExit as end:
             code = end.code or 0

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from jdl import cli
+from jdl.cli import main
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch
+from jdl.run.execution.executor import Dispatch
 from jdl.run.experiment import from_file
-from tests.running import ROOT, rows
+from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -23,10 +23,12 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
 
     def call(name, *words, form="step"):
-        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch(form, 32), True))
+        monkeypatch.setattr(
+            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch(form, 32), True)
+        )
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
-        cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])
+        main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
         return capfd.readouterr().out, Path("run")
 
     return call

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl import cli
+from jdl.cli import main
 from jdl.core import tree
-from jdl.run.dispatch import Dispatch
+from jdl.run.execution.executor import Dispatch
 from jdl.run.experiment import from_file
-from tests.running import ROOT, rows
+from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -26,12 +26,14 @@ def run(capfd, monkeypatch, tmp_path):
     """`jdl.main` of an experiment's file: (stdout, the folder of the run)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
-    monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch("loop", 32), True))
+    monkeypatch.setattr(
+        "jdl.run.execution.choosing.faster", lambda *_: (Dispatch("loop", 32), True)
+    )
 
     def call(name, *words):
         made = module(name)
         capfd.readouterr()
-        cli.main(made.Config, made.experiment, ["--run.dir", "run", *words])
+        main.main(made.Config, made.experiment, ["--run.dir", "run", *words])
         return capfd.readouterr().out, Path("run")
 
     return call

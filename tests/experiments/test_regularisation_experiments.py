@@ -8,7 +8,7 @@ import pytest
 import jdl
 from jdl.run.experiment import from_file
 from tests.experiments.test_experiments import BY_NAME, run
-from tests.running import rows
+from tests.support.runs import rows
 
 __all__ = ["run"]
 pytestmark = pytest.mark.usefixtures("kept_programs")

@@ -99,7 +99,7 @@ def test_it_imports_public_names_only(path: Path):
 @pytest.mark.parametrize(
     "source",
     [
-        "from jdl.core.check import check_fields",
+        "from jdl.core.errors import check_fields",
         "import jdl.data.split",
         "from jdl import core",
         "from jdl.data import balance",

@@ -10,7 +10,7 @@ import jdl
 from jdl.core import tree
 from jdl.run.experiment import from_file
 from tests.experiments.test_experiments import BY_NAME, run
-from tests.running import rows
+from tests.support.runs import rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jdl import cli
-from jdl.run.dispatch import Dispatch
+from jdl.cli import main
+from jdl.run.execution.executor import Dispatch
 from jdl.run.experiment import from_file
-from tests.running import ROOT
+from tests.support.runs import ROOT
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -20,10 +20,12 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(name, *words):
-        monkeypatch.setattr("jdl.run.choosing.faster", lambda *_: (Dispatch("step", 32), True))
+        monkeypatch.setattr(
+            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch("step", 32), True)
+        )
         module = from_file(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
-        cli.main(module.Config, module.experiment, ["--run.dir", "run", *words])
+        main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
         return capfd.readouterr().out, Path("run")
 
     return call

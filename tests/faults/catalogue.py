@@ -32,7 +32,7 @@ def rows(table: Iterable[str], fast: Container[str] = ()) -> list[Any]:
 
 def refused(call: Callable[[], Any], fragments: Iterable[str] = ()) -> str:
     """The message of the one InputError that the call raises, which holds all the fragments."""
-    from jdl.core.check import InputError
+    from jdl.core.errors import InputError
 
     with pytest.raises(InputError) as info:
         call()

@@ -14,7 +14,7 @@ import pytest
 import jdl
 from jdl.tasks import class_weighted, cross_entropy, masked_in_training, sequence_labelling
 from tests.faults.catalogue import refused, rows
-from tests.running import classes, line, quiet
+from tests.support.runs import classes, line, quiet
 
 N = 24
 LINE, CLASSES = line(N), classes(N)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jdl import cli
+from jdl.cli import main
 from tests.faults.catalogue import check_message, rows
-from tests.running import ROOT
+from tests.support.runs import ROOT
 
 ONE = ("--epochs", "1", "--run.no-report")
 STEP = ("--steps", "1", "--run.no-report")
@@ -94,7 +94,7 @@ def test_a_bad_configuration_is_refused_and_leaves_nothing(name, tmp_path, capfd
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
     with pytest.raises(SystemExit) as end:
-        cli.command(["train", str(ROOT / "experiments" / f"{experiment}.py"), *words])
+        main.command(["train", str(ROOT / "experiments" / f"{experiment}.py"), *words])
     out, err = capfd.readouterr()
     assert end.value.code == 2, err
     assert out == "" and list(tmp_path.rglob("*")) == []

@@ -10,10 +10,10 @@ import jax
 import pytest
 
 from jdl.core.types import TrainState
-from jdl.run.checkpoint import Checkpoints
-from tests import small
+from jdl.run.storage.checkpoint import Checkpoints
 from tests.faults.catalogue import COUNTS, refused
-from tests.running import content, line, net
+from tests.support import learners
+from tests.support.runs import content, line, net
 
 AT_ONCE = 10
 
@@ -94,12 +94,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(part, saved, s
         refused(lambda: checkpoints.restore(target, step=20), ("step 20: ", Path(name).name))  # noqa: B023
         state, step = checkpoints.restore(target)
         assert step == 10
-        small.assert_same_bits(content(state), content(states[10]))
+        learners.assert_same_bits(content(state), content(states[10]))
 
 
 def test_whole_the_newest_is_used(saved, states):
     """The control: without damage it is step 20, in all its bits."""
     state, step = Checkpoints(saved).restore(jax.eval_shape(lambda: states[10]))
     assert step == 20
-    small.assert_same_bits(content(state), content(states[20]))
-    assert small.differ(content(states[20])["params"], content(states[10])["params"])
+    learners.assert_same_bits(content(state), content(states[20]))
+    assert learners.differ(content(states[20])["params"], content(states[10])["params"])

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import jdl
-from jdl import cli
-from jdl.run.checkpoint import Checkpoints
+from jdl.cli import main
+from jdl.run.storage.checkpoint import Checkpoints
 from tests.faults.catalogue import check_message
 from tests.faults.catalogue import rows as named
-from tests.running import classes, dropout_net, quiet, rows
+from tests.support.runs import classes, dropout_net, quiet, rows
 
 pytestmark = [
     pytest.mark.usefixtures("kept_programs"),
@@ -50,7 +50,7 @@ def experiment(config: Config) -> jdl.Experiment:
 def train(run: Path, *words: str) -> int:
     """`python experiment.py --run.dir RUN`: its exit code."""
     try:
-        cli.main(Config, experiment, ["--run.dir", str(run), "--run.no-report", *words])
+        main.main(Config, experiment, ["--run.dir", str(run), "--run.no-report", *words])
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -17,12 +17,12 @@ import pytest
 
 import jdl
 from jdl.core.types import Learner, TrainState
-from jdl.run import loop
-from jdl.run.dispatch import Dispatch
-from jdl.run.record import Record
-from jdl.run.signals import Interrupted
-from tests import small
-from tests.running import assert_same_run, content, quiet
+from jdl.run import fit as fit_module
+from jdl.run.distributed.signals import Interrupted
+from jdl.run.execution.executor import Dispatch
+from jdl.run.recorder import Record
+from tests.support import learners
+from tests.support.runs import assert_same_run, content, quiet
 
 pytestmark = [pytest.mark.usefixtures("kept_programs")]
 DRAW = np.random.default_rng(0)
@@ -76,7 +76,7 @@ POINTS = (1, 4, 6, 11)
 def stop_at(monkeypatch):
     """Make the next runs stop, by a real signal, once they have come to a step."""
     plain = Record.progress
-    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("step", 1))
+    monkeypatch.setattr(fit_module, "chosen", lambda *_: Dispatch("step", 1))
 
     def set_up(step: int | None) -> None:
         def progress(self: Record, at: int) -> None:
@@ -105,7 +105,7 @@ def straight() -> Callable[[str], jdl.Result]:
     def run(name: str) -> jdl.Result:
         if name not in known:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(loop, "chosen", lambda *_: Dispatch("step", 1))
+                patch.setattr(fit_module, "chosen", lambda *_: Dispatch("step", 1))
                 known[name] = fit(name, None)
         return known[name]
 
@@ -136,7 +136,7 @@ def test_a_resumed_run_has_every_bit(name, point, stop_at, straight, tmp_path):
 
 def fresh(state: TrainState) -> TrainState:
     """A state as it begins, of the same tree."""
-    return jax.tree.map(lambda leaf: leaf if small.tree.is_key(leaf) else leaf * 0, state)
+    return jax.tree.map(lambda leaf: leaf if learners.tree.is_key(leaf) else leaf * 0, state)
 
 
 CONTROLS: dict[str, Callable[[TrainState], TrainState]] = {
@@ -168,8 +168,8 @@ def test_a_run_without_it_differs(name, stop_at, straight, tmp_path, monkeypatch
         config.write_text(config.read_text().replace('"feed_seed": 0', '"feed_seed": 1'))
         data = jdl.Feed(PICTURES, 8, seed=1)
     ended = fit("cnn", tmp_path / "run", data=data)
-    differs = small.differ(content(ended.state)["params"], content(whole.state)["params"])
-    statistics = small.differ(
+    differs = learners.differ(content(ended.state)["params"], content(whole.state)["params"])
+    statistics = learners.differ(
         content(ended.state)["model_state"], content(whole.state)["model_state"]
     )
     assert differs or (name == "batch statistics" and statistics)

@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl import cli
-from jdl.data import images, read_cifar, read_csv, read_idx, read_npz, text, tokenizers
+from jdl.cli import main
+from jdl.cli.inputs import read_inputs
+from jdl.data import read_cifar, read_csv, read_idx, read_npz, text, tokenizers
+from jdl.data.readers import images
 from jdl.run.experiment import load
-from jdl.run.folder import RunFolder
-from jdl.run.inputs import read_inputs
-from jdl.run.log import read as read_log
+from jdl.run.storage.metrics_log import read as read_log
+from jdl.run.storage.run_dir import RunFolder
 from tests.faults import hostile as make
 from tests.faults.catalogue import check_message, refused, rows
-from tests.running import line, net, quiet
+from tests.support.runs import line, net, quiet
 
 MORE = 2**28
 INFO = {"shape": (2,)}
@@ -300,7 +301,7 @@ def finished(tmp_path_factory) -> Path:
 
 def resigned(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change the newest manifest, and its digest with it, as only a person would."""
-    from jdl.run.checkpoint import _digest
+    from jdl.run.storage.checkpoint import _digest
 
     path = max(folder.glob("checkpoints/*/manifest.json"))
     body = json.loads(path.read_text())["body"]
@@ -360,7 +361,7 @@ def test_a_changed_experiment_is_never_run(finished, tmp_path, capfd):
     (run / "experiment.py").write_text(f"open({str(mark)!r}, 'w')\n")
     for command in ("evaluate", "report"):
         with pytest.raises(SystemExit) as end:
-            cli.command([command, str(run)])
+            main.command([command, str(run)])
         out, err = capfd.readouterr()
         assert end.value.code == 2 and out == ""
         check_message(err, ("experiment.py",))

@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 
 from jdl.core.types import TrainState
-from jdl.run.checkpoint import Checkpoints
 from jdl.run.experiment import from_file
-from jdl.run.folder import RunFolder
-from tests import small
+from jdl.run.storage.checkpoint import Checkpoints
+from jdl.run.storage.run_dir import RunFolder
 from tests.faults.catalogue import COUNTS
-from tests.running import ROOT, content, rows
+from tests.support import learners
+from tests.support.runs import ROOT, content, rows
 
 # A step takes so long that several fall between two saves now and then, and a kill hits both.
 FILE = '''"""Two classes, with dropout; everything is saved all the time."""
 import dataclasses
 import optax
 import jdl
-from tests.running import classes
+from tests.support.runs import classes
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -68,7 +68,9 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
     plain = Checkpoints.save
 
     def save(self, step, state, **given):
-        held[int(state.step)] = jax.tree.map(np.array, small.numbers(state))  # the state is donated
+        held[int(state.step)] = jax.tree.map(
+            np.array, learners.numbers(state)
+        )  # the state is donated
         plain(self, step, state, **given)
 
     module = from_file(file)
@@ -82,7 +84,7 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
 @pytest.fixture(scope="module")
 def target(file) -> TrainState:
     """The tree of a checkpoint of these runs."""
-    from jdl.run.plan import feeds, make_plan
+    from jdl.run.setup import feeds, make_plan
 
     made = from_file(file).experiment(from_file(file).Config())
     feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
@@ -127,7 +129,7 @@ def test_killed_again_and_again(chain, file, straight, target, tmp_path, program
         hits += kill(process, run, saving=number % 2 == 0, draw=draw)
         state, step = Checkpoints(run / "checkpoints").restore(target)
         assert step == newest(run) > at, "the newest is whole, and newer than the last time"
-        small.assert_same_bits(content(state), content(held[step]))
+        learners.assert_same_bits(content(state), content(held[step]))
         at = step
     assert hits == KILLS, "a run ended before it was killed: make it longer"
     process = begin(file, run, program_store)
@@ -135,7 +137,7 @@ def test_killed_again_and_again(chain, file, straight, target, tmp_path, program
     assert process.returncode == 0, err.decode()
     ends = [Checkpoints(f / "checkpoints").restore(target) for f in (run, whole)]
     assert ends[0][1] == ends[1][1] == 120
-    small.assert_same_bits(content(ends[0][0]), content(ends[1][0]))
+    learners.assert_same_bits(content(ends[0][0]), content(ends[1][0]))
     assert rows(run) == rows(whole)
     best = [(f / "checkpoints" / "best.json").read_bytes() for f in (run, whole)]
     assert best[0] == best[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT
+from tests.support.runs import ROOT
 
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "Popen", "check_output"}

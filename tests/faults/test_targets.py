@@ -11,9 +11,9 @@ from flax import linen as nn
 
 import jdl
 from jdl.core.types import Learner, TrainState
-from jdl.run.checkpoint import Checkpoints
+from jdl.run.storage.checkpoint import Checkpoints
 from tests.faults.catalogue import refused, rows
-from tests.running import classes
+from tests.support.runs import classes
 
 BATCH = classes(8)
 

@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl.learn.ensemble import ensemble
 from jdl.learn.keep_best import BestState, keep_best
-from tests.small import KEY, batch, network, record
+from tests.support.learners import KEY, batch, network, record
 
 DATA = batch()
 OPPOSITE = {**DATA, "y": -DATA["y"]}

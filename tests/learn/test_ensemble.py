@@ -13,7 +13,16 @@ from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import loop, resident
 from jdl.learn.window import window
-from tests.small import KEY, assert_close, assert_same_bits, batch, differ, member, network, train
+from tests.support.learners import (
+    KEY,
+    assert_close,
+    assert_same_bits,
+    batch,
+    differ,
+    member,
+    network,
+    train,
+)
 
 TASK = network(noise=0.1)
 

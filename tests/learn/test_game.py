@@ -12,7 +12,7 @@ from jdl.core.types import Mean, Task
 from jdl.learn.game import Player, game, independent
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
-from tests.small import KEY, assert_same_bits, batch, differ, message, network, train
+from tests.support.learners import KEY, assert_same_bits, batch, differ, message, network, train
 
 RATE = 0.1
 

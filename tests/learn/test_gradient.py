@@ -12,7 +12,7 @@ from jdl.core.types import Mean, Task
 from jdl.learn.gradient import accumulate, clip_gradient, divide, mean_gradient, sharpness_aware
 from jdl.learn.learner import learner
 from jdl.models import CNN, MLP, from_linen
-from tests.small import KEY, assert_close, batch, differ, message, network, train
+from tests.support.learners import KEY, assert_close, batch, differ, message, network, train
 
 NET = network()
 

@@ -8,7 +8,7 @@ import pytest
 
 import jdl
 from jdl.core.finite import PACK_BELOW_ELEMENTS
-from jdl.core.target import compiled_for
+from jdl.core.lowering import compiled_for
 from jdl.core.types import Mean, Task
 from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
@@ -16,7 +16,7 @@ from jdl.learn.guard import GuardState, guard, is_valid_update
 from jdl.learn.learner import learner
 from jdl.learn.transforms import loop, resident
 from jdl.learn.window import window
-from tests.small import KEY, assert_close, assert_same_bits, differ, member, record
+from tests.support.learners import KEY, assert_close, assert_same_bits, differ, member, record
 
 
 def fragile() -> Task:

@@ -9,7 +9,15 @@ import pytest
 from jdl.core.types import Mean, Task
 from jdl.learn.learner import evaluation_key, learner, one, step_key
 from jdl.learn.transforms import jit
-from tests.small import KEY, assert_close, assert_same_bits, batch, differ, network, train
+from tests.support.learners import (
+    KEY,
+    assert_close,
+    assert_same_bits,
+    batch,
+    differ,
+    network,
+    train,
+)
 
 
 def test_a_step_against_numpy(x64):

@@ -17,7 +17,7 @@ from jdl.learn.learner import learner
 from jdl.learn.sweep import group_by, interval, sweep, sweep_table
 from jdl.learn.transforms import jit, loop, resident
 from jdl.models import MLP, from_linen
-from tests.small import (
+from tests.support.learners import (  # fmt: skip
     KEY,
     assert_close,
     assert_same_bits,
@@ -28,7 +28,7 @@ from tests.small import (
     network,
     record,
     train,
-)  # fmt: skip
+)
 
 
 def build(learning_rate, momentum=0.9, penalty=0.0, width=8):

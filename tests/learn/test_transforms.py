@@ -7,14 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from jdl.core.alone import alone, is_alone
+from jdl.core.lowering import alone, is_alone
 from jdl.learn.ema import EmaState, ema
 from jdl.learn.guard import GuardState, guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import jit, loop, resident
 from jdl.learn.window import WindowState, window
-from jdl.run.forms import cache_trace, from_index_table, from_stack
-from tests.small import (
+from jdl.run.execution.training_form import cache_trace, from_index_table, from_stack
+from tests.support.learners import (
     KEY,
     assert_close,
     assert_same_bits,

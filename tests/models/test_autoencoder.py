@@ -7,8 +7,8 @@ import pytest
 
 from jdl.core import tree
 from jdl.models import Autoencoder, ConvAutoencoder, VariationalAutoencoder, from_linen
-from jdl.models.upsampling import conv_transpose
-from tests.small import KEY, doubled, message
+from jdl.models.layers.upsampling import conv_transpose
+from tests.support.learners import KEY, doubled, message
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.models import CNN, VGG, AlexNet, DenseNet, GoogLeNet, ResNet, from_linen
 from jdl.models.resnet import ResidualBlock
 

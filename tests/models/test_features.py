@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.models import CNN, MLP, Headed, encoder_of, layer_outputs
 
 X = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)

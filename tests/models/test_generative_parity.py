@@ -7,8 +7,8 @@ import pytest
 
 from jdl.core import tree
 from jdl.models import Autoencoder, ConvAutoencoder
-from jdl.models.spectral import SpectralConv, SpectralDense
-from tests.small import KEY, doubled
+from jdl.models.layers.spectral_norm import SpectralConv, SpectralDense
+from tests.support.learners import KEY, doubled
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
 

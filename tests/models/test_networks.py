@@ -10,8 +10,9 @@ from flax import linen as nn
 from jax.test_util import check_grads
 
 from jdl.core import tree
-from jdl.core.check import InputError
-from jdl.models import CNN, MLP, from_linen, layers
+from jdl.core.errors import InputError
+from jdl.models import CNN, MLP, from_linen
+from jdl.models.layers import primitives
 
 KEY = jax.random.key(0)
 
@@ -130,12 +131,12 @@ def test_matched_weights_keep_the_signal(activation):
     "name, variance", [("he", 2 / 400), ("lecun", 1 / 400), ("glorot", 2 / 600)]
 )
 def test_initial_variance(name, variance):
-    weights = layers.INITIALIZERS[name](KEY, (400, 200), jnp.float32)
+    weights = primitives.INITIALIZERS[name](KEY, (400, 200), jnp.float32)
     np.testing.assert_allclose(weights.var(), variance, rtol=0.03)
 
 
 def test_orthogonal_and_zero_weights():
-    weights = layers.INITIALIZERS["orthogonal"](KEY, (8, 8), jnp.float32)
+    weights = primitives.INITIALIZERS["orthogonal"](KEY, (8, 8), jnp.float32)
     np.testing.assert_allclose(weights.T @ weights, np.eye(8), atol=1e-5)
     params, _ = from_linen(MLP((), 1, initializer="zeros")).init(KEY, jnp.ones((1, 2)))
     assert not params["output"]["kernel"].any()
@@ -146,7 +147,7 @@ def test_orthogonal_and_zero_weights():
 def test_pools_equal_the_general_ones(shape, window):
     x = jax.random.normal(KEY, shape)
     sizes = (window, window)
-    for ours, theirs in ((layers.max_pool, nn.max_pool), (layers.avg_pool, nn.avg_pool)):
+    for ours, theirs in ((primitives.max_pool, nn.max_pool), (primitives.avg_pool, nn.avg_pool)):
         np.testing.assert_allclose(ours(x, window), theirs(x, sizes, sizes), rtol=1e-6)
         one = jax.grad(lambda x, f=ours: (f(x, window) ** 2).sum())(x)
         two = jax.grad(lambda x, f=theirs: (f(x, sizes, sizes) ** 2).sum())(x)
@@ -157,7 +158,7 @@ def test_pools_equal_the_general_ones(shape, window):
 @pytest.mark.parametrize("window", [2, 4, 5])  # ties are counted in another way above 4
 def test_ties_in_a_pool_share_the_gradient(window):
     x = jnp.ones((1, 2 * window, window, 1)).at[0, 0, 0, 0].set(0.0)
-    grad = jax.grad(lambda x: layers.max_pool(x, window).sum())(x)
+    grad = jax.grad(lambda x: primitives.max_pool(x, window).sum())(x)
     expected = np.full(x.shape, 1 / window**2)
     expected[0, :window] = 1 / (window**2 - 1)
     expected[0, 0, 0] = 0
@@ -166,14 +167,14 @@ def test_ties_in_a_pool_share_the_gradient(window):
 
 def test_a_pool_is_differentiated_forwards_and_twice():
     x = jax.random.normal(KEY, (1, 4, 4, 2))
-    pooled = lambda x: (layers.max_pool(x) ** 3).sum()
+    pooled = lambda x: (primitives.max_pool(x) ** 3).sum()
     check_grads(pooled, (x,), order=2, modes=["fwd", "rev"], rtol=2e-2, eps=1e-3)
 
 
 def test_the_gradient_of_a_pool_writes_no_count_of_ties_for_each_pixel():
     """On CPU the count is arithmetic of the smaller image, fused with what uses it."""
     x = jnp.zeros((4, 8, 8, 16))
-    compiled = jax.jit(jax.grad(lambda x: (layers.max_pool(x) ** 2).sum())).lower(x).compile()
+    compiled = jax.jit(jax.grad(lambda x: (primitives.max_pool(x) ** 2).sum())).lower(x).compile()
     entry = compiled.as_text().split("ENTRY")[1]
     made = re.findall(r"= (\S+?)\{\S* (?:fusion|reduce|convert|broadcast)\(", entry)
     assert len([shape for shape in made if _size(shape) == x.size]) == 1  # the gradient alone
@@ -185,7 +186,7 @@ def _size(shape):
 
 def test_dense_is_a_product_on_the_last_axis():
     x = jax.random.normal(KEY, (2, 3, 4, 5))
-    module = layers.Dense(6)
+    module = primitives.Dense(6)
     variables = module.init(KEY, x)
     kernel = np.asarray(variables["params"]["kernel"])
     np.testing.assert_allclose(

@@ -9,11 +9,11 @@ import optax
 import pytest
 
 import jdl
-from jdl.core import target
+from jdl.core import lowering
 from jdl.learn.guard import GuardState
-from jdl.models import attending, layers, over_time
-from jdl.tasks.criteria import cross_entropy
-from tests.small import assert_same_bits, record
+from jdl.models.layers import attention_ops, primitives, scan_time
+from jdl.tasks.losses import cross_entropy
+from tests.support.learners import assert_same_bits, record
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -22,7 +22,7 @@ def both(function, *inputs):
     """Value and gradient as traced for a CPU and for a GPU, and the two programs."""
     found, programs = [], []
     for platform in ("cpu", "gpu"):
-        with target.compiled_for(platform):
+        with lowering.compiled_for(platform):
             # A function of its own each time: what is traced once is not traced again.
             traced = jax.jit(lambda *given: jax.value_and_grad(function)(*given)).trace(*inputs)
             programs.append(str(traced.jaxpr))
@@ -32,7 +32,7 @@ def both(function, *inputs):
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8])
 def test_few_vectors_are_found_by_a_product(dtype):
-    embed = layers.Embed(7, 5)
+    embed = primitives.Embed(7, 5)
     x = np.random.default_rng(0).integers(0, 7, (4, 6)).astype(dtype)
     params = embed.init(jax.random.key(0), x)
     weigh = jax.random.normal(jax.random.key(1), (4, 6, 5))
@@ -44,19 +44,19 @@ def test_few_vectors_are_found_by_a_product(dtype):
 
 
 def test_a_number_without_a_vector_is_nan_in_every_form():
-    embed, x = layers.Embed(3, 2), jnp.array([-1, 0, 2, 3])
+    embed, x = primitives.Embed(3, 2), jnp.array([-1, 0, 2, 3])
     params = embed.init(jax.random.key(0), x)
-    with target.compiled_for("tpu"):
+    with lowering.compiled_for("tpu"):
         found = embed.apply(params, x)
     np.testing.assert_array_equal(found, embed.apply(params, x))
     assert np.isnan(found).all(1).tolist() == [True, False, False, True]
 
 
 def test_many_vectors_are_looked_up(monkeypatch):
-    monkeypatch.setattr(layers, "FEW", 2)
-    embed, x = layers.Embed(3, 2), jnp.array([0])
+    monkeypatch.setattr(primitives, "FEW", 2)
+    embed, x = primitives.Embed(3, 2), jnp.array([0])
     params = embed.init(jax.random.key(0), x)
-    with target.compiled_for("gpu"):
+    with lowering.compiled_for("gpu"):
         assert "dot_general" not in str(jax.make_jaxpr(embed.apply)(params, x))
 
 
@@ -75,7 +75,7 @@ def test_cross_entropy_by_comparison_is_that_of_optax():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_cross_entropy_of_odd_labels_and_large_logits(platform):
-    with target.compiled_for(platform):
+    with lowering.compiled_for(platform):
         odd = cross_entropy(jnp.zeros((4, 3)), jnp.array([0, -3, 3, -4]))
         large = cross_entropy(jnp.array([[800.0, -800.0], [-jnp.inf, 0.0]]), jnp.array([1, 1]))
     assert np.isnan(odd).tolist() == [False, False, True, True]
@@ -84,7 +84,7 @@ def test_cross_entropy_of_odd_labels_and_large_logits(platform):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_loops_over_time_take_several_steps_a_turn(cell, monkeypatch):
-    monkeypatch.setattr(over_time, "UNROLLED", 3)
+    monkeypatch.setattr(scan_time, "UNROLLED", 3)
     model = jdl.from_linen(jdl.models.RNN((5,), outputs=2, cell=cell))
     x, lengths = jax.random.normal(jax.random.key(0), (4, 8, 3)), jnp.array([8, 1, 3, 7])
     params, model_state = model.init(jax.random.key(1), (x, lengths))
@@ -102,7 +102,7 @@ def test_a_guard_has_no_branch_where_a_device_would_wait_for_its_host():
     bad = good | {"y": jnp.full((2, 1), jnp.nan)}
     ends = {}
     for platform, branches in (("cpu", True), ("gpu", False)):
-        with target.compiled_for(platform):
+        with lowering.compiled_for(platform):
             step = jax.jit(lambda state, batch: learner.step(state, batch))
             state = learner.init(jax.random.key(0), good)
             assert ("cond[" in str(step.trace(state, good).jaxpr)) == branches
@@ -116,9 +116,9 @@ def test_a_guard_has_no_branch_where_a_device_would_wait_for_its_host():
 def test_only_a_gpu_has_flash_attention():
     """Its call cannot even be traced elsewhere."""
     half = jnp.ones((1, 256, 2, 64), jnp.bfloat16)
-    with target.compiled_for("gpu"):
+    with lowering.compiled_for("gpu"):
         # Compiled, for outside of a program only the form of this device is traced.
-        y = jax.jit(partial(attending.attention, is_causal=True))(half, half, half)
+        y = jax.jit(partial(attention_ops.attention, is_causal=True))(half, half, half)
     assert y.shape == half.shape
 
 
@@ -134,8 +134,8 @@ def test_flash_attention_is_the_plain_one_rounded(is_causal):
 
         return jax.jit(jax.grad(loss, (0, 1, 2)))(query, key, value)
 
-    found = total(lambda *qkv: attending.attention(*qkv, is_causal=is_causal))
-    expected = total(lambda *qkv: attending._whole(is_causal, *qkv))
+    found = total(lambda *qkv: attention_ops.attention(*qkv, is_causal=is_causal))
+    expected = total(lambda *qkv: attention_ops._whole(is_causal, *qkv))
     for a, b in zip(found, expected, strict=True):
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
         assert jnp.linalg.norm(a - b) < 0.02 * jnp.linalg.norm(b)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.models import MatrixFactorization, NeuralCollaborativeFiltering, from_linen
 
 USERS, ITEMS, FACTORS = 6, 4, 3

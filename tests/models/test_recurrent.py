@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jdl.core import tree
-from jdl.core.check import InputError
-from jdl.models import RNN, cells, from_linen
+from jdl.core.errors import InputError
+from jdl.models import RNN, from_linen
+from jdl.models.layers import recurrent_cells
 
 KEY = jax.random.key(0)
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
-CELLS = sorted(cells.CELLS)
+CELLS = sorted(recurrent_cells.CELLS)
 
 
 def ragged(rng, lengths, features, fill=np.nan):
@@ -174,7 +175,7 @@ def test_minimal_gated_unit_by_hand(x64):
     }
 
     def loss(params, x):
-        outputs, _ = cells.Recurrent(4, "mgu").apply({"params": params}, x)
+        outputs, _ = recurrent_cells.Recurrent(4, "mgu").apply({"params": params}, x)
         return (outputs * pull).sum(), outputs
 
     (_, outputs), (grads, dx) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
@@ -262,8 +263,10 @@ def test_first_weights():
 def test_memory_spreads_the_time_constants():
     """Without inputs a state fades by its share kept at each step: here over 2 to 50 steps."""
     for name, keeping, sign in (("lstm", 1, 1), ("gru", 1, 1), ("mgu", 0, -1)):
-        kind = cells.cell(name)
-        bias = cells._first_bias(kind, 64, memory=50)(KEY, (kind.blocks * 64,)).reshape(-1, 64)
+        kind = recurrent_cells.cell(name)
+        bias = recurrent_cells._first_bias(kind, 64, memory=50)(KEY, (kind.blocks * 64,)).reshape(
+            -1, 64
+        )
         times = 1 + np.exp(sign * np.asarray(bias[keeping]))
         assert 2 <= times.min() < 8 and 42 < times.max() <= 50
         others = np.delete(bias, [block for block, _ in kind.keeps], axis=0)
@@ -274,10 +277,10 @@ def test_the_grus_gate_keeps_the_old_state():
     """With z driven to one the state never changes; the minimal unit's f does the opposite."""
     x = np.random.default_rng(0).normal(size=(1, 4, 2)).astype("float32")
     for name, block, stays in (("gru", 1, True), ("mgu", 0, True), ("mgu", 0, False)):
-        kind = cells.cell(name)
+        kind = recurrent_cells.cell(name)
         bias = np.zeros(kind.blocks * 3, "float32")
         bias[block * 3 : block * 3 + 3] = 50 if (name == "gru") == stays else -50
-        weights = cells.Weights(
+        weights = recurrent_cells.Weights(
             jnp.ones((2, kind.blocks * 3)), jnp.ones((3, kind.blocks * 3)), bias, np.zeros(3)
         )
         before = jnp.full((1, 3), 0.5)
@@ -309,7 +312,7 @@ def run_lstm(run, reverse, real, seed=0):
     pull = rng.normal(size=(5, 2, 4))
 
     def loss(kernel, recurrent, bias, h, c, x):
-        weights = cells.Weights(kernel, recurrent, bias)
+        weights = recurrent_cells.Weights(kernel, recurrent, bias)
         (h, c), outputs = run(weights, (h, c), x, real, reverse)
         return (outputs * pull).sum() + (h * c).sum()
 
@@ -320,10 +323,10 @@ def run_lstm(run, reverse, real, seed=0):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_lstms_own_derivatives_are_those_of_its_steps(reverse, padded, x64):
     """Forward, backward, of second order and of many at once."""
-    kind = cells.cell("lstm")
+    kind = recurrent_cells.cell("lstm")
     real = jnp.array([[1, 1], [1, 1], [1, 1], [1, 0], [0, 0]], bool)[..., None] if padded else None
     own, point, way = run_lstm(kind.run, reverse, real)
-    steps, _, _ = run_lstm(partial(cells._stepwise, kind), reverse, real)
+    steps, _, _ = run_lstm(partial(recurrent_cells._stepwise, kind), reverse, real)
     at = tuple(range(len(point)))
 
     def derivatives(loss):
@@ -342,7 +345,7 @@ def test_the_lstms_own_derivatives_are_those_of_its_steps(reverse, padded, x64):
 
 def test_the_lstms_gradient_multiplies_by_the_inputs_once():
     """The backward scan makes one product, of the gates' gradient and the recurrent kernel."""
-    own, point, _ = run_lstm(cells.cell("lstm").run, False, None)
+    own, point, _ = run_lstm(recurrent_cells.cell("lstm").run, False, None)
     program = jax.make_jaxpr(jax.grad(own, (0, 1, 2)))(*point).jaxpr
     scans = [each.params["jaxpr"].jaxpr for each in program.eqns if each.primitive.name == "scan"]
     assert [products(part) for part in (*scans, program)] == [1, 1, 1]

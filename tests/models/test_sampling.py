@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl.models import Decoder, generate, sampling
-from tests.small import compilations, message
+from tests.support.learners import compilations, message
 
 VOCABULARY, CONTEXT = 7, 8
 MODULE = Decoder(VOCABULARY, CONTEXT, blocks=2, heads=2, width=8)

@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.models import (
-    Decoder,
-    Encoder,
-    ViT,
-    attending,
-    attention,
-    attention_weights,
-    from_linen,
-    layers,
-)
-from tests.small import message
+from jdl.models import Decoder, Encoder, ViT, attention_weights, from_linen
+from jdl.models.layers import attention, attention_ops, primitives
+from tests.support.learners import message
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
 HEADS, WIDTH, HIDDEN = 2, 6, 8
@@ -105,10 +97,10 @@ def test_equals_pytorch(torch, x64, name, masked):
     future, hidden, mask = None, None, None
     if masked in ("future", "both"):
         future = torch.ones(time, time).triu(1).bool()
-        mask = attending.causal(time)
+        mask = attention_ops.causal(time)
     if masked in ("padding", "both"):
         hidden = torch.arange(time)[None] >= torch.from_numpy(lengths)[:, None]
-        padding = attending.padding(jnp.asarray(lengths), time)
+        padding = attention_ops.padding(jnp.asarray(lengths), time)
         mask = padding if mask is None else mask & padding
 
     @jax.jit
@@ -144,10 +136,10 @@ def test_causal_attention_in_parts_is_that_of_the_whole(x64, time):
 
         return jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(query, key, value)
 
-    found = both(functools.partial(attending.attention, is_causal=True))
-    expected = both(functools.partial(attending._whole, True))
+    found = both(functools.partial(attention_ops.attention, is_causal=True))
+    expected = both(functools.partial(attention_ops._whole, True))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
-    products = str(jax.make_jaxpr(attending._in_parts)(query, key, value)).count("dot_general")
+    products = str(jax.make_jaxpr(attention_ops._in_parts)(query, key, value)).count("dot_general")
     assert products == 2 * {1: 1, 31: 1, 64: 2, 130: 4}[time]
 
 
@@ -177,9 +169,9 @@ def test_gelu_is_the_exact_one(dtype, tolerance):
     x = jnp.linspace(-6, 6, 97).astype(dtype)
     phi = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in np.asarray(x, np.float64)])
     true = np.asarray(x, np.float64) * phi
-    found = np.asarray(layers.gelu(x), np.float64)
+    found = np.asarray(primitives.gelu(x), np.float64)
     np.testing.assert_allclose(found, true, rtol=tolerance, atol=1e-6)
-    slope = jax.vmap(jax.grad(layers.gelu))(x.astype(jnp.float32))
+    slope = jax.vmap(jax.grad(primitives.gelu))(x.astype(jnp.float32))
     x = np.asarray(x, np.float64)
     expected = phi + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     np.testing.assert_allclose(slope, expected, atol=1e-6)
@@ -305,7 +297,7 @@ def test_padding_changes_nothing_in_the_encoder(pool):
 
 def test_a_query_that_may_see_nothing_stays_finite():
     x = jnp.ones((1, 2, 1, 3))
-    weights = attending.scores(x, x, jnp.zeros((1, 1, 2, 2), bool))
+    weights = attention_ops.scores(x, x, jnp.zeros((1, 1, 2, 2), bool))
     np.testing.assert_array_equal(weights, np.full((1, 1, 2, 2), 0.5))
 
 

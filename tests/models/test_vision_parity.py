@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jdl.core import tree
-from jdl.models import VGG, AlexNet, DenseNet, ResNet, from_linen, layers
+from jdl.models import VGG, AlexNet, DenseNet, ResNet, from_linen
 from jdl.models.densenet import DenseBlock
 from jdl.models.googlenet import Inception
-from jdl.models.norms import GroupNorm, InstanceNorm, LayerNorm, norm
+from jdl.models.layers import primitives
+from jdl.models.layers.normalization import GroupNorm, InstanceNorm, LayerNorm, norm
 from jdl.models.resnet import ResidualBlock
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
@@ -137,27 +138,27 @@ def test_convolution(shape, form):
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return layers.conv(3, window, stride=stride, padding=padding, name="conv")(x)
+            return primitives.conv(3, window, stride=stride, padding=padding, name="conv")(x)
 
     agree(Net(), lambda p, s, x, train: conv(p["conv"], x, stride, padding), shape)
 
 
 POOLS = {
-    "max": (layers.MaxPool(3, 2), lambda x: F.max_pool2d(x, 3, 2)),
+    "max": (primitives.MaxPool(3, 2), lambda x: F.max_pool2d(x, 3, 2)),
     "max, padded": (
-        layers.MaxPool(3, 2, ((1, 1), (1, 1))),
+        primitives.MaxPool(3, 2, ((1, 1), (1, 1))),
         lambda x: F.max_pool2d(x, 3, 2, padding=1),
     ),
-    "max, windows": (layers.MaxPool(2), lambda x: F.max_pool2d(x, 2)),
-    "mean": (layers.AvgPool(3, 2), lambda x: F.avg_pool2d(x, 3, 2)),
+    "max, windows": (primitives.MaxPool(2), lambda x: F.max_pool2d(x, 2)),
+    "mean": (primitives.AvgPool(3, 2), lambda x: F.avg_pool2d(x, 3, 2)),
     "mean, padded": (
-        layers.AvgPool(3, 2, ((1, 1), (1, 1))),
+        primitives.AvgPool(3, 2, ((1, 1), (1, 1))),
         lambda x: F.avg_pool2d(x, 3, 2, padding=1),
     ),
-    "mean, windows": (layers.AvgPool(2), lambda x: F.avg_pool2d(x, 2)),
-    "adaptive": (layers.AdaptiveAvgPool(3), lambda x: F.adaptive_avg_pool2d(x, 3)),
-    "adaptive, larger": (layers.AdaptiveAvgPool(9), lambda x: F.adaptive_avg_pool2d(x, 9)),
-    "adaptive, one": (layers.AdaptiveAvgPool(1), lambda x: F.adaptive_avg_pool2d(x, 1)),
+    "mean, windows": (primitives.AvgPool(2), lambda x: F.avg_pool2d(x, 2)),
+    "adaptive": (primitives.AdaptiveAvgPool(3), lambda x: F.adaptive_avg_pool2d(x, 3)),
+    "adaptive, larger": (primitives.AdaptiveAvgPool(9), lambda x: F.adaptive_avg_pool2d(x, 9)),
+    "adaptive, one": (primitives.AdaptiveAvgPool(1), lambda x: F.adaptive_avg_pool2d(x, 1)),
 }
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.models import WaveNet, from_linen
-from jdl.models.causal import CausalConv, receptive_field
+from jdl.models.layers.causal_conv import CausalConv, receptive_field
 
 KEY = jax.random.key(0)
 

@@ -14,7 +14,7 @@ from jdl.models import from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.shard import shard
-from tests.small import KEY, assert_close, message, train
+from tests.support.learners import KEY, assert_close, message, train
 
 
 @pytest.mark.parametrize("axes", [{"data": 8}, {"data": 4, "model": 2}, {"rows": 2}, {"data": 1}])

@@ -21,7 +21,7 @@ from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.parallel.shard_map import shard_map
-from tests.small import (
+from tests.support.learners import (
     KEY,
     assert_close,
     batch,

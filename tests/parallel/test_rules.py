@@ -16,7 +16,7 @@ from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.rules import axes_of
 from jdl.parallel.shard import shardings
-from tests.small import KEY, message
+from tests.support.learners import KEY, message
 
 MESH = mesh(data=4, model=2)
 

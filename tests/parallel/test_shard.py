@@ -21,8 +21,17 @@ from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
-from jdl.run.placing import placement
-from tests.small import KEY, assert_close, batch, compilations, message, network, record, train
+from jdl.run.execution.placement import placement
+from tests.support.learners import (
+    KEY,
+    assert_close,
+    batch,
+    compilations,
+    message,
+    network,
+    record,
+    train,
+)
 
 DATA = jax.tree.map(jnp.asarray, batch())
 MESH = mesh(data=4, model=2)

@@ -9,9 +9,9 @@ import pytest
 
 import jdl
 from jdl.run import experiment
-from jdl.run.folder import RunFolder
-from tests import small
-from tests.running import content, counter, line, quiet
+from jdl.run.storage.run_dir import RunFolder
+from tests.support import learners
+from tests.support.runs import content, counter, line, quiet
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -19,7 +19,7 @@ FILE = '''"""A tiny experiment."""
 import dataclasses
 from pathlib import Path
 import jdl
-from tests.running import line, net, quiet
+from tests.support.runs import line, net, quiet
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -53,7 +53,7 @@ def run(file, tmp_path):
 
 def test_a_loaded_run_evaluates_and_predicts_as_it_did(run):
     loaded = jdl.load(run.run_dir)
-    small.assert_same_bits(content(loaded.state), content(run.state))
+    learners.assert_same_bits(content(loaded.state), content(run.state))
     assert jdl.evaluate(loaded, line(21)) == jdl.evaluate(run, line(21))
     x = line(7, seed=3)["x"]
     np.testing.assert_array_equal(jdl.predict(loaded, x), jdl.predict(run, x))
@@ -73,7 +73,7 @@ def test_a_loaded_run_has_the_best_weights(tmp_path):
     path = tmp_path / "count.py"
     path.write_text(
         "import dataclasses, jdl\n"
-        "from tests.running import counter, line, quiet\n"
+        "from tests.support.runs import counter, line, quiet\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Config:\n    epochs: int = 10\n"
         "def experiment(config):\n"
@@ -89,31 +89,32 @@ def test_a_loaded_run_has_the_best_weights(tmp_path):
 def test_a_changed_program_is_not_run(run, file):
     own = run.run_dir / "experiment.py"
     own.write_text(own.read_text() + "\nraise SystemExit('it ran')\n")
-    text = small.message(lambda: jdl.load(run.run_dir))
+    text = learners.message(lambda: jdl.load(run.run_dir))
     assert "was changed after the run was made, and is not run" in text
     assert "--experiment FILE.py" in text
     loaded = jdl.load(run.run_dir, experiment=file)
-    small.assert_same_bits(content(loaded.state), content(run.state))
+    learners.assert_same_bits(content(loaded.state), content(run.state))
 
 
 def test_a_run_without_a_program_asks_for_one(tmp_path, file):
     jdl.fit(counter(), line(), batch_size=8, epochs=1, run_dir=tmp_path / "plain", options=quiet())
-    assert "--experiment FILE.py" in small.message(lambda: jdl.load(tmp_path / "plain"))
+    assert "--experiment FILE.py" in learners.message(lambda: jdl.load(tmp_path / "plain"))
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    assert "no such folder" in small.message(lambda: jdl.load(tmp_path / "absent"))
-    assert "without one" in small.message(lambda: jdl.load(tmp_path))
+    assert "no such folder" in learners.message(lambda: jdl.load(tmp_path / "absent"))
+    assert "without one" in learners.message(lambda: jdl.load(tmp_path))
 
 
 def test_a_run_of_another_model_is_refused(run, file, tmp_path):
     other = tmp_path / "other.py"
     other.write_text(
         FILE.replace(
-            "net(rate=config.rate)", "__import__('tests.running', fromlist=['counter']).counter()"
+            "net(rate=config.rate)",
+            "__import__('tests.support.runs', fromlist=['counter']).counter()",
         )
     )
-    text = small.message(lambda: jdl.load(run.run_dir, experiment=other))
+    text = learners.message(lambda: jdl.load(run.run_dir, experiment=other))
     assert "checkpoint" in text and "the learner's" in text
 
 
@@ -129,13 +130,13 @@ def test_a_run_of_another_model_is_refused(run, file, tmp_path):
 def test_a_file_that_is_no_experiment_is_refused(tmp_path, name, source, fragment):
     if source is not None:
         (tmp_path / name).write_text(source)
-    assert fragment in small.message(lambda: experiment.from_file(tmp_path / name))
+    assert fragment in learners.message(lambda: experiment.from_file(tmp_path / name))
 
 
 def test_a_configuration_survives_json(file):
     module = experiment.from_file(file)
     config = module.Config(rate=0.5, widths=(3,), place=Path("some") / "where")
-    from jdl.run.folder import plain
+    from jdl.run.storage.run_dir import plain
 
     values = json.loads(json.dumps(plain(config) | {"fit": {"seed": 1}}))
     assert experiment.revived(module.Config, values) == config
@@ -166,4 +167,4 @@ def test_an_experiment_takes_another_learner_in_its_place(file):
     made = module.experiment(module.Config())
     wide = made.fit(learner=jdl.shard(made.learner, jdl.mesh(data=8)))
     assert len(wide.state.params["in"].sharding.device_set) == 8
-    small.assert_close(wide.state.params, made.fit().state.params)
+    learners.assert_close(wide.state.params, made.fit().state.params)

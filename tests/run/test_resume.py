@@ -13,13 +13,13 @@ import optax
 import pytest
 
 import jdl
-from jdl.run import loop
-from jdl.run.dispatch import Dispatch
-from jdl.run.log import read
-from jdl.run.record import Record
-from jdl.run.signals import Interrupted
-from tests import small
-from tests.running import (
+from jdl.run import fit
+from jdl.run.distributed.signals import Interrupted
+from jdl.run.execution.executor import Dispatch
+from jdl.run.recorder import Record
+from jdl.run.storage.metrics_log import read
+from tests.support import learners
+from tests.support.runs import (
     ROOT,
     assert_same_run,
     classes,
@@ -48,7 +48,7 @@ def train(folder, learner=None, **given):
 @pytest.fixture(autouse=True)
 def short_dispatches(monkeypatch):
     """Three steps at most in a dispatch, so that a run can be stopped between boundaries."""
-    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("loop", 3))
+    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch("loop", 3))
 
 
 @pytest.fixture
@@ -71,12 +71,12 @@ def stop_at(monkeypatch):
 def whole(tmp_path_factory):
     """The run that is never stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "chosen", lambda *_: Dispatch("loop", 1000))
+        patch.setattr(fit, "chosen", lambda *_: Dispatch("loop", 1000))
         return train(tmp_path_factory.mktemp("whole") / "run")
 
 
 def assert_same_folder(one, other, like):
-    small.assert_same_bits(content(saved(one, like)), content(saved(other, like)))
+    learners.assert_same_bits(content(saved(one, like)), content(saved(other, like)))
     assert rows(one) == rows(other)
     best = [
         json.loads((folder / "checkpoints" / "best.json").read_text()) for folder in (one, other)
@@ -115,13 +115,13 @@ def test_a_finished_run_is_not_trained_again(whole):
 @pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path, whole):
     other = train(tmp_path / "run", seed=1)
-    assert small.differ(other.state.params, whole.state.params)
+    assert learners.differ(other.state.params, whole.state.params)
     assert rows(other) != rows(whole)
 
 
 @pytest.mark.slow
 def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
-    monkeypatch.setattr(loop, "chosen", lambda *_: Dispatch("step", 2))
+    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch("step", 2))
     draw = np.random.default_rng(0)
     data = {"x": draw.random((24, 8, 8, 1), np.float32), "y": np.arange(24, dtype=np.int32) % 3}
     model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2, batch_norm=True)
@@ -190,7 +190,7 @@ def small_net():
 )
 def test_another_configuration_is_refused_with_both_values(whole, change, fragments):
     before = (whole.run_dir / "metrics.jsonl").read_bytes()
-    text = small.message(lambda: train(whole.run_dir, **change))
+    text = learners.message(lambda: train(whole.run_dir, **change))
     assert all(fragment in text for fragment in fragments)
     assert (whole.run_dir / "metrics.jsonl").read_bytes() == before
 
@@ -201,7 +201,7 @@ def test_the_form_of_dispatch_is_kept(tmp_path, stop_at, monkeypatch):
     auto = quiet(dispatch="auto", log_every=7, evaluate_every=5)
     train(tmp_path / "run", options=auto, epochs=1)
     form = (tmp_path / "run" / "dispatch.json").read_bytes()
-    monkeypatch.setattr("jdl.run.choosing.faster", None)  # to measure again would fail
+    monkeypatch.setattr("jdl.run.execution.choosing.faster", None)  # to measure again would fail
     train(tmp_path / "run", options=auto, epochs=2)
     assert (tmp_path / "run" / "dispatch.json").read_bytes() == form
 
@@ -236,7 +236,7 @@ def test_no_good_checkpoint_left_is_an_error(tmp_path, stop_at):
     with pytest.raises(Interrupted):
         train(folder)
     damage(folder, 3)
-    text = small.message(lambda: train(folder))
+    text = learners.message(lambda: train(folder))
     assert "no good checkpoint left" in text and "step 3: " in text
 
 
@@ -245,10 +245,10 @@ def test_no_good_checkpoint_left_is_an_error(tmp_path, stop_at):
 KILLED = """
 import sys, time
 import jdl
-from jdl.run import loop
-from jdl.run.dispatch import Dispatch
-from tests.running import classes, dropout_net, quiet
-loop.chosen = lambda *_: Dispatch("loop", 3)
+from jdl.run import fit
+from jdl.run.execution.executor import Dispatch
+from tests.support.runs import classes, dropout_net, quiet
+fit.chosen = lambda *_: Dispatch("loop", 3)
 options = quiet(log_every=7, evaluate_every=5, save_seconds=0.0)
 jdl.fit(
     dropout_net(), classes(), valid=classes(20, seed=1), run_dir=sys.argv[1], batch_size=8,

@@ -10,7 +10,7 @@ import pytest
 from jdl import tasks
 from jdl.models import ConvAutoencoder, from_functions, from_linen
 from jdl.tasks.autoencoding import divergence
-from tests.small import KEY, message
+from tests.support.learners import KEY, message
 
 IDENTITY = from_functions(lambda key, inputs: {}, lambda params, inputs: inputs)
 PIXELS = {"x": np.random.default_rng(0).random((6, 3, 2)).astype(np.float32)}

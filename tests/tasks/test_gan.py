@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import jdl
 from jdl.tasks.gan import OBJECTIVES
-from tests.small import assert_same_bits, differ, message
+from tests.support.learners import assert_same_bits, differ, message
 
 KEY = jax.random.key(0)
 REAL = {"x": np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)}

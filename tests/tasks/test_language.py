@@ -9,7 +9,7 @@ from jdl import tasks
 from jdl.core import tree
 from jdl.metrics import compute
 from jdl.models import from_functions
-from tests.small import message
+from tests.support.learners import message
 
 VOCABULARY = 6
 

@@ -8,7 +8,7 @@ import pytest
 from jdl import tasks
 from jdl.metrics import compute
 from jdl.models import MLP, from_functions, from_linen
-from tests.small import message
+from tests.support.learners import message
 
 
 def bright_corner():

@@ -8,10 +8,10 @@ import pytest
 
 import jdl
 from jdl import tasks
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.models import from_functions
-from tests.running import quiet
-from tests.small import message
+from tests.support.learners import message
+from tests.support.runs import quiet
 
 KEY = jax.random.key(0)
 LENGTHS = np.array([3, 1, 2])

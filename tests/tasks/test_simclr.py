@@ -8,7 +8,7 @@ import pytest
 from jdl import tasks
 from jdl.metrics import compute
 from jdl.models import from_functions
-from tests.small import message
+from tests.support.learners import message
 
 IDENTITY = from_functions(lambda key, x: {}, lambda params, x: x)
 

@@ -8,10 +8,10 @@ from flax import linen as nn
 
 from jdl import metrics, tasks
 from jdl.core import tree
-from jdl.core.check import InputError
+from jdl.core.errors import InputError
 from jdl.core.types import Count
 from jdl.models import CNN, MLP, from_functions, from_linen
-from jdl.tasks import criteria
+from jdl.tasks import losses
 
 KEY = jax.random.key(0)
 IDENTITY = from_functions(lambda key, inputs: {}, lambda params, inputs: inputs)
@@ -54,7 +54,7 @@ def test_binary_cross_entropy_and_its_gradient(y):
     "loss, outputs, labels",
     [
         (tasks.cross_entropy, EXTREME, jnp.array([1, 0])),
-        (tasks.cross_entropy, EXTREME, criteria.Blend(*jnp.eye(2, dtype=int), jnp.ones(2), 0.1)),
+        (tasks.cross_entropy, EXTREME, losses.Blend(*jnp.eye(2, dtype=int), jnp.ones(2), 0.1)),
         (tasks.soft_cross_entropy, EXTREME, jnp.eye(3)[jnp.array([1, 0])]),
         (tasks.binary_cross_entropy, EXTREME[0], jnp.array([0, 1, 1])),
     ],

@@ -1,0 +1,102 @@
+"""`jdl check-sharding`: a few steps of an experiment under every layout, beside one device's."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+
+import jax
+
+from jdl.cli import flags
+from jdl.data.feed import Feed
+from jdl.parallel.compare import (
+    TOLERANCE,
+    Comparison,
+    Layout,
+    compare_layouts,
+    layouts,
+    possible_layouts,
+)
+from jdl.run.experiment import Experiment, from_file
+from jdl.run.setup import feeds
+
+DEVICES = 8
+STEPS = 3
+_COUNT = "--xla_force_host_platform_device_count"
+
+
+def check_sharding_command(given: list[str]) -> int | None:
+    """`jdl check-sharding FILE.py ...`: 0 where every layout agrees with one device, else 1."""
+    file, rest = flags.first(given, "jdl check-sharding FILE.py", "the file of an experiment")
+    flags.quiet_backend()
+    code = _elsewhere(given)
+    if code is not None:
+        return code
+    module = from_file(file)
+    config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
+    flags.set_up(run.cache, run.host_memory)
+    made = module.experiment(config)
+    wanted = layouts()
+    if run.mesh is not None:
+        name = f"{run.mesh} {run.rule}"
+        wanted.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
+    feed = whole_batches(made)
+    batches = [feed.batch(step) for step in range(STEPS + 1)]
+    possible, why = possible_layouts(made.learner, batches[0], wanted)
+    print(
+        f"{STEPS} steps of {feed.batch_size} examples on {DEVICES} devices "
+        f"({jax.devices()[0].device_kind}) and on one: largest relative differences"
+    )
+    width = max(len(layout.name) for layout in possible)
+    print(_line(width, "layout", "loss", "gradient", "evaluation", "held", ""))
+    rows = []
+    for row in compare_layouts(made.learner, possible, batches, run.seed):
+        rows.append(row)
+        numbers = (f"{value:.1e}" for value in (row.loss, row.gradient, row.evaluation))
+        right = "ok" if row.is_right else "FAIL"
+        print(_line(width, row.layout, *numbers, f"{row.held:.0%}", right))
+    for name, reason in why.items():
+        print(f"skipped {name}: {reason}")
+    return _verdict(rows)
+
+
+def _line(width: int, layout: str, *cells: str) -> str:
+    """A line of the table, which is printed while it is being found."""
+    return f"{layout:<{width}}  {'  '.join(f'{cell:>10}' for cell in cells)}".rstrip()
+
+
+def _verdict(rows: list[Comparison]) -> int | None:
+    """Print what the table comes to; 1 for a failure."""
+    wrong = [row for row in rows if not row.is_right]
+    for row in wrong:
+        where = f"; the gradient of {row.worst} differs most" if row.worst else ""
+        print(f"FAIL: {row.layout}: more than {TOLERANCE:g}{where}")
+    if not wrong:
+        print(f"every layout agrees with one device within {TOLERANCE:g}")
+    return 1 if wrong else None
+
+
+def whole_batches(made: Experiment) -> Feed:
+    """The experiment's feed, with batches that eight devices and accumulated parts divide."""
+    feed, _ = feeds(made.data, None, made.batch_size, 0)
+    size = math.lcm(feed.batch_size, DEVICES)
+    if size > feed.size:
+        size = max(DEVICES, feed.batch_size // DEVICES * DEVICES)
+    return Feed(feed.data, size, feed.seed)
+
+
+def _elsewhere(given: list[str]) -> int | None:
+    """The exit code of the command in a process with eight fake devices, where this has fewer.
+
+    The flag must be set before JAX starts, and counts for CPU only: real devices are taken where
+    there are eight.
+    """
+    flags = re.sub(rf"{_COUNT}=\S+", "", given_flags := os.environ.get("XLA_FLAGS", ""))
+    if _COUNT not in given_flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_COUNT}={DEVICES}".strip()
+    if len(jax.devices()) >= DEVICES:
+        return None
+    fake = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {_COUNT}={DEVICES}".strip()}
+    words = [sys.executable, "-m", "jdl.cli", "check-sharding", *given]
+    return subprocess.run(words, env={**os.environ, **fake}).returncode

@@ -1,0 +1,251 @@
+"""The words of a command line: the fields of an experiment and the options of a run."""
+
+import atexit
+import dataclasses
+import gc
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from jdl.core.errors import error, nearest
+from jdl.run.execution.host_memory import is_for_cpu, keep_mapped
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Options of a run, beside the fields of its experiment."""
+
+    dir: str | None = None
+    """Folder of the run; an existing run goes on there. Default: runs/NAME/N."""
+    seed: int = 0
+    """Seed of the weights, the order and every mask."""
+    seeds: int = 1
+    """Repeat with this many seeds and print mean and standard deviation."""
+    start: str | None = None
+    """A run whose weights to begin from."""
+    mesh: str | None = None
+    """Devices by axis: data=8, or data=4,model=2; of a sweep also members=8."""
+    rule: str = "replicated"
+    """How the state lies on the mesh: data (or replicated), fsdp, tensor, tensor+fsdp, or a list
+    'REGEX=SPEC; ...', where a spec is an axis, data+model or None for each dimension: a,None."""
+    coordinator: str | None = None
+    """Several processes: HOST:PORT of process 0, or auto (SLURM, Cloud TPU)."""
+    processes: int | None = None
+    """How many processes there are; auto finds it out."""
+    process: int | None = None
+    """Which of them this one is, from 0; auto finds it out."""
+    join_seconds: float = 300
+    """How long processes wait for one that is late or does something for the first time."""
+    hang_seconds: float = 5
+    """How long one process may be silent or keep the others waiting."""
+    cache: bool = True
+    """Keep compiled programs on disk for the next run."""
+    dispatch: Literal["auto", "step", "loop"] = "auto"
+    """One step or many for each call of the device; "auto" measures both, once for a program."""
+    host_memory: Literal["on", "off"] = "on"
+    """Keep freed memory in the process (Linux, CPU): faster steps, for some more of it."""
+    profile: int = 0
+    """Leave a trace of so many steps, after the first ones, for TensorBoard's profiler."""
+    report: bool = True
+    """Write figures and report.html."""
+
+
+def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
+    """The configuration and the options of a run; `--help` and wrong words end the program."""
+    import tyro
+
+    # Help is given with the two fields, else tyro looks for it in the source: 20 ms each time.
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            (
+                "config",
+                Annotated[config_type, tyro.conf.arg(name="", help=config_type.__doc__)],
+                dataclasses.field(default_factory=config_type),
+            ),
+            (
+                "run",
+                Annotated[Run, tyro.conf.arg(help=Run.__doc__)],
+                dataclasses.field(default=Run()),
+            ),
+        ],
+    )
+    parsed: Any = tyro.cli(arguments, prog=prog, args=given, description=config_type.__doc__)
+    return parsed.config, parsed.run
+
+
+def first(given: list[str], usage: str, what: str) -> tuple[str, list[str]]:
+    """The word that a command cannot do without, and the rest."""
+    if not given or given[0].startswith("-"):
+        raise error(usage, expected=what, got=given[0] if given else "nothing", fix=f"say {usage}")
+    return given[0], given[1:]
+
+
+def small(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """The few flags of the small commands; `False` marks a switch, `None` one with a value."""
+    values, rest = dict(known), list(given)
+    while rest:
+        flag = rest.pop(0)
+        if flag not in known:
+            raise error(flag, expected=", ".join(known), got=flag, fix=nearest(flag, known))
+        if known[flag] is None and not rest:
+            raise error(flag, expected="a value", got="nothing", fix=f"say {flag} VALUE")
+        values[flag] = True if known[flag] is False else rest.pop(0)
+    return values
+
+
+def taken(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The flags of a command that stand among those of an experiment, and the rest.
+
+    >>> taken(["--width", "8", "--json", "--memory=16GB"], {"--json": False, "--memory": None})
+    ({'--json': True, '--memory': '16GB'}, ['--width', '8'])
+    """
+    own, rest, left = [], [], list(given)
+    while left:
+        flag, equals, value = left.pop(0).partition("=")
+        if flag not in known:
+            rest.append(flag + equals + value)
+            continue
+        own.append(flag)
+        if known[flag] is None and (equals or left):
+            own.append(value if equals else left.pop(0))
+    return small(own, known), rest
+
+
+def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
+    """What stands behind `--sweep.NAME`, by name, and the rest."""
+    texts, rest, left = {}, [], list(given)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--sweep."):
+            rest.append(word)
+            continue
+        flag, _, value = word.partition("=")
+        if not value and not left:
+            raise error(
+                flag, expected="values with commas between", got="nothing", fix=f"{flag} 1,2"
+            )
+        texts[flag.removeprefix("--sweep.").replace("-", "_")] = value or left.pop(0)
+    if not texts and not {"-h", "--help"} & set(rest):
+        raise error(
+            "jdl sweep",
+            expected="a field to sweep",
+            got="none",
+            fix="say --sweep.learning-rate 1e-4,1e-3",
+        )
+    return texts, rest
+
+
+def values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
+    """The values of a swept field, read as its own flag would be."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    flag = f"--sweep.{name.replace('_', '-')}"
+    if name not in fields:
+        raise error(flag, expected="a field of the experiment", got=name, fix=nearest(name, fields))
+    words = text.split(",")
+    if isinstance(getattr(config, name), bool):
+        known = {"true": True, "false": False}
+        if not {word.lower() for word in words} <= set(known):
+            raise error(flag, expected="true,false", got=text, fix="write it like that")
+        return [known[word.lower()] for word in words]
+    own = f"--{name.replace('_', '-')}"
+    return [
+        getattr(parse(type(config), [*given, own, word], "jdl sweep")[0], name) for word in words
+    ]
+
+
+def quiet_backend() -> None:
+    """Before jax is imported: its backend would print what no user of a command line can use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def set_up(cache: bool = True, host_memory: str = "on") -> None:
+    """What only a program's own main may do: messages, memory, programs kept for the next time."""
+    is_kept = host_memory == "on" and is_for_cpu() and keep_mapped()
+    import jax
+
+    from jdl.run.distributed.collectives import is_first
+
+    if is_kept:
+        # Glibc keeps buffers of 64 MB and more for the main thread only, which therefore runs the
+        # programs itself. To be said before the backend starts, as it does to know its processes.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    # The collector would go through a million objects once more, just before all of them go.
+    atexit.register(gc.freeze)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    if is_kept:
+        logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
+    if cache:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        # What jax starts with would keep no program that takes less than a second to compile.
+        for name, unset, value in (
+            ("jax_compilation_cache_dir", None, str(home / "jdl" / "xla")),
+            ("jax_persistent_cache_min_compile_time_secs", 1.0, 0.0),
+            ("jax_persistent_cache_min_entry_size_bytes", 0, -1),
+        ):
+            if getattr(jax.config, name, unset) == unset:
+                jax.config.update(name, value)
+
+
+def together(run: Run) -> AbstractContextManager[None]:
+    """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
+    from jdl.run.distributed.collectives import join
+    from jdl.run.distributed.watchdog import watched
+
+    if run.coordinator is None:
+        return nullcontext()
+    join(run.coordinator, run.processes, run.process, run.join_seconds)
+    return watched(run.hang_seconds, run.join_seconds)
+
+
+def everywhere(run: Run) -> Run:
+    """With several processes and no mesh: the batch is split over all devices."""
+    import jax
+
+    if run.mesh is not None or jax.process_count() == 1:
+        return run
+    return dataclasses.replace(run, mesh=f"data={jax.device_count()}")
+
+
+def on_mesh(learner: Any, run: Run) -> Any:
+    """The learner on the mesh that `--run.mesh` and `--run.rule` ask for."""
+    from jdl.parallel import rules
+    from jdl.parallel.mesh import mesh
+    from jdl.parallel.shard import shard
+    from jdl.parallel.shard_members import shard_members
+
+    rule = rules.parse(run.rule)
+    if run.mesh is not None:
+        axes = mesh_axes(run.mesh)
+        if "members" in axes:
+            return shard_members(learner, mesh(**axes))
+        return shard(learner, mesh(**axes), rule)
+    if run.rule != Run.rule:
+        raise error(
+            f"--run.rule {run.rule}",
+            expected="a mesh to place the state on",
+            got="no --run.mesh",
+            fix="say --run.mesh data=8 too",
+        )
+    return learner
+
+
+def mesh_axes(text: str) -> dict[str, int]:
+    """Sizes by axis, from `data=4,model=2`.
+
+    >>> mesh_axes("data=4,model=2")
+    {'data': 4, 'model': 2}
+    """
+    axes = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if not name.isidentifier() or not size.isdecimal():
+            raise error("--run.mesh", expected="name=size,...", got=text, fix="say data=8")
+        if name in axes:
+            raise error("--run.mesh", expected="each axis once", got=text, fix=f"say {name}= once")
+        axes[name] = int(size)
+    return axes

@@ -1,0 +1,113 @@
+"""Inputs for `jdl predict`: a file becomes the array that the model was trained on."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdl.core.errors import InputError, error
+from jdl.data.arrays import check_arrays
+from jdl.data.prepare import scale
+from jdl.data.readers.binary import read_npy, read_npz
+from jdl.data.readers.images import SUFFIXES, read_image
+
+
+def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
+    """Examples from .npz (`x`), .npy, .csv (numbers, a header line is skipped) or one image.
+
+    Numbers are in the units of the raw data: what `info["scaler"]` did to the training set is done
+    to them. No file can execute code.
+    """
+    if not path.is_file():
+        raise error(
+            str(path), expected="a file of inputs", got="no such file", fix="check the path"
+        )
+    readers = {".npz": _npz, ".npy": read_npy, ".csv": _csv} | dict.fromkeys(SUFFIXES, _image)
+    read = readers.get(path.suffix.lower())
+    if read is None:
+        raise error(
+            str(path),
+            expected=f"a file that ends in {', '.join(readers)}",
+            got=path.suffix or "no suffix",
+            fix="np.savez(path, x=x) writes one",
+        )
+    try:
+        raw = read(path).astype(np.float32)
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError) as bad:
+        raise error(
+            str(path),
+            expected="npz with x, npy, csv or an image",
+            got=str(bad),
+            fix="check the file",
+        ) from bad
+    if raw.size:
+        check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
+    shape = tuple(info.get("shape", raw.shape[1:]))
+    numbers = math.prod(shape)
+    if not raw.size or numbers not in (raw.size, math.prod(raw.shape[1:])):
+        raise error(
+            str(path),
+            expected=f"examples of shape {shape}",
+            got=f"{raw.shape[1:]}",
+            fix="resize or crop them as the training data was",
+        )
+    return scaled(raw.reshape(-1, *shape), info.get("scaler") or {})
+
+
+def scaled(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
+    """What was done to the training inputs, by the statistics that the scaler left."""
+    if "divisor" in statistics:
+        return scale.divide(statistics["divisor"]).apply(dict(statistics), x)
+    if "mean" in statistics:
+        return scale.standardise.apply(dict(statistics), x)
+    return scale.minmax.apply(dict(statistics), x) if "low" in statistics else x
+
+
+def _npz(path: Path) -> np.ndarray:
+    arrays = read_npz(path)
+    if "x" not in arrays:
+        raise error(
+            str(path),
+            expected="an array x",
+            got=", ".join(arrays) or "no arrays",
+            fix="np.savez(path, x=x)",
+        )
+    return arrays["x"]
+
+
+def _csv(path: Path) -> np.ndarray:
+    lines = path.read_text().splitlines()
+    first = lines[0].split(",") if lines else []
+    header = bool(first) and not _is_number(first[0])
+    rows = []
+    for number, line in enumerate(lines[header:], start=1 + header):
+        cells = line.split(",")
+        if len(cells) != len(first) or not all(map(_is_number, cells)):
+            raise error(
+                f"{path}, line {number}",
+                expected=f"{len(first)} numbers",
+                got=line[:80],
+                fix="mend or remove the line",
+            )
+        rows.append([float(cell) for cell in cells])
+    if not rows:
+        raise error(
+            str(path), expected="one line or more", got="an empty file", fix="check the file"
+        )
+    return np.array(rows)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _image(path: Path) -> np.ndarray:
+    return np.asarray(read_image(path).convert("L"))[None, ..., None]

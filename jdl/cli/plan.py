@@ -1,0 +1,264 @@
+"""`jdl plan`: whether a step fits on devices that need not be there, and what would make it fit."""
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from jdl.cli import flags, plan_changes
+from jdl.core import tree
+from jdl.core.errors import InputError, error
+from jdl.core.text import aligned, memory, shape
+from jdl.parallel import rules, topology
+from jdl.parallel.describe import layout
+from jdl.parallel.estimate import Plan, local_bytes, plan
+from jdl.parallel.shard import shard
+from jdl.run.experiment import Experiment, from_file
+from jdl.run.setup import feeds, make_plan
+
+USAGE = "jdl plan FILE.py [--field value ...] [--topology v5e:16x16]"
+WORDS = {
+    "--topology": None,
+    "--slices": None,
+    "--memory": None,
+    "--json": False,
+    "--no-tries": False,
+}
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
+
+
+class Try(NamedTuple):
+    """A change, and what came of it: a plan, or why it cannot be had."""
+
+    setup: plan_changes.Setup
+    plan: Plan | None
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the step fits with the change."""
+        return self.plan is not None and self.plan.fits is True
+
+
+def plan_command(given: list[str]) -> int | None:
+    """`jdl plan FILE.py [--topology v5e:16x16 [--slices 2]] [--memory 16GB] [--json] ...`.
+
+    Prints what a step takes of each device and whether that fits; if it does not, changes are
+    tried until one does, unless `--no-tries` is given. 1 where the step as it is does not fit.
+    """
+    file, rest = flags.first(given, USAGE, "the file of an experiment")
+    options, rest = flags.taken(rest, WORDS)
+    flags.quiet_backend()
+    if options["--topology"] is not None:
+        jax.config.update("jax_platforms", "cpu")
+    module = from_file(file)
+    config, run = flags.parse(module.Config, rest, USAGE)
+    flags.set_up(cache=False, host_memory="off")
+    target = _target(options)
+    axes = None if run.mesh is None else flags.mesh_axes(run.mesh)
+    if axes is None and (options["--topology"] or run.rule != flags.Run.rule):
+        axes = {"data": len(target.devices)}
+    first = plan_changes.Setup(config, axes, run.rule)
+    limit = None if options["--memory"] is None else bytes_of(options["--memory"])
+
+    def build(setup: plan_changes.Setup) -> Plan:
+        return planned(module.experiment(setup.config), setup, target, limit)
+
+    found = build(first)
+    tries: list[Try] = []
+    if not options["--json"]:
+        print(shown(found, first.rule))
+    if found.fits is False and not options["--no-tries"]:
+        for each in tried(first, build, len(target.devices)):
+            tries.append(each)
+            if not options["--json"]:
+                print(_line(each), flush=True)
+    if options["--json"]:
+        print(json.dumps(record(found) | {"tries": [_record_of_try(each) for each in tries]}))
+    elif found.fits is False and not options["--no-tries"]:
+        print(_conclusion(tries))
+    return 1 if found.fits is False else None
+
+
+def _target(options: dict[str, Any]) -> topology.Target:
+    name, slices = options["--topology"], options["--slices"]
+    if slices is not None and (name is None or not slices.isdecimal()):
+        raise error(
+            "--slices",
+            expected="a number of slices, beside --topology",
+            got=slices,
+            fix="say --topology v5e:16x16 --slices 2",
+        )
+    return topology.at_hand() if name is None else topology.tpu(name, int(slices or 1))
+
+
+def planned(
+    made: Experiment, setup: plan_changes.Setup, target: topology.Target, limit: int | None = None
+) -> Plan:
+    """The plan of an experiment's step, as a run would take it: guarded, and with its sums."""
+    mesh = None if setup.axes is None else topology.mesh_on(target, setup.axes)
+    rule = rules.parse(setup.rule)
+    learner = made.learner if mesh is None else shard(made.learner, mesh, rule)
+    feed, _ = feeds(made.data, None, made.batch_size, 0)
+    run = make_plan(learner, feed, None, made.epochs, None, None, made.options)
+    return plan(
+        run.learner,
+        feed.batch(0),
+        target,
+        mesh,
+        rule,
+        memory=limit,
+        data_set=feed.nbytes if feed.is_resident else 0,
+        clock=time.perf_counter,
+    )
+
+
+def tried(
+    first: plan_changes.Setup, build: Callable[[plan_changes.Setup], Plan], devices: int
+) -> Iterator[Try]:
+    """Plans of one change each until one fits; where none does, of all of them together."""
+    for setup in plan_changes.alone(first, devices):
+        each = _attempt(setup, build)
+        yield each
+        if each.fits:
+            return
+    yield _attempt(plan_changes.together(first, devices), build)
+
+
+def _attempt(setup: plan_changes.Setup, build: Callable[[plan_changes.Setup], Plan]) -> Try:
+    try:
+        return Try(setup, build(setup))
+    except InputError as reason:
+        return Try(setup, None, str(reason).replace("\n", ";"))
+
+
+def bytes_of(text: str) -> int:
+    """Bytes from words such as 16GB or 15.75GiB.
+
+    >>> bytes_of("16GB"), bytes_of("1.5 KiB")
+    (16000000000, 1536)
+    """
+    found = re.fullmatch(r"([\d.]+)\s*([A-Za-z]+)", text.strip())
+    if found is None or found[2] not in UNITS or found[1].count(".") > 1 or found[1] == ".":
+        raise error(
+            "--memory",
+            expected=f"a number and one of {', '.join(UNITS)}",
+            got=repr(text),
+            fix="say --memory 16GB",
+        )
+    return round(float(found[1]) * UNITS[found[2]])
+
+
+def shown(found: Plan, rule: str) -> str:
+    """A plan as text."""
+    mesh = ", ".join(f"{name}={size}" for name, size in found.mesh.items())
+    where = f"mesh {mesh}, rule {rule}" if mesh else "one device"
+    batch = ", ".join(f"{path} {shape(size)}" for path, size in found.batch.items())
+    work = f"{found.flops.count:.4g} FLOPs in products and convolutions, by formula, what is "
+    work += "computed twice counted twice"
+    if found.flops.uncounted:
+        work += f" (without a number for: {', '.join(found.flops.uncounted)})"
+    lines = [
+        f"plan for {found.target}: {where}",
+        f"step: {found.parameters:,} parameters, batch {batch}; {work}",
+        "memory of one device",
+        *(f"  {line}" for line in aligned(_memory_lines(found))),
+        verdict(found),
+    ]
+    if found.compiled is not None:
+        lines += ["communication of one device in a step", *_communication(found)]
+    table = layout(found.state)
+    lines += [] if table is None else [table]
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found.seconds.items())
+    lines.append(f"time to plan: {seconds}. A plan says what fits, not how fast it runs.")
+    return "\n".join(lines)
+
+
+def _memory_lines(found: Plan) -> list[tuple[str, str]]:
+    lines = [(name, memory(size)) for name, size in found.held.items() if size]
+    if found.compiled is None:
+        return lines
+    c = found.compiled
+    inputs = sum(size for name, size in found.held.items() if name != "data set")
+    lines.append(("layout of these in tiles", memory(max(0, c.arguments - inputs))))
+    lines.append(("activations and temporaries", memory(c.temporaries)))
+    lines.append(("results beside the state", memory(c.outputs - c.aliased)))
+    lines.append(("program", memory(c.code)))
+    return lines
+
+
+def verdict(found: Plan) -> str:
+    """One line: fits or does not, and by how much."""
+    needed, limit = found.needed, found.memory
+    if found.compiled is None and (needed is None or limit is None):
+        return f"does not fit: {found.refusal}"
+    if needed is None or limit is None:
+        return f"needs {memory(needed or 0)}; say --memory 16GB to be told whether that fits"
+    of = f"{memory(needed)} of {memory(limit)}"
+    if found.compiled is None:
+        of += ", by the compiler's refusal" + (
+            ", for temporaries alone" if "temporaries" in (found.refusal or "") else ""
+        )
+    if found.fits:
+        return f"fits: {of}, {memory(limit - needed)} to spare"
+    return f"does not fit: {of}, {memory(needed - limit)} too much"
+
+
+def _communication(found: Plan) -> list[str]:
+    if not found.collectives:
+        return ["  none"]
+    lines = [(each.kind, f"{each.count:,} times", memory(each.bytes)) for each in found.collectives]
+    unknown = sum(each.loops for each in found.collectives)
+    note = [f"  ({unknown} of them in loops of unknown length, counted once)"] if unknown else []
+    return [*(f"  {line}" for line in aligned(lines)), *note]
+
+
+def _line(each: Try) -> str:
+    result = verdict(each.plan) if each.plan is not None else f"cannot be: {each.reason}"
+    return f"try {each.setup.flags() or '(no change)'}: {result}"
+
+
+def _conclusion(tries: list[Try]) -> str:
+    fitting = [each for each in tries if each.fits]
+    if fitting:
+        return f"it fits with {fitting[0].setup.flags()}"
+    return "none of these makes it fit: more devices are needed, or a smaller model"
+
+
+def record(found: Plan) -> dict[str, Any]:
+    """A plan as JSON takes it."""
+    values = {
+        field.name: getattr(found, field.name)
+        for field in dataclasses.fields(found)
+        if field.name != "state"
+    }
+    values["compiled"] = None if found.compiled is None else found.compiled._asdict()
+    values["collectives"] = [each._asdict() for each in found.collectives]
+    values["flops"] = found.flops._asdict()
+    values |= {"parameters": found.parameters, "needed": found.needed, "fits": found.fits}
+    values["leaves"] = [
+        {
+            "path": path,
+            "shape": leaf.shape,
+            "dtype": str(leaf.dtype),
+            "spec": str(getattr(leaf.sharding, "spec", "one device")),
+            "bytes": local_bytes(leaf),
+        }
+        for path, leaf in tree.flatten(found.state).items()
+    ]
+    return values
+
+
+def _record_of_try(each: Try) -> dict[str, Any]:
+    found = each.plan
+    return {
+        "flags": each.setup.flags(),
+        "fits": each.fits,
+        "needed": None if found is None else found.needed,
+        "reason": each.reason or (found.refusal if found is not None else None),
+    }

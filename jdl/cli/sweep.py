@@ -1,0 +1,90 @@
+"""`jdl sweep`: every combination of some fields of an experiment, as one run."""
+
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jdl.cli import flags
+from jdl.cli.train import dispatched, explained, recorded_config, run_folder
+from jdl.core.errors import error
+from jdl.learn.sweep import sweep_table
+from jdl.run.evaluate import evaluate
+from jdl.run.execution.gc_pause import stay, uncollected
+from jdl.run.experiment import Experiment, from_file, swept
+from jdl.run.storage.run_dir import RunFolder, write_json
+
+
+def sweep_command(given: list[str]) -> int | None:
+    """`jdl sweep FILE.py --sweep.learning-rate 1e-4,1e-3 ...`."""
+    file, rest = flags.first(
+        given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
+    )
+    flags.quiet_backend()
+    with uncollected():
+        module = from_file(file)
+    command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
+    texts, rest = flags.sweep_fields(rest)
+    config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
+    grid = {name: flags.values(config, name, text, rest) for name, text in texts.items()}
+    if run.start is not None:
+        raise error(
+            "--run.start",
+            expected="members that begin from their own seeds",
+            got=run.start,
+            fix="leave it out, or train the points one by one with jdl train",
+        )
+    if run.coordinator is not None:
+        raise error(
+            "--run.coordinator",
+            expected="one process for a sweep",
+            got=run.coordinator,
+            fix="leave it out, or train the points one by one with jdl train",
+        )
+    with uncollected():
+        flags.set_up(run.cache, run.host_memory)
+        first = dispatched(module.experiment(config), run)
+        stay()
+    for name, values in grid.items():
+        for value in values:
+            point = module.experiment(dataclasses.replace(config, **{name: value}))
+            if (point.batch_size, point.epochs) != (first.batch_size, first.epochs):
+                raise error(
+                    f"--sweep.{name.replace('_', '-')}",
+                    expected="a field that leaves batch size and epochs as they are",
+                    got=", ".join(texts[name].split(",")),
+                    fix="train once for each value: all members of a sweep see the same batches",
+                )
+
+    many = swept(module, config, grid, run.seeds)
+    learner = flags.on_mesh(many, run)
+    place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "rule": run.rule}
+    with run_folder(run, f"{first.name}-sweep", command) as (path, resume):
+        recorded = recorded_config(config, first) | {"sweep": grid, "run": place}
+        folder = RunFolder(path, recorded, Path(file))
+        with explained(folder, resume):
+            result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
+    valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
+    numbers = evaluate(result, valid if valid is not None else _training(first))
+    name = "accuracy" if "accuracy" in numbers else "loss"
+    rows = sweep_table(many.points, numbers[name])
+    sign = -1 if name == "accuracy" else 1
+    rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
+    write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})
+    print(
+        f"{'valid' if valid is not None else 'training'} {name}, best first (n {run.seeds} seeds)"
+    )
+    for row in rows:
+        point = "  ".join(f"{k} {row[k]}" for k in grid)
+        spread = (
+            f" ± {row['std']:.4f}  95 % {row['low']:.4f}–{row['high']:.4f}" if row["n"] > 1 else ""
+        )
+        print(f"  {point}  {row['mean']:.4f}{spread}")
+    print(f"run    {path}")
+    return None
+
+
+def _training(made: Experiment) -> Any:
+    data = getattr(made.data, "train", made.data)
+    return getattr(data, "data", data)

@@ -1,0 +1,144 @@
+"""Errors that say what was expected, what came, and how to mend it."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+Key = TypeVar("Key")
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used. The command line ends with exit code 2."""
+
+
+class Diverged(RuntimeError):
+    """Training produced non-finite numbers too often in a row. Exit code 3."""
+
+
+def error(what: str, *, expected: str, got: str, fix: str) -> InputError:
+    """An `InputError` in the one form that all of jdl uses.
+
+    >>> print(error("batch_size", expected="at most 10 examples", got="64", fix="lower it"))
+    batch_size
+      expected: at most 10 examples
+      got:      64
+      fix:      lower it
+    """
+    return InputError(f"{what}\n  expected: {expected}\n  got:      {got}\n  fix:      {fix}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A sentence that offers the closest valid name, or all of them.
+
+    >>> nearest("acuracy", ["accuracy", "loss"])
+    'did you mean "accuracy"?'
+    """
+    valid = list(valid)
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f'did you mean "{close[0]}"?' if close else f"choose one of {', '.join(valid)}"
+
+
+def one_of(what: str, value: str, valid: Iterable[str]) -> str:
+    """`value`, if it is one of the valid names.
+
+    >>> one_of("activation", "rellu", ["relu", "tanh"])
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: activation
+      expected: one of relu, tanh
+      got:      'rellu'
+      fix:      did you mean "relu"?
+    """
+    valid = list(valid)
+    if value not in valid:
+        raise error(
+            what,
+            expected=f"one of {', '.join(valid)}",
+            got=repr(value),
+            fix=nearest(str(value), valid),
+        )
+    return value
+
+
+def from_json(text: str | bytes) -> Any:
+    """`json.loads`, for files that anybody may have written: whatever is wrong is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def given_key(key: Key | None, expected: str) -> Key:
+    """The key, where one is needed; `expected` says in the error what for."""
+    if key is None:
+        raise error(
+            "key",
+            expected=expected,
+            got="none",
+            fix="pass key=jax.random.key(0)",
+        )
+    return key
+
+
+def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise unless a plain number is finite and in [low, high]; traced ones pass, for sweeps.
+
+    >>> within("dropout", 1.5, 0, 1)
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: dropout
+      expected: a number from 0 to 1
+      got:      1.5
+      fix:      choose a value in that range
+    """
+    if isinstance(value, int | float) and not (low <= value <= high and value < math.inf):
+        span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise error(
+            name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"
+        )
+
+
+def check_fields(config: Any, **ranges: float | tuple[float, float]) -> None:
+    """Raise unless the named fields lie in their ranges: a smallest value, or (low, high).
+
+    Call it in `__post_init__` of an experiment's `Config`. Every element of a tuple is checked;
+    fields that are None or traced pass.
+
+    >>> import types
+    >>> check_fields(types.SimpleNamespace(epochs=0, dropout=0.5), dropout=(0, 1), epochs=1)
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: epochs
+      expected: a number of at least 1
+      got:      0
+      fix:      choose a value in that range
+    """
+    for name, span in ranges.items():
+        low, high = span if isinstance(span, tuple) else (span, math.inf)
+        value = getattr(config, name)
+        for element in value if isinstance(value, tuple) else (value,):
+            within(name, element, low, high)
+
+
+def check_lengths(lengths: Any, steps: int, name: str) -> None:
+    """Raise unless the true lengths of padded sequences are integers from 1 to `steps`.
+
+    >>> check_lengths([3, 9], 5, "lengths")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: lengths
+      expected: from 1 to 5, the steps of the padded sequences
+      got:      9 at index 1
+      fix:      count the true steps of each sequence, or pad to the longest
+    """
+    import numpy as np  # this module is imported where nothing heavy may be loaded
+
+    lengths = np.asarray(lengths)
+    wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
+    if lengths.dtype.kind not in "iu" or len(wrong):
+        raise error(
+            name,
+            expected=f"from 1 to {steps}, the steps of the padded sequences",
+            got=f"{lengths.ravel()[wrong[0]]} at index {wrong[0]}"
+            if len(wrong)
+            else f"dtype {lengths.dtype}",
+            fix="count the true steps of each sequence, or pad to the longest",
+        )

@@ -1,0 +1,194 @@
+"""ListOps: nested operations on lists of digits, whose value a network must find.
+
+`(MAX 2 9 (MIN 4 7) 0)` is 9. A flat network has to find the brackets' structure by itself; a
+tree network is given it (Nangia & Bowman 2018).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jdl.core.errors import error, within
+from jdl.data.arrays import Arrays
+from jdl.data.prepare import tree_batches
+from jdl.data.prepare.trees import Tree, depths
+
+DIGITS = 10
+OPERATORS = ("MAX", "MIN", "MED", "SUM_MOD")
+VOCABULARY = {**{str(digit): digit for digit in range(DIGITS)},
+              **{name: DIGITS + number for number, name in enumerate(OPERATORS)}}  # fmt: skip
+"""The number of each label: digits are themselves, then the operators."""
+CLOSE = len(VOCABULARY)
+"""The bracket that ends a list, in `tokens`; every operator's token opens one."""
+
+
+def generate(
+    n: int,
+    *,
+    depth: tuple[int, int] = (1, 4),
+    arity: tuple[int, int] = (2, 5),
+    nested: float = 0.25,
+    seed: int = 0,
+) -> list[Tree]:
+    """Random expressions as trees, nodes from left to right, labels numbered by `VOCABULARY`.
+
+    An expression's depth is drawn uniformly from `depth`, bounds included, and is reached
+    exactly: one argument of the root is a list, one of that list's own, and so on. Any other
+    argument above the deepest level is a list with probability `nested`, otherwise a digit.
+    A list has from `arity[0]` to `arity[1]` arguments; operators and digits are equally likely.
+
+    >>> [tree] = generate(1, depth=(2, 2), seed=1)
+    >>> text(tree), int(evaluate([tree])[0])
+    ('(MAX 7 6 1 (SUM_MOD 6 9))', 7)
+    """
+    within("n", n, 1)
+    within("nested", nested, 0, 1)
+    for name, (low, high) in {"depth": depth, "arity": arity}.items():
+        if not 1 <= low <= high:
+            raise error(
+                name,
+                expected="(smallest, largest), of at least 1",
+                got=f"({low}, {high})",
+                fix="for example (1, 4)",
+            )
+    draw = random.Random(seed)
+    return [_expression(draw, draw.randint(*depth), arity, nested) for _ in range(n)]
+
+
+def evaluate(trees: Sequence[Tree]) -> np.ndarray:
+    """The exact value, 0 to 9, of each expression.
+
+    MAX, MIN; MED, the median rounded down; SUM_MOD, the sum modulo 10. Raises `InputError` for
+    labels that are none, operators without arguments and digits with some.
+
+    >>> from jdl.data.prepare.trees import encode, from_text
+    >>> evaluate(encode([from_text("(MAX 2 9 (MIN 4 7) 0)")], VOCABULARY)).tolist()
+    [9]
+    """
+    depth = depths(trees)
+    counts = np.array([len(tree.parents) for tree in trees])
+    start = np.cumsum(counts) - counts
+    parent = np.concatenate([tree.parents for tree in trees]) + np.repeat(start, counts)
+    label = np.concatenate([tree.labels for tree in trees])
+    _check(label, np.bincount(parent[depth > 0], minlength=len(label)), np.repeat(start, counts))
+    value = label.astype(np.int64)
+    for level in range(depth.max(), 0, -1):
+        nodes = np.flatnonzero(depth == level)
+        nodes = nodes[np.lexsort((value[nodes], parent[nodes]))]
+        above, first, size = np.unique(parent[nodes], return_index=True, return_counts=True)
+        ordered = value[nodes]
+        middle = ordered[first + (size - 1) // 2] + ordered[first + size // 2]
+        results = (
+            ordered[first + size - 1],
+            ordered[first],
+            middle // 2,
+            np.add.reduceat(ordered, first) % DIGITS,
+        )
+        value[above] = np.choose(label[above] - DIGITS, results)
+    return value[start].astype(np.int32)
+
+
+def tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
+    """The expressions as sequences of words for a network that is not told the trees.
+
+    `x` int32 [n, length]: digits, operators and `CLOSE`, 0 after the end; `lengths` int32 [n].
+    Raises `InputError` for a sequence longer than `length`.
+
+    >>> from jdl.data.prepare.trees import encode, from_text
+    >>> tokens(encode([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY))["x"].tolist()
+    [[10, 2, 11, 4, 7, 14, 0, 14]]
+    """
+    depth, counts = depths(trees), np.array([len(tree.parents) for tree in trees])
+    last = np.cumsum(counts) - 1
+    # A list ends where the next node is less deep; at the end of the tree all lists do.
+    after = np.r_[depth[1:], 0]
+    after[last] = 0
+    closed = np.maximum(depth - after, 0)
+    ends = np.cumsum(1 + closed)
+    lengths = np.diff(np.r_[0, ends[last]])
+    room = int(lengths.max()) if length is None else length
+    if lengths.max() > room:
+        raise error(
+            f"tree {lengths.argmax()}",
+            expected=f"at most {room} words",
+            got=f"{lengths.max()}",
+            fix="give a larger length, or shorter expressions",
+        )
+    row = np.repeat(np.arange(len(trees)), counts)
+    column = ends - closed - 1 - np.repeat(ends[last] - lengths, counts)
+    x = np.where(np.arange(room)[None] < lengths[:, None], CLOSE, 0).astype(np.int32)
+    x[row, column] = np.concatenate([tree.labels for tree in trees])
+    return {"x": x, "lengths": lengths.astype(np.int32)}
+
+
+def text(tree: Tree) -> str:
+    """The expression in words, as `jdl.data.trees.from_text` reads it."""
+    names = {number: name for name, number in VOCABULARY.items()}
+    words = {number: f"({name}" for name, number in VOCABULARY.items() if number >= DIGITS}
+    row = tokens([tree])["x"][0].tolist()
+    said = [")" if word == CLOSE else words.get(word, names.get(word, "")) for word in row]
+    return " ".join(said).replace(" )", ")")
+
+
+def samples(
+    groups: Mapping[Any, tuple[int, tuple[int, int], int]],
+    *,
+    arity: tuple[int, int] = (2, 5),
+    flat: bool = False,
+    per_row: int = 16,
+) -> dict[Any, Arrays]:
+    """Groups of random expressions by name, with their values `y`, as batches of one common shape.
+
+    A group is (how many, (least, largest) depth, seed); see `generate`. Trees are packed `per_row`
+    to a row (`jdl.data.tree_batches.pack`); `flat` writes them as rows of tokens with their
+    `lengths` (`tokens`). One shape for all groups means one compilation.
+
+    >>> made = samples({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
+    >>> made["train"]["x"].shape[1] == made["valid"]["x"].shape[1], made["valid"]["y"].shape
+    (True, (3,))
+    """
+    made = {
+        name: generate(n, depth=depth, arity=arity, seed=seed)
+        for name, (n, depth, seed) in groups.items()
+    }
+    whole = [tree for trees in made.values() for tree in trees]
+    if flat:
+        length = int(tokens(whole)["lengths"].max())
+        return {
+            name: {**tokens(trees, length), "y": evaluate(trees)} for name, trees in made.items()
+        }
+    shape = tree_batches.shape_of(whole, per_row=per_row)
+    return {name: tree_batches.pack(trees, evaluate(trees), shape) for name, trees in made.items()}
+
+
+def _expression(draw: random.Random, depth: int, arity: tuple[int, int], nested: float) -> Tree:
+    parents: list[int] = []
+    labels: list[int] = []
+    waiting = [(-1, depth, True)]
+    while waiting:
+        parent, left, must_nest = waiting.pop()
+        node = len(labels)
+        parents.append(parent)
+        if left and (must_nest or draw.random() < nested):
+            labels.append(DIGITS + draw.randrange(len(OPERATORS)))
+            size = draw.randint(*arity)
+            deepest = draw.randrange(size) if must_nest else -1
+            waiting += [(node, left - 1, at == deepest) for at in range(size)]
+        else:
+            labels.append(draw.randrange(DIGITS))
+    return Tree(np.array(parents, np.int64), np.array(labels, np.int32))
+
+
+def _check(label: np.ndarray, arguments: np.ndarray, start: np.ndarray) -> None:
+    known = (label >= 0) & (label < CLOSE)
+    wrong = np.flatnonzero(~known | ((label >= DIGITS) != (arguments > 0)))
+    if len(wrong):
+        at = wrong[0]
+        raise error(
+            f"node {at - start[at]} of tree {np.unique(start).searchsorted(start[at])}",
+            expected="a digit without arguments or an operator with some",
+            got=f"label {label[at]} with {arguments[at]} arguments",
+            fix="number the labels by jdl.data.listops.VOCABULARY",
+        )

@@ -1,0 +1,1 @@
+"""Pure functions over arrays: fit on the training part, apply everywhere."""

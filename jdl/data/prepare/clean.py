@@ -1,0 +1,274 @@
+"""Cleaning: every function returns the data and a report of what it changed; nothing is silent.
+
+Data is a dict of arrays whose first axis counts examples. What is learned from data (`medians`,
+`fences`) is a function of its own: fit it on the training part, use it on every part.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jdl.core.errors import error
+from jdl.data.arrays import check_same_length
+from jdl.data.records import Arrays, Report
+
+Cleaned = tuple[Arrays, Report]
+
+
+def drop_duplicates(data: Mapping[str, Any], by: Sequence[str] | None = None) -> Cleaned:
+    """Keep the first of examples that are equal in the entries `by` (in all of them, if None).
+
+    The report also names the kept examples whose `x` equals that of an earlier one with another
+    `y`: which of the two labels is wrong, only you can say.
+
+    >>> data, report = drop_duplicates({"x": np.array([[1.0], [2.0], [1.0]]), "y": [0, 1, 0]})
+    >>> print(report)
+    duplicates in 3 examples
+      dropped: 1 (rows 2)
+      contradicting: 0
+    """
+    arrays = _arrays(data)
+    compared = {name: _entry(arrays, name) for name in by or arrays}
+    first = _first_rows(fingerprints(compared))
+    kept = first == np.arange(len(first))
+    contradicting = np.zeros(len(first), bool)
+    if "x" in arrays and "y" in arrays:
+        labels = fingerprints({"y": arrays["y"]})
+        earlier = _first_rows(fingerprints({"x": arrays["x"]}))
+        contradicting = kept & (labels != labels[earlier])
+    rows = {"dropped": _numbers(~kept), "contradicting": _numbers(contradicting)}
+    return _rows(arrays, kept), Report(f"duplicates in {len(kept)} examples", rows)
+
+
+def drop_missing(data: Mapping[str, Any]) -> Cleaned:
+    """Drop the examples in which something is missing: nan, infinite, NaT or empty text.
+
+    The report counts the missing values of each entry. Raises `InputError` if nothing is left.
+
+    >>> data, report = drop_missing({"x": np.array([[1.0, 2.0], [np.nan, 3.0]])})
+    >>> print(report)
+    missing values in 2 examples
+      dropped: 1 (rows 1)
+      missing in x: 1
+    """
+    arrays = _arrays(data)
+    absent = {name: _absent(value) for name, value in arrays.items()}
+    kept = ~np.any([_any(flags) for flags in absent.values()], axis=0)
+    counts = {f"missing in {name}": int(flags.sum()) for name, flags in absent.items()}
+    title = f"missing values in {len(kept)} examples"
+    return _rows(arrays, kept), Report(title, {"dropped": _numbers(~kept)}, counts)
+
+
+def fill_missing(data: Mapping[str, Any], values: Any, entry: str = "x") -> Cleaned:
+    """Put `values`, one for each feature, where an entry is nan or infinite.
+
+    Take the values from the training part, `medians(train["x"])` for example. The report names
+    the examples that were changed and counts the values filled for each feature.
+
+    >>> x = np.array([[1.0, 2.0], [np.nan, 3.0]])
+    >>> filled, report = fill_missing({"x": x}, medians(x))
+    >>> filled["x"].tolist()
+    [[1.0, 2.0], [1.0, 3.0]]
+    """
+    arrays = _arrays(data)
+    x = _features(_entry(arrays, entry), f'data["{entry}"]')
+    values = _fitting(values, x, "values to fill in")
+    absent = _absent(x)
+    filled = np.where(absent, np.broadcast_to(values, x.shape), x).astype(x.dtype)
+    title = f"missing values in {len(x)} examples"
+    report = Report(title, {"changed": _numbers(_any(absent))}, _by_feature("filled", absent))
+    return {**arrays, entry: filled}, report
+
+
+def drop_outliers(
+    data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str = "x"
+) -> Cleaned:
+    """Drop the examples with a feature outside its fences; look at them before you believe it.
+
+    >>> x = np.array([[1.0], [2.0], [3.0], [4.0], [90.0]])
+    >>> print(drop_outliers({"x": x}, fences(x))[1])
+    outliers in 5 examples
+      dropped: 1 (rows 4)
+      outside in feature 0: 1
+    """
+    arrays = _arrays(data)
+    x, low, high = _fenced(arrays, fences, entry)
+    outside = (x < low) | (x > high)
+    report = Report(
+        f"outliers in {len(x)} examples",
+        {"dropped": _numbers(_any(outside))},
+        _by_feature("outside", outside),
+    )
+    return _rows(arrays, ~_any(outside)), report
+
+
+def clip_outliers(
+    data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str = "x"
+) -> Cleaned:
+    """Move the features outside their fences onto them.
+
+    >>> x = np.array([[1.0], [2.0], [3.0], [4.0], [90.0]])
+    >>> clip_outliers({"x": x}, fences(x))[0]["x"][-1]
+    array([7.])
+    """
+    arrays = _arrays(data)
+    x, low, high = _fenced(arrays, fences, entry)
+    outside = (x < low) | (x > high)
+    report = Report(
+        f"outliers in {len(x)} examples",
+        {"changed": _numbers(_any(outside))},
+        _by_feature("clipped", outside),
+    )
+    return {**arrays, entry: np.clip(x, low, high).astype(x.dtype)}, report
+
+
+def medians(x: Any) -> np.ndarray:
+    """The median of each feature (entry of the last axis), missing values left out.
+
+    >>> medians(np.array([[1.0], [np.nan], [3.0]]))
+    array([2.])
+    """
+    return _quantiles(x, [0.5])[0]
+
+
+def fences(x: Any, reach: float = 1.5) -> dict[str, np.ndarray]:
+    r"""Tukey's fences of each feature: $q_1 - r\,(q_3-q_1)$ and $q_3 + r\,(q_3-q_1)$.
+
+    With `reach` r of 1.5, 0.7 % of a normal distribution lie outside (Tukey 1977). A feature
+    whose quartiles coincide, a pixel that is mostly black for example, has no fence.
+
+    >>> fences(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))
+    {'low': array([-1.]), 'high': array([7.])}
+    """
+    if not reach > 0:
+        raise error("reach", expected="a number above 0", got=f"{reach}", fix="1.5 is usual")
+    low, high = _quantiles(x, [0.25, 0.75])
+    spread = np.where(high > low, reach * (high - low), np.inf)
+    return {"low": low - spread, "high": high + spread}
+
+
+def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """16 bytes for each example that are equal where all its entries are; 0.0 equals -0.0."""
+    n = len(next(iter(arrays.values())))
+    columns = [
+        value + 0.0 if value.dtype.kind in "fc" else value
+        for value in (np.asarray(array).reshape(n, -1) for array in arrays.values())
+    ]
+    digests = [
+        hashlib.blake2b(b"".join(c[row].tobytes() for c in columns), digest_size=16).digest()
+        for row in range(n)
+    ]
+    return np.array([np.void(digest) for digest in digests], "V16")
+
+
+def _arrays(data: Mapping[str, Any]) -> Arrays:
+    arrays = {name: np.asarray(value) for name, value in data.items()}
+    for name, value in arrays.items():
+        if value.dtype.hasobject or value.ndim == 0:
+            raise error(
+                f'data["{name}"]',
+                expected="an array of numbers, times or text, an entry for each example",
+                got="Python objects" if value.dtype.hasobject else "a single value",
+                fix="give one type of value, with nan or empty text where it is missing",
+            )
+    check_same_length(arrays, "data")
+    return arrays
+
+
+def _entry(arrays: Arrays, name: str) -> np.ndarray:
+    if name not in arrays:
+        raise error(
+            f'data["{name}"]',
+            expected=f"one of the entries {', '.join(arrays)}",
+            got=name,
+            fix="name an entry that the data has",
+        )
+    return arrays[name]
+
+
+def _rows(arrays: Arrays, kept: np.ndarray) -> Arrays:
+    if not kept.any():
+        raise error(
+            "data",
+            expected="at least one example that can be kept",
+            got=f"{len(kept)} examples, all to be dropped",
+            fix="fill or clip the values instead, or look at where they come from",
+        )
+    return {name: value[kept] for name, value in arrays.items()}
+
+
+def _first_rows(values: np.ndarray) -> np.ndarray:
+    """For each value the row in which it stands first."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(v.tobytes(), row) for row, v in enumerate(values)])
+
+
+def _absent(value: np.ndarray) -> np.ndarray:
+    if value.dtype.kind in "fc":
+        return ~np.isfinite(value)
+    if value.dtype.kind in "mM":
+        return np.isnat(value)
+    if value.dtype.kind in "US":
+        return np.asarray(value == value.dtype.type())
+    return np.zeros(value.shape, bool)
+
+
+def _any(flags: np.ndarray) -> np.ndarray:
+    return np.asarray(flags.reshape(len(flags), -1).any(1))
+
+
+def _numbers(flags: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(flags).tolist())
+
+
+def _by_feature(verb: str, flags: np.ndarray) -> dict[str, int]:
+    found = flags.reshape(-1, flags.shape[-1]).sum(0)
+    return {f"{verb} in feature {i}": int(number) for i, number in enumerate(found) if number}
+
+
+def _features(x: Any, name: str) -> np.ndarray:
+    x = np.asarray(x)
+    if x.ndim < 2 or x.dtype.kind not in "fiub":
+        raise error(
+            name,
+            expected="numbers with a feature axis, [n, ..., features]",
+            got=f"{x.dtype} of shape {list(x.shape)}",
+            fix="add the axis with x[:, None], and encode text (jdl.data.encode)",
+        )
+    return x
+
+
+def _fitting(values: Any, x: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape not in ((), x.shape[-1:]):
+        raise error(
+            name,
+            expected=f"one number, or one for each of {x.shape[-1]} features",
+            got=f"shape {list(values.shape)}",
+            fix="fit them on data with the same features",
+        )
+    return values
+
+
+def _fenced(
+    arrays: Arrays, fences: Mapping[str, np.ndarray], entry: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x = _features(_entry(arrays, entry), f'data["{entry}"]')
+    low, high = (_fitting(fences[side], x, f'fences["{side}"]') for side in ("low", "high"))
+    return x, low, high
+
+
+def _quantiles(x: Any, levels: list[float]) -> np.ndarray:
+    x = _features(x, "data to fit on").astype(np.float64)
+    flat = np.where(np.isfinite(x), x, np.nan).reshape(-1, x.shape[-1])
+    empty = np.isnan(flat).all(0)
+    if empty.any():
+        raise error(
+            "data to fit on",
+            expected="a number in every feature",
+            got=f"feature {np.flatnonzero(empty)[0]} without any",
+            fix="leave that feature out",
+        )
+    return np.nanquantile(flat, levels, axis=0)

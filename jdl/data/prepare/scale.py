@@ -1,0 +1,99 @@
+"""Scalers as pairs of pure functions: fit on the training part, apply everywhere.
+
+`fit(x) -> statistics` and `apply(statistics, x) -> x`. Statistics are kept for each feature,
+that is for each entry of the last axis, and are plain arrays that can be saved and shown.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdl.core.errors import error
+
+Statistics = dict[str, Any]
+
+
+class Scaler(NamedTuple):
+    """`fit(x) -> statistics` and `apply(statistics, x) -> x`, both pure, over numpy arrays."""
+
+    fit: Callable[[np.ndarray], Statistics]
+    apply: Callable[[Statistics, np.ndarray], np.ndarray]
+
+
+def _over_examples(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    x = np.asarray(x)
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise error(
+            "data to fit a scaler on",
+            expected="at least one example and a feature axis, [n, ..., features]",
+            got=f"shape {list(x.shape)}",
+            fix="add the axis with x[:, None]",
+        )
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        raise error(
+            "data to fit a scaler on",
+            expected="finite numbers",
+            got=f"{len(bad)} not finite, the first {x[tuple(bad[0])]} at index {bad[0].tolist()}",
+            fix="remove or fill these examples before fitting",
+        )
+    return x.astype(np.float64), tuple(range(x.ndim - 1))
+
+
+def _fit_standardise(x: np.ndarray) -> Statistics:
+    x, axes = _over_examples(x)
+    mean, spread = x.mean(axes), x.std(axes)
+    # A constant feature carries no information: it becomes 0, not 0 / 0 or amplified rounding.
+    constant = spread <= 1e-12 * np.abs(mean)
+    spread = np.where(constant, 1.0, spread)
+    return {"mean": mean.astype(np.float32), "std": spread.astype(np.float32)}
+
+
+def _apply_standardise(statistics: Statistics, x: np.ndarray) -> np.ndarray:
+    return ((x - statistics["mean"]) / statistics["std"]).astype(np.float32)
+
+
+def _fit_minmax(x: np.ndarray) -> Statistics:
+    x, axes = _over_examples(x)
+    low, high = x.min(axes), x.max(axes)
+    width = np.where(high > low, high - low, 1.0)
+    return {"low": low.astype(np.float32), "width": width.astype(np.float32)}
+
+
+def _apply_minmax(statistics: Statistics, x: np.ndarray) -> np.ndarray:
+    return ((x - statistics["low"]) / statistics["width"]).astype(np.float32)
+
+
+standardise = Scaler(_fit_standardise, _apply_standardise)
+r"""Mean 0 and standard deviation 1 for each feature: $(x - \mu)/\sigma$.
+
+>>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
+>>> standardise.apply(standardise.fit(x), x).tolist()
+[[-1.0, 0.0], [1.0, 0.0]]
+"""
+
+minmax = Scaler(_fit_minmax, _apply_minmax)
+r"""The training part's smallest value to 0 and largest to 1: $(x - \min)/(\max - \min)$.
+
+>>> statistics = minmax.fit(np.array([[1.0], [3.0]]))
+>>> minmax.apply(statistics, np.array([[5.0]])).tolist()
+[[2.0]]
+"""
+
+
+def divide(maximum: float) -> Scaler:
+    """Divides by a maximum that is known beforehand (255 for 8-bit images): nothing is fitted.
+
+    >>> pixels = divide(255)
+    >>> pixels.apply(pixels.fit(np.zeros((1, 1))), np.array([[255]], np.uint8)).tolist()
+    [[1.0]]
+    """
+
+    def fit(_: np.ndarray) -> Statistics:
+        return {"divisor": float(maximum)}
+
+    def apply(statistics: Statistics, x: np.ndarray) -> np.ndarray:
+        return x.astype(np.float32) / np.float32(statistics["divisor"])
+
+    return Scaler(fit, apply)

@@ -1,0 +1,256 @@
+"""Trees of any shape as arrays of one shape, laid out for a network that climbs them by level.
+
+A row holds one tree (`pad`) or several (`pack`): first the leaves, then the slots of each level
+of inner nodes, the roots always in the last. A program compiled for the arrays serves every tree.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdl.core.errors import error
+from jdl.data.arrays import Arrays
+from jdl.data.prepare.trees import Tree, depths
+
+
+class TreeShape(NamedTuple):
+    """The room of a row."""
+
+    leaves: int
+    levels: int
+    """Of inner nodes; a root counts as one even without children."""
+    width: int
+    """Slots for inner nodes at each level."""
+    arity: int
+    """Children of a node."""
+
+    @property
+    def nodes(self) -> int:
+        """All slots."""
+        return self.leaves + self.levels * self.width
+
+
+def shape_of(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
+    """A shape that holds any one of the trees or, on average, about `per_row` of them.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> shape_of([from_nested((0, 5, (1, 2, 3)))])
+    TreeShape(leaves=3, levels=2, width=1, arity=2)
+    """
+    counts, arity = _counts(_forest(trees))
+    leaves, levels, width, arity = _shapes(counts, arity).max(0).tolist()
+    if per_row > 1:
+        mean = np.ceil(per_row * counts.mean(0)).astype(int)
+        leaves, width = max(leaves, mean[0]), max(width, *mean[1:])
+    return TreeShape(int(leaves), levels, int(width), arity)
+
+
+def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
+    """A few shapes, each holding the one before: the last holds all trees, the first the small.
+
+    The trees are cut into `at_most` equal parts by size. A program that is compiled for each
+    shape then serves them all, and small trees are not padded to the size of the largest. All
+    shapes have the same arity, on which the weights of some networks depend.
+    """
+    single = _shapes(*_counts(_forest(trees)))
+    single[:, 3] = single[:, 3].max()
+    order = np.argsort(single[:, 0] + single[:, 1] * single[:, 2], kind="stable")
+    parts = np.array_split(order, min(at_most, len(trees)))
+    largest = np.maximum.accumulate([single[part].max(0) for part in parts])
+    return list(dict.fromkeys(TreeShape(*size) for size in largest.tolist()))
+
+
+def by_shape(trees: Sequence[Tree], shapes: Sequence[TreeShape]) -> dict[TreeShape, np.ndarray]:
+    """The indices of the trees that each shape is the first to hold; `InputError` if none does."""
+    single = _shapes(*_counts(_forest(trees)))
+    fits = np.stack([(single <= np.array(shape)).all(1) for shape in shapes])
+    _check_fit(fits.any(0), single, shapes[-1])
+    first = fits.argmax(0)
+    found = {shape: np.flatnonzero(first == number) for number, shape in enumerate(shapes)}
+    return {shape: indices for shape, indices in found.items() if len(indices)}
+
+
+def pad(
+    trees: Sequence[Tree], shape: TreeShape | None = None, *, targets: Sequence[Any] | None = None
+) -> Arrays:
+    """One tree a row, by default in the smallest shape that holds each.
+
+    Slots are the leaves from left to right, then the inner nodes level by level, sorted by
+    depth: the deepest first, the root's level last, the root in its first slot.
+
+    - `x` [n, nodes] or [n, nodes, features]: the labels, 0 in empty slots;
+    - `children` int32 [n, levels, width, arity]: where each child stands among the leaves or,
+      after them, in the level below; −1 where there is none;
+    - `present` bool [n, nodes]: the slots that hold a node;
+    - with `targets`, one array [nodes of the tree] for each tree: `y` [n, nodes], and `present`
+      once more as the `mask` of the loss.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> arrays = pad([from_nested((0, 5, (1, 2, 3)))])
+    >>> arrays["x"].tolist(), arrays["children"].tolist()
+    ([[5, 2, 3, 1, 0]], [[[[1, 2]], [[0, 3]]]])
+    """
+    forest = _forest(trees)
+    single = _shapes(*_counts(forest))
+    shape = TreeShape(*single.max(0).tolist()) if shape is None else shape
+    _check_fit((single <= np.array(shape)).all(1), single, shape)
+    arrays, slot = _lay(forest, trees, np.arange(len(trees)), shape)
+    if targets is not None:
+        arrays["y"] = _filled(trees, targets, forest.tree, slot, arrays["present"], "targets")
+        arrays["mask"] = arrays["present"].astype(np.float32)
+    return arrays
+
+
+def pack(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
+    """As many trees a row as there is room for, in their order: trees of uneven sizes waste little.
+
+    `x`, `children` and `present` are those of `pad`, with as many roots in the last level as
+    there are trees in the row. `y` [n, width] holds the target of each, `mask` float32
+    [n, width] where there is one; `outputs[mask > 0]` has the order of the trees.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> three = [from_nested((0, 5, 6)), from_nested((1, 2)), from_nested(4)]
+    >>> arrays = pack(three, [7, 8, 9], TreeShape(leaves=3, levels=1, width=2, arity=2))
+    >>> arrays["y"].tolist(), arrays["children"][0].tolist()
+    ([[7, 8], [9, 0]], [[[0, 1], [2, -1]]])
+    """
+    forest = _forest(trees)
+    counts, arity = _counts(forest)
+    single = _shapes(counts, arity)
+    _check_fit((single <= np.array(shape)).all(1), single, shape)
+    y = np.asarray(y)
+    if len(y) != len(trees):
+        raise error("y", expected=f"{len(trees)}, one for each tree", got=f"{len(y)}",
+                    fix="give the trees and their targets in one order")  # fmt: skip
+    row = _rows(counts, shape)
+    arrays, slot = _lay(forest, trees, row, shape)
+    root = slot[forest.parent < 0] - (shape.nodes - shape.width)
+    mask = np.zeros((row[-1] + 1, shape.width), np.float32)
+    mask[row, root] = 1
+    placed = np.zeros(mask.shape, y.dtype)
+    placed[row, root] = y
+    return {**arrays, "y": placed, "mask": mask}
+
+
+class _Forest(NamedTuple):
+    """All nodes of all trees, one after another."""
+
+    tree: np.ndarray
+    parent: np.ndarray
+    """Index among all nodes, −1 for roots."""
+    depth: np.ndarray
+    is_leaf: np.ndarray
+    """Without children, and no root."""
+
+
+def _forest(trees: Sequence[Tree]) -> _Forest:
+    depth = depths(trees)
+    counts = np.array([len(tree.parents) for tree in trees])
+    tree = np.repeat(np.arange(len(trees)), counts)
+    start = np.repeat(np.cumsum(counts) - counts, counts)
+    parent = np.concatenate([tree.parents for tree in trees])
+    parent = np.where(parent >= 0, parent + start, -1)
+    has_child = np.bincount(parent[parent >= 0], minlength=len(parent)) > 0
+    return _Forest(tree, parent, depth, ~has_child & (parent >= 0))
+
+
+def _counts(forest: _Forest) -> tuple[np.ndarray, np.ndarray]:
+    """Of each tree: its leaves, then its inner nodes at each depth; and its arity."""
+    n, columns = forest.tree[-1] + 1, forest.depth.max() + 2
+    column = np.where(forest.is_leaf, 0, forest.depth + 1)
+    counts = np.bincount(forest.tree * columns + column, minlength=n * columns)
+    siblings = np.bincount(forest.parent[forest.parent >= 0], minlength=len(forest.parent))
+    arity = np.ones(n, np.int64)
+    np.maximum.at(arity, forest.tree, siblings)
+    return counts.reshape(n, columns), arity
+
+
+def _shapes(counts: np.ndarray, arity: np.ndarray) -> np.ndarray:
+    """The shape [n, 4] that each tree needs by itself."""
+    inner = counts[:, 1:]
+    return np.stack([np.maximum(counts[:, 0], 1), (inner > 0).sum(1), inner.max(1), arity], 1)
+
+
+def _rows(counts: np.ndarray, shape: TreeShape) -> np.ndarray:
+    """The row of each tree: the next begins where a tree does not fit any more."""
+    room = np.array([shape.leaves] + [shape.width] * (counts.shape[1] - 1))
+    rows = np.zeros(len(counts), np.int64)
+    row, used = 0, np.zeros(len(room), np.int64)
+    for index, count in enumerate(counts):
+        used = used + count
+        if (used > room).any():
+            row, used = row + 1, count
+        rows[index] = row
+    return rows
+
+
+def _lay(
+    forest: _Forest, trees: Sequence[Tree], row: np.ndarray, shape: TreeShape
+) -> tuple[Arrays, np.ndarray]:
+    """The arrays of trees that stand in those rows, and the slot of each node."""
+    leaves, levels, width, arity = shape
+    at, level = row[forest.tree], levels - 1 - forest.depth
+    rank = _rank(at * (levels + 1) + np.where(forest.is_leaf, levels, level))
+    slot = np.where(forest.is_leaf, rank, leaves + level * width + rank)
+    children = np.full((row[-1] + 1, levels, width, arity), -1, np.int32)
+    child = np.flatnonzero(forest.parent >= 0)
+    above = forest.parent[child]
+    seen = rank[child] + np.where(forest.is_leaf[child], 0, leaves)
+    children[at[child], level[above], rank[above], _rank(above)] = seen
+    present = np.zeros((row[-1] + 1, shape.nodes), bool)
+    present[at, slot] = True
+    x = _filled(trees, [tree.labels for tree in trees], at, slot, present, "labels")
+    return {"x": x, "children": children, "present": present}, slot
+
+
+def _rank(group: np.ndarray) -> np.ndarray:
+    """The number of each entry among those of its group, in order."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(group)])
+    rank = np.empty(len(group), np.int64)
+    sizes = np.diff(np.r_[first, len(group)])
+    rank[order] = np.arange(len(group)) - np.repeat(first, sizes)
+    return rank
+
+
+def _filled(
+    trees: Sequence[Tree],
+    values: Sequence[Any],
+    row: np.ndarray,
+    slot: np.ndarray,
+    present: np.ndarray,
+    name: str,
+) -> np.ndarray:
+    """One value for each node, in the slots of the nodes, 0 elsewhere."""
+    if [len(value) for value in values] != [len(tree.parents) for tree in trees]:
+        raise error(
+            name,
+            expected="one for each node of each tree",
+            got=f"{len(values)} lists for {len(trees)} trees, or one of another length",
+            fix="give them in the order of the tree's nodes",
+        )
+    joined = np.concatenate([np.asarray(value) for value in values])
+    if joined.dtype.kind not in "iufb":
+        raise error(
+            name,
+            expected="numbers",
+            got=f"{joined.flat[0]!r}",
+            fix="number the words with jdl.data.trees.encode",
+        )
+    kind = np.int32 if joined.dtype.kind in "iub" else np.float32
+    filled = np.zeros((*present.shape, *joined.shape[1:]), kind)
+    filled[row, slot] = joined
+    return filled
+
+
+def _check_fit(fits: Any, single: np.ndarray, shape: TreeShape) -> None:
+    if not np.all(fits):
+        index = int(np.argmin(fits))
+        raise error(
+            f"tree {index}",
+            expected=f"room for it in {shape}",
+            got=str(TreeShape(*single[index].tolist())),
+            fix="take the shape of all trees that will come, as shape_of finds it",
+        )

@@ -1,0 +1,1 @@
+"""Files to arrays. Nothing in a file is ever executed."""

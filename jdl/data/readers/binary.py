@@ -1,0 +1,225 @@
+"""Readers of files that other people wrote. Nothing in a file is ever executed or trusted.
+
+Every size in a header is compared with the size of the file before memory is taken for it.
+"""
+
+import gzip
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jdl.core.errors import InputError, error
+from jdl.data.arrays import check_labels
+
+_IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_DEFLATE_LIMIT = 1032
+"""No deflate stream holds more than 1,032 bytes for each of its own."""
+_HEADER_BYTES = 2**14
+"""More than numpy reads of a header."""
+
+
+def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
+    """The array in an IDX file, plain or gzip (MNIST's format).
+
+    Raises `InputError`, naming the file, where it is missing, not IDX, damaged, shorter or longer
+    than its header says, or (with `rank`) has another number of dimensions.
+
+    Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as raw:
+            stored = path.stat().st_size
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            if path.suffix == ".gz" and not packed:
+                raise _damaged(path, "a gzip file", "other bytes at its start")
+            if not packed:
+                return _idx(raw, path, stored, rank)
+            with gzip.open(raw) as unpacked:
+                return _idx(unpacked, path, stored * _DEFLATE_LIMIT, rank)
+    except (OSError, EOFError, zlib.error) as reason:
+        if isinstance(reason, gzip.BadGzipFile | EOFError | zlib.error):
+            raise _damaged(path, "a whole gzip file", f"a damaged one ({reason})") from None
+        raise _unreadable(path, reason) from None
+
+
+def read_lines(path: Path, expected: str) -> list[str]:
+    """The lines of a UTF-8 file; `expected` says in the error what it should have been."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as reason:
+        missing = isinstance(reason, FileNotFoundError)
+        raise error(
+            str(path),
+            expected=expected,
+            got="no such file" if missing else str(reason),
+            fix="check the path",
+        ) from None
+
+
+def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[str, np.ndarray]:
+    """Images [n, H, W] and labels [n] from two IDX files that must fit each other."""
+    x, y = read_idx(images, rank=3), read_idx(labels, rank=1)
+    for path, array in ((images, x), (labels, y)):
+        if array.dtype != np.uint8:
+            raise _damaged(Path(path), "unsigned bytes (type 8)", f"dtype {array.dtype}")
+        if array.size == 0:
+            raise _damaged(Path(path), "at least one example", f"shape {list(array.shape)}")
+    if len(x) != len(y):
+        raise error(
+            str(labels),
+            expected=f"{len(x)} labels, one for each image of {images}",
+            got=f"{len(y)} labels",
+            fix="take both files from the same part of the same set",
+        )
+    check_labels(y, classes, str(labels))
+    return {"x": x, "y": y}
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file, by name.
+
+    Raises `InputError`, naming file and member, where it is missing or damaged, holds Python
+    objects (which could run code when loaded) or claims more data than it has.
+    """
+    path, found = Path(path), {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive.infolist(), path)
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as file:
+                    found[name] = _npy(file, member.file_size, path, f", member {member.filename}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as reason:
+        raise _damaged(path, "a whole .npz file", f"a damaged one ({reason})") from None
+    except OSError as reason:
+        raise _unreadable(path, reason) from None
+    return found
+
+
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array in a .npy file; raises `InputError` where `read_npz` does."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _npy(file, path.stat().st_size, path)
+    except OSError as reason:
+        raise _unreadable(path, reason) from None
+
+
+def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | None) -> np.ndarray:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_DTYPES or not magic[3]:
+        raise _damaged(
+            path,
+            "an IDX file: two zero bytes, a type (8, 9, 11 to 14), a number of dimensions",
+            f"magic number {magic.hex() or 'missing'}",
+        )
+    if rank is not None and magic[3] != rank:
+        what = {1: "labels", 3: "images"}.get(rank, "an array")
+        raise _damaged(
+            path,
+            f"{what}: {rank} dimensions (magic number {magic[:3].hex()}{rank:02x})",
+            f"{magic[3]} dimensions (magic number {magic.hex()})",
+        )
+    header = file.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise _damaged(path, f"a header of {4 + 4 * magic[3]} bytes", f"{4 + len(header)} bytes")
+    shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
+    dtype = np.dtype(_IDX_DTYPES[magic[2]])
+    size = math.prod(shape) * dtype.itemsize
+    if size > limit:
+        raise _damaged(
+            path, f"{size} bytes of data for shape {list(shape)}", f"at most {limit} bytes"
+        )
+    data = _read(file, size + 1)
+    if len(data) != size:
+        got = f"{len(data)} bytes: cut short" if len(data) < size else "more bytes than that"
+        raise _damaged(path, f"{size} bytes of data for shape {list(shape)}", got)
+    return _shaped(data, dtype, shape, "C", path).astype(dtype.newbyteorder("="))
+
+
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse what numpy does not write: names twice, passwords, other packing, false sizes."""
+    names = [member.filename.removesuffix(".npy") for member in members]
+    stored = path.stat().st_size
+    for name, member in zip(names, members, strict=True):
+        packing = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if names.count(name) > 1 or member.flag_bits & 1 or not packing:
+            got = "it twice" if names.count(name) > 1 else "an encrypted or otherwise packed one"
+            raise _damaged(path, f"one member {member.filename}, stored or deflated", got)
+        if member.file_size > (member.compress_size + 64) * _DEFLATE_LIMIT:
+            raise _damaged(
+                path, "sizes that its bytes can hold", f"a false size of {member.filename}"
+            )
+    if sum(member.compress_size for member in members) > stored:
+        raise _damaged(path, f"members of at most {stored} bytes together", "larger ones")
+
+
+def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarray:
+    """The array in the `length` bytes of an .npy file, or of a member of an archive."""
+    what = member.removeprefix(", member ") or path.name
+    start = io.BytesIO(file.read(_HEADER_BYTES))
+    try:
+        version = np.lib.format.read_magic(start)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(start)
+    except Exception:  # numpy parses it as Python, which fails on a bad text in many ways
+        raise _damaged(path, "numpy arrays only", f"no array in {what}") from None
+    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
+        raise error(
+            f"{path}{member}",
+            expected="an array of plain numbers",
+            got=f"dtype {dtype}; Python objects could run code and are never loaded",
+            fix="save it again as numbers with np.savez",
+        )
+    size, rest = math.prod(shape) * dtype.itemsize, length - start.tell()
+    if size != rest or any(side < 0 for side in shape):
+        raise _damaged(path, f"{size} bytes in {what} for shape {list(shape)}", f"{rest} bytes")
+    data = start.read() + _read(file, size)
+    if len(data) != size:
+        raise _damaged(path, f"{size} bytes in {what}", f"{len(data)}: cut short")
+    array = _shaped(data, dtype, shape, "F" if fortran else "C", path)
+    return array.astype(dtype.newbyteorder("="), order="C")
+
+
+def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """At most `size` bytes; takes memory for those that come, not for those that are promised."""
+    data = bytearray()
+    while len(data) < size and (part := file.read(min(size - len(data), 2**20))):
+        data += part
+    return data
+
+
+def _shaped(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any, path: Path
+) -> np.ndarray:
+    try:
+        return np.frombuffer(data, dtype).reshape(shape, order=order)
+    except (ValueError, OverflowError):
+        raise _damaged(path, "a shape that numpy knows", f"{len(shape)} dimensions") from None
+
+
+def _damaged(path: Path, expected: str, got: str) -> InputError:
+    return error(
+        str(path), expected=expected, got=got, fix="fetch or write the file again, or name another"
+    )
+
+
+def _unreadable(path: Path, reason: BaseException) -> InputError:
+    missing = isinstance(reason, FileNotFoundError)
+    return error(
+        str(path),
+        expected="a file that can be read",
+        got="no such file" if missing else str(getattr(reason, "strerror", None) or reason),
+        fix="check the path",
+    )

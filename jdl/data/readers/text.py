@@ -1,0 +1,145 @@
+"""Text files, their split by position, and windows of tokens to train on."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jdl.core.errors import error
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, unchanged.
+
+    Raises `InputError`, naming the file, where it cannot be read, is empty, or is not UTF-8 (with
+    the first wrong byte).
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as reason:
+        raise error(
+            str(path),
+            expected="a text file that can be read",
+            got=str(reason.strerror or reason),
+            fix="check the path",
+        ) from None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        raise error(
+            f"{path}, byte {bad.start}",
+            expected="UTF-8 text",
+            got=f"{raw[bad.start : bad.start + 4]!r}: {bad.reason}",
+            fix="save the file as UTF-8, or convert it: iconv -f latin1 -t utf-8",
+        ) from None
+    if not text:
+        raise error(
+            str(path), expected="some text", got="an empty file", fix="give a file with text"
+        )
+    return text
+
+
+def split_text(text: str, parts: Sequence[float] = (0.9, 0.1)) -> tuple[str, ...]:
+    """The text cut by position into `parts` of it: train on the beginning, validate on the end.
+
+    >>> split_text("0123456789")
+    ('012345678', '9')
+    """
+    if not parts or abs(sum(parts) - 1) > 1e-6 or min(parts) < 0:
+        raise error(
+            "parts", expected="shares that sum to 1", got=str(tuple(parts)), fix="try (0.9, 0.1)"
+        )
+    # Rounded down as the usual 90 / 10 cut is, but not for the error of a sum such as 0.7 + 0.2.
+    ends = [int(len(text) * share + 1e-6) for share in itertools.accumulate(parts)]
+    pieces = tuple(text[a:b] for a, b in itertools.pairwise([0, *ends[:-1], len(text)]))
+    if not all(pieces):
+        raise error(
+            "a split of text",
+            expected="at least one character in each part",
+            got=f"part sizes {[len(piece) for piece in pieces]}",
+            fix="give more text, or fewer parts",
+        )
+    return pieces
+
+
+def windows(tokens: np.ndarray, length: int, step: int | None = None) -> np.ndarray:
+    """Windows of `length` tokens, one every `step`: [n, length], in the tokens' own type.
+
+    `step` is `length` - 1 where left out: each token is predicted once, at length / step of the
+    text's memory. The last window ends with the text. For training at every place of the text,
+    which would take `length` times its memory, let windows of 2 * context tokens begin every
+    `context`, and `jdl.tasks.language_model(..., context=context)` cut each at random: every
+    stretch of context + 1 tokens is as likely as another, for twice the memory.
+
+    >>> windows(np.arange(8), 4).tolist()
+    [[0, 1, 2, 3], [3, 4, 5, 6], [4, 5, 6, 7]]
+    """
+    tokens = _long_enough(tokens, length)
+    return tokens[_starts(len(tokens), length, step)[:, None] + np.arange(length)]
+
+
+def predicted_once(tokens: np.ndarray, context: int) -> dict[str, np.ndarray]:
+    """Windows for evaluation on a whole text: `x` [n, context + 1] and `mask` [n, context].
+
+    Every token but the first is predicted exactly once. Where the last window, which ends with
+    the text, overlaps the one before, the mask hides what was predicted there.
+
+    >>> parts = predicted_once(np.arange(8), 3)
+    >>> (parts["x"][:, 1:] * parts["mask"]).astype(int).tolist()
+    [[1, 2, 3], [4, 5, 6], [0, 0, 7]]
+    """
+    tokens = _long_enough(tokens, context + 1)
+    starts = _starts(len(tokens), context + 1, None)
+    places = starts[:, None] + np.arange(1, context + 1)
+    seen = np.concatenate([[0], starts[:-1] + context])
+    x = tokens[starts[:, None] + np.arange(context + 1)]
+    return {"x": x, "mask": (places > seen[:, None]).astype(np.float32)}
+
+
+def ngram(train: np.ndarray, valid: np.ndarray, size: int, n: int) -> np.ndarray:
+    r"""The probability of each token of `valid` after the n - 1 before it, by counting in `train`.
+
+    $p_n(x \mid h) = \frac{c(h x) + 2\,p_{n-1}(x \mid h')}{c(h) + 2}$, where $h'$ is h without its
+    first token and $p_0 = 1 / \text{size}$ (MacKay & Peto 1995): the baseline of a language model.
+    Takes memory for size ** n counts. Before the text there are tokens 0.
+
+    >>> ngram(np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1]), size=2, n=2).round(2).tolist()
+    [0.33, 0.67]
+    """
+    if n == 0:
+        return np.full(len(valid), 1 / size)
+    ends = [_ending(np.asarray(tokens, np.int64), size, n) for tokens in (train, valid)]
+    # All but the last token of each stretch: what it follows.
+    (both, wanted), (past, seen) = ends, [end // size for end in ends]
+    counts = np.bincount(both, minlength=size**n)[wanted]
+    given = np.bincount(past, minlength=size ** (n - 1))[seen]
+    return (counts + 2 * ngram(train, valid, size, n - 1)) / (given + 2)
+
+
+def _ending(tokens: np.ndarray, size: int, n: int) -> np.ndarray:
+    """The n tokens up to each place as one number, the last token as its last digit."""
+    padded = np.concatenate([np.zeros(n - 1, np.int64), tokens])
+    digits = (padded[n - 1 - i : len(padded) - i] * size**i for i in range(n))
+    return np.sum(list(digits), axis=0)
+
+
+def _starts(n: int, length: int, step: int | None) -> np.ndarray:
+    step = length - 1 if step is None else step
+    if step < 1:
+        raise error("step", expected="at least 1", got=str(step), fix="leave it out")
+    starts = np.arange(0, n - length + 1, step)
+    return starts if starts[-1] == n - length else np.append(starts, n - length)
+
+
+def _long_enough(tokens: np.ndarray, length: int) -> np.ndarray:
+    tokens = np.asarray(tokens)
+    if tokens.ndim == 1 and tokens.dtype.kind in "iu" and len(tokens) >= length >= 2:
+        return tokens
+    raise error(
+        "tokens",
+        expected=f"a row of at least {max(length, 2)} tokens, the length of a window (at least 2)",
+        got=f"{tokens.dtype} of shape {list(tokens.shape)}, for windows of {length}",
+        fix="give more text, or a shorter context",
+    )

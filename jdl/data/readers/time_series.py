@@ -1,0 +1,176 @@
+"""Series of unequal lengths: a reader of .ts files, and padding that knows the true lengths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdl.core.errors import InputError, error, nearest
+from jdl.data.prepare.scale import Scaler
+from jdl.data.readers.binary import read_lines
+
+
+class Series(NamedTuple):
+    """Padded series, their true lengths and what is known of each."""
+
+    x: np.ndarray
+    """float32 [n, time, channels], zero after the true steps."""
+    lengths: np.ndarray
+    """int32 [n]."""
+    y: np.ndarray | None
+    """Classes int32 [n], targets float32 [n, 1], or None where the file has neither."""
+    labels: tuple[str, ...]
+    """Names of the classes, in the order of the file's header."""
+
+
+def read_ts(path: str | Path) -> Series:
+    """The series in a .ts file, as the UEA archive and sktime write them.
+
+    A header of `@` lines, then a line for each example: channels divided by colons, the numbers of
+    a channel by commas, the class (or target) last. Examples may differ in length, the channels of
+    one example may not. Raises `InputError`, naming file and line, for channels of unequal length
+    or number, a missing or wrong number, an unknown class, and time stamps, which it cannot read.
+
+    Format: Loening et al., "sktime: A Unified Interface for Machine Learning with Time
+    Series", 2019.
+    """
+    path = Path(path)
+    lines = [line.strip() for line in read_lines(path, "a .ts file that can be read")]
+    header, first = _header(path, lines)
+    examples, ends = [], []
+    for number, line in enumerate(lines[first:], start=first + 1):
+        if line and not line.startswith("#"):
+            parts = line.split(":")
+            ends.append((number, parts.pop().strip()) if header.last else (number, ""))
+            examples.append(_example(path, number, parts, examples))
+    if not examples:
+        raise _wrong(path, len(lines), "at least one example after @data", "none", "add examples")
+    x, lengths = pad(examples)
+    if header.classes:
+        y = np.array([_class(path, at, end, header.classes) for at, end in ends], np.int32)
+    elif header.last:
+        y = np.array([[_number(path, at, end)] for at, end in ends], np.float32)
+    else:
+        y = None
+    return Series(x, lengths, y, header.classes)
+
+
+def pad(examples: Sequence[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays [time, channels] of unequal lengths as one, zero at the end, and their lengths.
+
+    `steps` is the common length, that of the longest where it is left out.
+
+    >>> x, lengths = pad([np.ones((2, 1)), np.ones((3, 1))])
+    >>> x.shape, lengths.tolist()
+    ((2, 3, 1), [2, 3])
+    """
+    lengths = np.array([len(example) for example in examples], np.int32)
+    steps = int(lengths.max()) if steps is None else steps
+    if lengths.min() < 1 or lengths.max() > steps:
+        raise error(
+            "series",
+            expected=f"from 1 to {steps} steps in each",
+            got=f"from {lengths.min()} to {lengths.max()}",
+            fix="leave steps out to pad to the longest, and drop empty series",
+        )
+    x = np.zeros((len(examples), steps, np.shape(examples[0])[1]), np.float32)
+    for row, example in zip(x, examples, strict=True):
+        row[: len(example)] = example
+    return x, lengths
+
+
+def true_steps(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers of all true steps, [steps, channels]: what a scaler may be fitted on.
+
+    >>> true_steps(np.ones((2, 3, 1)), np.array([1, 3])).shape
+    (4, 1)
+    """
+    return x[np.arange(x.shape[1])[None] < lengths[:, None]]
+
+
+def scaled(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The series scaled at true steps; the padding stays zero."""
+    real = np.arange(x.shape[1])[None] < lengths[:, None]
+    return np.where(real[..., None], scaler.apply(statistics, x), np.float32(0))
+
+
+class _Header(NamedTuple):
+    classes: tuple[str, ...]
+    last: bool
+    """Whether a class or a target ends each line."""
+
+
+def _header(path: Path, lines: Sequence[str]) -> tuple[_Header, int]:
+    """What the header says, and the number of lines before the data."""
+    classes: tuple[str, ...] = ()
+    last = False
+    for number, line in enumerate(lines, start=1):
+        if not line or line.startswith("#"):
+            continue
+        word, *values = line.split()
+        word = word.lower()
+        if not word.startswith("@"):
+            break
+        if word == "@data":
+            return _Header(classes, last), number
+        said = bool(values) and values[0].lower() == "true"
+        if word == "@timestamps" and said:
+            raise _wrong(path, number, "series without time stamps", line, "resample them first")
+        if word == "@classlabel" and said:
+            classes, last = tuple(values[1:]), True
+            if not classes:
+                raise _wrong(path, number, "the names of the classes", line, "list them all")
+        if word == "@targetlabel" and said:
+            last = True
+    raise _wrong(path, len(lines), "a line @data after the header", "none", "is it a .ts file?")
+
+
+def _example(path: Path, at: int, parts: list[str], before: list[np.ndarray]) -> np.ndarray:
+    channels = [[_number(path, at, value) for value in part.split(",")] for part in parts]
+    sizes = [len(channel) for channel in channels]
+    if len(set(sizes)) != 1:
+        raise _wrong(
+            path,
+            at,
+            "channels of one length",
+            f"channels of {', '.join(map(str, sizes))} steps" if sizes else "no channel",
+            "fill or cut the series so that every channel has each step",
+        )
+    if before and len(channels) != before[0].shape[1]:
+        raise _wrong(
+            path,
+            at,
+            f"{before[0].shape[1]} channels, as in the examples before",
+            f"{len(channels)}",
+            "channels are divided by colons, and the class stands after the last one",
+        )
+    return np.array(channels, np.float32).T
+
+
+def _number(path: Path, at: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        missing = text.strip() in ("?", "", "NaN", "nan")
+        raise _wrong(
+            path,
+            at,
+            "finite numbers, divided by commas",
+            f"a missing value, {text.strip()!r}" if missing else repr(text.strip()),
+            "fill or drop the example" if missing else "correct the number",
+        )
+    return value
+
+
+def _class(path: Path, at: int, name: str, classes: tuple[str, ...]) -> int:
+    if name not in classes:
+        fix = f"add it to the line @classLabel, or {nearest(name, classes)}"
+        raise _wrong(path, at, f"a class of {', '.join(classes)}", repr(name), fix)
+    return classes.index(name)
+
+
+def _wrong(path: Path, line: int, expected: str, got: str, fix: str) -> InputError:
+    return error(f"{path}, line {line}", expected=expected, got=got, fix=fix)

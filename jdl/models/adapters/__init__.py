@@ -1,0 +1,1 @@
+"""Anybody's network becomes a `Model`."""

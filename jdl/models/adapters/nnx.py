@@ -1,0 +1,122 @@
+"""The way into `Model` from an NNX module; apart, as importing NNX takes a quarter of a second."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jdl.core.types import Key, Model, PyTree
+from jdl.models.adapters.linen import needs_key, refuse_empty_operations, train_flags
+
+
+def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+    """A `Model` of an NNX module, given as a function that builds it.
+
+    `build(rngs) -> module` is called inside compiled functions and must depend on nothing but
+    `rngs`; the module is called with one argument, the inputs. `params` is a dict of its
+    `nnx.Param`, `model_state` one of its other variables, first by kind (`batch_stats`, ...) and
+    then by path. Random streams are not part of `model_state`: each call sets them from its key. In
+    training the module is switched with `train()`, otherwise with `eval()`.
+
+    >>> from jdl.core import tree
+    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+    >>> params, model_state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> {name: leaf.shape for name, leaf in tree.flatten(params).items()}
+    {'bias': (3,), 'kernel': (2, 3)}
+    """
+
+    @functools.cache
+    def plan() -> _Plan:
+        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        graph, *parts = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        return _Plan(graph, *(list(nnx.to_flat_state(part)) for part in parts))
+
+    @jax.jit
+    def create(key: Key) -> tuple[PyTree, PyTree]:
+        return _read(build(nnx.Rngs(key)), plan())
+
+    def init(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        params, model_state = create(key)
+        refuse_empty_operations(functools.partial(apply, params, model_state), inputs)
+        return params, model_state
+
+    def apply(
+        params: PyTree,
+        model_state: PyTree,
+        inputs: PyTree,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        if train and key is None and plan().random:
+            raise needs_key()
+        module = _build_again(plan(), params, model_state, key)
+        if train:
+            module.train()
+        else:
+            module.eval()
+        flags = train_flags(type(module).__call__)
+        outputs = module(inputs, **flags(train))  # pyright: ignore[reportCallIssue]
+        return outputs, (_read(module, plan())[1] if train else model_state)
+
+    return Model(init, apply)
+
+
+class _Plan(NamedTuple):
+    """An NNX module without its numbers: the graph, and (path, variable) of each kind."""
+
+    graph: Any
+    params: list[tuple[Any, Any]]
+    random: list[tuple[Any, Any]]
+    rest: list[tuple[Any, Any]]
+
+
+def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:
+    """The params and model state of a module, leaving out what its call has added to it."""
+    _, params, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    return _nested(params, plan.params, _param_path), _nested(rest, plan.rest, _state_path)
+
+
+def _nested(values: Any, wanted: list[tuple[Any, Any]], place: Callable[..., Any]) -> PyTree:
+    found = dict(nnx.to_flat_state(values))
+    result: dict[str, Any] = {}
+    for path, variable in wanted:
+        *folders, name = place(path, variable)
+        folder = result
+        for step in folders:
+            folder = folder.setdefault(step, {})
+        folder[name] = found[path].get_value()
+    return result
+
+
+def _build_again(plan: _Plan, params: PyTree, model_state: PyTree, key: Key | None) -> nnx.Module:
+    key = jax.random.key(0) if key is None else key
+    pairs = [(path, _filled(v, params, _param_path(path, v))) for path, v in plan.params]
+    pairs += [(path, _filled(v, model_state, _state_path(path, v))) for path, v in plan.rest]
+    for index, (path, variable) in enumerate(plan.random):
+        shape = variable.get_value().shape
+        if isinstance(variable, nnx.RngKey):
+            own = jax.random.fold_in(key, index)
+            value = jax.random.split(own, shape) if shape else own
+        else:
+            value = jnp.zeros(shape, variable.get_value().dtype)
+        pairs.append((path, variable.replace(value)))
+    return nnx.merge(plan.graph, nnx.from_flat_state(pairs))
+
+
+def _filled(variable: Any, values: PyTree, path: tuple[str, ...]) -> Any:
+    return variable.replace(functools.reduce(lambda folder, step: folder[step], path, values))
+
+
+def _param_path(path: Any, variable: Any) -> tuple[str, ...]:
+    return tuple(str(step) for step in path)
+
+
+def _state_path(path: Any, variable: Any) -> tuple[str, ...]:
+    kind = type(variable)
+    # Linen's name for it, by which a task recognises batch statistics.
+    name = "batch_stats" if issubclass(kind, nnx.BatchStat) else kind.__name__.lower()
+    return (name, *_param_path(path, variable))

@@ -1,0 +1,130 @@
+"""Normalisations that all families share, and the choice of one by name."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jdl.core.errors import error, one_of
+from jdl.models.layers import primitives
+
+NORMS = ("none", "batch", "layer", "instance", "group")
+GROUPS = 8
+
+
+class LayerNorm(nn.LayerNorm):
+    r"""Each vector along the last axis to mean 0 and variance 1 (Ba, Kiros & Hinton 2016).
+
+    $y = \gamma\,(x - \mu)/\sqrt{\sigma^2 + \epsilon} + \beta$ with the biased variance, in training
+    and in evaluation alike. Inputs and outputs (..., n); a scale and a bias of shape (n,).
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.arange(6.0).reshape(2, 3)
+    >>> LayerNorm().init_with_output(jax.random.key(0), x)[0].round(2)[0]
+    Array([-1.22,  0.  ,  1.22], dtype=float32)
+    """
+
+    epsilon: float = 1e-5
+    use_fast_variance: bool = False
+
+
+class GroupNorm(nn.Module):
+    r"""Each example's channels in groups, each group to mean 0 and variance 1 (Wu & He 2018).
+
+    Mean and biased variance are taken over all positions and the channels of one group; scale and
+    bias are one for each channel. Inputs and outputs (batch, ..., channels). One group is layer
+    normalisation of a whole image; as many groups as channels, instance normalisation.
+
+    Raises `InputError` where `num_groups` does not divide the channels.
+
+    >>> import jax.numpy as jnp
+    >>> GroupNorm(2).init_with_output(jax.random.key(0), jnp.ones((3, 5, 5, 4)))[0].shape
+    (3, 5, 5, 4)
+    """
+
+    num_groups: int = 32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The normalised inputs, scaled and shifted."""
+        groups, channels = self.num_groups, x.shape[-1]
+        if groups < 1 or channels % groups:
+            raise error(
+                "GroupNorm num_groups",
+                expected=f"a number that divides the {channels} channels",
+                got=str(groups),
+                fix=f"{math.gcd(max(groups, 1), channels)} does",
+            )
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,))[None, None]
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))[None, None]
+        flat = x.reshape(len(x), math.prod(x.shape[1:-1]), channels)
+        wide = flat.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = wide - _over_groups(wide, groups)
+        factor = jax.lax.rsqrt(_over_groups(jnp.square(wide), groups) + self.epsilon) * scale
+        return (wide * factor + bias).reshape(x.shape).astype(jnp.result_type(x, scale))
+
+
+def _over_groups(x: jax.Array, groups: int) -> jax.Array:
+    """The mean over positions and over each group's channels, (batch, 1, channels).
+
+    Over positions first: XLA on CPU would add up the few channels of a group, pixel by pixel.
+    """
+    means = x.mean(1).reshape(len(x), groups, -1).mean(-1)
+    return jnp.repeat(means, x.shape[-1] // groups, axis=1)[:, None]
+
+
+class InstanceNorm(nn.InstanceNorm):
+    """Each channel of each example to mean 0 and variance 1 (Ulyanov et al. 2016).
+
+    Mean and biased variance are taken over all positions of one image; scale and bias are one for
+    each channel. Inputs and outputs (batch, ..., channels). An image of one pixel becomes the
+    bias, whatever it shows.
+
+    >>> import jax.numpy as jnp
+    >>> InstanceNorm().init_with_output(jax.random.key(0), jnp.ones((3, 5, 5, 4)))[0].shape
+    (3, 5, 5, 4)
+    """
+
+    epsilon: float = 1e-5
+    use_fast_variance: bool = False
+
+
+def norm(
+    kind: str, *, train: bool, axis_name: str | None = None, name: str | None = None
+) -> Callable[[jax.Array], jax.Array]:
+    """The normalisation of images (batch, height, width, channels) of that name.
+
+    - `"batch"`: over batch and pixels, with running statistics that move by a tenth in training;
+      `axis_name` is the mapped device axis over which they are taken;
+    - `"layer"`: over all pixels and channels of an image;
+    - `"instance"`: over the pixels of each channel;
+    - `"group"`: over the pixels of a group of channels: eight groups, or as many of them as
+      divide the channels evenly;
+    - `"none"`: the inputs as they are.
+
+    Only the first looks at other examples, so only it needs batches without a mask.
+
+    >>> norm("none", train=True)(3)
+    3
+    """
+    check_norm(kind)
+    if kind == "batch":
+        return primitives.BatchNorm(
+            use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name
+        )
+    if kind == "instance":
+        return InstanceNorm(name=name)
+    if kind == "none":
+        return lambda x: x
+    # The number of groups depends on the channels, which are known when the layer is called.
+    return lambda x: GroupNorm(1 if kind == "layer" else math.gcd(GROUPS, x.shape[-1]), name=name)(
+        x
+    )
+
+
+def check_norm(kind: str) -> None:
+    """Raise unless `kind` names a normalisation."""
+    one_of("norm", kind, NORMS)

@@ -1,0 +1,297 @@
+"""Recurrent cells as pure functions, and the layer that runs one over time.
+
+A cell turns its weights into a step, `bind(weights) -> (step(state, x) -> state)`. The state is a
+tuple of arrays (batch, m) whose first one, h, is the output. `bind` joins the kernels once, before
+the scan, so that each step is one product $[x, h]\\,W$: on CPU this is faster than multiplying all
+inputs beforehand.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.core import Tracer
+
+from jdl.core.errors import check_lengths, error, one_of
+from jdl.models.layers import lstm_kernel, primitives
+from jdl.models.layers.scan_time import State, Step, over_time
+
+Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]]
+"""`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
+
+
+class Weights(NamedTuple):
+    """Weights of a cell of m units on n inputs, with b blocks of m columns each."""
+
+    kernel: jax.Array
+    """From the inputs, (n, b m)."""
+    recurrent: jax.Array
+    """From the state before, (m, b m)."""
+    bias: jax.Array
+    """(b m,)."""
+    inner_bias: Any = None
+    """(m,), of cells that have it."""
+
+    def joined(self, first: int, last: int) -> tuple[jax.Array, jax.Array]:
+        """Kernel (n + m, k m) and bias (1, k m) of the blocks first ... last - 1."""
+        units = self.recurrent.shape[0]
+        columns = slice(first * units, last * units)
+        kernel = jnp.concatenate([self.kernel[:, columns], self.recurrent[:, columns]])
+        return kernel, self.bias[None, columns]
+
+
+class Cell(NamedTuple):
+    """A kind of recurrent unit."""
+
+    bind: Callable[[Weights], Step]
+    blocks: int
+    """Blocks of its kernels: one for each gate and one for the candidate."""
+    carried: int
+    """Arrays in its state."""
+    keeps: tuple[tuple[int, int], ...] = ()
+    """Blocks whose bias decides how long the state is kept, and with which sign."""
+    open_bias: float = 0.0
+    """Where the first of these biases starts."""
+    has_inner_bias: bool = False
+    """Whether the recurrent part of the candidate has a bias of its own."""
+    run: Run | None = None
+    """All steps with a faster gradient than that of a scan of single ones."""
+
+
+def _simple(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 1)
+
+    def step(state: State, x: jax.Array) -> State:
+        return (jnp.tanh(_join(x, state[0]) @ kernel + bias),)
+
+    return step
+
+
+def _lstm(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 4)
+
+    return partial(lstm_kernel.step, kernel, bias)
+
+
+def _lstm_run(
+    weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
+) -> tuple[State, jax.Array]:
+    return lstm_kernel.lstm(reverse, *weights.joined(0, 4), state, x, real)
+
+
+def _gru(weights: Weights) -> Step:
+    units = weights.recurrent.shape[0]
+    kernel, bias = weights.joined(0, 2)
+    inputs, recurrent = weights.kernel[:, 2 * units :], weights.recurrent[:, 2 * units :]
+    outer, inner = weights.bias[None, 2 * units :], weights.inner_bias[None]
+
+    def step(state: State, x: jax.Array) -> State:
+        (h,) = state
+        reset, keep = jnp.split(nn.sigmoid(_join(x, h) @ kernel + bias), 2, axis=-1)
+        new = jnp.tanh(x @ inputs + outer + reset * (h @ recurrent + inner))
+        return (keep * h + (1 - keep) * new,)
+
+    return step
+
+
+def _minimal(weights: Weights) -> Step:
+    kernel, bias = weights.joined(0, 1)
+    inner_kernel, inner_bias = weights.joined(1, 2)
+
+    def step(state: State, x: jax.Array) -> State:
+        (h,) = state
+        gate = nn.sigmoid(_join(x, h) @ kernel + bias)
+        new = jnp.tanh(_join(x, gate * h) @ inner_kernel + inner_bias)
+        return ((1 - gate) * h + gate * new,)
+
+    return step
+
+
+def _join(x: jax.Array, h: jax.Array) -> jax.Array:
+    return jnp.concatenate([x, h], axis=-1)
+
+
+CELLS = {
+    "gru": Cell(_gru, blocks=3, carried=1, keeps=((1, 1),), has_inner_bias=True),
+    "lstm": Cell(_lstm, blocks=4, carried=2, keeps=((1, 1), (0, -1)), open_bias=1.0, run=_lstm_run),
+    "mgu": Cell(_minimal, blocks=2, carried=1, keeps=((0, -1),)),
+    "rnn": Cell(_simple, blocks=1, carried=1),
+}
+r"""Cells by name. $W$ acts on the joined $[x_t, h_{t-1}]$, $\sigma$ is the sigmoid.
+
+- `"rnn"` (Elman 1990): $h_t = \tanh(W[x_t, h_{t-1}] + b)$. Its gradient over many steps is a
+  product of as many matrices, so it dies out or explodes.
+- `"lstm"` (Hochreiter & Schmidhuber 1997; Gers et al. 2000): blocks i, f, g, o in this order,
+  $c_t = \sigma(f)\,c_{t-1} + \sigma(i)\tanh(g)$, $h_t = \sigma(o)\tanh(c_t)$. The bias of f starts
+  at one, so that at first the cell remembers.
+- `"gru"` (Cho et al. 2014): blocks r, z, n. **z keeps the old state**:
+  $h_t = z\,h_{t-1} + (1-z)\,n$, as in PyTorch; some texts write z for the share of the new one.
+  The reset gate acts after the product, $n = \tanh(W_n x_t + b_n + r(U_n h_{t-1} + b'))$, as in
+  PyTorch and cuDNN (Cho et al. have it before: $U_n(r\,h_{t-1})$). So $b'$ is a bias of its own.
+- `"mgu"` (Zhou et al. 2016): blocks f, n, with one gate for both. **f takes the new state**:
+  $n = \tanh(W_n[x_t, f\,h_{t-1}] + b_n)$, $h_t = (1-f)\,h_{t-1} + f\,n$.
+
+Each block has one bias; PyTorch has two for each, whose sum it is.
+"""
+
+
+def cell(name: str) -> Cell:
+    """The cell of that name.
+
+    >>> cell("lstm").blocks
+    4
+    """
+    return CELLS[one_of("cell", name, CELLS)]
+
+
+def _stepwise(
+    kind: Cell, weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
+) -> tuple[State, jax.Array]:
+    return over_time(kind.bind(weights), state, x, real, reverse)
+
+
+class Recurrent(nn.Module):
+    r"""One layer of a recurrent cell, run over time by a scan.
+
+    Inputs (batch, time, n), and where sequences are padded a mask (batch, time) that is true at
+    true steps. Returns all outputs (batch, time, features) and the last state. Where the mask is
+    false the state stays as it was and the output is zero, so the last state is that after the
+    last true step. With `reverse` the scan runs from the end to the start: padding then lies before
+    the sequence and leaves the first state at zero.
+
+    Parameters: `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each block
+    (Saxe et al. 2014; Le et al. 2015), which keeps the size of the state; `bias` (b m,), zero but
+    for the LSTM's forget gate, one (Jozefowicz et al. 2015); the GRU's `inner_bias` (m,), zero.
+    With `memory` the units start with time constants spread over 1 ... `memory` steps: the biases
+    of gates that keep the state are $\ln u$, u uniform in [1, memory - 1], those that take in the
+    new one its negative (Tallec & Ollivier 2018). The simple unit has no gate and ignores it.
+
+    >>> layer = Recurrent(5, "gru")
+    >>> x = jnp.zeros((2, 7, 3))
+    >>> (outputs, (last,)), _ = layer.init_with_output(jax.random.key(0), x)
+    >>> outputs.shape, last.shape
+    ((2, 7, 5), (2, 5))
+    """
+
+    features: int
+    cell: str = "lstm"
+    reverse: bool = False
+    memory: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
+        """All outputs, and the last state."""
+        kind, units = cell(self.cell), self.features
+        weights = self._weights(kind, x.shape[-1])
+        # From the inputs, so that inside a mapped step it varies over devices as they do.
+        zero = jnp.zeros_like(x, shape=(x.shape[0], units))
+        steps = jnp.moveaxis(x, 1, 0), None if mask is None else mask.T[..., None]
+        run = kind.run or partial(_stepwise, kind)
+        last, outputs = run(weights, (zero,) * kind.carried, *steps, self.reverse)
+        return jnp.moveaxis(outputs, 0, 1), last
+
+    def _weights(self, kind: Cell, inputs: int) -> Weights:
+        units, width = self.features, kind.blocks * self.features
+        inner = None
+        if kind.has_inner_bias:
+            inner = self.param("inner_bias", nn.initializers.zeros_init(), (units,))
+        return Weights(
+            self.param("kernel", _glorot(kind.blocks), (inputs, width)),
+            self.param("recurrent_kernel", _rotations, (units, width)),
+            self.param("bias", _first_bias(kind, units, self.memory), (width,)),
+            inner,
+        )
+
+
+def _glorot(blocks: int) -> primitives.Initializer:
+    def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        size = (shape[0], shape[1] // blocks)
+        keys = jax.random.split(key, blocks)
+        return jnp.concatenate([primitives.INITIALIZERS["glorot"](k, size) for k in keys], axis=1)
+
+    return draw
+
+
+def _rotations(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Random orthogonal matrices side by side."""
+    units = shape[0]
+    made = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
+    return jnp.moveaxis(made, 0, 1).reshape(shape)
+
+
+def _rotation(key: jax.Array, units: int) -> jax.Array:
+    """A random orthogonal matrix, all equally likely, as a product of reflections (Stewart 1980).
+
+    Not by a QR decomposition: several of those at once, as under `ensemble`, can hang on CPU.
+    """
+    draws = jnp.triu(jax.random.normal(key, (units, units)))
+
+    def reflect(back: jax.Array, made: jax.Array) -> jax.Array:
+        i = units - 1 - back
+        sign = jnp.where(draws[i, i] < 0, -1.0, 1.0)
+        v = draws[i].at[i].add(sign * jnp.sqrt((draws[i] ** 2).sum()))
+        made = made.at[i].multiply(-sign)
+        return made - (2 / (v**2).sum()) * v[:, None] * (v @ made)[None]
+
+    return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
+
+
+def _first_bias(kind: Cell, units: int, memory: int | None) -> primitives.Initializer:
+    if memory is not None and memory < 2:
+        raise error(
+            "memory",
+            expected="at least 2 steps",
+            got=str(memory),
+            fix="give the length of the longest dependence, or leave it out",
+        )
+
+    def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
+        bias = jnp.zeros((kind.blocks, units))
+        if memory is None:
+            for block, _ in kind.keeps[:1]:
+                bias = bias.at[block].set(kind.open_bias)
+        else:
+            span = jnp.log(jax.random.uniform(key, (units,), minval=1, maxval=max(memory - 1, 1)))
+            for block, sign in kind.keeps:
+                bias = bias.at[block].set(sign * span)
+        return bias.reshape(shape)
+
+    return draw
+
+
+def true_steps(inputs: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Sequences (batch, time, n) with zeros in the padding, and their mask (batch, time).
+
+    `inputs` is an array, or a pair of it and the true lengths (batch,), integers from 1 to time.
+    Whatever stands in the padding, nan included, reaches neither outputs nor gradients.
+
+    >>> x, mask = true_steps((jnp.ones((1, 3, 1)), jnp.array([2])))
+    >>> x[0, :, 0], mask[0]
+    (Array([1., 1., 0.], dtype=float32), Array([ True,  True, False], dtype=bool))
+    """
+    x, lengths = inputs if isinstance(inputs, tuple | list) else (inputs, None)
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) != 3:
+        raise error(
+            "sequences",
+            expected="an array of shape (batch, time, features)",
+            got=f"shape {shape}" if shape is not None else type(x).__name__,
+            fix="give series of single numbers a feature axis: x[..., None]",
+        )
+    if lengths is None:
+        return x, None
+    kind = jnp.result_type(lengths)
+    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(kind, jnp.integer):
+        raise error(
+            "lengths",
+            expected=f"one integer for each sequence, shape {shape[:1]}",
+            got=f"{kind} of shape {jnp.shape(lengths)}",
+            fix="count the true steps of each sequence",
+        )
+    if not isinstance(lengths, Tracer):
+        check_lengths(lengths, shape[1], "lengths")
+    mask = jnp.arange(shape[1])[None] < jnp.asarray(lengths)[:, None]
+    return jnp.where(mask[..., None], x, 0), mask

@@ -1,0 +1,167 @@
+"""Where the leaves of a state lie on a mesh, as a table."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from math import prod
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jdl.core import tree
+from jdl.core.text import aligned, memory, shape
+from jdl.core.types import TrainState
+
+LINES = 24
+"""Lines of parameters; where there are more, those below a hundredth of all become one."""
+
+Cells = tuple[str, str, str, str]
+
+
+class Placed(NamedTuple):
+    """One array: its path, shape and spec, its bytes, and those of them on each device."""
+
+    path: str
+    shape: tuple[int, ...]
+    spec: PartitionSpec
+    bytes: int
+    here: int
+
+    @property
+    def is_split(self) -> bool:
+        """Whether a device holds less than the whole."""
+        return self.here < self.bytes
+
+
+def layout(state: TrainState) -> str | None:
+    """The table of a state on a mesh, as it lies there (or is to lie: shapes with shardings do).
+
+    One line for each kind of parameter, the blocks of a stack together; moments, averages and the
+    rest in one line each, but for leaves that do not lie as their parameter does. None for a state
+    on no mesh.
+
+    >>> import jax, jdl
+    >>> split = NamedSharding(jdl.mesh(data=1), PartitionSpec("data"))
+    >>> w = jax.ShapeDtypeStruct((4, 3), "float32", sharding=split)
+    >>> print(layout(TrainState((), (), {"w": w}, {}, ())))
+    layout on the mesh data=1 (1 × cpu):
+    leaf      shape  spec  bytes per device
+    params/w  4x3    data          48 bytes
+    a device holds 48 bytes of 48 bytes; 0 of 1 leaves are split
+    """
+    leaves, mesh = _placed(state)
+    if mesh is None:
+        return None
+    params = [leaf for leaf in leaves if leaf.path.startswith("params/")]
+    lines: list[Cells] = [("leaf", "shape", "spec", "bytes per device"), *_parameters(params)]
+    for part in ("model_state", "opt_state", "extra"):
+        own = [leaf for leaf in leaves if leaf.path.startswith(f"{part}/")]
+        lines += _summed(part, own, params) if own else []
+    split = sum(leaf.is_split for leaf in leaves)
+    sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    here, whole = (sum(getattr(leaf, name) for leaf in leaves) for name in ("here", "bytes"))
+    kind = mesh.devices.flat[0].device_kind
+    return "\n".join(
+        [
+            f"layout on the mesh {sizes} ({mesh.size} × {kind}):",
+            *aligned(lines),
+            f"a device holds {memory(here)} of {memory(whole)}; {split} of {len(leaves)} leaves "
+            "are split",
+        ]
+    )
+
+
+def share(state: TrainState) -> float:
+    """How much of a state one device of its mesh holds, from 0 to 1."""
+    leaves, _ = _placed(state)
+    return _sum(leaves) / max(1, sum(leaf.bytes for leaf in leaves))
+
+
+def _placed(state: TrainState) -> tuple[list[Placed], Mesh | None]:
+    """Every leaf but keys, and the mesh, if the state is on one."""
+    found, mesh = [], None
+    for path, leaf in tree.flatten(state).items():
+        sharding = getattr(leaf, "sharding", None)
+        on_mesh = isinstance(sharding, NamedSharding)
+        mesh = sharding.mesh if on_mesh and isinstance(sharding.mesh, Mesh) else mesh
+        if tree.is_key(leaf):
+            continue
+        here = sharding.shard_shape(leaf.shape) if on_mesh else leaf.shape
+        found.append(
+            Placed(
+                path,
+                leaf.shape,
+                sharding.spec if on_mesh else PartitionSpec(),
+                leaf.size * leaf.dtype.itemsize,
+                prod(here) * leaf.dtype.itemsize,
+            )
+        )
+    return found, mesh
+
+
+def _parameters(params: list[Placed]) -> list[Cells]:
+    """A line for each kind of parameter; where these are many, one for all small ones."""
+    kinds, total = _kinds(params), sum(leaf.here for leaf in params)
+    small: list[Placed] = []
+    if len(kinds) > LINES:
+        small = [x for kind in kinds.values() if _sum(kind) < total / 100 for x in kind]
+    lines = [_line(name, kind) for name, kind in kinds.items() if kind[0] not in small]
+    if small:
+        lines.append((f"params  ({len(small)} smaller leaves)", "", "", memory(_sum(small))))
+    return lines
+
+
+def _summed(part: str, leaves: list[Placed], params: list[Placed]) -> list[Cells]:
+    """One line for all leaves but those that lie otherwise than their parameter does."""
+
+    def differs(leaf: Placed) -> bool:
+        own = [
+            param.spec
+            for param in params
+            if leaf.shape == param.shape and leaf.path.endswith(param.path.removeprefix("params"))
+        ]
+        return bool(own) and leaf.spec not in own
+
+    other = [leaf for leaf in leaves if differs(leaf)]
+    rest = [leaf for leaf in leaves if leaf not in other]
+    lines = [_line(f"{name}  (unlike its parameter)", k) for name, k in _kinds(other).items()]
+    split = sum(leaf.is_split for leaf in rest)
+    name = f"{part}  ({len(rest)} leaves, {split} split)"
+    return [*lines, (name, "", "", memory(_sum(rest)))] if rest else lines
+
+
+def _kinds(leaves: Iterable[Placed]) -> dict[str, list[Placed]]:
+    """Leaves by name; those of repeated blocks that are alike under one name."""
+    groups: dict[Any, list[Placed]] = defaultdict(list)
+    for leaf in leaves:
+        groups[re.sub(r"_\d+(?=/[^/]+/)", "_*", leaf.path), leaf.shape, leaf.spec].append(leaf)
+    named: dict[str, list[Placed]] = {}
+    for (pattern, _, _), group in groups.items():
+        if len(group) == 1 or pattern in named:
+            named |= {leaf.path: [leaf] for leaf in group}
+        else:
+            named[pattern] = group
+    return named
+
+
+def _line(name: str, group: list[Placed]) -> Cells:
+    times = f"  ({len(group)} times)" if len(group) > 1 else ""
+    return name + times, shape(group[0].shape), words(group[0].spec), memory(_sum(group))
+
+
+def _sum(leaves: Iterable[Placed]) -> int:
+    return sum(leaf.here for leaf in leaves)
+
+
+def words(spec: PartitionSpec) -> str:
+    """A spec as `--run.rule` takes it.
+
+    >>> words(PartitionSpec(None, ("data", "model"))), words(PartitionSpec())
+    ('None,data+model', 'whole')
+    """
+    if all(names is None for names in spec):
+        return "whole"
+    return ",".join(
+        "None" if names is None else names if isinstance(names, str) else "+".join(names)
+        for names in spec
+    )

@@ -1,0 +1,77 @@
+"""The house style of figures, which leaves pyplot, its backend and the user's own style alone."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from jdl.core.errors import InputError, error
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Those of Okabe and Ito, which colour-blind readers tell apart."""
+GREY = "#888888"
+"""What a curve is compared with."""
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.12,
+}
+
+
+def drawing(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+    """Draw in the house style, whatever style the user's own figures have."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any, **kwargs: Any) -> "Figure":
+        with style():
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def style() -> AbstractContextManager[None]:
+    """The house style while a `with` block runs."""
+    try:
+        matplotlib = importlib.import_module("matplotlib.style")
+    except ImportError as absent:
+        raise _needs_matplotlib() from absent
+    return matplotlib.context(["default", _STYLE])
+
+
+def _needs_matplotlib() -> InputError:
+    return error(
+        "figures",
+        expected="the package matplotlib",
+        got="none installed",
+        fix='pip install "jdl-jax[report]"',
+    )
+
+
+def blank(width: float, height: float) -> "Figure":
+    """An empty figure of that size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def plain_text(value: Any) -> str:
+    """Words as they are: a dollar sign would begin a formula."""
+    return str(value).replace("$", r"\$")

@@ -1,0 +1,322 @@
+"""The report of a run: one HTML page that needs nothing else, and its pictures as files."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jdl.core.errors import error, from_json
+from jdl.metrics import wilson
+from jdl.plots import training
+from jdl.plots.training import members
+from jdl.report import html
+from jdl.report.predictions import Evaluation, Picture, classes_of, file_name, pictures_of
+from jdl.run.recorder import Best, Row
+from jdl.run.storage.metrics_log import read, without_clocks
+from jdl.run.storage.run_dir import RunFolder, cannot_write, write_bytes
+from jdl.run.telemetry import sessions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+# The one line
+
+
+def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") -> str:
+    """The result in a line: accuracy with Wilson's 95 % interval, or else the loss.
+
+    Members (lists) are given by their mean and standard deviation. `n` counts the examples; with
+    None neither it nor an interval is shown. Raises `InputError` where there is no number.
+
+    >>> result_line({"loss": 0.03, "accuracy": 0.9912}, 10000)
+    'test accuracy 0.9912 (95 % 0.9892–0.9929, n 10000)'
+    >>> result_line({"loss": 0.1234}, 100)
+    'test loss 0.1234 (n 100)'
+    >>> result_line({"accuracy": [0.98, 0.99, 1.0]}, 359)
+    'test accuracy 0.9900 ± 0.0100 (mean and standard deviation of 3 members, n 359)'
+    """
+    name = _headline(numbers)
+    value = np.asarray(numbers[name], np.float64)
+    counted = [] if n is None else [f"n {n}"]
+    if value.ndim == 0:
+        number = float(value)
+        notes = counted
+        if name == "accuracy" and n and math.isfinite(number) and 0 <= number <= 1:
+            low, high = wilson(round(number * n), n)
+            notes = [f"95 % {low:.4f}–{high:.4f}", *counted]
+        return _noted(f"{split} {name} {_short(number)}", notes)
+    finite = value[np.isfinite(value)]
+    lost = value.size - finite.size
+    said = f"{split} {name} {_short(finite.mean() if finite.size else math.nan)}"
+    if finite.size > 1:
+        said += f" ± {_short(finite.std(ddof=1))}"
+    what = "mean and standard deviation" if finite.size > 1 else "mean"
+    notes = [f"{what} of {finite.size} member{'' if finite.size == 1 else 's'}"] + (
+        [f"{lost} not finite"] if lost else []
+    )
+    return _noted(said, notes + counted)
+
+
+def _headline(numbers: Mapping[str, Any]) -> str:
+    names = [name for name in numbers if members(numbers[name]) is not None]
+    chosen = [name for name in ("accuracy", "loss") if name in names] or names
+    if not chosen:
+        raise error(
+            "result",
+            expected="a dict with a number in it",
+            got=f"entries {', '.join(map(str, numbers)) or 'none'}",
+            fix="give what jdl.evaluate returns",
+        )
+    return chosen[0]
+
+
+def _short(value: float) -> str:
+    """Four decimals, or four digits where these would say nothing."""
+    size = abs(value)
+    return f"{value:.4f}" if size == 0 or 1e-3 <= size < 1e4 else f"{value:.4g}"
+
+
+def _noted(words: str, notes: Sequence[str]) -> str:
+    return f"{words} ({', '.join(notes)})" if notes else words
+
+
+# The page
+
+
+def write_report(
+    folder: RunFolder,
+    *,
+    result: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
+    pictures: Mapping[str, "Figure"] | None = None,
+    note: str | None = None,
+) -> Path:
+    """Write `figures/*.png` and `report.html` of a run, finished or not; the path of the page.
+
+    `result` holds the numbers of `jdl.evaluate`, with `n` and `split` beside them where known; the
+    run's `result.json` when left out. `evaluation` gives the confusion matrix and the worst
+    mistakes where the run counts an accuracy, else predicted against true numbers. `pictures` are
+    further figures by name, `note` a sentence to put under the title, such as why the run ended.
+
+    The page holds its pictures, asks no server for anything, and follows the reader's light or
+    dark setting. Raises `InputError` without matplotlib, for a folder without a run, and where
+    `evaluation` has not one output for each label.
+    """
+    folder.open()
+    rows, config = read(folder.metrics), folder.config()
+    numbers = dict(_recorded(folder) if result is None else result)
+    best = _best_step(config, rows)
+    drawn = pictures_of(rows, best, evaluation, numbers)
+    drawn += [Picture(file_name(k), k, "", figure) for k, figure in (pictures or {}).items()]
+    images = [(picture, training.png(picture.figure)) for picture in drawn]
+    text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
+    try:
+        folder.figures.mkdir(parents=True, exist_ok=True)
+        for picture, content in images:
+            write_bytes(folder.figures / f"{picture.name}.png", content)
+        write_bytes(folder.report, text.encode())
+    except OSError as bad:
+        raise cannot_write(folder.path, bad) from bad
+    return folder.report
+
+
+def _recorded(folder: RunFolder) -> dict[str, Any]:
+    """The numbers that the run wrote down at its end; none where it did not get there."""
+    try:
+        found = from_json((folder.path / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _best_step(config: Mapping[str, Any], rows: Sequence[Row]) -> int | None:
+    """Step of the weights that the run keeps, found from its log as a resumed run does."""
+    settings = _fit_settings(config)
+    rule = settings.get("best") or ("min loss" if settings.get("patience") else None)
+    if rule is None:
+        return None
+    best = Best(str(rule), None)
+    for row in rows:
+        if row.get("split") == "valid" and best.name.removesuffix("_std") in row:
+            best.see(row)
+    return best.step
+
+
+def _fit_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = config.get("fit")
+    return settings if isinstance(settings, Mapping) else {}
+
+
+# What the run came to
+
+
+def _lines(
+    numbers: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    rows: Sequence[Row],
+    best: int | None,
+) -> list[str]:
+    """The headline, and the other numbers of the same evaluation."""
+    split, n = numbers.get("split", "test"), numbers.get("n")
+    plain = {k: v for k, v in numbers.items() if k not in ("split", "n")}
+    plain = {k: v for k, v in plain.items() if members(v) is not None}
+    if evaluation is not None:
+        split = numbers.get("split", evaluation.split)
+        n = _examples(evaluation) if n is None else n
+        classes = classes_of(evaluation, numbers, rows)
+        if not plain and classes is not None:
+            plain = {"accuracy": float((classes.said == classes.truth).mean())}
+    if plain:
+        headline = result_line(plain, n, split)
+        rest = [name for name in plain if name != _headline(plain)]
+        return [headline, *(result_line({name: plain[name]}, None, split) for name in rest)]
+    row = _representative(rows, best)
+    if row is None:
+        return ["no numbers yet"]
+    named = {k: v for k, v in without_clocks(row).items() if k not in ("step", "epoch", "split")}
+    return [f"{result_line(named, None, row['split'])} at step {row['step']}"]
+
+
+def _representative(rows: Sequence[Row], best: int | None) -> Row | None:
+    """The evaluation of the kept weights, else the last evaluation, else the last row."""
+    rows = [row for row in rows if "split" in row and "step" in row]
+    valid = [row for row in rows if row["split"] == "valid"]
+    kept = [row for row in valid if row["step"] == best]
+    return next(iter([*kept[-1:], *valid[-1:], *rows[-1:]]), None)
+
+
+def _examples(evaluation: Evaluation) -> int | None:
+    given = evaluation.labels if evaluation.labels is not None else evaluation.inputs
+    return len(given) if hasattr(given, "__len__") else None
+
+
+def _status(config: Mapping[str, Any], rows: Sequence[Row]) -> tuple[str, bool]:
+    """How far the run has come, in words, and whether that is a reason to worry."""
+    if not rows:
+        return "no step logged yet", False
+    last = max((row.get("step", 0) for row in rows), default=0)
+    training = [row for row in rows if row.get("split") == "train"]
+    settings = _fit_settings(config)
+    total = _total_steps(settings)
+    done = f"{last} of {total} steps" if total else f"{last} steps"
+    loss = members(training[-1].get("loss")) if training else None
+    if loss is not None and not np.isfinite(loss).any():
+        return f"diverged: the loss is no longer finite, {done}", True
+    if total is None or last >= total:
+        return f"finished: {done}", False
+    ended = "ended early by patience, or unfinished" if settings.get("patience") else "unfinished"
+    return f"{ended}: {done}", not settings.get("patience")
+
+
+def _total_steps(settings: Mapping[str, Any]) -> int | None:
+    given = [settings.get(name) for name in ("epochs", "examples", "batch_size")]
+    known = [value for value in given if isinstance(value, int | float) and value > 0]
+    if len(known) < 3:
+        return None
+    epochs, examples, batch = known
+    return max(1, math.ceil(epochs * examples / batch - 1e-9))
+
+
+def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Steps that `guard` skipped, by the stretch of steps that a row sums up."""
+    found, before = [], 0
+    for row in rows:
+        if row.get("split") != "train" or "step" not in row:
+            continue
+        share = members(row.get("skipped"))
+        length = row["step"] - before
+        if share is not None and np.nansum(share) > 0:
+            counts = [round(value * length) if math.isfinite(value) else 0 for value in share]
+            said = str(counts[0])
+            if len(counts) > 1:
+                said = ", ".join(f"member {i}: {c}" for i, c in enumerate(counts) if c)
+            found.append((f"{before + 1}–{row['step']}", said))
+        before = row["step"]
+    return found
+
+
+def _page(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    rows: Sequence[Row],
+    best: int | None,
+    lines: Sequence[str],
+    images: Sequence[tuple[Picture, bytes]],
+    note: str | None,
+) -> str:
+    environment = folder.environment()
+    shown = {k: v for k, v in environment.items() if k != "command"}
+    status, worrying = _status(config, rows)
+    kept = "" if best is None else f". Weights of step {best} are kept"
+    parts = [
+        f"<p class=path>{html.escaped(folder.path.resolve())}</p>",
+        f"<h1>{html.escaped(lines[0])}</h1>",
+        *(f"<p class=more>{html.escaped(line)}</p>" for line in lines[1:]),
+        f'<p class="{"bad" if worrying else "good"}">{html.escaped(status + kept)}.</p>',
+        f"<p class=note>{html.escaped(note)}</p>" if note else "",
+        *(html.image(picture, content) for picture, content in images),
+        _refusals(rows),
+        "<div class=beside>",
+        html.section("Configuration", html.pairs(config)),
+        html.section("Environment", html.pairs(shown)),
+        "</div>",
+        html.section("Last rows of the log", html.log_table(rows[-12:])) if rows else "",
+        _time(folder),
+        html.section("How to reproduce", _reproduce(folder, config, environment)),
+    ]
+    body = "\n".join(part for part in parts if part)
+    title = f"{folder.path.resolve().name}: {lines[0]}"
+    return html.whole(title, body)
+
+
+def _time(folder: RunFolder) -> str:
+    """Where the seconds went, and the folder of a trace if there is one."""
+    recorded = sessions.read(folder.times)
+    if not recorded:
+        return ""
+    said = [*sessions.notes(recorded), *sessions.recompilations(recorded)]
+    if folder.profile.is_dir():
+        said.append(f"a trace of some steps: tensorboard --logdir {folder.profile.resolve()}")
+    lines = "".join(f"<p>{html.escaped(line)}</p>" for line in said)
+    return html.section("Time", html.shares(sessions.totals(recorded)) + lines)
+
+
+def _refusals(rows: Sequence[Row]) -> str:
+    found = _skipped(rows)
+    if not found:
+        return ""
+    intro = (
+        "<p>These updates had a loss, gradient or result that is not finite, and were left out.</p>"
+    )
+    return html.section("Skipped steps", intro + html.table(("steps", "skipped"), found))
+
+
+def _reproduce(folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    command = html.command(environment.get("command"))
+    seed = _fit_settings(config).get("seed")
+    parts = []
+    if command:
+        parts += [
+            f"<pre>{html.escaped(command)}</pre>",
+            "<p>Given the same run folder, this goes on where the run stopped; "
+            "given a new one, it trains again.</p>",
+        ]
+    has_source = folder.experiment_file.is_file()
+    if has_source:
+        path = shlex.quote(str(folder.path.resolve()))
+        parts.append(f"<pre>{html.escaped(f'jdl evaluate {path}')}</pre>")
+    if seed is not None:
+        parts.append(f"<p>Seed {html.escaped(seed)}.</p>")
+    if has_source:
+        source = folder.experiment_file.read_text(encoding="utf-8", errors="replace")
+        digest = environment.get("experiment_sha256")
+        mark = f" (SHA-256 {html.escaped(digest)})" if digest else ""
+        parts.append(
+            f"<details><summary>experiment.py{mark}</summary>"
+            f"<pre>{html.escaped(source)}</pre></details>"
+        )
+    return "\n".join(parts) or "<p>The command was not recorded.</p>"

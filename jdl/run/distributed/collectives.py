@@ -1,0 +1,212 @@
+"""Several processes that train one learner: joining, agreeing, and who writes.
+
+Every process runs the same program on its own devices, so whatever is decided by a clock, a disk
+or a signal has to be decided once and be known to all at the same step. `jax.distributed` joins
+them; `shared` and `Agreement` are small collectives. With one process each of them costs nothing.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jdl.core.errors import InputError, error
+from jdl.run.storage.run_dir import fields
+
+AHEAD = 2
+"""Dispatches that a run may be ahead of its agreement, so that nothing waits for it."""
+
+
+def are_several() -> bool:
+    """Whether other processes train the same learner."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def join(coordinator: str, count: int | None, index: int | None, seconds: float) -> None:
+    """Become one of several processes; returns when all are there.
+
+    `coordinator` is HOST:PORT of process 0, or "auto" where JAX finds out by itself (SLURM, Cloud
+    TPU, Open MPI). Where one is missing after `seconds` the program ends with code 4. Raises
+    `InputError` for half an address, where JAX was used already, and where it finds out nothing.
+    """
+    auto = coordinator == "auto"
+    if not auto:
+        _check_place(coordinator, count, index)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX would take SIGTERM for itself; a run has its own way to end with everything saved.
+    jax.config.update("jax_enable_preemption_service", False)
+    who = "processes" if index is None else f"process {index} of {count}"
+    what = f"{who} at {coordinator}"
+    patience = threading.Timer(seconds, _give_up, (what, seconds))
+    patience.daemon = True
+    patience.start()
+    try:
+        jax.distributed.initialize(
+            None if auto else coordinator,
+            count,
+            index,
+            initialization_timeout=round(seconds) + 30,  # JAX would end without saying what to do
+            heartbeat_timeout_seconds=30,  # a second net: the watch is faster
+            shutdown_timeout_seconds=30,
+        )
+    except (RuntimeError, ValueError) as failure:
+        raise _not_joined(what, failure) from failure
+    finally:
+        patience.cancel()
+
+
+def _check_place(coordinator: str, count: int | None, index: int | None) -> None:
+    if count is None or index is None or not coordinator.rpartition(":")[0]:
+        raise error(
+            "--run.coordinator",
+            expected="HOST:PORT with --run.processes N --run.process I, or auto",
+            got=f"{coordinator}, processes {count}, process {index}",
+            fix="say --run.coordinator localhost:9876 --run.processes 2 --run.process 0",
+        )
+    if not 0 <= index < count:
+        raise error(
+            "--run.process",
+            expected=f"from 0 to {count - 1}, with --run.processes {count}",
+            got=str(index),
+            fix="number the processes from 0",
+        )
+
+
+def _give_up(what: str, seconds: float) -> None:
+    """End a process that nobody came to meet; its main thread is inside JAX and hears nothing."""
+    missing = error(
+        what,
+        expected=f"all processes within {seconds:g} s (--run.join-seconds)",
+        got="at least one that is missing",
+        fix="start every process, with the same address and count and an index of its own",
+    )
+    print(f"jdl: {missing}", file=sys.stderr, flush=True)
+    os._exit(4)
+
+
+def _not_joined(what: str, failure: Exception) -> InputError:
+    reason = str(failure).splitlines()[0]
+    if isinstance(failure, ValueError):
+        expected, fix = "SLURM, Cloud TPU or Open MPI around it", "say HOST:PORT, and who is who"
+    elif "before" in reason:
+        expected, fix = "a file that computes nothing when it is imported", "move it to experiment"
+    else:
+        expected, fix = "an address that every process can reach", "choose another port or host"
+    return error(what, expected=expected, got=reason[:300], fix=fix)
+
+
+def gathered(value: Any) -> list[Any]:
+    """What every process gives (as JSON can hold it), by their index, in all of them."""
+    if not are_several():
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(text)))).reshape(-1)
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(text)] = text
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
+
+
+def shared(value: Any) -> Any:
+    """What process 0 gives (as JSON can hold it), in all processes."""
+    if not are_several():
+        return value
+    text = np.frombuffer(json.dumps(value if is_first() else None).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    padded = np.zeros(length, np.uint8)
+    padded[: len(text)] = text[:length]
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+
+
+def by_first(call: Callable[[], Any]) -> Any:
+    """Process 0 calls, all get its answer; its `InputError` is everyone's."""
+    if not are_several():
+        return call()
+    answer, refusal = None, None
+    if is_first():
+        try:
+            answer = call()
+        except InputError as bad:
+            refusal = str(bad)
+    answer, refusal = shared((answer, refusal))
+    if refusal is not None:
+        raise InputError(refusal)
+    return answer
+
+
+def check_same(settings: Mapping[str, Any]) -> None:
+    """Raise in every process unless all have the same settings; names what differs, and where."""
+    if not are_several():
+        return
+    first, *others = gathered(fields(settings))
+    differing = [
+        f"{name}: {first.get(name)!r} in process 0, {other.get(name)!r} in process {i}"
+        for i, other in enumerate(others, 1)
+        for name in dict.fromkeys([*first, *other])
+        if first.get(name) != other.get(name)
+    ]
+    if differing:
+        raise error(
+            f"the configuration of {len(others) + 1} processes",
+            expected="the same in all of them",
+            got="; ".join(differing[:8]) + ("; ..." if len(differing) > 8 else ""),
+            fix="start every process with the same file, versions and flags (but --run.process)",
+        )
+
+
+def check_spread(mesh: Mesh | None) -> None:
+    """Raise where several processes would each train a learner of their own."""
+    if are_several() and (mesh is None or not mesh.is_multi_process):
+        raise error(
+            f"fit in {jax.process_count()} processes",
+            expected=f"a learner on a mesh of all {jax.device_count()} devices",
+            got="one that each process would train alone",
+            fix=f"jdl.shard(learner, jdl.mesh(data={jax.device_count()}))",
+        )
+
+
+class Agreement:
+    """What any process was asked to do, carried out by all of them at the same step.
+
+    Each dispatch sends the wishes of its process on their way, and learns those of `AHEAD`
+    dispatches before, which have long arrived. One process alone does at once what it wishes.
+    """
+
+    def __init__(self) -> None:
+        self._alone = not are_several()
+        self._wishes: deque[jax.Array] = deque()
+        self._stale = 0
+        if not self._alone:
+            first = {d.process_index: d for d in reversed(jax.devices())}  # one device of each
+            mesh = Mesh(np.array([first[i] for i in sorted(first)]), ("process",))
+            self._place = NamedSharding(mesh, PartitionSpec("process"))
+            whole = NamedSharding(mesh, PartitionSpec())
+            self._all = jax.jit(lambda wishes: wishes.max(0), out_shardings=whole)
+
+    def __call__(self, stop: int | None, save: bool) -> tuple[int | None, bool]:
+        """`stop` is the number of a signal; `save` counts in process 0, which has the clock."""
+        if self._alone:
+            return stop, save
+        wish = np.array([[stop or 0, save and is_first()]], np.int32)
+        self._wishes.append(self._all(jax.make_array_from_process_local_data(self._place, wish)))
+        if len(self._wishes) <= AHEAD:
+            return None, False
+        number, due = np.asarray(self._wishes.popleft()).tolist()
+        if self._stale:  # asked for before the last save was made
+            self._stale, due = self._stale - 1, 0
+        elif due:
+            self._stale = AHEAD
+        return number or None, bool(due)

@@ -1,0 +1,1 @@
+"""Everything about speed: how steps are compiled, dispatched and fed."""

@@ -1,0 +1,99 @@
+"""Where a run is, and its newest numbers, on the screen."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from jdl.run.storage.metrics_log import without_clocks
+
+
+class Bar:
+    """Progress of a run: a bar on a terminal, now and then a plain line anywhere else.
+
+    `shown=False` is silent. Calls are cheap: the screen is drawn a few times a second at most.
+    """
+
+    def __init__(self, total: int, *, shown: bool = True, file: TextIO | None = None):
+        self.total = total
+        self.file = file or sys.stderr
+        self._shown = shown
+        self._live = shown and self.file.isatty() and os.environ.get("TERM") != "dumb"
+        self._interval = 0.25 if self._live else 10.0
+        self._progress: Any = None
+        self._texts: dict[str, str] = {}
+        self._epoch: float | None = None
+        self._step = 0
+        self._drawn: int | None = None
+        self._due = 0.0
+        self._began: tuple[int, float] | None = None
+
+    def at(self, step: int) -> None:
+        """The run has come to a step."""
+        self._step = step
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (step, now)
+        if self._shown and now >= self._due:
+            self._draw(now)
+
+    def show(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
+        """The newest numbers of a split; the first four that no clock made are shown."""
+        self._epoch = numbers.get("epoch", self._epoch)
+        named = {k: v for k, v in without_clocks(numbers).items() if k not in ("step", "epoch")}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in list(named.items())[:4])
+        self._texts[split] = text if split == "train" else f"{split} {text}"
+        self._drawn = None
+        if self._shown and time.monotonic() >= self._due:
+            self._draw(time.monotonic())
+
+    def close(self) -> None:
+        """Show where the run ended, and leave the terminal as it was."""
+        if self._shown and self._drawn != self._step and (self._step or self._texts):
+            self._draw(time.monotonic())
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _line(self, now: float) -> str:
+        parts = [f"step {self._step}/{self.total}"]
+        if self._epoch is not None:
+            parts.insert(0, f"epoch {self._epoch:.1f}")
+        parts += self._texts.values()
+        first, began = self._began or (self._step, now)
+        if self._step > first and now > began:
+            speed = (self._step - first) / (now - began)
+            parts.append(f"{speed:.3g} steps/s")
+            if self._step < self.total:
+                parts.append(f"{_clock((self.total - self._step) / speed)} left")
+        return "  |  ".join(parts)
+
+    def _draw(self, now: float) -> None:
+        self._due, self._drawn = now + self._interval, self._step
+        if not self._live:
+            print(self._line(now), file=self.file, flush=True)
+            return
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}", markup=False),
+                console=Console(file=self.file),
+                auto_refresh=False,
+                # Else what the program prints would go where the bar goes.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self._progress.add_task("", total=self.total)
+            self._progress.start()
+        task = self._progress.task_ids[0]
+        self._progress.update(task, completed=self._step, description=self._line(now), refresh=True)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,380 @@
+"""The folder of a run: what was run, where, and with what; nothing in it is hidden in a binary."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jdl
+from jdl.core.errors import InputError, error, from_json
+
+log = logging.getLogger("jdl")
+
+
+def sync_directory(folder: Path) -> None:
+    """Make renames and new names in a folder durable (where the system can)."""
+    with contextlib.suppress(PermissionError):  # Windows opens no directories
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file at once: a reader, or a crash, sees the old content or the new one whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file at once; `InputError` where the system refuses."""
+    try:
+        write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    except OSError as bad:
+        raise cannot_write(path, bad) from bad
+
+
+def plain(value: Any) -> Any:
+    """A configuration as JSON can hold it: dataclasses and mappings become dicts, tuples lists.
+
+    >>> plain({"features": (32, 64), "data_dir": Path("data")})
+    {'features': [32, 64], 'data_dir': 'data'}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def next_run(root: Path, name: str) -> Path:
+    """Make the folder `<root>/<name>/<n>` with the next free number; two processes never share one.
+
+    Gaps are not filled, so that a higher number is always a later run.
+    """
+    parent = Path(root) / name
+    try:
+        while True:
+            parent.mkdir(parents=True, exist_ok=True)
+            # Another process may take the number, or leave without a run and remove the parent.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
+                folder = parent / str(max(used, default=0) + 1)
+                folder.mkdir()
+                return folder
+    except OSError as bad:
+        raise cannot_write(parent, bad) from bad
+
+
+class RunFolder:
+    """Names and contents of a run's files.
+
+    `config.json`, `experiment.py` (the source, one file), `environment.json`, `dispatch.json`,
+    `metrics.jsonl`, `time.json`, `events/`, `profile/`, `checkpoints/`, `figures/` and
+    `report.html`.
+    """
+
+    def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
+        """`config` and the file `experiment` are written by `begin`, together with its settings."""
+        self.path = Path(path)
+        self._config, self._experiment = config, experiment
+        self.config_file = self.path / "config.json"
+        self.experiment_file = self.path / "experiment.py"
+        self.environment_file = self.path / "environment.json"
+        self.dispatch_file = self.path / "dispatch.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.times = self.path / "time.json"
+        self.profile = self.path / "profile"
+        self.checkpoints = self.path / "checkpoints"
+        self.events = self.path / "events"
+        self.figures = self.path / "figures"
+        self.report = self.path / "report.html"
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run (`config.json` is written last)."""
+        return self.config_file.is_file()
+
+    def begin(self, settings: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder, or check that the run in it has the same configuration."""
+        config = {**plain(self._config or {}), **settings}
+        if not self.exists():
+            return self.create(config, self._experiment)
+        self.open().check_same_config(config)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What every process of a run has to have the same: settings, source and versions."""
+        source = None if self._experiment is None else _source(Path(self._experiment))
+        return {
+            **plain(self._config or {}),
+            "folder": str(self.path),
+            "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
+            "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": jdl.__version__},
+        }
+
+    def create(
+        self,
+        config: Any,
+        experiment: Path | None = None,
+        *,
+        command: list[str] | None = None,
+    ) -> "RunFolder":
+        """Make the folder of a new run; one that holds another run already is an `InputError`.
+
+        `config` is a dict or dataclass, `experiment` the file that defines it, `command` the
+        arguments of the program (those of this process when left out).
+        """
+        if self.exists():
+            raise error(
+                f"run folder {self.path}",
+                expected="a new folder",
+                got="the folder of an earlier run",
+                fix="resume that run, or choose another folder",
+            )
+        try:
+            for folder in (self.path, self.checkpoints, self.figures):
+                folder.mkdir(parents=True, exist_ok=True)
+            digest = None
+            if experiment is not None:
+                source = _source(Path(experiment))
+                digest = hashlib.sha256(source).hexdigest()
+                write_bytes(self.experiment_file, source)
+            environment = describe_environment(command)
+            write_json(self.environment_file, {**environment, "experiment_sha256": digest})
+            write_json(self.config_file, plain(config))
+        except OSError as bad:
+            raise cannot_write(self.path, bad) from bad
+        return self
+
+    def open(self) -> "RunFolder":
+        """Check that the folder holds a readable run."""
+        if not self.exists():
+            raise error(
+                f"run folder {self.path}",
+                expected="the folder of a run, with its config.json",
+                got="a folder without one" if self.path.is_dir() else "no such folder",
+                fix="give the path that the training command printed, runs/<name>/<n>",
+            )
+        self.config()
+        self.environment()
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """The configuration of the run."""
+        return read_json(self.config_file)
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, devices and command of the run's start."""
+        return read_json(self.environment_file)
+
+    def dispatch(self) -> dict[str, Any] | None:
+        """The form of dispatch that was chosen before step 1, or None before that."""
+        if not self.dispatch_file.is_file():
+            return None
+        choice = read_json(self.dispatch_file)
+        size = choice.get("size")
+        if choice.get("form") not in ("step", "loop") or type(size) is not int or size < 1:
+            raise error(
+                f"{self.dispatch_file}",
+                expected='form "step" or "loop", and a size of at least 1',
+                got=json.dumps(choice)[:80],
+                fix="restore the file from a backup, or start a new run",
+            )
+        return choice
+
+    def write_dispatch(self, choice: Mapping[str, Any]) -> None:
+        """Record the form of dispatch, before step 1."""
+        write_json(self.dispatch_file, plain(choice))
+
+    def check_same_config(self, new: Any) -> None:
+        """Refuse to resume with other settings, naming every one that differs with both values.
+
+        Only a larger `epochs` is accepted, and recorded.
+        """
+        old, new = self.config(), plain(new)
+        before, after = fields(old), fields(new)
+        changed = []
+        for name in dict.fromkeys([*before, *after]):
+            was, wanted = before.get(name, _ABSENT), after.get(name, _ABSENT)
+            grown = name.rsplit(".", 1)[-1] == "epochs" and _is_more(was, wanted)
+            if _shown(was) != _shown(wanted) and not grown:
+                changed.append(f"{name}: {_shown(was)} in the run, {_shown(wanted)} now")
+        if changed:
+            raise error(
+                f"run folder {self.path}",
+                expected="the configuration of the run (only larger epochs may change)",
+                got="; ".join(changed),
+                fix="resume with the run's values, or choose another folder",
+            )
+        if before != after:
+            write_json(self.config_file, new)
+
+    def check_experiment(self) -> Path:
+        """The run's `experiment.py`, a program, once its hash is found to be the recorded one."""
+        recorded = self.environment().get("experiment_sha256")
+        if recorded is None or not self.experiment_file.is_file():
+            raise error(
+                f"{self.experiment_file}",
+                expected="the source of the experiment",
+                got="no file, and no recorded hash" if recorded is None else "no such file",
+                fix="give your own copy with --experiment FILE.py",
+            )
+        found = hashlib.sha256(self.experiment_file.read_bytes()).hexdigest()
+        if found != recorded:
+            raise error(
+                f"{self.experiment_file} was changed after the run was made, and is not run",
+                expected=f"SHA-256 {recorded[:16]}...",
+                got=f"SHA-256 {found[:16]}...",
+                fix="restore it, or give a copy that you trust with --experiment FILE.py",
+            )
+        return self.experiment_file
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; ends with the block or the process, whatever ends it.
+
+        Taken before anything is written. On a system without `fcntl` nothing is locked.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            log.info("run folders are not locked on this system")
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        except OSError as bad:
+            raise cannot_write(self.path, bad) from bad
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as busy:
+                file.seek(0)
+                raise error(
+                    f"run folder {self.path}",
+                    expected="a folder that no other process trains in",
+                    got=f"one in use by process {file.read().strip() or '(unknown)'}",
+                    fix="wait for that run or stop it, or choose another folder",
+                ) from busy
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
+    """Versions, devices and command: what one has to know to run this again."""
+    import jax
+
+    return {
+        "jdl": jdl.__version__,
+        "command": sys.argv if command is None else command,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_ABSENT = object()
+_JSON_BYTES = 2**24
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as bad:
+        raise error(
+            f"experiment {path}",
+            expected="a Python file",
+            got=bad.strerror or str(bad),
+            fix="give the path of the file that defines the experiment",
+        ) from bad
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in one of the small files of a run; `InputError` for anything else."""
+    try:
+        if path.exists() and not path.is_file():
+            reason = "a folder, a device or a pipe"
+        elif path.stat().st_size > _JSON_BYTES:
+            reason = f"more than {_JSON_BYTES} bytes"
+        else:
+            value = from_json(path.read_text(encoding="utf-8"))
+            if isinstance(value, dict):
+                return value
+            reason = f"a {type(value).__name__}"
+    except (OSError, ValueError) as bad:
+        reason = getattr(bad, "strerror", None) or str(bad)
+    raise error(
+        f"{path}",
+        expected="a JSON object that jdl wrote",
+        got=reason,
+        fix="restore the file from a backup, or start a new run",
+    )
+
+
+def cannot_write(path: Path, reason: OSError) -> InputError:
+    """The error for a file or folder that the system refuses to write."""
+    full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error(
+        f"{path} cannot be written",
+        expected="room on the disk" if full else "a folder that can be written",
+        got=reason.strerror or str(reason),
+        fix="free some room" if full else "choose another folder, or change its permissions",
+    )
+
+
+def fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted name.
+
+    >>> fields({"run": {"seed": 0}})
+    {'run.seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= fields(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _is_more(was: Any, wanted: Any) -> bool:
+    return all(type(value) in (int, float) for value in (was, wanted)) and wanted > was
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _ABSENT else json.dumps(value)

@@ -1,0 +1,136 @@
+"""Programs that are compiled a second time: that it happened, and which argument was to blame."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jdl.core import flops, tree
+from jdl.core.flops import Flops
+from jdl.run.telemetry.clock import Accounts
+
+log = logging.getLogger("jdl")
+TOLD = 5
+"""Warnings of one program, after which its compilations are only counted."""
+_LEAVES = 4
+Signature = dict[str, str]
+
+
+class Watched:
+    """A jitted function that notices its own compilations, and says why there was more than one.
+
+    `names` are those of its arguments, for the message. What tells two programs apart are the
+    shapes, types and places of the leaves; they are looked at only when JAX has compiled.
+    """
+
+    def __init__(self, call: Any, accounts: Accounts, *names: str):
+        self.call = call
+        self._accounts, self._names = accounts, names
+        self._program = f"jit({call.__name__})"
+        self._seen: list[Signature] = []
+        self._shapes: tuple[Any, ...] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's results."""
+        before = self._accounts.compiled[self._program]
+        results = self.call(*args)
+        if self._accounts.compiled[self._program] != before:
+            self._explain(args)
+        return results
+
+    def is_new(self, *args: Any) -> bool:
+        """Whether nothing was compiled for such arguments."""
+        return self._signature(args) not in self._seen
+
+    def compile(self, *args: Any) -> None:
+        """Compile for such arguments or shapes, without a run; a call then finds the program."""
+        self.call.lower(*args).compile()
+        self._explain(args)
+
+    def flops(self) -> Flops | None:
+        """The matrix products of a step of the program that was compiled last, if one was.
+
+        All of them: what is computed a second time to save memory, and what looks for numbers
+        that are not finite (two operations for each number of the state), included.
+        """
+        if self._shapes is None:
+            return None
+        return flops.of_jaxpr(self.call.trace(*self._shapes).jaxpr)
+
+    def _signature(self, args: tuple[Any, ...]) -> Signature:
+        return signature(dict(zip(self._names, args, strict=True)))
+
+    def _explain(self, args: tuple[Any, ...]) -> None:
+        # A donated array is gone by now, but not what it looked like.
+        now = self._signature(args)
+        self._shapes = jax.tree.map(_shape, args)
+        if self._seen:
+            # The nearest of those it was compiled for, and of equally near ones the latest.
+            changed = min((differences(old, now) for old in reversed(self._seen)), key=len)
+            self._accounts.recompiled.append({"program": self._program, "changed": changed})
+            if len(self._seen) <= TOLD:
+                last = "; further ones are only counted" if len(self._seen) == TOLD else ""
+                log.warning("%s%s", told(self._program, changed), last)
+        self._seen.append(now)
+
+
+def signature(values: Mapping[str, Any]) -> Signature:
+    """What a program is compiled for: each leaf's type, shape, and place where it has one.
+
+    >>> signature({"batch": {"x": jax.numpy.ones((8, 3))}})
+    {'batch/x': 'float32[8,3]'}
+    """
+    return {name: _described(leaf) for name, leaf in tree.flatten(dict(values)).items()}
+
+
+def differences(old: Signature, new: Signature) -> list[str]:
+    """The leaves that differ, in words.
+
+    >>> differences({"x": "int32[4]", "y": "int32[]"}, {"x": "int32[5]"})
+    ['x was int32[4] and is int32[5]', 'y was int32[] and is gone']
+    """
+    names = dict.fromkeys([*old, *new])
+    pairs = {name: (old.get(name, "absent"), new.get(name, "gone")) for name in names}
+    return [f"{name} was {was} and is {now}" for name, (was, now) in pairs.items() if was != now]
+
+
+def _described(leaf: Any) -> str:
+    kind = jax.typeof(leaf)
+    weak = " of weak type" if getattr(kind, "weak_type", False) else ""
+    return f"{kind.dtype}[{','.join(map(str, kind.shape))}]{weak}{_place(leaf)}"
+
+
+def _place(leaf: Any) -> str:
+    """Where a leaf has to be; numpy arrays and numbers go wherever the program runs."""
+    where = _wanted(leaf)
+    if where is None:
+        return ""
+    devices, spec = where.device_set, getattr(where, "spec", None)
+    name = str(next(iter(devices))) if len(devices) == 1 else f"{len(devices)} devices"
+    return f" on {name}" + ("" if spec is None else f" as {spec}")
+
+
+def _shape(leaf: Any) -> Any:
+    kind = jax.typeof(leaf)
+    return jax.ShapeDtypeStruct(
+        kind.shape, kind.dtype, sharding=_wanted(leaf), weak_type=kind.weak_type
+    )
+
+
+def _wanted(leaf: Any) -> Any:
+    """The sharding that a leaf, or a shape, insists on."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.sharding
+    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
+
+
+def told(program: str, changed: list[str]) -> str:
+    """A compilation in a line, with the first of the leaves that changed.
+
+    >>> told("jit(step)", ["batch/x was float32[8,3] and is float32[8,4]"])
+    'jit(step) was compiled again: batch/x was float32[8,3] and is float32[8,4]'
+    """
+    shown = "; ".join(changed[:_LEAVES]) or "its arguments look the same"
+    more = f"; and {len(changed) - _LEAVES} more" if len(changed) > _LEAVES else ""
+    return f"{program} was compiled again: {shown}{more}"

@@ -1,0 +1,137 @@
+"""`time.json`: what the accounts of a run came to, session by session, and how fast that was."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jdl.core.flops import Flops
+from jdl.run.storage.run_dir import cannot_write, write_json
+from jdl.run.telemetry.clock import NAMES, Accounts
+from jdl.run.telemetry.recompilation import told
+
+Session = dict[str, Any]
+
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+}
+"""Products of dense bfloat16 matrices, operations a second of one device, as its maker states them
+(Google Cloud's TPU pages, NVIDIA's data sheets). A CPU has no such number."""
+
+_SHOWN = 10
+
+
+def session(accounts: Accounts, first: int, last: int, work: Flops | None) -> Session:
+    """One process's part of a run, from step `first` to step `last`."""
+    accounts.total()
+    return {
+        "first_step": first,
+        "last_step": last,
+        "time_seconds": dict(accounts.seconds),
+        "programs": accounts.compiled.total(),
+        "recalled": accounts.recalled,
+        "recompiled": accounts.recompiled,
+        "flops": None if work is None else work.count,
+        "devices": accounts.devices,
+        "device_kind": jax.devices()[0].device_kind,
+    }
+
+
+def write(path: Path, before: Sequence[Session], now: Session) -> None:
+    """Write the sessions of a run; those that took no step are left out."""
+    sessions = [*before, now] if now["last_step"] > now["first_step"] else [*before]
+    if not sessions:
+        return
+    try:
+        write_json(path, {"sessions": sessions})
+    except OSError as bad:
+        raise cannot_write(path, bad) from bad
+
+
+def read(path: Path) -> list[Session]:
+    """The sessions of a run; none where the file is absent or damaged: no run depends on it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+        return [one for one in found if {"time_seconds", "first_step", "last_step"} <= one.keys()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def totals(sessions: Sequence[Session]) -> dict[str, float]:
+    """Seconds of each account over all sessions.
+
+    >>> totals([{"time_seconds": {"save": 1.0}}, {"time_seconds": {"save": 2.0}}])["save"]
+    3.0
+    """
+    return {name: sum(one["time_seconds"].get(name, 0.0) for one in sessions) for name in NAMES}
+
+
+def line(sessions: Sequence[Session]) -> str:
+    """The accounts in a line, the largest first, and what else is known of the time.
+
+    >>> line([{"time_seconds": {"compute": 3.0, "compile": 1.0}}])
+    '4.0 s: compute 75 %, compile 25 %'
+    """
+    seconds = totals(sessions)
+    whole = sum(seconds.values())
+    shown = [(n, s / whole) for n, s in seconds.items() if whole > 0 and s / whole >= 0.005]
+    shown.sort(key=lambda pair: -pair[1])
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shown)
+    return "; ".join([f"{whole:.1f} s: {shares}", *notes(sessions)])
+
+
+def notes(sessions: Sequence[Session]) -> list[str]:
+    """Sentences on the arithmetic of the last session and on the programs of all."""
+    said = []
+    again = sum(len(one.get("recompiled", ())) for one in sessions)
+    if again:
+        said.append(f"{again} compilation{'s' * (again > 1)} of a program that had been compiled")
+    rate = speed(sessions[-1]) if sessions else None
+    if rate is not None:
+        last = sessions[-1]
+        said.append(f"{_short(last['flops'])}FLOP a step, {_short(rate)}FLOP/s")
+        peak = PEAKS.get(last["device_kind"])
+        if peak is not None:
+            share = 100 * rate / (peak * last["devices"])
+            each = f"{last['device_kind']} at {_short(peak)}FLOP/s"
+            said.append(f"{share:.1f} % of {last['devices']} x {each} (model-FLOPs utilisation)")
+    return said
+
+
+def recompilations(sessions: Sequence[Session]) -> list[str]:
+    """What was compiled again, in words; the first ones of many."""
+    found = [one for each in sessions for one in each.get("recompiled", ())]
+    return [told(one["program"], one["changed"]) for one in found[:_SHOWN]]
+
+
+def speed(one: Mapping[str, Any]) -> float | None:
+    """Operations a second of a session while it trained, waits for data and the log included."""
+    seconds = one["time_seconds"]
+    spent = sum(seconds.get(name, 0.0) for name in ("compute", "data", "other"))
+    if not one.get("flops") or spent <= 0:
+        return None
+    return one["flops"] * (one["last_step"] - one["first_step"]) / spent
+
+
+def _short(value: float) -> str:
+    """A number of operations with its prefix.
+
+    >>> _short(1.97e14), _short(804)
+    ('197 T', '804 ')
+    """
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.0f} "

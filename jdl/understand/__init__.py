@@ -1,0 +1,1 @@
+"""What a trained model has learned, and what it is made of."""

@@ -1,0 +1,140 @@
+"""Splits: every example once, and what each kind promises."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jdl.core.errors import InputError
+from jdl.data import split
+
+
+def covers(parts, n):
+    return np.array_equal(np.sort(np.concatenate(parts)), np.arange(n))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(10, 400), st.integers(0, 2**32 - 1))
+def test_random(n, seed):
+    parts = split.random(n, (0.7, 0.1, 0.2), seed)
+    assert covers(parts, n)
+    assert abs(len(parts[2]) - 0.2 * n) <= 0.5
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=40, max_size=200), st.integers(0, 100))
+def test_stratified_is_in_proportion(labels, seed):
+    labels = np.array(labels)
+    parts = split.stratified(labels, (0.6, 0.2, 0.2), seed)
+    assert covers(parts, len(labels))
+    assert set(labels[parts[0]]) == set(labels)
+    for part, share in zip(parts[1:], (0.2, 0.2), strict=True):
+        for name in np.unique(labels):
+            whole = np.sum(labels == name)
+            assert abs(np.sum(labels[part] == name) - share * whole) < 2
+
+
+def test_stratified_takes_exact_counts():
+    labels = np.repeat(np.arange(10), 600)
+    train, valid = split.stratified(labels, (5_500, 500), seed=1)
+    assert np.bincount(labels[valid]).tolist() == [50] * 10
+    assert len(train) == 5_500
+
+
+def test_a_class_of_one_is_trained_on():
+    labels = np.array([0] * 20 + [1])
+    for seed in range(20):
+        assert 20 in split.stratified(labels, (0.5, 0.5), seed)[0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 12), min_size=30, max_size=120), st.integers(0, 100))
+def test_groups_stay_whole(groups, seed):
+    groups = np.array(groups)
+    if len(np.unique(groups)) < 3:
+        return
+    parts = split.grouped(groups, (0.7, 0.1, 0.2), seed)
+    assert covers(parts, len(groups))
+    homes = [set(groups[part]) for part in parts]
+    assert all(homes)
+    assert not (homes[0] & homes[1] or homes[0] & homes[2] or homes[1] & homes[2])
+
+
+def test_no_part_stays_empty_where_groups_are_few():
+    groups = np.arange(30) // 10
+    assert [len(part) for part in split.grouped(groups, (0.7, 0.1, 0.2))] == [10, 10, 10]
+
+
+def test_grouped_sizes_are_close_where_groups_are_small():
+    groups = np.arange(1000) // 4
+    sizes = [len(part) for part in split.grouped(groups, (0.7, 0.1, 0.2))]
+    assert np.abs(np.array(sizes) - [700, 100, 200]).max() <= 4
+
+
+def test_time_goes_forward_and_ties_stay_together():
+    times = np.array([5, 1, 2, 2, 2, 3, 4, 9, 8, 7])
+    parts = split.by_time(times, (0.3, 0.3, 0.4))
+    assert covers(parts, 10)
+    assert [sorted(times[part].tolist()) for part in parts] == [[1, 2, 2, 2], [3, 4], [5, 7, 8, 9]]
+
+
+def test_the_seed_decides():
+    labels = np.arange(200) % 4
+    for make in (
+        lambda seed: split.random(200, (0.5, 0.5), seed),
+        lambda seed: split.stratified(labels, (0.5, 0.5), seed),
+        lambda seed: split.grouped(np.arange(200) // 2, (0.5, 0.5), seed),
+    ):
+        assert np.array_equal(make(3)[0], make(3)[0])
+        assert not np.array_equal(make(3)[0], make(4)[0])
+
+
+def test_folds_validate_on_every_example_once():
+    labels = np.array([0, 1, 2] * 20)
+    parts = split.stratified(labels, [1 / 5] * 5)
+    pairs = split.folds(parts)
+    assert len(pairs) == 5 and covers([valid for _, valid in pairs], 60)
+    for train, valid in pairs:
+        assert covers((train, valid), 60)
+        split.check_classes(labels, (train, valid))
+
+
+def test_forward_folds_never_train_on_what_comes_later():
+    times = np.random.default_rng(0).permutation(40)
+    pairs = split.forward(split.by_time(times, [1 / 4] * 4))
+    assert len(pairs) == 3
+    for train, valid in pairs:
+        assert times[train].max() < times[valid].min()
+
+
+def test_a_class_that_is_absent_from_a_part():
+    labels = np.array([0] * 10 + [1] * 10)
+    with pytest.raises(InputError, match=r"part 1 of the split(.|\n)*none of class 0"):
+        split.check_classes(labels, (np.arange(12), np.arange(12, 20)))
+    import jdl
+
+    # The training part is the past, which knows one class only.
+    with pytest.raises(InputError, match=r"part 0 of the split(.|\n)*none of class 1"):
+        jdl.data.from_arrays(np.ones((20, 1), np.float32), labels, times=np.arange(20), test=0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: split.random(10, (0.5, 0.4)), ["parts of 10 examples", "(0.5, 0.4)"]),
+        (lambda: split.random(10, (5, 6)), ["counts that sum to 10"]),
+        (lambda: split.random(3, (0.9, 0.1)), ["no part empty"]),
+        (lambda: split.random(3, ()), ["no part empty"]),
+        (lambda: split.stratified(np.arange(10), (0.5, 0.5)), ["at least 10 examples", "5 of 10"]),
+        (lambda: split.stratified(np.zeros((3, 2)), (0.5, 0.5)), ["labels", "[3, 2]"]),
+        (lambda: split.grouped(np.zeros(9), (0.5, 0.5)), ["at least 2 groups", "1 groups"]),
+        (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["distinct times", "[9, 0]"]),
+        (lambda: split.folds([np.arange(3)]), ["two parts or more"]),
+        (lambda: split.by_time(np.array([1, np.nan]), (0.5, 0.5)), ["1 missing", "index 1"]),
+    ],
+)
+def test_errors(make, words):
+    with pytest.raises(InputError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)

@@ -1,0 +1,176 @@
+"""Class weights, focal loss, Gaussian likelihood and quantiles against numpy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from jdl import tasks
+from jdl.core.errors import InputError
+from jdl.models import from_functions
+from jdl.tasks.losses import Blend
+
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
+DRAW = np.random.default_rng(0)
+Z, Y = DRAW.normal(scale=3, size=(40, 4)), DRAW.integers(0, 4, 40)
+EXTREME = np.array([[800.0, -800.0, 0.0], [800.0, -800.0, 0.0], [-800.0, 800.0, 800.0]])
+IDENTITY = from_functions(lambda key, inputs: {}, lambda params, inputs: inputs)
+
+
+@jax.jit
+def focal_and_gradient(z, y, gamma):
+    loss = lambda z: tasks.focal(gamma)(z, y)
+    return loss(z), jax.grad(lambda z: loss(z).sum())(z)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(0.1, 5)))
+def test_focal_loss_and_its_gradient(gamma):
+    p = softmax(Z)
+    own = p[np.arange(40), Y]
+    value = -((1 - own) ** gamma) * np.log(own)
+    slope = gamma * (1 - own) ** (gamma - 1) * own * np.log(own) - (1 - own) ** gamma
+    with jax.enable_x64(True):
+        values, grad = focal_and_gradient(jnp.asarray(Z), jnp.asarray(Y), gamma)
+    np.testing.assert_allclose(values, value, **TOLERANCE)
+    np.testing.assert_allclose(grad, slope[:, None] * (np.eye(4)[Y] - p), **TOLERANCE)
+
+
+def test_focal_loss_without_gamma_is_cross_entropy():
+    z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
+    np.testing.assert_array_equal(tasks.focal(0.0)(z, y), tasks.cross_entropy(z, y))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_at_800(gamma):
+    z, y = jnp.asarray(EXTREME, jnp.float32), jnp.array([0, 1, 1])
+    values = tasks.focal(gamma)(z, y)
+    half = 0.5**gamma * np.log(2)
+    np.testing.assert_allclose(values, [0, 1600, half], rtol=1e-4)
+    grad = jax.grad(lambda z: tasks.focal(gamma)(z, y).sum())(z)
+    slope = (gamma * 0.5 ** (gamma - 1) * 0.5 * np.log(0.5) - 0.5**gamma) * 0.5
+    expected = [[0, 0, 0], [1, -1, 0], [0, slope, -slope]]
+    np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_class_weights_multiply_each_examples_loss():
+    weights = np.array([0.5, 1.0, 2.0, 4.0])
+    loss = tasks.class_weighted(tasks.cross_entropy, weights)
+    z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
+    plain = -np.log(softmax(Z)[np.arange(40), Y])
+    np.testing.assert_allclose(loss(z, y), weights[Y] * plain, rtol=1e-5)
+    # The mean over examples, masked: any split of the batch gives the same sums.
+    task = tasks.classification(IDENTITY, loss=loss)
+    batch = {"x": z, "y": y, "mask": jnp.arange(40) < 30}
+    mean, _ = task.loss({}, {}, batch, None, train=True)
+    np.testing.assert_allclose(mean.value, (weights[Y] * plain)[:30].mean(), rtol=1e-5)
+
+
+def test_class_weights_are_torchs_before_its_mean():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
+    weights = np.array([0.5, 1.0, 2.0, 4.0], np.float32)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(Z.astype(np.float32)), torch.tensor(Y), torch.tensor(weights), reduction="none"
+    )
+    ours = tasks.class_weighted(tasks.cross_entropy, weights)(jnp.float32(Z), jnp.asarray(Y))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_gaussian_likelihood_and_its_gradient(x64):
+    draw = np.random.default_rng(1)
+    outputs, y = draw.normal(scale=2, size=(20, 6)), draw.normal(size=(20, 3))
+    task = tasks.uncertain_regression(IDENTITY)
+
+    def loss(x):
+        mean, _ = task.loss({}, {}, {"x": x, "y": jnp.asarray(y)}, None, train=True)
+        return mean.value
+
+    mean, variance = outputs[:, :3], np.log1p(np.exp(outputs[:, 3:])) + 1e-6
+    expected = -norm.logpdf(y, mean, np.sqrt(variance)).mean()
+    value, grad = jax.value_and_grad(loss)(jnp.asarray(outputs))
+    np.testing.assert_allclose(value, expected, **TOLERANCE)
+    d_mean = (mean - y) / variance / 60
+    d_width = (0.5 / variance - 0.5 * (mean - y) ** 2 / variance**2) / 60
+    d_width *= 1 / (1 + np.exp(-outputs[:, 3:]))
+    np.testing.assert_allclose(grad, np.concatenate([d_mean, d_width], 1), **TOLERANCE)
+
+
+def test_gaussian_likelihood_at_800():
+    x = jnp.array([[0.0, 800.0], [0.0, -800.0], [800.0, 0.0], [-800.0, -800.0]])
+    task = tasks.uncertain_regression(IDENTITY)
+    loss = lambda x: task.loss({}, {}, {"x": x, "y": jnp.zeros((4, 1))}, None, train=True)[0].total
+    value, grad = jax.value_and_grad(loss)(x)
+    std = np.sqrt([800.0, 1e-6, np.log(2) + 1e-6, 1e-6])
+    np.testing.assert_allclose(value, -norm.logpdf([0, 0, 800, -800], 0, std).sum(), rtol=1e-4)
+    assert np.isfinite(grad).all()
+
+
+def test_the_metric_of_an_uncertain_regression_is_the_error_of_its_mean():
+    batch = {"x": jnp.array([[1.0, 5.0], [3.0, 5.0]]), "y": jnp.zeros((2, 1))}
+    _, (_, shown) = tasks.uncertain_regression(IDENTITY).loss({}, {}, batch, None, train=False)
+    assert shown["mean_squared_error"].compute() == 5.0
+
+
+def test_the_best_constants_under_pinball_are_quantiles():
+    levels = (0.1, 0.5, 0.9)
+    y = np.random.default_rng(0).exponential(size=(2_001, 1)).astype(np.float32)
+    candidates = np.quantile(y, np.linspace(0, 1, 201))
+    loss = jax.jit(lambda c: tasks.pinball(levels)(jnp.full((2_001, 3), c), y).mean())
+    gradient = jax.grad(lambda out: tasks.pinball(levels)(out, y).sum())(jnp.zeros((2_001, 3)))
+    np.testing.assert_allclose(3 * gradient, -np.tile(levels, (2_001, 1)), rtol=1e-6)
+    for level in levels:
+        one = jax.jit(lambda c, q=level: tasks.pinball((q,))(jnp.full((2_001, 1), c), y).mean())
+        best = candidates[np.argmin([one(c) for c in candidates])]
+        np.testing.assert_allclose(best, np.quantile(y, level), rtol=0.03)
+    assert np.isfinite(loss(1e6))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tasks.focal(-1), "focal gamma"),
+        (lambda: tasks.focal(2.0)(jnp.zeros((2, 3)), jnp.zeros((2, 3))), "integer class labels"),
+        (
+            lambda: tasks.focal()(jnp.zeros((1, 2)), Blend(*jnp.zeros((2, 1), int), jnp.ones(1))),
+            "without mixup",
+        ),
+        (
+            lambda: tasks.class_weighted(tasks.cross_entropy, [1.0, 2.0])(
+                jnp.zeros((1, 2)), Blend(*jnp.zeros((2, 1), int), jnp.ones(1))
+            ),
+            "mixed or smoothed",
+        ),
+        (
+            lambda: tasks.class_weighted(tasks.cross_entropy, [1.0, 2.0])(
+                jnp.zeros((4, 3)), jnp.zeros(4, int)
+            ),
+            "one for each of 3 classes",
+        ),
+        (lambda: tasks.pinball((0.5, 1.0)), "between 0 and 1"),
+        (lambda: tasks.pinball((0.5,))(jnp.zeros((4, 2)), jnp.zeros((4, 1))), "1 outputs"),
+        (lambda: tasks.pinball((0.5,))(jnp.zeros((4, 1)), jnp.zeros(4)), "a last axis of one"),
+        (
+            lambda: tasks.uncertain_regression(IDENTITY).init(
+                None, {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}
+            ),
+            "an even number",
+        ),
+        (
+            lambda: tasks.uncertain_regression(IDENTITY).init(
+                None, {"x": jnp.zeros((4, 2)), "y": jnp.zeros(4)}
+            ),
+            "a last axis of one",
+        ),
+    ],
+)
+def test_errors(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
