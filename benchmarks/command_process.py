@@ -10,11 +10,11 @@ from contextlib import contextmanager
 @contextmanager
 def command_process() -> Iterator[None]:
     """Set the process up; import jdl and load the data within."""
-    from jdl.cli import flags
+    from jdl.cli import process
     from jdl.run.execution.gc_pause import stay, uncollected
 
-    flags.quiet_backend()
+    process.quiet_backend()
     with uncollected():
-        flags.set_up()
+        process.set_up()
         yield
         stay()

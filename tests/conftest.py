@@ -62,10 +62,10 @@ def mnist_dir() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _freed_memory_goes_back() -> Iterator[None]:
     """Commands that tests call in this process leave its allocator as it is."""
-    from jdl.cli import flags
+    from jdl.cli import process
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flags, "keep_mapped", lambda: False)
+        patch.setattr(process, "keep_mapped", lambda: False)
         yield
 
 

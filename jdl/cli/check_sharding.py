@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from jdl.cli import flags
+from jdl.cli import flags, process
 from jdl.data.feed import Feed
 from jdl.parallel.compare import (
     TOLERANCE,
@@ -29,13 +29,13 @@ _COUNT = "--xla_force_host_platform_device_count"
 def check_sharding_command(given: list[str]) -> int | None:
     """`jdl check-sharding FILE.py ...`: 0 where every layout agrees with one device, else 1."""
     file, rest = flags.first(given, "jdl check-sharding FILE.py", "the file of an experiment")
-    flags.quiet_backend()
+    process.quiet_backend()
     code = _elsewhere(given)
     if code is not None:
         return code
     module = from_file(file)
     config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
-    flags.set_up(run.cache, run.host_memory)
+    process.set_up(run.cache, run.host_memory)
     made = module.experiment(config)
     wanted = layouts()
     if run.mesh is not None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdl.cli import flags, plan_changes
+from jdl.cli import flags, plan_changes, process
 from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.text import aligned, memory, shape
@@ -53,12 +53,12 @@ def plan_command(given: list[str]) -> int | None:
     """
     file, rest = flags.first(given, USAGE, "the file of an experiment")
     options, rest = flags.taken(rest, WORDS)
-    flags.quiet_backend()
+    process.quiet_backend()
     if options["--topology"] is not None:
         jax.config.update("jax_platforms", "cpu")
     module = from_file(file)
     config, run = flags.parse(module.Config, rest, USAGE)
-    flags.set_up(cache=False, host_memory="off")
+    process.set_up(cache=False, host_memory="off")
     target = _target(options)
     axes = None if run.mesh is None else flags.mesh_axes(run.mesh)
     if axes is None and (options["--topology"] or run.rule != flags.Run.rule):

@@ -6,14 +6,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jdl.cli import flags
+from jdl.cli import flags, process
 from jdl.cli.train import dispatched, explained, recorded_config, run_folder
 from jdl.core.errors import error
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import stay, uncollected
 from jdl.run.experiment import Experiment, from_file, swept
-from jdl.run.storage.run_dir import RunFolder, write_json
+from jdl.run.storage.files import write_json
+from jdl.run.storage.run_dir import RunFolder
 
 
 def sweep_command(given: list[str]) -> int | None:
@@ -21,7 +22,7 @@ def sweep_command(given: list[str]) -> int | None:
     file, rest = flags.first(
         given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
     )
-    flags.quiet_backend()
+    process.quiet_backend()
     with uncollected():
         module = from_file(file)
     command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
@@ -43,7 +44,7 @@ def sweep_command(given: list[str]) -> int | None:
             fix="leave it out, or train the points one by one with jdl train",
         )
     with uncollected():
-        flags.set_up(run.cache, run.host_memory)
+        process.set_up(run.cache, run.host_memory)
         first = dispatched(module.experiment(config), run)
         stay()
     for name, values in grid.items():

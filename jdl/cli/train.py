@@ -1,35 +1,34 @@
 """What each command of the command line does."""
 
 import contextlib
-import csv
 import dataclasses
-import json
 import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from jdl.cli import flags
-from jdl.cli.inputs import read_inputs
+from jdl.cli import flags, process
+from jdl.cli.report import _report
 from jdl.core.errors import Diverged, InputError, error
+from jdl.core.text import without_clocks
 from jdl.run.distributed.collectives import by_first, is_first
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.evaluate import Result, evaluate, held_here, predict
+from jdl.run.evaluate import Result, evaluate, held_here
 from jdl.run.execution.gc_pause import stay, uncollected
 from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
-from jdl.run.storage.metrics_log import without_clocks
-from jdl.run.storage.run_dir import RunFolder, cannot_write, next_run, read_json, write_json
+from jdl.run.storage.files import write_json
+from jdl.run.storage.run_dir import RunFolder, next_run
 from jdl.run.telemetry import sessions
 
 
 def train_command(given: list[str]) -> int | None:
     """`jdl train FILE.py ...`."""
     file, rest = flags.first(given, "jdl train FILE.py", "the file of an experiment")
-    flags.quiet_backend()
+    process.quiet_backend()
     with uncollected():
         module = from_file(file)
     return train(module.Config, module.experiment, rest, prog=f"jdl train {shlex.quote(file)}")
@@ -46,9 +45,9 @@ def train(
     config, run = flags.parse(config_type, given, prog)
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
-    with flags.together(run):
+    with process.together(run):
         with uncollected():
-            flags.set_up(run.cache, run.host_memory)
+            process.set_up(run.cache, run.host_memory)
             made = dispatched(experiment(config), run)
             stay()
         _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
@@ -182,120 +181,3 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
         write_json(folder.path / "result.json", {"split": "test", "n": examples, **numbers})
     print(result_line(numbers, examples))
     return numbers
-
-
-def _report(made: Experiment, result: Result, folder: RunFolder) -> None:
-    from jdl.report.predictions import evaluation_of
-    from jdl.report.report import write_report
-
-    pictures = made.pictures(result) if made.pictures else {}
-    try:
-        page = write_report(folder, evaluation=evaluation_of(made.data, result), pictures=pictures)
-    except InputError as missing:
-        print(f"no report: {missing}", file=sys.stderr)
-        return
-    print(f"report {page}")
-
-
-def evaluate_command(given: list[str]) -> int | None:
-    """`jdl evaluate RUN [--json]`."""
-    from jdl.report.report import result_line
-
-    run, rest = flags.first(given, "jdl evaluate RUN [--json]", "the folder of a run")
-    options = flags.small(rest, {"--json": False, "--experiment": None})
-    flags.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
-    data = _test_data(made)
-    numbers, n = evaluate(restored(folder, made), data), len(next(iter(data.values())))
-    if options["--json"]:
-        print(json.dumps({"split": "test", "n": n, **numbers}))
-        return None
-    print(result_line(numbers, n))
-    for name, value in numbers.items():
-        if isinstance(value, float):
-            print(f"  {name} {value:.6g}")
-    return None
-
-
-def predict_command(given: list[str]) -> int | None:
-    """`jdl predict RUN INPUT [--out FILE.csv]`."""
-    run, rest = flags.first(given, "jdl predict RUN INPUT", "the folder of a run")
-    source, rest = flags.first(rest, "jdl predict RUN INPUT", "a file of inputs")
-    options = flags.small(rest, {"--out": None, "--experiment": None})
-    flags.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
-    if "sweep" in folder.config():
-        raise error(
-            run,
-            expected="the run of one learner, or of an ensemble",
-            got="a sweep, whose members are different learners",
-            fix="train the point you want with jdl train, or use jdl.predict in Python",
-        )
-    info = getattr(made.data, "info", {})
-    result = restored(folder, made)
-    outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
-    if result.state.key.ndim:  # one row for an example; of several members the mean
-        outputs = outputs.mean(0)
-    rows = outputs.reshape(len(outputs), -1)
-    classes = info.get("classes")
-    header = [f"output_{i}" for i in range(rows.shape[1])]
-    with _output(options["--out"]) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((["prediction"] if classes else []) + header)
-        for row in rows:
-            writer.writerow(([int(row.argmax())] if classes else []) + [f"{v:.7g}" for v in row])
-    return None
-
-
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    """A file to write to, or the screen."""
-    if path is None:
-        yield sys.stdout
-        return
-    try:
-        file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
-    except OSError as bad:
-        raise cannot_write(Path(path), bad) from bad
-    with file:
-        yield file
-
-
-def report_command(given: list[str]) -> int | None:
-    """`jdl report RUN`."""
-    run, rest = flags.first(given, "jdl report RUN", "the folder of a run")
-    options = flags.small(rest, {"--experiment": None})
-    flags.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
-    _report(made, restored(folder, made), folder)
-    return None
-
-
-def list_command(given: list[str]) -> int | None:
-    """`jdl list [FOLDER]`."""
-    from jdl.run.storage.metrics_log import read
-
-    root = Path(given[0]) if given else Path("runs")
-    found = sorted(root.glob("**/config.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        print(f"no runs in {root}")
-    for path in found:
-        folder = RunFolder(path.parent)
-        rows = read(folder.metrics) if folder.metrics.is_file() else []
-        result = folder.path / "result.json"
-        numbers = read_json(result) if result.is_file() else {}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float))
-        print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {shown}")
-    return None
-
-
-def _test_data(made: Experiment) -> Any:
-    test = getattr(made.data, "test", None)
-    if test is None:
-        raise error(
-            "jdl evaluate",
-            expected="an experiment whose data has a test set",
-            got="none",
-            fix="return a jdl.Data from jdl.data.load or from_arrays",
-        )
-    return test()

@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from jdl.core.types import Row
+
+CLOCKS = ("time", "seconds", "per_second", "wait")
+
 
 def table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int = 4) -> str:
     """Mean and standard deviation over seeds, for each row and column, aligned.
@@ -73,3 +77,21 @@ def memory(count: int) -> str:
             return f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def is_clock(name: str) -> bool:
+    """Whether a number of this name depends on the clock, and so differs from run to run.
+
+    >>> is_clock("steps_per_second"), is_clock("loss")
+    (True, False)
+    """
+    return any(word in name for word in CLOCKS)
+
+
+def without_clocks(row: Mapping[str, Any]) -> Row:
+    """A row without what depends on the clock: equal for equal runs.
+
+    >>> without_clocks({"step": 50, "loss": 0.5, "seconds": 1.25})
+    {'step': 50, 'loss': 0.5}
+    """
+    return {name: value for name, value in row.items() if not is_clock(name)}

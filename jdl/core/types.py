@@ -16,6 +16,8 @@ Key = jax.Array
 Batch = Mapping[str, Any]
 Metrics = dict[str, Any]
 
+Row = dict[str, Any]
+
 
 class Model(NamedTuple):
     """A network: two pure functions.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.core.text import is_clock
 from jdl.plots.style import COLOURS, blank, drawing, plain_text, style
-from jdl.run.storage.metrics_log import is_clock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

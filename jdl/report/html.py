@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jdl.core.types import Row
 from jdl.plots.training import members
 from jdl.report.predictions import Picture
-from jdl.run.recorder import Row
 
 
 def whole(title: str, body: str) -> str:

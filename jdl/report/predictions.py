@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.core.types import Row
 from jdl.plots import training
 from jdl.plots.training import members, panels
 from jdl.run.evaluate import Result, predict
-from jdl.run.recorder import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error, from_json
+from jdl.core.text import without_clocks
+from jdl.core.types import Row
 from jdl.metrics import wilson
 from jdl.plots import training
 from jdl.plots.training import members
 from jdl.report import html
 from jdl.report.predictions import Evaluation, Picture, classes_of, file_name, pictures_of
-from jdl.run.recorder import Best, Row
-from jdl.run.storage.metrics_log import read, without_clocks
-from jdl.run.storage.run_dir import RunFolder, cannot_write, write_bytes
+from jdl.run.early_stopping import Best
+from jdl.run.storage.files import cannot_write, write_bytes
+from jdl.run.storage.metrics_log import read
+from jdl.run.storage.run_dir import RunFolder
 from jdl.run.telemetry import sessions
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import numpy as np
 from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
-from jdl.core.types import Batch, Learner, Metrics, TrainState
+from jdl.core.types import Batch, Learner, Metrics, Row, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
 from jdl.run.distributed.collectives import are_several
 from jdl.run.execution.placement import placement, readable
-from jdl.run.recorder import Row, add_on_host
+from jdl.run.recorder import add_on_host
 from jdl.run.storage.leaf_io import is_spread
 from jdl.run.telemetry.clock import Accounts
 from jdl.run.telemetry.recompilation import Watched

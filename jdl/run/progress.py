@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from jdl.run.storage.metrics_log import without_clocks
+from jdl.core.text import without_clocks
 
 
 class Bar:

@@ -8,7 +8,6 @@ arrive.
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,21 +17,22 @@ import numpy as np
 
 from jdl import metrics as measure
 from jdl.core import tree
-from jdl.core.errors import Diverged, InputError, error, nearest
-from jdl.core.types import Metrics, TrainState
+from jdl.core.errors import Diverged, InputError
+from jdl.core.types import Metrics, Row, TrainState
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
 from jdl.run.distributed.collectives import by_first, check_same, is_first
 from jdl.run.distributed.watchdog import at
+from jdl.run.early_stopping import Best
 from jdl.run.progress import Bar
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.metrics_log import Events, MetricsLog
+from jdl.run.storage.metrics_log import MetricsLog, scalars
 from jdl.run.storage.run_dir import RunFolder
 from jdl.run.telemetry import sessions
 from jdl.run.telemetry.clock import Accounts
 from jdl.run.telemetry.recompilation import Watched
+from jdl.run.trackers.tensorboard import Events
 
-Row = dict[str, Any]
 log = logging.getLogger("jdl")
 
 
@@ -47,60 +47,6 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
         return sum(value.astype(wide.get(value.dtype.kind, value.dtype)) for value in values)
 
     return jax.tree.map(total, *host)
-
-
-def scalars(row: Row) -> dict[str, float]:
-    """The plain numbers of a row; a list over members becomes its mean and `_std`.
-
-    >>> scalars({"step": 3, "split": "train", "loss": [1.0, 3.0]})
-    {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
-    """
-    numbers: dict[str, float] = {}
-    for name, value in row.items():
-        if isinstance(value, int | float):
-            numbers[name] = value
-        elif isinstance(value, list) and np.ndim(value) == 1:
-            finite = [v for v in value if math.isfinite(v)] or [math.nan]
-            numbers |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
-    return numbers
-
-
-class Best:
-    """Which evaluation is the best one so far: `"min loss"`, `"max accuracy"`, ..."""
-
-    def __init__(self, rule: str, patience: int | None):
-        sign, _, name = rule.partition(" ")
-        if sign not in ("min", "max") or not name:
-            raise error(
-                "best", expected='"min NAME" or "max NAME"', got=repr(rule), fix='say "min loss"'
-            )
-        self.rule, self.sign, self.name = rule, (1 if sign == "min" else -1), name
-        self.patience = patience
-        self.step: int | None = None
-        self._seen: list[tuple[int, float]] = []
-
-    def see(self, row: Row) -> bool:
-        """Take an evaluation in; whether it is the best so far."""
-        numbers = scalars(row)
-        if self.name not in numbers:
-            raise error(
-                "best",
-                expected="the name of an evaluation's number",
-                got=repr(self.name),
-                fix=nearest(self.name, [name for name in numbers if name not in ("step", "epoch")]),
-            )
-        value = self.sign * numbers[self.name]
-        better = not math.isnan(value) and all(value < old for _, old in self._seen)
-        self._seen.append((row["step"], value if not math.isnan(value) else math.inf))
-        self.step = row["step"] if better else self.step
-        return better
-
-    def is_over(self, step: int) -> bool:
-        """Whether, at the boundary `step`, `patience` earlier evaluations have brought nothing."""
-        known = [value for at, value in self._seen if at < step]
-        if self.patience is None or not known:
-            return False
-        return len(known) - 1 - int(np.argmin(known)) >= self.patience
 
 
 class Record:

@@ -22,11 +22,11 @@ from jdl.learn.guard import GuardState
 from jdl.learn.transforms import loop
 from jdl.learn.window import WindowState
 from jdl.parallel.describe import layout
+from jdl.run.early_stopping import Best
 from jdl.run.evaluate import check_classes
 from jdl.run.execution.block_guard import guard_in_blocks
 from jdl.run.execution.host_memory import release
 from jdl.run.execution.training_form import cache_trace, trained_learner
-from jdl.run.recorder import Best
 
 log = logging.getLogger("jdl")
 

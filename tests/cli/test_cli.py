@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl.cli import flags, main
+from jdl.cli import main, process
 from jdl.run.storage.metrics_log import read
 from tests.support import learners
 from tests.support.runs import ROOT, content, rows
@@ -131,7 +131,7 @@ def test_a_training_process_keeps_its_memory_unless_told_not_to(
     call, file, monkeypatch, caplog, words, kept
 ):
     asked = []
-    monkeypatch.setattr(flags, "keep_mapped", lambda: asked.append("kept") or True)
+    monkeypatch.setattr(process, "keep_mapped", lambda: asked.append("kept") or True)
     assert call("train", file, "--epochs", "1", "--run.no-report", *words)[0] == 0
     said = "host memory: freed pages are kept" in caplog.text
     assert bool(asked) == kept == said
@@ -555,10 +555,10 @@ def test_an_experiment_is_a_program_too(file, tmp_path, program_store):
 
 
 def test_ctrl_c_before_training_says_no_more_than_that(call, monkeypatch):
-    from jdl.cli import train
+    from jdl.cli import list
 
     def stop(given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "list_command", stop)
+    monkeypatch.setattr(list, "list_command", stop)
     assert call("list") == (130, "", "jdl: interrupted\n")

@@ -136,7 +136,7 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, name, source, fragmen
 def test_a_configuration_survives_json(file):
     module = experiment.from_file(file)
     config = module.Config(rate=0.5, widths=(3,), place=Path("some") / "where")
-    from jdl.run.storage.run_dir import plain
+    from jdl.run.storage.files import plain
 
     values = json.loads(json.dumps(plain(config) | {"fit": {"seed": 1}}))
     assert experiment.revived(module.Config, values) == config

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 import jdl
+from jdl.core.text import without_clocks
 from jdl.core.types import Learner, Mean, TrainState
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.metrics_log import read, without_clocks
+from jdl.run.storage.metrics_log import read
 from tests.support import learners
 
 ROOT = Path(__file__).resolve().parents[2]

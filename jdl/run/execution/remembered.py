@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from jdl.core.errors import InputError, from_json
-from jdl.run.storage.run_dir import write_json
+from jdl.run.storage.files import write_json
 
 
 def recall(program: str) -> dict[str, Any] | None:

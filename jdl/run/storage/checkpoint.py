@@ -23,7 +23,7 @@ from jdl.core import tree
 from jdl.core.errors import InputError, error, from_json
 from jdl.core.types import PyTree, TrainState
 from jdl.run.storage import leaf_io
-from jdl.run.storage.run_dir import sync_directory, write_json
+from jdl.run.storage.files import sync_directory, write_json
 
 log = logging.getLogger("jdl")
 MANIFEST = "manifest.json"

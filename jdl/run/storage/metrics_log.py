@@ -1,41 +1,20 @@
 """Where the numbers of a run go: a file of rows, and TensorBoard."""
 
-import importlib.util
 import json
 import logging
+import math
 import os
-import re
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from jdl.core.errors import error, from_json
-from jdl.run.storage.run_dir import cannot_write, write_bytes
+from jdl.core.types import Row
+from jdl.run.storage.files import _writing, write_bytes
 
 log = logging.getLogger("jdl")
-Row = dict[str, Any]
-CLOCKS = ("time", "seconds", "per_second", "wait")
-
-
-def is_clock(name: str) -> bool:
-    """Whether a number of this name depends on the clock, and so differs from run to run.
-
-    >>> is_clock("steps_per_second"), is_clock("loss")
-    (True, False)
-    """
-    return any(word in name for word in CLOCKS)
-
-
-def without_clocks(row: Mapping[str, Any]) -> Row:
-    """A row without what depends on the clock: equal for equal runs.
-
-    >>> without_clocks({"step": 50, "loss": 0.5, "seconds": 1.25})
-    {'step': 50, 'loss': 0.5}
-    """
-    return {name: value for name, value in row.items() if not is_clock(name)}
 
 
 def read(path: Path) -> list[Row]:
@@ -114,15 +93,6 @@ class MetricsLog:
             self._file = None
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """What the system refuses to write is said plainly."""
-    try:
-        yield
-    except OSError as bad:
-        raise cannot_write(path, bad) from bad
-
-
 def _as_list(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -149,76 +119,17 @@ def _drop_torn_line(path: Path) -> None:
             os.truncate(path, content.rfind(b"\n") + 1)
 
 
-class Events:
-    """TensorBoard's event file, through tensorboardX; without that package nothing is written.
+def scalars(row: Row) -> dict[str, float]:
+    """The plain numbers of a row; a list over members becomes its mean and `_std`.
 
-    It is written in place, as the file of rows is: tensorboardX's own queue would cost more than
-    the writing, and its threads can be lost to a profiler that starts when they do.
+    >>> scalars({"step": 3, "split": "train", "loss": [1.0, 3.0]})
+    {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
     """
-
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self._file: Any = None
-        self._absent = importlib.util.find_spec("tensorboardX") is None
-        if self._absent:
-            log.info('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step, as one event; it is on the disk after `sync` or `close`."""
-        if self._absent:
-            return
-        each = [
-            {"tag": re.sub(r"[^-/\w.]", "_", name), "simple_value": value}
-            for name, value in values.items()
-        ]
-        with _writing(self.folder):
-            if self._file is None:
-                self._file = self._open(step)
-            self._file.write_event(_event(step, summary={"value": each}))
-
-    def _open(self, step: int) -> Any:
-        before = len(list(self.folder.glob("events.*")))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Its name holds a second only, in which a run may begin, end and be resumed.
-        file = _event_writer()(str(self.folder / "events"), f".{before}" if before else "")
-        if before:
-            # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
-            file.write_event(_event(step, session_log={"status": "START"}))
-        return file
-
-    def sync(self) -> None:
-        """Make every event durable."""
-        if self._file is not None:
-            with _writing(self.folder):
-                self._file.flush()
-
-    def close(self) -> None:
-        """Make every event durable and release the file."""
-        if self._file is not None:
-            with _writing(self.folder):
-                self._file.close()
-            self._file = None
-
-
-def _event(step: int, **content: Any) -> Any:
-    from tensorboardX.proto.event_pb2 import (
-        Event,  # pyright: ignore[reportAttributeAccessIssue]
-    )
-
-    return Event(wall_time=time.time(), step=step, **content)
-
-
-def _event_writer() -> Any:
-    """tensorboardX's event files, without the PyTorch that it imports for one type annotation.
-
-    Where PyTorch is installed that takes more than a second of a run.
-    """
-    unused = "torch" not in sys.modules
-    if unused:
-        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        from tensorboardX.event_file_writer import EventsWriter
-    finally:
-        if unused:
-            del sys.modules["torch"]
-    return EventsWriter
+    numbers: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, int | float):
+            numbers[name] = value
+        elif isinstance(value, list) and np.ndim(value) == 1:
+            finite = [v for v in value if math.isfinite(v)] or [math.nan]
+            numbers |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
+    return numbers

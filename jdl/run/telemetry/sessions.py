@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jdl.core.flops import Flops
-from jdl.run.storage.run_dir import cannot_write, write_json
+from jdl.run.storage.files import cannot_write, write_json
 from jdl.run.telemetry.clock import NAMES, Accounts
 from jdl.run.telemetry.recompilation import told
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jdl.cli import flags
+from jdl.cli import flags, process
 from jdl.core.errors import InputError
 from jdl.data.feed import Feed
 from jdl.data.order import Order, share
-from jdl.run.distributed import collectives, exit_reporter
+from jdl.run.distributed import collectives, exit_reporter, join
 from jdl.run.distributed.watchdog import DONE, Beat, Judge
 from jdl.run.experiment import from_file
 from jdl.run.setup import feeds, make_plan
@@ -144,9 +144,9 @@ def test_flags_of_several_processes():
     for words in (["localhost:1"], ["localhost", "--run.processes", "2", "--run.process", "0"]):
         run = flags.parse(several_config(), ["--run.coordinator", *words], "jdl train")[1]
         with pytest.raises(InputError, match=r"--run.coordinator\n.*HOST:PORT"):
-            flags.together(run)
+            process.together(run)
     with pytest.raises(InputError, match=r"--run.process\n.*from 0 to 1"):
-        collectives.join("localhost:1", 2, 2, 1)
+        join.join("localhost:1", 2, 2, 1)
     assert flags.everywhere(flags.Run()).mesh is None
 
 
@@ -171,7 +171,7 @@ KEEPER = """
     from jdl.core import tree
     from jdl.run.storage import leaf_io
     from jdl.run.storage.checkpoint import Checkpoints
-    from jdl.run.distributed.collectives import join
+    from jdl.run.distributed.join import join
 
     folder, rule, *place = sys.argv[1:]
     if place:

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import jdl
-from jdl.cli import flags
+from jdl.cli import process
 from jdl.core.lowering import is_alone
 from jdl.data.feed import Feed
 from jdl.run.execution import choosing, remembered
@@ -81,7 +81,7 @@ def test_a_cache_that_the_user_has_chosen_keeps_small_programs_too(cache):
         for start, found in (((1.0, 0), [0.0, -1]), ((3.0, 100), [3.0, 100])):
             for name, value in zip(names, start, strict=True):
                 jax.config.update(name, value)
-            flags.set_up(host_memory="off")
+            process.set_up(host_memory="off")
             assert [getattr(jax.config, name) for name in names] == found
             assert jax.config.jax_compilation_cache_dir == str(cache.parent)
     finally:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.run.storage import metrics_log as module
-from jdl.run.storage.metrics_log import Events, MetricsLog, is_clock, read, without_clocks
+from jdl.core.text import is_clock, without_clocks
+from jdl.run.storage.metrics_log import MetricsLog, read
+from jdl.run.trackers import tensorboard
+from jdl.run.trackers.tensorboard import Events
 
 # Rows
 
@@ -252,7 +254,7 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
 
 
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, "jdl"):
         events = Events(tmp_path / "events")
         for step in range(3):

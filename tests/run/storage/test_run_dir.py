@@ -15,8 +15,9 @@ import jax
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.run.storage import run_dir as module
-from jdl.run.storage.run_dir import RunFolder, next_run, write_bytes, write_json
+from jdl.run.storage import files
+from jdl.run.storage.files import write_bytes, write_json
+from jdl.run.storage.run_dir import RunFolder, next_run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,7 +82,7 @@ def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
     run = begin(Config(), {"epochs": 3})
     assert run.check_experiment().read_bytes() == source.read_bytes()
     begin(Config(), {"epochs": 4})
-    assert run.config() == {**module.plain(Config()), "fit": {"epochs": 4}}
+    assert run.config() == {**files.plain(Config()), "fit": {"epochs": 4}}
     with pytest.raises(InputError, match=r"learning_rate: 0\.002 in the run, 1\.0 now"):
         begin(Config(learning_rate=1.0), {"epochs": 4})
 
@@ -278,4 +279,4 @@ def test_the_folder_module_needs_no_jax():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ended.stdout == "False\n"
-    assert module.plain(Config())["features"] == [32, 64]
+    assert files.plain(Config())["features"] == [32, 64]

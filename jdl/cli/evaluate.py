@@ -1,0 +1,41 @@
+"""`jdl evaluate`: the test set, from a run's directory."""
+
+import json
+from typing import Any
+
+from jdl.cli import flags, process
+from jdl.core.errors import error
+from jdl.run.evaluate import evaluate
+from jdl.run.experiment import Experiment, opened, restored
+
+
+def evaluate_command(given: list[str]) -> int | None:
+    """`jdl evaluate RUN [--json]`."""
+    from jdl.report.report import result_line
+
+    run, rest = flags.first(given, "jdl evaluate RUN [--json]", "the folder of a run")
+    options = flags.small(rest, {"--json": False, "--experiment": None})
+    process.set_up()
+    folder, made = opened(run, experiment=options["--experiment"])
+    data = _test_data(made)
+    numbers, n = evaluate(restored(folder, made), data), len(next(iter(data.values())))
+    if options["--json"]:
+        print(json.dumps({"split": "test", "n": n, **numbers}))
+        return None
+    print(result_line(numbers, n))
+    for name, value in numbers.items():
+        if isinstance(value, float):
+            print(f"  {name} {value:.6g}")
+    return None
+
+
+def _test_data(made: Experiment) -> Any:
+    test = getattr(made.data, "test", None)
+    if test is None:
+        raise error(
+            "jdl evaluate",
+            expected="an experiment whose data has a test set",
+            got="none",
+            fix="return a jdl.Data from jdl.data.load or from_arrays",
+        )
+    return test()

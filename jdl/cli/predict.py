@@ -1,0 +1,61 @@
+"""`jdl predict`: a file of inputs to a file of outputs."""
+
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from jdl.cli import flags, process
+from jdl.cli.inputs import read_inputs
+from jdl.core.errors import error
+from jdl.run.evaluate import predict
+from jdl.run.experiment import opened, restored
+from jdl.run.storage.files import cannot_write
+
+
+def predict_command(given: list[str]) -> int | None:
+    """`jdl predict RUN INPUT [--out FILE.csv]`."""
+    run, rest = flags.first(given, "jdl predict RUN INPUT", "the folder of a run")
+    source, rest = flags.first(rest, "jdl predict RUN INPUT", "a file of inputs")
+    options = flags.small(rest, {"--out": None, "--experiment": None})
+    process.set_up()
+    folder, made = opened(run, experiment=options["--experiment"])
+    if "sweep" in folder.config():
+        raise error(
+            run,
+            expected="the run of one learner, or of an ensemble",
+            got="a sweep, whose members are different learners",
+            fix="train the point you want with jdl train, or use jdl.predict in Python",
+        )
+    info = getattr(made.data, "info", {})
+    result = restored(folder, made)
+    outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
+    if result.state.key.ndim:  # one row for an example; of several members the mean
+        outputs = outputs.mean(0)
+    rows = outputs.reshape(len(outputs), -1)
+    classes = info.get("classes")
+    header = [f"output_{i}" for i in range(rows.shape[1])]
+    with _output(options["--out"]) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((["prediction"] if classes else []) + header)
+        for row in rows:
+            writer.writerow(([int(row.argmax())] if classes else []) + [f"{v:.7g}" for v in row])
+    return None
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """A file to write to, or the screen."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
+    except OSError as bad:
+        raise cannot_write(Path(path), bad) from bad
+    with file:
+        yield file

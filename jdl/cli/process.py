@@ -1,0 +1,57 @@
+"""What only a program's own main may do: messages, memory, programs kept, other processes."""
+
+import atexit
+import gc
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from jdl.cli.flags import Run
+from jdl.run.execution.host_memory import is_for_cpu, keep_mapped
+
+
+def quiet_backend() -> None:
+    """Before jax is imported: its backend would print what no user of a command line can use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def set_up(cache: bool = True, host_memory: str = "on") -> None:
+    """What only a program's own main may do: messages, memory, programs kept for the next time."""
+    is_kept = host_memory == "on" and is_for_cpu() and keep_mapped()
+    import jax
+
+    from jdl.run.distributed.collectives import is_first
+
+    if is_kept:
+        # Glibc keeps buffers of 64 MB and more for the main thread only, which therefore runs the
+        # programs itself. To be said before the backend starts, as it does to know its processes.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    # The collector would go through a million objects once more, just before all of them go.
+    atexit.register(gc.freeze)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    if is_kept:
+        logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
+    if cache:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        # What jax starts with would keep no program that takes less than a second to compile.
+        for name, unset, value in (
+            ("jax_compilation_cache_dir", None, str(home / "jdl" / "xla")),
+            ("jax_persistent_cache_min_compile_time_secs", 1.0, 0.0),
+            ("jax_persistent_cache_min_entry_size_bytes", 0, -1),
+        ):
+            if getattr(jax.config, name, unset) == unset:
+                jax.config.update(name, value)
+
+
+def together(run: Run) -> AbstractContextManager[None]:
+    """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
+    from jdl.run.distributed.join import join
+    from jdl.run.distributed.watchdog import watched
+
+    if run.coordinator is None:
+        return nullcontext()
+    join(run.coordinator, run.processes, run.process, run.join_seconds)
+    return watched(run.hang_seconds, run.join_seconds)
