@@ -61,7 +61,7 @@ bench-gpu: $(VENV)/.test
 	touch $@
 
 plan-tpu: .venv-tpu/.made
-	.venv-tpu/bin/python -m jdl.cli plan experiments/digits_mlp.py --topology v5e:2x4 --run.rule fsdp
+	.venv-tpu/bin/python -m jdl.cli plan experiments/digits_mlp.py --topology v5e:2x4 --run.sharding fsdp
 	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_estimate.py tests/cli/test_plan.py
 
 clean:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 def command_process() -> Iterator[None]:
     """Set the process up; import jdl and load the data within."""
     from jdl.cli import process
-    from jdl.run.execution.gc_pause import stay, uncollected
+    from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 
     process.quiet_backend()
-    with uncollected():
-        process.set_up()
+    with gc_paused():
+        process.configure_process()
         yield
-        stay()
+        freeze_gc()

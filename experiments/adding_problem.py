@@ -47,8 +47,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: figures(result, data.test(), config),
-        remark=lambda result: summary_line(result, data.test(), config.cell),
+        figures=lambda result: figures(result, data.test(), config),
+        summary_line=lambda result: summary_line(result, data.test(), config.cell),
     )
 
 
@@ -69,17 +69,19 @@ def summary_line(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> 
 
 def figures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
     """The validation error over the steps, and predicted sums against true ones."""
-    valid_loss = plots.logged(result.history, "loss", split="valid")
+    valid_loss = plots.logged_curve(result.history, "loss", split="valid")
     error = plots.overlay(
         plots.lines(
             {config.cell: valid_loss}, "Validation error", "step", "squared error", yscale="log"
         ),
-        plots.levels({"always answering 1": jdl.data.synthetic_sequences.ADDING_BASELINE}),
+        plots.horizontal_lines(
+            {"always answering 1": jdl.data.synthetic_sequences.ADDING_BASELINE}
+        ),
     )
     shown = {name: value[:500] for name, value in test.items()}
     predicted = jdl.predict(result, shown)[:, 0]
     title = f"Two of {config.time} numbers, added"
-    sums = plots.against(shown["y"][:, 0], predicted, title, "true sum", "answer")
+    sums = plots.predicted_vs_true(shown["y"][:, 0], predicted, title, "true sum", "answer")
     return {"adding": plots.figure(error, sums)}
 
 

@@ -76,8 +76,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: figures(result, data.valid["x"][:12], conv, noise),
-        remark=lambda result: summary_line(result, data, code, noise is not None),
+        figures=lambda result: figures(result, data.valid["x"][:12], conv, noise),
+        summary_line=lambda result: summary_line(result, data, code, noise is not None),
     )
 
 
@@ -106,7 +106,7 @@ def figures(result: jdl.Result, images: Any, conv: bool, noise: Any) -> dict[str
     kernel = result.state.params[part][layer]["kernel"]
     weights = plots.kernels(kernel, images.shape[1:], f"Weights of {part}/{layer}")
     return {
-        "reconstructions": plots.figure(plots.mosaic(rows, "Images and their reconstructions")),
+        "reconstructions": plots.figure(plots.image_grid(rows, "Images and their reconstructions")),
         "filters": plots.figure(weights),
     }
 

@@ -72,12 +72,12 @@ def experiment(config: Config) -> jdl.Experiment:
         name="char_transformer",
         learner=jdl.learner(task, jdl.optim.clip(tx, 1.0)),
         data={"x": windows},
-        valid=jdl.data.text.predicted_once(corpus.valid, config.context),
+        valid=jdl.data.text.evaluation_windows(corpus.valid, config.context),
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(windows),
         options=jdl.Options(evaluate_every=max(1, config.steps // 8)),
-        pictures=lambda result: figures(result, network, corpus),
-        remark=lambda result: summary_line(result, network, corpus),
+        figures=lambda result: figures(result, network, corpus),
+        summary_line=lambda result: summary_line(result, network, corpus),
     )
 
 
@@ -103,7 +103,7 @@ def figures(result: jdl.Result, network: Any, corpus: Any) -> dict[str, Any]:
     weights = jdl.models.attention_weights(network, result.state.params, tokens)
     characters = corpus.tokenizer.decode(tokens[0])
     return {
-        "loss": plots.figure(plots.overlay(loss, plots.levels(corpus.ngrams()))),
+        "loss": plots.figure(plots.overlay(loss, plots.horizontal_lines(corpus.ngrams()))),
         "attention": plots.attention(weights[-1, 0], characters, "The last block"),
     }
 

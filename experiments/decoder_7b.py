@@ -1,7 +1,7 @@
 """A language model of 6.7 billion parameters, planned for 256 TPU chips before there are any.
 
-command   python experiments/decoder_7b.py --tokens FILE.npy --run.mesh data=256 --run.rule fsdp
-plan      jdl plan experiments/decoder_7b.py --topology v5e:16x16 --run.rule fsdp
+command   python experiments/decoder_7b.py --tokens FILE.npy --run.mesh data=256 --run.sharding fsdp
+plan      jdl plan experiments/decoder_7b.py --topology v5e:16x16 --run.sharding fsdp
 data      the tokens of a text as integers below 50,304 (GPT-2's vocabulary, rounded up to a
           multiple of 128) in a .npy file; else tokens drawn by Zipf's law, of which a model learns
           no more than how often each comes

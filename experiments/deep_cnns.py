@@ -73,8 +73,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: figures(result, data.valid["x"][:3]),
-        remark=lambda result: summary_line(result, config.model),
+        figures=lambda result: figures(result, data.valid["x"][:3]),
+        summary_line=lambda result: summary_line(result, config.model),
     )
 
 
@@ -90,7 +90,7 @@ def figures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
         for leaf in jax.tree.leaves(result.state.params)
         if leaf.ndim == 4 and leaf.shape[2] == images.shape[-1]
     )
-    return {"filters": plots.responses(kernel, images)}
+    return {"filters": plots.activations(kernel, images)}
 
 
 if __name__ == "__main__":

@@ -69,11 +69,13 @@ def experiment(config: Config) -> jdl.Experiment:
     steps = config.steps or default_steps
 
     @functools.cache  # trained when the result is first asked for
-    def image_evaluator() -> jdl.Judge:
-        return jdl.judge(data, config.judge_epochs or default_judge_epochs)
+    def image_evaluator() -> jdl.ImageEvaluator:
+        return jdl.train_image_evaluator(data, config.judge_epochs or default_judge_epochs)
 
     def figures(result: jdl.Result) -> dict[str, Any]:
-        return {"samples": plots.judged(generate_images(result, 2_000), image_evaluator())}
+        return {
+            "samples": plots.generated_samples(generate_images(result, 2_000), image_evaluator())
+        }
 
     def summary_line(result: jdl.Result) -> str:
         return image_evaluator().report(generate_images(result, 10_000), train_images[:10_000])
@@ -85,8 +87,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=steps * config.batch_size / len(train_images),
         options=jdl.Options(log_every=100),
-        pictures=figures,
-        remark=summary_line,
+        figures=figures,
+        summary_line=summary_line,
     )
 
 

@@ -65,8 +65,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=batch_size,
         epochs=config.steps * batch_size / len(points),
         options=jdl.Options(log_every=100),
-        pictures=figures,
-        remark=summary_line,
+        figures=figures,
+        summary_line=summary_line,
     )
 
 
@@ -92,11 +92,11 @@ def summary_line(result: jdl.Result) -> str:
 
 def figures(result: jdl.Result) -> dict[str, Any]:
     """Generated points of up to eight members over the real ones."""
-    real = plots.dots(real_points(1_024, seed=2), faint=True)
+    real = plots.scatter(real_points(1_024, seed=2), faint=True)
     panels = []
     for index, points in enumerate(generated_points(result, 1_024)[:8]):
         title = f"Member {index}: {count_modes(points)} of {MODES}"
-        panels.append(plots.overlay(plots.plane(1.6), real, plots.dots(points, title)))
+        panels.append(plots.overlay(plots.plane(1.6), real, plots.scatter(points, title)))
     title = "Generated points, and the real ones in grey"
     return {"samples": plots.figure(*panels, columns=4, title=title)}
 

@@ -43,7 +43,7 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
-    thinned, _ = jdl.data.balance.thinned(data.train, config.rare, config.kept, config.split)
+    thinned, _ = jdl.data.balance.make_rare(data.train, config.rare, config.kept, config.split)
     train, report = jdl.data.balance.oversample(thinned, config.split, mark="original")
     weights = jdl.data.balance.class_weights(thinned["y"])
 
@@ -64,8 +64,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=64,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: figures(confusions(result)),
-        remark=lambda result: summary_line(confusions(result), config.rare),
+        figures=lambda result: figures(confusions(result)),
+        summary_line=lambda result: summary_line(confusions(result), config.rare),
     )
 
 
@@ -98,7 +98,7 @@ def summary_line(confusions: dict[str, np.ndarray], rare: tuple[int, ...]) -> st
             "all classes": recall.mean(-1),
             "rare classes": recall[:, list(rare)].mean(-1),
         }
-    return jdl.table(rows, "recall of")
+    return jdl.seed_table(rows, "recall of")
 
 
 def figures(confusions: dict[str, np.ndarray]) -> dict[str, Any]:

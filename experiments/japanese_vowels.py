@@ -70,8 +70,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        pictures=lambda result: figures(result, data.test()),
-        remark=lambda result: summary_line(result, data.test()),
+        figures=lambda result: figures(result, data.test()),
+        summary_line=lambda result: summary_line(result, data.test()),
     )
 
 
@@ -95,7 +95,7 @@ def figures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
     outputs = jdl.predict(result, test)
     return {
         "speakers": plots.figure(*panels, columns=3, title=title),
-        "taken for": plots.taken_for(outputs, test["y"], range(1, SPEAKERS + 1)),
+        "taken for": plots.confusion_of(outputs, test["y"], range(1, SPEAKERS + 1)),
     }
 
 

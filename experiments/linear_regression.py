@@ -64,7 +64,7 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=4,
         epochs=config.epochs,
         options=jdl.Options(log_every=200),
-        remark=summary_line,
+        summary_line=summary_line,
     )
 
 

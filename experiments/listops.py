@@ -59,13 +59,13 @@ def experiment(config: Config) -> jdl.Experiment:
         valid=(2_000, (1, config.depth), 1),
     )
     if config.model == "lstm":
-        network = jdl.models.TokenLSTM(jdl.data.listops.CLOSE + 1, config.features)
+        network = jdl.models.TokenLSTM(jdl.data.listops.CLOSE_TOKEN + 1, config.features)
         task = jdl.classification(jdl.from_linen(network), inputs=dict)
     else:
         network = TREE_NETWORKS[config.model](
             features=config.features,
             outputs=10,
-            vocabulary=jdl.data.listops.CLOSE,
+            vocabulary=jdl.data.listops.CLOSE_TOKEN,
             embedding=16,
             at="roots",
         )
@@ -87,8 +87,8 @@ def experiment(config: Config) -> jdl.Experiment:
         valid=data["valid"],
         batch_size=batch_size,
         epochs=config.steps * batch_size / rows,
-        pictures=lambda result: figures(accuracy_by_depth(result, config), config),
-        remark=lambda result: summary_line(accuracy_by_depth(result, config), config),
+        figures=lambda result: figures(accuracy_by_depth(result, config), config),
+        summary_line=lambda result: summary_line(accuracy_by_depth(result, config), config),
     )
 
 
@@ -124,8 +124,8 @@ def figures(accuracy: np.ndarray, config: Config) -> dict[str, Any]:
     curve = {config.model: (range(1, len(accuracy) + 1), 100 * accuracy)}
     panel = plots.overlay(
         plots.lines(curve, "ListOps", "depth", "accuracy, %", written="{:.1f}", ylim=(0, 110)),
-        plots.spans({"trained on": (0.5, config.depth + 0.5)}),
-        plots.levels({"guessing": 10}),
+        plots.shaded_spans({"trained on": (0.5, config.depth + 0.5)}),
+        plots.horizontal_lines({"guessing": 10}),
     )
     return {"accuracy over depth": plots.figure(panel)}
 

@@ -53,8 +53,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,
-        pictures=lambda result: figures(result, data.test()),
-        remark=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
+        figures=lambda result: figures(result, data.test()),
+        summary_line=lambda result: f"published for this model: {PUBLISHED[config.model]:.0%}",
     )
 
 

@@ -46,8 +46,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.epochs,
         options=jdl.Options(log_every=10),
-        pictures=figures,
-        remark=lambda result: summary_line(result, data.test()),
+        figures=figures,
+        summary_line=lambda result: summary_line(result, data.test()),
     )
 
 
@@ -75,7 +75,7 @@ def figures(result: jdl.Result) -> dict[str, Any]:
 
     def curves(metric: str, split: str) -> dict[str, Any]:
         return {
-            norm: plots.logged(result.history, f"{norm}/{metric}", split=split, over="epoch")
+            norm: plots.logged_curve(result.history, f"{norm}/{metric}", split=split, over="epoch")
             for norm in NORMS
         }
 

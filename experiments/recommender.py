@@ -65,8 +65,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.epochs,
         best="min loss",
-        pictures=lambda result: figures(result, data.test(), data.info.get("noise")),
-        remark=lambda result: summary_line(result, data),
+        figures=lambda result: figures(result, data.test(), data.info.get("noise")),
+        summary_line=lambda result: summary_line(result, data),
     )
 
 
@@ -90,7 +90,7 @@ def figures(result: jdl.Result, test: dict[str, Any], noise: float | None) -> di
     """Predicted against true ratings, and the errors against the noise nobody can predict."""
     predicted = jdl.predict(result, test, batch_size=8_192)[:, 0]
     true = test["y"][:, 0]
-    ratings = plots.against(true, predicted, "Held-out ratings")
+    ratings = plots.predicted_vs_true(true, predicted, "Held-out ratings")
     errors = plots.histogram(
         predicted - true, "Errors, beside the noise", "predicted - true", normal=noise
     )

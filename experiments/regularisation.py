@@ -55,7 +55,7 @@ class Config:
 def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.load("digits", seed=config.split)
     train = {name: value[: config.examples] for name, value in data.train.items()}
-    train = jdl.data.synthetic.mislabelled(train, config.wrong, classes=10, seed=config.split)
+    train = jdl.data.synthetic.with_label_noise(train, config.wrong, classes=10, seed=config.split)
     learners = method_learners(config.hidden, data.valid)
     compared = list(dict.fromkeys(("none", *config.methods)))
     learner = jdl.sweep(lambda method: learners[method], {"method": compared}, config.seeds)
@@ -74,8 +74,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: {"methods": plots.spreads(scores(result), compared="none")},
-        remark=lambda result: jdl.table(scores(result), "method"),
+        figures=lambda result: {"methods": plots.strips(scores(result), compared="none")},
+        summary_line=lambda result: jdl.seed_table(scores(result), "method"),
     )
 
 

@@ -53,8 +53,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(images),
         options=jdl.Options(evaluate_every=max(1, config.steps // 4)),
-        pictures=lambda result: figures(result, data),
-        remark=lambda result: summary_line(result, data, config.pretext),
+        figures=lambda result: figures(result, data),
+        summary_line=lambda result: summary_line(result, data, config.pretext),
     )
 
 

@@ -56,8 +56,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=64,
         epochs=config.steps * 64 / config.examples,
         options=jdl.Options(log_every=100),
-        pictures=lambda result: figures(result, data.train),
-        remark=lambda result: summary_line(result, data.test()),
+        figures=lambda result: figures(result, data.train),
+        summary_line=lambda result: summary_line(result, data.test()),
     )
 
 
@@ -75,7 +75,9 @@ def summary_line(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
         "inside the 95 % interval": (error < 1.96 * predicted["std"]).mean((1, 2)),
         "floor, in nats": nats + np.log(std).mean(),
     }
-    return jdl.table({name: {"mean ± sd over the networks": row} for name, row in rows.items()})
+    return jdl.seed_table(
+        {name: {"mean ± sd over the networks": row} for name, row in rows.items()}
+    )
 
 
 def figures(result: jdl.Result, train: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def figures(result: jdl.Result, train: dict[str, np.ndarray]) -> dict[str, Any]:
     mean, std = means[0], stds[0]
     points = np.hstack([train["x"], train["y"]])
     one_network = plots.overlay(
-        plots.dots(points, "One network", "x", "y", name="training data", faint=True),
+        plots.scatter(points, "One network", "x", "y", name="training data", faint=True),
         plots.band(x, mean - 1.96 * std, mean + 1.96 * std, "95 % interval"),
         plots.lines({"true mean": (x, np.sin(x)), "predicted mean": (x, mean)}),
     )

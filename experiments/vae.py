@@ -56,8 +56,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: figures(result, network, data.valid["x"]),
-        remark=lambda result: summary_line(result, data),
+        figures=lambda result: figures(result, network, data.valid["x"]),
+        summary_line=lambda result: summary_line(result, data),
     )
 
 
@@ -88,10 +88,10 @@ def figures(result: jdl.Result, network: Any, images: np.ndarray) -> dict[str, A
     walk = (1 - share) * first + share * last
     random_codes = np.random.default_rng(0).normal(size=walk.shape)
 
-    samples = plots.mosaic(decode(random_codes), "Images of random codes")
-    between = plots.mosaic(decode(walk), "From one image's code to another's")
+    samples = plots.image_grid(decode(random_codes), "Images of random codes")
+    between = plots.image_grid(decode(walk), "From one image's code to another's")
     rows = {"original": images[:12], "returned": jdl.predict(result, images[:12])}
-    reconstructions = plots.mosaic(rows, "Real images, and what came back")
+    reconstructions = plots.image_grid(rows, "Real images, and what came back")
     return {
         "samples": plots.figure(samples),
         "latent walk": plots.figure(between),

@@ -68,8 +68,8 @@ def experiment(config: Config) -> jdl.Experiment:
         data=data,
         batch_size=config.batch_size,
         epochs=epochs,
-        pictures=lambda result: figures(result, network, data.valid),
-        remark=lambda result: summary_line(data.test()),
+        figures=lambda result: figures(result, network, data.valid),
+        summary_line=lambda result: summary_line(data.test()),
     )
 
 

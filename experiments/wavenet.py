@@ -54,8 +54,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=config.batch_size,
         epochs=config.steps * config.batch_size / len(data.train["x"]),
         options=jdl.Options(evaluate_every=100),
-        pictures=lambda result: figures(result, data.test(), config),
-        remark=lambda result: summary_line(result, data.test(), config),
+        figures=lambda result: figures(result, data.test(), config),
+        summary_line=lambda result: summary_line(result, data.test(), config),
     )
 
 
@@ -100,9 +100,9 @@ def figures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[st
     curve = {"WaveNet": (range(1, LENGTH + 1), loss_by_step(result, test))}
     loss = plots.overlay(
         plots.lines(curve, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6)),
-        plots.levels({"entropy": entropy(config), "guessing": np.log(SYMBOLS)}),
+        plots.horizontal_lines({"entropy": entropy(config), "guessing": np.log(SYMBOLS)}),
     )
-    changes = jdl.reach(result, test, step=40, back=24, symbols=SYMBOLS)
+    changes = jdl.receptive_field(result, test, step=40, back=24, symbols=SYMBOLS)
     receptive_field = 1 + sum(config.dilations)
     reach = plots.overlay(
         plots.bars(
@@ -112,7 +112,7 @@ def figures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[st
             "mean change",
             places=range(1, 25),
         ),
-        plots.spans({"out of reach": (receptive_field + 0.5, 24.5)}),
+        plots.shaded_spans({"out of reach": (receptive_field + 0.5, 24.5)}),
     )
     return {"wavenet": plots.figure(loss, reach)}
 

@@ -46,8 +46,8 @@ def experiment(config: Config) -> jdl.Experiment:
         batch_size=4,
         epochs=config.epochs,
         options=jdl.Options(log_every=100),
-        pictures=figures,
-        remark=summary_line,
+        figures=figures,
+        summary_line=summary_line,
     )
 
 
@@ -59,9 +59,9 @@ def summary_line(result: jdl.Result) -> str:
 
 def figures(result: jdl.Result) -> dict[str, Any]:
     """The outputs of the first eight members over the whole square."""
-    outputs = jdl.predict(result, plots.square(-0.5, 1.5))[:8]
+    outputs = jdl.predict(result, plots.square_grid(-0.5, 1.5))[:8]
     surfaces = [
-        plots.surface(output, -0.5, 1.5, f"Member {index}", points=INPUTS, classes=TARGETS)
+        plots.decision_surface(output, -0.5, 1.5, f"Member {index}", points=INPUTS, classes=TARGETS)
         for index, output in enumerate(outputs)
     ]
     title = "Output: red towards 1, blue towards 0, black line 0.5"

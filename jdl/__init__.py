@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jdl.core.errors import Diverged as Diverged
     from jdl.core.errors import InputError as InputError
     from jdl.core.errors import check_fields as check_fields
-    from jdl.core.text import table as table
+    from jdl.core.text import seed_table as seed_table
     from jdl.core.types import Count as Count
     from jdl.core.types import Learner as Learner
     from jdl.core.types import Mean as Mean
@@ -71,10 +71,10 @@ if TYPE_CHECKING:
     from jdl.tasks.transforms import l2 as l2
     from jdl.tasks.transforms import label_smoothing as label_smoothing
     from jdl.tasks.transforms import mixup as mixup
-    from jdl.understand.evaluators import Judge as Judge
-    from jdl.understand.evaluators import judge as judge
+    from jdl.understand.evaluators import ImageEvaluator as ImageEvaluator
     from jdl.understand.evaluators import linear_probe as linear_probe
-    from jdl.understand.receptive_field import reach as reach
+    from jdl.understand.evaluators import train_image_evaluator as train_image_evaluator
+    from jdl.understand.receptive_field import receptive_field as receptive_field
     from jdl.understand.summary import summary as summary
 
 _PACKAGES = ("data", "metrics", "models", "optim", "plots", "tasks")
@@ -104,12 +104,12 @@ _HOME = {
     "jdl.parallel.shard_map": ("shard_map",),
     "jdl.run.experiment": ("Experiment", "load"),
     "jdl.run.evaluate": ("Result", "evaluate", "predict"),
-    "jdl.understand.evaluators": ("Judge", "judge", "linear_probe"),
+    "jdl.understand.evaluators": ("ImageEvaluator", "train_image_evaluator", "linear_probe"),
     "jdl.run.fit": ("fit", "steps"),
     "jdl.run.setup": ("Options",),
-    "jdl.understand.receptive_field": ("reach",),
+    "jdl.understand.receptive_field": ("receptive_field",),
     "jdl.understand.summary": ("summary",),
-    "jdl.core.text": ("table",),
+    "jdl.core.text": ("seed_table",),
     "jdl.tasks.transforms": ("augment", "l1", "l2", "label_smoothing", "mixup"),
     "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
 }

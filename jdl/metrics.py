@@ -33,13 +33,13 @@ def mean(values: jax.Array, mask: Any = None) -> Mean:
     return Mean(jnp.where(weight != 0, weight * values, 0).sum(), weight.sum())
 
 
-def share(hits: jax.Array, mask: Any = None) -> Mean:
+def fraction(hits: jax.Array, mask: Any = None) -> Mean:
     """How often something is true, kept as two integers."""
     used = _weights(mask, hits) != 0
     return Mean((hits & used).sum(dtype=jnp.int32), used.sum(dtype=jnp.int32))
 
 
-def averaged(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
+def mean_of(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
     """The mean of numbers, one for each example, that `values(outputs, batch)` returns."""
     return Metric(
         lambda outputs, batch: mean(values(outputs, batch), batch.get("mask")), Mean.compute
@@ -48,7 +48,7 @@ def averaged(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
 
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
     labels = _classes(outputs, batch["y"])
-    return share(outputs.argmax(-1) == labels, batch.get("mask"))
+    return fraction(outputs.argmax(-1) == labels, batch.get("mask"))
 
 
 accuracy = Metric(_accuracy, Mean.compute)
@@ -60,7 +60,7 @@ Labels are integers, or one-hot of the outputs' shape.
 
 def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return share((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
+    return fraction((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
@@ -73,7 +73,7 @@ def top_k(k: int) -> Metric:
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = _classes(outputs, batch["y"])
         best = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return share((best == labels[..., None]).any(-1), batch.get("mask"))
+        return fraction((best == labels[..., None]).any(-1), batch.get("mask"))
 
     return Metric(count, Mean.compute)
 

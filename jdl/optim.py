@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core import tree
-from jdl.core.errors import error, nearest, one_of
+from jdl.core.errors import check_one_of, did_you_mean, error
 from jdl.core.types import PyTree
 
 Schedule = Callable[[Any], Any]
@@ -67,7 +67,7 @@ def schedule(name: str, learning_rate: Any, steps: int, **options: Any) -> Sched
     >>> [round(float(schedule("cosine", 0.2, 100)(step)), 3) for step in (0, 50, 100)]
     [0.2, 0.1, 0.0]
     """
-    one_of("schedule", name, _SHAPES)
+    check_one_of("schedule", name, _SHAPES)
     if steps < 1:
         raise error(
             "schedule steps", expected="at least 1", got=str(steps), fix="give the run's length"
@@ -79,7 +79,7 @@ def schedule(name: str, learning_rate: Any, steps: int, **options: Any) -> Sched
                 f"schedule {name!r}",
                 expected=f"options {', '.join(valid)}" if valid else "no options",
                 got=option,
-                fix=nearest(option, valid) if valid else "leave it out",
+                fix=did_you_mean(option, valid) if valid else "leave it out",
             )
     shape = _SHAPES[name](steps, **options)
     return lambda step: learning_rate * shape(step)
@@ -99,7 +99,7 @@ def by_name(name: str, learning_rate: Any, **options: Any) -> optax.GradientTran
             "optimizer",
             expected="the name of an optax optimizer that takes a learning rate",
             got=repr(name),
-            fix=nearest(str(name), valid),
+            fix=did_you_mean(str(name), valid),
         )
     make = getattr(optax, name)
     known = inspect.signature(make).parameters
@@ -109,7 +109,7 @@ def by_name(name: str, learning_rate: Any, **options: Any) -> optax.GradientTran
                 f"optimizer {name!r}",
                 expected=f"options {', '.join(known)}",
                 got=option,
-                fix=nearest(option, known),
+                fix=did_you_mean(option, known),
             )
     return make(learning_rate, **options)
 
@@ -232,7 +232,7 @@ def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTran
                 "freeze",
                 expected="a pattern that matches the path of a parameter",
                 got=repr(pattern),
-                fix=nearest(pattern, paths),
+                fix=did_you_mean(pattern, paths),
             )
         return _map_paths(
             lambda path, _: "frozen" if expression.fullmatch(path) else "trained", params

@@ -65,7 +65,7 @@ def _freed_memory_goes_back() -> Iterator[None]:
     from jdl.cli import process
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "keep_mapped", lambda: False)
+        patch.setattr(process, "keep_freed_pages", lambda: False)
         yield
 
 

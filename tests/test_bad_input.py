@@ -12,7 +12,7 @@ from flax import linen as nn
 
 import jdl
 from jdl.cli import main
-from jdl.core.errors import within
+from jdl.core.errors import check_range
 from tests.support import learners
 from tests.support.runs import ROOT, classes, counter, line, net, quiet
 
@@ -118,7 +118,7 @@ class Config:
     log_every: int = 5
 
     def __post_init__(self):
-        within("share", self.share, 0, 1)
+        check_range("share", self.share, 0, 1)
 
 
 class Normed(nn.Module):
@@ -225,19 +225,19 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         (["--run.mesh", "data=16"], ["mesh(data=16)", "8 devices"]),
         (["--run.mesh", "8"], ["--run.mesh", "name=size", "data=8"]),
         (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "multiple of the 8"]),
-        (["--run.rule", "fsp"], ["--run.rule", 'did you mean "fsdp"?']),
-        (["--run.rule", "fsdp"], ["--run.rule fsdp", "no --run.mesh"]),
+        (["--run.sharding", "fsp"], ["--run.sharding", 'did you mean "fsdp"?']),
+        (["--run.sharding", "fsdp"], ["--run.sharding fsdp", "no --run.mesh"]),
         (["--run.mesh", "data=4,data=2"], ["--run.mesh", "each axis once"]),
         (
-            ["--run.mesh", "data=4,model=2", "--run.rule", "tensor"],
+            ["--run.mesh", "data=4,model=2", "--run.sharding", "tensor"],
             ["tensor('model')", "attention/qkv", "params/"],
         ),
         (
-            ["--run.mesh", "data=4,model=2", "--run.rule", "dnse=None,model"],
+            ["--run.mesh", "data=4,model=2", "--run.sharding", "dnse=None,model"],
             ["pattern 'dnse'", "params/"],
         ),
         (
-            ["--run.mesh", "data=8", "--run.rule", "output/bias=data; fsdp"],
+            ["--run.mesh", "data=8", "--run.sharding", "output/bias=data; fsdp"],
             ["params/output/bias (", "divide its dimensions"],
         ),
         (["--run.seeds", "0"], ["--run.seeds", "1 or more"]),
@@ -334,9 +334,9 @@ def test_a_folder_that_cannot_be_made_is_refused(refused, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(refused, tmp_path):
-    from jdl.run.storage.run_dir import RunFolder
+    from jdl.run.storage.run_dir import RunDir
 
-    with RunFolder(tmp_path / "run").lock():
+    with RunDir(tmp_path / "run").lock():
         err = refused(train, "--run.dir", tmp_path / "run")
     assert "no other process trains in" in err
 

@@ -52,7 +52,7 @@ CASES = {
     "binary_accuracy": (metrics.binary_accuracy, BINARY, ((SCORES > 0) == TRUTH).mean()),
     "auc": (metrics.auc(), BINARY, reference.roc_auc_score(TRUTH, SCORES)),
     "averaged": (
-        metrics.averaged(lambda outputs, batch: outputs.max(-1)),
+        metrics.mean_of(lambda outputs, batch: outputs.max(-1)),
         CLASSES,
         LOGITS.max(1).mean(),
     ),

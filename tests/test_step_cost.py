@@ -14,8 +14,8 @@ import jdl
 from benchmarks.peers.jdl_fit import task
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 from jdl.data.feed import Feed
-from jdl.run.execution.executor import Dispatch, Programs
-from jdl.run.setup import Options, initial, make_plan
+from jdl.run.execution.executor import DispatchMode, Executor
+from jdl.run.setup import Options, init_state, prepare
 from tests.support.learners import compilations
 
 CEILINGS = {
@@ -36,9 +36,9 @@ def programs(name: str, gradient=jdl.mean_gradient):
     x, y = (part[: 8 * work.batch] for part in work.data())
     feed = Feed({"x": x} if name == "gpt" else {"x": x, "y": y}, work.batch)
     learner = jdl.learner(task(name), optax.adam(LEARNING_RATE), gradient)
-    plan = make_plan(learner, feed, None, 1, None, None, Options())
-    state = initial(plan.learner, feed, 0)
-    return state, Programs(plan.learner, feed, state, tried=plan.tried)
+    plan = prepare(learner, feed, None, 1, None, None, Options())
+    state = init_state(plan.learner, feed, 0)
+    return state, Executor(plan.learner, feed, state, tried=plan.tried)
 
 
 def shares(name: str, state, made) -> list[float]:
@@ -64,7 +64,7 @@ def test_a_step_that_does_its_work_twice_is_seen():
 def test_single_steps_copy_nothing_to_the_device():
     state, made = programs("mlp")
     state = jax.tree.map(jax.numpy.copy, state)
-    advance = made.advance(Dispatch("step", 1), 0)
+    advance = made.advance(DispatchMode("step", 1), 0)
     state, _, step = advance(state, 0, 1)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
         for _ in range(5):
@@ -78,7 +78,7 @@ def test_a_loop_is_given_one_number():
     with jax.transfer_guard_host_to_device("disallow_explicit"):
         made._many(state, data, n)
     # And what is passed for it is a plain number, whose type never makes a program anew.
-    advance = made.advance(Dispatch("loop", 7), 0)
+    advance = made.advance(DispatchMode("loop", 7), 0)
     state = jax.tree.map(jax.numpy.copy, programs("mlp")[0])
     state, _, step = advance(state, 0, 7)
     with compilations() as names:

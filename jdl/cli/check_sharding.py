@@ -18,8 +18,8 @@ from jdl.parallel.compare import (
     layouts,
     possible_layouts,
 )
-from jdl.run.experiment import Experiment, from_file
-from jdl.run.setup import feeds
+from jdl.run.experiment import Experiment, load_module
+from jdl.run.setup import resolve_data
 
 DEVICES = 8
 STEPS = 3
@@ -28,20 +28,20 @@ _COUNT = "--xla_force_host_platform_device_count"
 
 def check_sharding_command(given: list[str]) -> int | None:
     """`jdl check-sharding FILE.py ...`: 0 where every layout agrees with one device, else 1."""
-    file, rest = flags.first(given, "jdl check-sharding FILE.py", "the file of an experiment")
+    file, rest = flags.positional(given, "jdl check-sharding FILE.py", "the file of an experiment")
     process.quiet_backend()
     code = _elsewhere(given)
     if code is not None:
         return code
-    module = from_file(file)
+    module = load_module(file)
     config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
-    process.set_up(run.cache, run.host_memory)
+    process.configure_process(run.cache, run.host_memory)
     made = module.experiment(config)
     wanted = layouts()
     if run.mesh is not None:
         name = f"{run.mesh} {run.rule}"
         wanted.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
-    feed = whole_batches(made)
+    feed = divisible_feed(made)
     batches = [feed.batch(step) for step in range(STEPS + 1)]
     possible, why = possible_layouts(made.learner, batches[0], wanted)
     print(
@@ -77,9 +77,9 @@ def _verdict(rows: list[Comparison]) -> int | None:
     return 1 if wrong else None
 
 
-def whole_batches(made: Experiment) -> Feed:
+def divisible_feed(made: Experiment) -> Feed:
     """The experiment's feed, with batches that eight devices and accumulated parts divide."""
-    feed, _ = feeds(made.data, None, made.batch_size, 0)
+    feed, _ = resolve_data(made.data, None, made.batch_size, 0)
     size = math.lcm(feed.batch_size, DEVICES)
     if size > feed.size:
         size = max(DEVICES, feed.batch_size // DEVICES * DEVICES)

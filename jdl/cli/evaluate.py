@@ -6,19 +6,19 @@ from typing import Any
 from jdl.cli import flags, process
 from jdl.core.errors import error
 from jdl.run.evaluate import evaluate
-from jdl.run.experiment import Experiment, opened, restored
+from jdl.run.experiment import Experiment, open_run, restore
 
 
 def evaluate_command(given: list[str]) -> int | None:
     """`jdl evaluate RUN [--json]`."""
     from jdl.report.report import result_line
 
-    run, rest = flags.first(given, "jdl evaluate RUN [--json]", "the folder of a run")
-    options = flags.small(rest, {"--json": False, "--experiment": None})
-    process.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
+    run, rest = flags.positional(given, "jdl evaluate RUN [--json]", "the folder of a run")
+    options = flags.parse_simple(rest, {"--json": False, "--experiment": None})
+    process.configure_process()
+    folder, made = open_run(run, experiment=options["--experiment"])
     data = _test_data(made)
-    numbers, n = evaluate(restored(folder, made), data), len(next(iter(data.values())))
+    numbers, n = evaluate(restore(folder, made), data), len(next(iter(data.values())))
     if options["--json"]:
         print(json.dumps({"split": "test", "n": n, **numbers}))
         return None

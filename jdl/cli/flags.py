@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunFlags:
     """Options of a run, beside the fields of its experiment."""
 
     dir: str | None = None
@@ -29,9 +29,9 @@ class Run:
     """How many processes there are; auto finds it out."""
     process: int | None = None
     """Which of them this one is, from 0; auto finds it out."""
-    join_seconds: float = 300
+    join_timeout: float = 300
     """How long processes wait for one that is late or does something for the first time."""
-    hang_seconds: float = 5
+    heartbeat_timeout: float = 5
     """How long one process may be silent or keep the others waiting."""
     cache: bool = True
     """Keep compiled programs on disk for the next run."""
@@ -45,7 +45,7 @@ class Run:
     """Write figures and report.html."""
 
 
-def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
+def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, RunFlags]:
     """The configuration and the options of a run; `--help` and wrong words end the program."""
     import tyro
 
@@ -60,8 +60,8 @@ def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
             ),
             (
                 "run",
-                Annotated[Run, tyro.conf.arg(help=Run.__doc__)],
-                dataclasses.field(default=Run()),
+                Annotated[RunFlags, tyro.conf.arg(help=RunFlags.__doc__)],
+                dataclasses.field(default=RunFlags()),
             ),
         ],
     )
@@ -69,30 +69,31 @@ def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, Run]:
     return parsed.config, parsed.run
 
 
-def first(given: list[str], usage: str, what: str) -> tuple[str, list[str]]:
+def positional(given: list[str], usage: str, what: str) -> tuple[str, list[str]]:
     """The word that a command cannot do without, and the rest."""
     if not given or given[0].startswith("-"):
         raise error(usage, expected=what, got=given[0] if given else "nothing", fix=f"say {usage}")
     return given[0], given[1:]
 
 
-def small(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
+def parse_simple(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
     """The few flags of the small commands; `False` marks a switch, `None` one with a value."""
     values, rest = dict(known), list(given)
     while rest:
         flag = rest.pop(0)
         if flag not in known:
-            raise error(flag, expected=", ".join(known), got=flag, fix=nearest(flag, known))
+            raise error(flag, expected=", ".join(known), got=flag, fix=did_you_mean(flag, known))
         if known[flag] is None and not rest:
             raise error(flag, expected="a value", got="nothing", fix=f"say {flag} VALUE")
         values[flag] = True if known[flag] is False else rest.pop(0)
     return values
 
 
-def taken(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def split_flags(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The flags of a command that stand among those of an experiment, and the rest.
 
-    >>> taken(["--width", "8", "--json", "--memory=16GB"], {"--json": False, "--memory": None})
+    >>> given = ["--width", "8", "--json", "--memory=16GB"]
+    >>> split_flags(given, {"--json": False, "--memory": None})
     ({'--json': True, '--memory': '16GB'}, ['--width', '8'])
     """
     own, rest, left = [], [], list(given)
@@ -104,7 +105,7 @@ def taken(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list
         own.append(flag)
         if known[flag] is None and (equals or left):
             own.append(value if equals else left.pop(0))
-    return small(own, known), rest
+    return parse_simple(own, known), rest
 
 
 def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -131,12 +132,14 @@ def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
     return texts, rest
 
 
-def values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
+def sweep_values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
     """The values of a swept field, read as its own flag would be."""
     fields = {field.name for field in dataclasses.fields(config)}
     flag = f"--sweep.{name.replace('_', '-')}"
     if name not in fields:
-        raise error(flag, expected="a field of the experiment", got=name, fix=nearest(name, fields))
+        raise error(
+            flag, expected="a field of the experiment", got=name, fix=did_you_mean(name, fields)
+        )
     words = text.split(",")
     if isinstance(getattr(config, name), bool):
         known = {"true": True, "false": False}
@@ -149,7 +152,7 @@ def values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
     ]
 
 
-def everywhere(run: Run) -> Run:
+def default_mesh(run: RunFlags) -> RunFlags:
     """With several processes and no mesh: the batch is split over all devices."""
     import jax
 
@@ -158,8 +161,8 @@ def everywhere(run: Run) -> Run:
     return dataclasses.replace(run, mesh=f"data={jax.device_count()}")
 
 
-def on_mesh(learner: Any, run: Run) -> Any:
-    """The learner on the mesh that `--run.mesh` and `--run.rule` ask for."""
+def on_mesh(learner: Any, run: RunFlags) -> Any:
+    """The learner on the mesh that `--run.mesh` and `--run.sharding` ask for."""
     from jdl.parallel import rules
     from jdl.parallel.mesh import mesh
     from jdl.parallel.shard import shard
@@ -171,9 +174,9 @@ def on_mesh(learner: Any, run: Run) -> Any:
         if "members" in axes:
             return shard_members(learner, mesh(**axes))
         return shard(learner, mesh(**axes), rule)
-    if run.rule != Run.rule:
+    if run.rule != RunFlags.rule:
         raise error(
-            f"--run.rule {run.rule}",
+            f"--run.sharding {run.rule}",
             expected="a mesh to place the state on",
             got="no --run.mesh",
             fix="say --run.mesh data=8 too",

@@ -55,10 +55,10 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
             got=f"{raw.shape[1:]}",
             fix="resize or crop them as the training data was",
         )
-    return scaled(raw.reshape(-1, *shape), info.get("scaler") or {})
+    return scale_inputs(raw.reshape(-1, *shape), info.get("scaler") or {})
 
 
-def scaled(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
+def scale_inputs(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
     """What was done to the training inputs, by the statistics that the scaler left."""
     if "divisor" in statistics:
         return scale.divide(statistics["divisor"]).apply(dict(statistics), x)

@@ -3,20 +3,20 @@
 from pathlib import Path
 
 from jdl.run.storage.files import read_json
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.run_dir import RunDir
 
 
 def list_command(given: list[str]) -> int | None:
     """`jdl list [FOLDER]`."""
-    from jdl.run.storage.metrics_log import read
+    from jdl.run.storage.metrics_log import read_metrics
 
     root = Path(given[0]) if given else Path("runs")
     found = sorted(root.glob("**/config.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         print(f"no runs in {root}")
     for path in found:
-        folder = RunFolder(path.parent)
-        rows = read(folder.metrics) if folder.metrics.is_file() else []
+        folder = RunDir(path.parent)
+        rows = read_metrics(folder.metrics) if folder.metrics.is_file() else []
         result = folder.path / "result.json"
         numbers = read_json(result) if result.is_file() else {}
         shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float))

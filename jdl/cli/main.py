@@ -53,7 +53,7 @@ def main(
 
 
 def _dispatch(given: list[str]) -> int | None:
-    from jdl.core.errors import error, nearest
+    from jdl.core.errors import did_you_mean, error
 
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
@@ -61,7 +61,7 @@ def _dispatch(given: list[str]) -> int | None:
             "jdl",
             expected=f"a command: {', '.join(COMMANDS)}",
             got=name,
-            fix=nearest(name, COMMANDS),
+            fix=did_you_mean(name, COMMANDS),
         )
     if rest[:1] in (["-h"], ["--help"]):
         print(USAGE)

@@ -12,31 +12,31 @@ import jax
 from jdl.cli import flags, plan_changes, process
 from jdl.core import tree
 from jdl.core.errors import InputError, error
-from jdl.core.text import aligned, memory, shape
+from jdl.core.text import align_columns, format_bytes, format_shape
 from jdl.parallel import rules, topology
-from jdl.parallel.describe import layout
-from jdl.parallel.estimate import Plan, local_bytes, plan
+from jdl.parallel.describe import describe_layout
+from jdl.parallel.estimate import MemoryEstimate, estimate, local_bytes
 from jdl.parallel.shard import shard
-from jdl.run.experiment import Experiment, from_file
-from jdl.run.setup import feeds, make_plan
+from jdl.run.experiment import Experiment, load_module
+from jdl.run.setup import prepare, resolve_data
 
 USAGE = "jdl plan FILE.py [--field value ...] [--topology v5e:16x16]"
-WORDS = {
+FLAGS = {
     "--topology": None,
     "--slices": None,
     "--memory": None,
     "--json": False,
-    "--no-tries": False,
+    "--no-suggestions": False,
 }
-UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 
 
-class Try(NamedTuple):
+class Attempt(NamedTuple):
     """A change, and what came of it: a plan, or why it cannot be had."""
 
-    setup: plan_changes.Setup
-    plan: Plan | None
+    setup: plan_changes.MemorySetup
+    plan: MemoryEstimate | None
     reason: str = ""
 
     @property
@@ -49,38 +49,43 @@ def plan_command(given: list[str]) -> int | None:
     """`jdl plan FILE.py [--topology v5e:16x16 [--slices 2]] [--memory 16GB] [--json] ...`.
 
     Prints what a step takes of each device and whether that fits; if it does not, changes are
-    tried until one does, unless `--no-tries` is given. 1 where the step as it is does not fit.
+    tried until one does, unless `--no-suggestions` is given. 1 where the step as it is does not
+    fit.
     """
-    file, rest = flags.first(given, USAGE, "the file of an experiment")
-    options, rest = flags.taken(rest, WORDS)
+    file, rest = flags.positional(given, USAGE, "the file of an experiment")
+    options, rest = flags.split_flags(rest, FLAGS)
     process.quiet_backend()
     if options["--topology"] is not None:
         jax.config.update("jax_platforms", "cpu")
-    module = from_file(file)
+    module = load_module(file)
     config, run = flags.parse(module.Config, rest, USAGE)
-    process.set_up(cache=False, host_memory="off")
+    process.configure_process(cache=False, host_memory="off")
     target = _target(options)
     axes = None if run.mesh is None else flags.mesh_axes(run.mesh)
-    if axes is None and (options["--topology"] or run.rule != flags.Run.rule):
+    if axes is None and (options["--topology"] or run.rule != flags.RunFlags.rule):
         axes = {"data": len(target.devices)}
-    first = plan_changes.Setup(config, axes, run.rule)
-    limit = None if options["--memory"] is None else bytes_of(options["--memory"])
+    first = plan_changes.MemorySetup(config, axes, run.rule)
+    limit = None if options["--memory"] is None else parse_bytes(options["--memory"])
 
-    def build(setup: plan_changes.Setup) -> Plan:
-        return planned(module.experiment(setup.config), setup, target, limit)
+    def build(setup: plan_changes.MemorySetup) -> MemoryEstimate:
+        return estimate_experiment(module.experiment(setup.config), setup, target, limit)
 
     found = build(first)
-    tries: list[Try] = []
+    tries: list[Attempt] = []
     if not options["--json"]:
-        print(shown(found, first.rule))
-    if found.fits is False and not options["--no-tries"]:
-        for each in tried(first, build, len(target.devices)):
+        print(format_estimate(found, first.rule))
+    if found.fits is False and not options["--no-suggestions"]:
+        for each in attempts(first, build, len(target.devices)):
             tries.append(each)
             if not options["--json"]:
                 print(_line(each), flush=True)
     if options["--json"]:
-        print(json.dumps(record(found) | {"tries": [_record_of_try(each) for each in tries]}))
-    elif found.fits is False and not options["--no-tries"]:
+        print(
+            json.dumps(
+                estimate_to_json(found) | {"tries": [_attempt_to_json(each) for each in tries]}
+            )
+        )
+    elif found.fits is False and not options["--no-suggestions"]:
         print(_conclusion(tries))
     return 1 if found.fits is False else None
 
@@ -97,16 +102,19 @@ def _target(options: dict[str, Any]) -> topology.Target:
     return topology.at_hand() if name is None else topology.tpu(name, int(slices or 1))
 
 
-def planned(
-    made: Experiment, setup: plan_changes.Setup, target: topology.Target, limit: int | None = None
-) -> Plan:
+def estimate_experiment(
+    made: Experiment,
+    setup: plan_changes.MemorySetup,
+    target: topology.Target,
+    limit: int | None = None,
+) -> MemoryEstimate:
     """The plan of an experiment's step, as a run would take it: guarded, and with its sums."""
     mesh = None if setup.axes is None else topology.mesh_on(target, setup.axes)
     rule = rules.parse(setup.rule)
     learner = made.learner if mesh is None else shard(made.learner, mesh, rule)
-    feed, _ = feeds(made.data, None, made.batch_size, 0)
-    run = make_plan(learner, feed, None, made.epochs, None, None, made.options)
-    return plan(
+    feed, _ = resolve_data(made.data, None, made.batch_size, 0)
+    run = prepare(learner, feed, None, made.epochs, None, None, made.options)
+    return estimate(
         run.learner,
         feed.batch(0),
         target,
@@ -118,47 +126,56 @@ def planned(
     )
 
 
-def tried(
-    first: plan_changes.Setup, build: Callable[[plan_changes.Setup], Plan], devices: int
-) -> Iterator[Try]:
+def attempts(
+    first: plan_changes.MemorySetup,
+    build: Callable[[plan_changes.MemorySetup], MemoryEstimate],
+    devices: int,
+) -> Iterator[Attempt]:
     """Plans of one change each until one fits; where none does, of all of them together."""
-    for setup in plan_changes.alone(first, devices):
+    for setup in plan_changes.single_changes(first, devices):
         each = _attempt(setup, build)
         yield each
         if each.fits:
             return
-    yield _attempt(plan_changes.together(first, devices), build)
+    yield _attempt(plan_changes.combined_change(first, devices), build)
 
 
-def _attempt(setup: plan_changes.Setup, build: Callable[[plan_changes.Setup], Plan]) -> Try:
+def _attempt(
+    setup: plan_changes.MemorySetup, build: Callable[[plan_changes.MemorySetup], MemoryEstimate]
+) -> Attempt:
     try:
-        return Try(setup, build(setup))
+        return Attempt(setup, build(setup))
     except InputError as reason:
-        return Try(setup, None, str(reason).replace("\n", ";"))
+        return Attempt(setup, None, str(reason).replace("\n", ";"))
 
 
-def bytes_of(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """Bytes from words such as 16GB or 15.75GiB.
 
-    >>> bytes_of("16GB"), bytes_of("1.5 KiB")
+    >>> parse_bytes("16GB"), parse_bytes("1.5 KiB")
     (16000000000, 1536)
     """
     found = re.fullmatch(r"([\d.]+)\s*([A-Za-z]+)", text.strip())
-    if found is None or found[2] not in UNITS or found[1].count(".") > 1 or found[1] == ".":
+    if (
+        found is None
+        or found[2] not in BYTES_PER_UNIT
+        or found[1].count(".") > 1
+        or found[1] == "."
+    ):
         raise error(
             "--memory",
-            expected=f"a number and one of {', '.join(UNITS)}",
+            expected=f"a number and one of {', '.join(BYTES_PER_UNIT)}",
             got=repr(text),
             fix="say --memory 16GB",
         )
-    return round(float(found[1]) * UNITS[found[2]])
+    return round(float(found[1]) * BYTES_PER_UNIT[found[2]])
 
 
-def shown(found: Plan, rule: str) -> str:
+def format_estimate(found: MemoryEstimate, rule: str) -> str:
     """A plan as text."""
     mesh = ", ".join(f"{name}={size}" for name, size in found.mesh.items())
     where = f"mesh {mesh}, rule {rule}" if mesh else "one device"
-    batch = ", ".join(f"{path} {shape(size)}" for path, size in found.batch.items())
+    batch = ", ".join(f"{path} {format_shape(size)}" for path, size in found.batch.items())
     work = f"{found.flops.count:.4g} FLOPs in products and convolutions, by formula, what is "
     work += "computed twice counted twice"
     if found.flops.uncounted:
@@ -167,70 +184,72 @@ def shown(found: Plan, rule: str) -> str:
         f"plan for {found.target}: {where}",
         f"step: {found.parameters:,} parameters, batch {batch}; {work}",
         "memory of one device",
-        *(f"  {line}" for line in aligned(_memory_lines(found))),
+        *(f"  {line}" for line in align_columns(_memory_lines(found))),
         verdict(found),
     ]
     if found.compiled is not None:
         lines += ["communication of one device in a step", *_communication(found)]
-    table = layout(found.state)
+    table = describe_layout(found.state)
     lines += [] if table is None else [table]
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found.seconds.items())
     lines.append(f"time to plan: {seconds}. A plan says what fits, not how fast it runs.")
     return "\n".join(lines)
 
 
-def _memory_lines(found: Plan) -> list[tuple[str, str]]:
-    lines = [(name, memory(size)) for name, size in found.held.items() if size]
+def _memory_lines(found: MemoryEstimate) -> list[tuple[str, str]]:
+    lines = [(name, format_bytes(size)) for name, size in found.held.items() if size]
     if found.compiled is None:
         return lines
     c = found.compiled
     inputs = sum(size for name, size in found.held.items() if name != "data set")
-    lines.append(("layout of these in tiles", memory(max(0, c.arguments - inputs))))
-    lines.append(("activations and temporaries", memory(c.temporaries)))
-    lines.append(("results beside the state", memory(c.outputs - c.aliased)))
-    lines.append(("program", memory(c.code)))
+    lines.append(("layout of these in tiles", format_bytes(max(0, c.arguments - inputs))))
+    lines.append(("activations and temporaries", format_bytes(c.temporaries)))
+    lines.append(("results beside the state", format_bytes(c.outputs - c.aliased)))
+    lines.append(("program", format_bytes(c.code)))
     return lines
 
 
-def verdict(found: Plan) -> str:
+def verdict(found: MemoryEstimate) -> str:
     """One line: fits or does not, and by how much."""
     needed, limit = found.needed, found.memory
     if found.compiled is None and (needed is None or limit is None):
         return f"does not fit: {found.refusal}"
     if needed is None or limit is None:
-        return f"needs {memory(needed or 0)}; say --memory 16GB to be told whether that fits"
-    of = f"{memory(needed)} of {memory(limit)}"
+        return f"needs {format_bytes(needed or 0)}; say --memory 16GB to be told whether that fits"
+    of = f"{format_bytes(needed)} of {format_bytes(limit)}"
     if found.compiled is None:
         of += ", by the compiler's refusal" + (
             ", for temporaries alone" if "temporaries" in (found.refusal or "") else ""
         )
     if found.fits:
-        return f"fits: {of}, {memory(limit - needed)} to spare"
-    return f"does not fit: {of}, {memory(needed - limit)} too much"
+        return f"fits: {of}, {format_bytes(limit - needed)} to spare"
+    return f"does not fit: {of}, {format_bytes(needed - limit)} too much"
 
 
-def _communication(found: Plan) -> list[str]:
+def _communication(found: MemoryEstimate) -> list[str]:
     if not found.collectives:
         return ["  none"]
-    lines = [(each.kind, f"{each.count:,} times", memory(each.bytes)) for each in found.collectives]
+    lines = [
+        (each.kind, f"{each.count:,} times", format_bytes(each.bytes)) for each in found.collectives
+    ]
     unknown = sum(each.loops for each in found.collectives)
     note = [f"  ({unknown} of them in loops of unknown length, counted once)"] if unknown else []
-    return [*(f"  {line}" for line in aligned(lines)), *note]
+    return [*(f"  {line}" for line in align_columns(lines)), *note]
 
 
-def _line(each: Try) -> str:
+def _line(each: Attempt) -> str:
     result = verdict(each.plan) if each.plan is not None else f"cannot be: {each.reason}"
     return f"try {each.setup.flags() or '(no change)'}: {result}"
 
 
-def _conclusion(tries: list[Try]) -> str:
+def _conclusion(tries: list[Attempt]) -> str:
     fitting = [each for each in tries if each.fits]
     if fitting:
         return f"it fits with {fitting[0].setup.flags()}"
     return "none of these makes it fit: more devices are needed, or a smaller model"
 
 
-def record(found: Plan) -> dict[str, Any]:
+def estimate_to_json(found: MemoryEstimate) -> dict[str, Any]:
     """A plan as JSON takes it."""
     values = {
         field.name: getattr(found, field.name)
@@ -254,7 +273,7 @@ def record(found: Plan) -> dict[str, Any]:
     return values
 
 
-def _record_of_try(each: Try) -> dict[str, Any]:
+def _attempt_to_json(each: Attempt) -> dict[str, Any]:
     found = each.plan
     return {
         "flags": each.setup.flags(),

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from jdl.parallel.rules import parse
 
 REMATS = ("none", "dots", "full")
-MODEL = 8
+MODEL_AXIS_DEVICES = 8
 """Devices over which the tensor rule is tried to split the layers, where no axis does so yet."""
 
 
-class Setup(NamedTuple):
+class MemorySetup(NamedTuple):
     """What of a run decides about memory: the experiment's fields, the mesh and the rule."""
 
     config: Any
@@ -26,7 +26,7 @@ class Setup(NamedTuple):
         return shlex.join(self.words)
 
 
-def alone(first: Setup, devices: int) -> Iterator[Setup]:
+def single_changes(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
     """Setups that differ from the first by one kind of change.
 
     In this order, each kind from its mildest form on: the rule, what is kept for the backward
@@ -37,7 +37,7 @@ def alone(first: Setup, devices: int) -> Iterator[Setup]:
         yield from kind
 
 
-def together(first: Setup, devices: int) -> Setup:
+def combined_change(first: MemorySetup, devices: int) -> MemorySetup:
     """The strongest form of every change that leaves the mathematics of a step as it is."""
     setup = first
     rules = list(_rules(first, devices))
@@ -52,7 +52,7 @@ def together(first: Setup, devices: int) -> Setup:
     return setup
 
 
-def _changes(first: Setup) -> list[tuple[str, list[Any]]]:
+def _changes(first: MemorySetup) -> list[tuple[str, list[Any]]]:
     """Fields of the experiment, each with the values to try."""
     have = {
         field.name: getattr(first.config, field.name) for field in dataclasses.fields(first.config)
@@ -74,32 +74,35 @@ def _changes(first: Setup) -> list[tuple[str, list[Any]]]:
     return found
 
 
-def _field(first: Setup, name: str, values: list[Any]) -> Iterator[Setup]:
+def _field(first: MemorySetup, name: str, values: list[Any]) -> Iterator[MemorySetup]:
     for value in values:
         config = dataclasses.replace(first.config, **{name: value})
         yield first._replace(config=config, words=(_flag(name), str(value)))
 
 
-def _rules(first: Setup, devices: int) -> Iterator[Setup]:
+def _rules(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
     """The whole state split over the devices, then the transformer's layers too."""
     if "fsdp" in first.rule or devices == 1:
         axes = None
     else:
         axes = first.axes or {"data": devices}
         yield _placed(first, axes, "fsdp")
-    if "tensor" in first.rule or devices % MODEL or first.axes is None:
+    if "tensor" in first.rule or devices % MODEL_AXIS_DEVICES or first.axes is None:
         return
-    if "model" not in first.axes and first.axes.get("data", 0) % MODEL == 0:
-        axes = first.axes | {"data": first.axes["data"] // MODEL, "model": MODEL}
+    if "model" not in first.axes and first.axes.get("data", 0) % MODEL_AXIS_DEVICES == 0:
+        axes = first.axes | {
+            "data": first.axes["data"] // MODEL_AXIS_DEVICES,
+            "model": MODEL_AXIS_DEVICES,
+        }
     elif "model" in first.axes:
         axes = first.axes
     if axes is not None and "model" in axes:
         yield _placed(first, axes, "tensor+fsdp")
 
 
-def _placed(first: Setup, axes: dict[str, int], rule: str) -> Setup:
+def _placed(first: MemorySetup, axes: dict[str, int], rule: str) -> MemorySetup:
     parse(rule)
-    words: tuple[str, ...] = ("--run.rule", rule)
+    words: tuple[str, ...] = ("--run.sharding", rule)
     if axes != first.axes:
         words = ("--run.mesh", ",".join(f"{k}={v}" for k, v in axes.items()), *words)
     return first._replace(axes=axes, rule=rule, words=words)

@@ -13,17 +13,17 @@ from jdl.cli import flags, process
 from jdl.cli.inputs import read_inputs
 from jdl.core.errors import error
 from jdl.run.evaluate import predict
-from jdl.run.experiment import opened, restored
+from jdl.run.experiment import open_run, restore
 from jdl.run.storage.files import cannot_write
 
 
 def predict_command(given: list[str]) -> int | None:
     """`jdl predict RUN INPUT [--out FILE.csv]`."""
-    run, rest = flags.first(given, "jdl predict RUN INPUT", "the folder of a run")
-    source, rest = flags.first(rest, "jdl predict RUN INPUT", "a file of inputs")
-    options = flags.small(rest, {"--out": None, "--experiment": None})
-    process.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
+    run, rest = flags.positional(given, "jdl predict RUN INPUT", "the folder of a run")
+    source, rest = flags.positional(rest, "jdl predict RUN INPUT", "a file of inputs")
+    options = flags.parse_simple(rest, {"--out": None, "--experiment": None})
+    process.configure_process()
+    folder, made = open_run(run, experiment=options["--experiment"])
     if "sweep" in folder.config():
         raise error(
             run,
@@ -32,7 +32,7 @@ def predict_command(given: list[str]) -> int | None:
             fix="train the point you want with jdl train, or use jdl.predict in Python",
         )
     info = getattr(made.data, "info", {})
-    result = restored(folder, made)
+    result = restore(folder, made)
     outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
     if result.state.key.ndim:  # one row for an example; of several members the mean
         outputs = outputs.mean(0)

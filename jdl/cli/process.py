@@ -7,8 +7,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from jdl.cli.flags import Run
-from jdl.run.execution.host_memory import is_for_cpu, keep_mapped
+from jdl.cli.flags import RunFlags
+from jdl.run.execution.host_memory import is_for_cpu, keep_freed_pages
 
 
 def quiet_backend() -> None:
@@ -16,12 +16,12 @@ def quiet_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def set_up(cache: bool = True, host_memory: str = "on") -> None:
+def configure_process(cache: bool = True, host_memory: str = "on") -> None:
     """What only a program's own main may do: messages, memory, programs kept for the next time."""
-    is_kept = host_memory == "on" and is_for_cpu() and keep_mapped()
+    is_kept = host_memory == "on" and is_for_cpu() and keep_freed_pages()
     import jax
 
-    from jdl.run.distributed.collectives import is_first
+    from jdl.run.distributed.collectives import is_process_0
 
     if is_kept:
         # Glibc keeps buffers of 64 MB and more for the main thread only, which therefore runs the
@@ -30,7 +30,7 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
     # The collector would go through a million objects once more, just before all of them go.
     atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("jdl").setLevel(logging.INFO if is_first() else logging.ERROR)
+    logging.getLogger("jdl").setLevel(logging.INFO if is_process_0() else logging.ERROR)
     logging.getLogger("absl").setLevel(logging.WARNING)
     if is_kept:
         logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
@@ -46,12 +46,12 @@ def set_up(cache: bool = True, host_memory: str = "on") -> None:
                 jax.config.update(name, value)
 
 
-def together(run: Run) -> AbstractContextManager[None]:
+def join_processes(run: RunFlags) -> AbstractContextManager[None]:
     """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
     from jdl.run.distributed.join import join
-    from jdl.run.distributed.watchdog import watched
+    from jdl.run.distributed.watchdog import watch_processes
 
     if run.coordinator is None:
         return nullcontext()
-    join(run.coordinator, run.processes, run.process, run.join_seconds)
-    return watched(run.hang_seconds, run.join_seconds)
+    join(run.coordinator, run.processes, run.process, run.join_timeout)
+    return watch_processes(run.heartbeat_timeout, run.join_timeout)

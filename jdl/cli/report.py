@@ -5,17 +5,17 @@ import sys
 from jdl.cli import flags, process
 from jdl.core.errors import InputError
 from jdl.run.evaluate import Result
-from jdl.run.experiment import Experiment, opened, restored
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.experiment import Experiment, open_run, restore
+from jdl.run.storage.run_dir import RunDir
 
 
-def _report(made: Experiment, result: Result, folder: RunFolder) -> None:
-    from jdl.report.predictions import evaluation_of
+def _report(made: Experiment, result: Result, folder: RunDir) -> None:
+    from jdl.report.predictions import test_predictions
     from jdl.report.report import write_report
 
-    pictures = made.pictures(result) if made.pictures else {}
+    figures = made.figures(result) if made.figures else {}
     try:
-        page = write_report(folder, evaluation=evaluation_of(made.data, result), pictures=pictures)
+        page = write_report(folder, evaluation=test_predictions(made.data, result), figures=figures)
     except InputError as missing:
         print(f"no report: {missing}", file=sys.stderr)
         return
@@ -24,9 +24,9 @@ def _report(made: Experiment, result: Result, folder: RunFolder) -> None:
 
 def report_command(given: list[str]) -> int | None:
     """`jdl report RUN`."""
-    run, rest = flags.first(given, "jdl report RUN", "the folder of a run")
-    options = flags.small(rest, {"--experiment": None})
-    process.set_up()
-    folder, made = opened(run, experiment=options["--experiment"])
-    _report(made, restored(folder, made), folder)
+    run, rest = flags.positional(given, "jdl report RUN", "the folder of a run")
+    options = flags.parse_simple(rest, {"--experiment": None})
+    process.configure_process()
+    folder, made = open_run(run, experiment=options["--experiment"])
+    _report(made, restore(folder, made), folder)
     return None

@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from jdl.cli import flags, process
-from jdl.cli.train import dispatched, explained, recorded_config, run_folder
+from jdl.cli.train import config_to_record, explain_interruptions, run_folder, with_dispatch
 from jdl.core.errors import error
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
-from jdl.run.execution.gc_pause import stay, uncollected
-from jdl.run.experiment import Experiment, from_file, swept
+from jdl.run.execution.gc_pause import freeze_gc, gc_paused
+from jdl.run.experiment import Experiment, load_module, sweep_experiment
 from jdl.run.storage.files import write_json
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.run_dir import RunDir
 
 
 def sweep_command(given: list[str]) -> int | None:
     """`jdl sweep FILE.py --sweep.learning-rate 1e-4,1e-3 ...`."""
-    file, rest = flags.first(
+    file, rest = flags.positional(
         given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
     )
     process.quiet_backend()
-    with uncollected():
-        module = from_file(file)
+    with gc_paused():
+        module = load_module(file)
     command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
     texts, rest = flags.sweep_fields(rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
-    grid = {name: flags.values(config, name, text, rest) for name, text in texts.items()}
+    grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
     if run.start is not None:
         raise error(
             "--run.start",
@@ -43,10 +43,10 @@ def sweep_command(given: list[str]) -> int | None:
             got=run.coordinator,
             fix="leave it out, or train the points one by one with jdl train",
         )
-    with uncollected():
-        process.set_up(run.cache, run.host_memory)
-        first = dispatched(module.experiment(config), run)
-        stay()
+    with gc_paused():
+        process.configure_process(run.cache, run.host_memory)
+        first = with_dispatch(module.experiment(config), run)
+        freeze_gc()
     for name, values in grid.items():
         for value in values:
             point = module.experiment(dataclasses.replace(config, **{name: value}))
@@ -58,13 +58,13 @@ def sweep_command(given: list[str]) -> int | None:
                     fix="train once for each value: all members of a sweep see the same batches",
                 )
 
-    many = swept(module, config, grid, run.seeds)
+    many = sweep_experiment(module, config, grid, run.seeds)
     learner = flags.on_mesh(many, run)
     place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "rule": run.rule}
     with run_folder(run, f"{first.name}-sweep", command) as (path, resume):
-        recorded = recorded_config(config, first) | {"sweep": grid, "run": place}
-        folder = RunFolder(path, recorded, Path(file))
-        with explained(folder, resume):
+        recorded = config_to_record(config, first) | {"sweep": grid, "run": place}
+        folder = RunDir(path, recorded, Path(file))
+        with explain_interruptions(folder, resume):
             result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
     numbers = evaluate(result, valid if valid is not None else _training(first))

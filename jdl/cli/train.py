@@ -14,23 +14,23 @@ import numpy as np
 from jdl.cli import flags, process
 from jdl.cli.report import _report
 from jdl.core.errors import Diverged, InputError, error
-from jdl.core.text import without_clocks
-from jdl.run.distributed.collectives import by_first, is_first
+from jdl.core.text import without_timings
+from jdl.run.distributed.collectives import is_process_0, on_process_0
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.evaluate import Result, evaluate, held_here
-from jdl.run.execution.gc_pause import stay, uncollected
-from jdl.run.experiment import Experiment, from_file, opened, restored, source_of
+from jdl.run.evaluate import Result, evaluate, local_result
+from jdl.run.execution.gc_pause import freeze_gc, gc_paused
+from jdl.run.experiment import Experiment, load_module, open_run, restore, source_file
 from jdl.run.storage.files import write_json
-from jdl.run.storage.run_dir import RunFolder, next_run
+from jdl.run.storage.run_dir import RunDir, next_run_dir
 from jdl.run.telemetry import sessions
 
 
 def train_command(given: list[str]) -> int | None:
     """`jdl train FILE.py ...`."""
-    file, rest = flags.first(given, "jdl train FILE.py", "the file of an experiment")
+    file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
     process.quiet_backend()
-    with uncollected():
-        module = from_file(file)
+    with gc_paused():
+        module = load_module(file)
     return train(module.Config, module.experiment, rest, prog=f"jdl train {shlex.quote(file)}")
 
 
@@ -45,17 +45,17 @@ def train(
     config, run = flags.parse(config_type, given, prog)
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
-    with process.together(run):
-        with uncollected():
-            process.set_up(run.cache, run.host_memory)
-            made = dispatched(experiment(config), run)
-            stay()
+    with process.join_processes(run):
+        with gc_paused():
+            process.configure_process(run.cache, run.host_memory)
+            made = with_dispatch(experiment(config), run)
+            freeze_gc()
         _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
     return None
 
 
 def _train_all(
-    made: Experiment, config: Any, run: flags.Run, experiment: Callable[..., Any], command: str
+    made: Experiment, config: Any, run: flags.RunFlags, experiment: Callable[..., Any], command: str
 ) -> None:
     if run.seeds == 1:
         _train_once(made, config, run, experiment, command)
@@ -74,7 +74,7 @@ def _train_all(
             )
 
 
-def dispatched(made: Experiment, run: flags.Run) -> Experiment:
+def with_dispatch(made: Experiment, run: flags.RunFlags) -> Experiment:
     """The experiment with the form of dispatch and the trace that the command line asks for."""
     given = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
     wanted: Any = {name: value for name, (value, default) in given.items() if value != default}
@@ -82,49 +82,49 @@ def dispatched(made: Experiment, run: flags.Run) -> Experiment:
 
 
 def _train_once(
-    made: Experiment, config: Any, run: flags.Run, experiment: Callable[..., Any], command: str
+    made: Experiment, config: Any, run: flags.RunFlags, experiment: Callable[..., Any], command: str
 ) -> dict[str, Any]:
-    learner = flags.on_mesh(made.learner, flags.everywhere(run))
-    start = None if run.start is None else restored(*opened(run.start)).state
+    learner = flags.on_mesh(made.learner, flags.default_mesh(run))
+    start = None if run.start is None else restore(*open_run(run.start)).state
     place = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
     with run_folder(run, made.name, command) as (path, resume):
-        folder = RunFolder(
-            path, recorded_config(config, made) | {"run": place}, source_of(experiment)
+        folder = RunDir(
+            path, config_to_record(config, made) | {"run": place}, source_file(experiment)
         )
-        with explained(folder, resume):
+        with explain_interruptions(folder, resume):
             result = made.fit(seed=run.seed, run_dir=folder, start=start, learner=learner)
     numbers = _test(made, result, folder)
-    whole = held_here(result, made.learner)
-    if is_first():
+    whole = local_result(result, made.learner)
+    if is_process_0():
         _tell(made, whole, folder, run)
     return numbers
 
 
-def _tell(made: Experiment, result: Result | None, folder: RunFolder, run: flags.Run) -> None:
+def _tell(made: Experiment, result: Result | None, folder: RunDir, run: flags.RunFlags) -> None:
     """The last words of a run; `result` is None where one process does not hold all of it."""
-    if made.remark and result is not None:
-        print(made.remark(result))
+    if made.summary_line and result is not None:
+        print(made.summary_line(result))
     if run.report and result is not None:
         _report(made, result, folder)
     elif run.report:
         print(f"no report yet: say jdl report {shlex.quote(str(folder.path))}", file=sys.stderr)
     recorded = sessions.read(folder.times)
     if recorded:
-        print(f"time   {sessions.line(recorded)}")
+        print(f"time   {sessions.summary_line(recorded)}")
     if run.profile and folder.profile.is_dir():
         print(f"trace  {folder.profile}")
     print(f"run    {folder.path}")
 
 
 @contextlib.contextmanager
-def run_folder(run: flags.Run, name: str, command: str) -> Iterator[tuple[Path, str]]:
+def run_folder(run: flags.RunFlags, name: str, command: str) -> Iterator[tuple[Path, str]]:
     """The folder of a run and the command that goes on in it; gone again if nothing was written."""
     if run.dir is not None:
         if not run.dir or "\0" in run.dir:
             raise error("--run.dir", expected="a folder", got=repr(run.dir), fix="leave it out")
         yield Path(run.dir), command
         return
-    path = Path(by_first(lambda: str(next_run(Path("runs"), name))))
+    path = Path(on_process_0(lambda: str(next_run_dir(Path("runs"), name))))
     try:
         yield path, f"{command} --run.dir {shlex.quote(str(path))}"
     finally:
@@ -134,24 +134,24 @@ def run_folder(run: flags.Run, name: str, command: str) -> Iterator[tuple[Path, 
 
 
 @contextlib.contextmanager
-def explained(folder: RunFolder, resume: str) -> Iterator[None]:
+def explain_interruptions(folder: RunDir, resume: str) -> Iterator[None]:
     """Say where a run is that did not come to its end, and how to go on with it."""
     try:
         yield
     except Interrupted as stop:
-        if is_first():
+        if is_process_0():
             print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
         raise
     except Diverged as stop:
         from jdl.report.report import write_report
 
-        if is_first():
+        if is_process_0():
             with contextlib.suppress(InputError):  # a report needs matplotlib; it only helps here
                 print(f"report {write_report(folder, note=str(stop))}")
         raise Diverged(f"{stop}\n  run:            {folder.path}") from None
 
 
-def recorded_config(config: Any, made: Experiment) -> dict[str, Any]:
+def config_to_record(config: Any, made: Experiment) -> dict[str, Any]:
     """The fields of the configuration; epochs that it left open by the number they came to."""
     values = dataclasses.asdict(config)
     if values.get("epochs", made.epochs) is None:
@@ -159,14 +159,14 @@ def recorded_config(config: Any, made: Experiment) -> dict[str, Any]:
     return values
 
 
-def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]:
+def _test(made: Experiment, result: Result, folder: RunDir) -> dict[str, Any]:
     """The one look at the test set, at the end."""
     from jdl.report.report import result_line
 
     test = getattr(made.data, "test", None)
     if test is None:
         rows = [row for row in result.history if row["split"] == "valid"] or result.history
-        numbers = without_clocks(rows[-1]) if rows else {}
+        numbers = without_timings(rows[-1]) if rows else {}
         for key in ("step", "epoch", "split"):
             numbers.pop(key, None)
         means = {k: np.mean(v) for k, v in numbers.items()}
@@ -177,7 +177,7 @@ def _test(made: Experiment, result: Result, folder: RunFolder) -> dict[str, Any]
     data = test()
     numbers = evaluate(result, data)
     examples = len(next(iter(data.values())))
-    if is_first():
+    if is_process_0():
         write_json(folder.path / "result.json", {"split": "test", "n": examples, **numbers})
     print(result_line(numbers, examples))
     return numbers

@@ -29,10 +29,10 @@ def error(what: str, *, expected: str, got: str, fix: str) -> InputError:
     return InputError(f"{what}\n  expected: {expected}\n  got:      {got}\n  fix:      {fix}")
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """A sentence that offers the closest valid name, or all of them.
 
-    >>> nearest("acuracy", ["accuracy", "loss"])
+    >>> did_you_mean("acuracy", ["accuracy", "loss"])
     'did you mean "accuracy"?'
     """
     valid = list(valid)
@@ -40,10 +40,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f'did you mean "{close[0]}"?' if close else f"choose one of {', '.join(valid)}"
 
 
-def one_of(what: str, value: str, valid: Iterable[str]) -> str:
+def check_one_of(what: str, value: str, valid: Iterable[str]) -> str:
     """`value`, if it is one of the valid names.
 
-    >>> one_of("activation", "rellu", ["relu", "tanh"])
+    >>> check_one_of("activation", "rellu", ["relu", "tanh"])
     Traceback (most recent call last):
     jdl.core.errors.InputError: activation
       expected: one of relu, tanh
@@ -56,7 +56,7 @@ def one_of(what: str, value: str, valid: Iterable[str]) -> str:
             what,
             expected=f"one of {', '.join(valid)}",
             got=repr(value),
-            fix=nearest(str(value), valid),
+            fix=did_you_mean(str(value), valid),
         )
     return value
 
@@ -69,7 +69,7 @@ def from_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def given_key(key: Key | None, expected: str) -> Key:
+def require_key(key: Key | None, expected: str) -> Key:
     """The key, where one is needed; `expected` says in the error what for."""
     if key is None:
         raise error(
@@ -81,10 +81,10 @@ def given_key(key: Key | None, expected: str) -> Key:
     return key
 
 
-def within(name: str, value: Any, low: float, high: float = math.inf) -> None:
+def check_range(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raise unless a plain number is finite and in [low, high]; traced ones pass, for sweeps.
 
-    >>> within("dropout", 1.5, 0, 1)
+    >>> check_range("dropout", 1.5, 0, 1)
     Traceback (most recent call last):
     jdl.core.errors.InputError: dropout
       expected: a number from 0 to 1
@@ -116,7 +116,7 @@ def check_fields(config: Any, **ranges: float | tuple[float, float]) -> None:
         low, high = span if isinstance(span, tuple) else (span, math.inf)
         value = getattr(config, name)
         for element in value if isinstance(value, tuple) else (value,):
-            within(name, element, low, high)
+            check_range(name, element, low, high)
 
 
 def check_lengths(lengths: Any, steps: int, name: str) -> None:

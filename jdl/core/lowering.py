@@ -13,7 +13,7 @@ import jax
 from jax.sharding import NamedSharding
 
 _PLATFORM: ContextVar[str | None] = ContextVar("platform", default=None)
-_EXAMPLES: ContextVar[NamedSharding | None] = ContextVar("examples", default=None)
+_BATCH_SHARDING: ContextVar[NamedSharding | None] = ContextVar("examples", default=None)
 
 
 @contextmanager
@@ -45,48 +45,48 @@ def cuda_capability() -> float:
 
 
 @contextmanager
-def examples_at(sharding: NamedSharding) -> Iterator[None]:
-    """Within, `with_examples` splits the leading axis of what it is given like this."""
-    token = _EXAMPLES.set(sharding)
+def batch_sharding(sharding: NamedSharding) -> Iterator[None]:
+    """Within, `constrain_batch` splits the leading axis of what it is given like this."""
+    token = _BATCH_SHARDING.set(sharding)
     try:
         yield
     finally:
-        _EXAMPLES.reset(token)
+        _BATCH_SHARDING.reset(token)
 
 
-def with_examples(x: jax.Array) -> jax.Array:
+def constrain_batch(x: jax.Array) -> jax.Array:
     """The same values, kept on the devices that hold their examples.
 
     XLA places what a step computes by what it is computed from. A table whose columns lie on all
     devices would pull what is looked up in it there as well: every device then computes all
     examples. Nothing happens on one device, and where the axis cannot be divided.
     """
-    sharding: Any = _EXAMPLES.get()
+    sharding: Any = _BATCH_SHARDING.get()
     if sharding is None or x.shape[0] % sharding.mesh.shape[sharding.spec[0]]:
         return x
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
-_ALONE = ContextVar("alone", default=False)
+_SINGLE_STEP = ContextVar("alone", default=False)
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_step_program() -> Iterator[None]:
     """What is traced within is one program, and no part of a loop.
 
-    >>> with alone():
-    ...     print(is_alone())
+    >>> with single_step_program():
+    ...     print(in_single_step_program())
     True
-    >>> is_alone()
+    >>> in_single_step_program()
     False
     """
-    token = _ALONE.set(True)
+    token = _SINGLE_STEP.set(True)
     try:
         yield
     finally:
-        _ALONE.reset(token)
+        _SINGLE_STEP.reset(token)
 
 
-def is_alone() -> bool:
-    """Whether `alone` has been promised; else a loop around what is traced must be expected."""
-    return _ALONE.get()
+def in_single_step_program() -> bool:
+    """Whether what is traced is a `single_step_program`; otherwise expect a loop around it."""
+    return _SINGLE_STEP.get()

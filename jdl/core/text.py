@@ -7,16 +7,17 @@ import numpy as np
 
 from jdl.core.types import Row
 
-CLOCKS = ("time", "seconds", "per_second", "wait")
+TIMING_WORDS = ("time", "seconds", "per_second", "wait")
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int = 4) -> str:
+def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int = 4) -> str:
     """Mean and standard deviation over seeds, for each row and column, aligned.
 
     A cell holds numbers (n,), shown as "mean ± standard deviation", or one number. All rows have
     the columns of the first.
 
-    >>> print(table({"plain": {"loss": [0.5, 0.7]}, "dropout": {"loss": 0.25}}, "net", digits=2))
+    >>> rows = {"plain": {"loss": [0.5, 0.7]}, "dropout": {"loss": 0.25}}
+    >>> print(seed_table(rows, "net", digits=2))
     net      loss
     plain    0.60 ± 0.10
     dropout  0.25
@@ -38,10 +39,10 @@ def _shown(values: Any, digits: int) -> str:
     return mean if np.ndim(values) == 0 else f"{mean} ± {np.std(values):.{digits}f}"
 
 
-def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+def align_columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines of cells as lines of text: columns of one width, the last one to the right.
 
-    >>> aligned([("leaf", "size"), ("kernel", "8")])
+    >>> align_columns([("leaf", "size"), ("kernel", "8")])
     ['leaf    size', 'kernel     8']
     """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -54,19 +55,19 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def shape(sizes: Sequence[int]) -> str:
+def format_shape(sizes: Sequence[int]) -> str:
     """A shape as text.
 
-    >>> shape((3, 4)), shape(())
+    >>> format_shape((3, 4)), format_shape(())
     ('3x4', 'scalar')
     """
     return "x".join(map(str, sizes)) or "scalar"
 
 
-def memory(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes in decimal units.
 
-    >>> memory(900136), memory(12)
+    >>> format_bytes(900136), format_bytes(12)
     ('900.1 kB', '12 bytes')
     """
     if count < 1000:
@@ -79,19 +80,19 @@ def memory(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def is_clock(name: str) -> bool:
+def is_timing(name: str) -> bool:
     """Whether a number of this name depends on the clock, and so differs from run to run.
 
-    >>> is_clock("steps_per_second"), is_clock("loss")
+    >>> is_timing("steps_per_second"), is_timing("loss")
     (True, False)
     """
-    return any(word in name for word in CLOCKS)
+    return any(word in name for word in TIMING_WORDS)
 
 
-def without_clocks(row: Mapping[str, Any]) -> Row:
+def without_timings(row: Mapping[str, Any]) -> Row:
     """A row without what depends on the clock: equal for equal runs.
 
-    >>> without_clocks({"step": 50, "loss": 0.5, "seconds": 1.25})
+    >>> without_timings({"step": 50, "loss": 0.5, "seconds": 1.25})
     {'step': 50, 'loss': 0.5}
     """
-    return {name: value for name, value in row.items() if not is_clock(name)}
+    return {name: value for name, value in row.items() if not is_timing(name)}

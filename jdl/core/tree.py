@@ -62,7 +62,7 @@ def is_key(leaf: Any) -> bool:
 
 
 @jax.jit
-def copied(values: PyTree) -> PyTree:
+def copy(values: PyTree) -> PyTree:
     """Arrays of their own, in one dispatch: leaf by leaf each would be a program."""
     return jax.tree.map(jnp.copy, values)
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from jdl.data.datasets import movielens as movielens
     from jdl.data.datasets import synthetic as synthetic
     from jdl.data.datasets import synthetic_sequences as synthetic_sequences
+    from jdl.data.datasets.load import dataset_names as dataset_names
     from jdl.data.datasets.load import from_arrays as from_arrays
-    from jdl.data.datasets.load import known as known
     from jdl.data.datasets.load import load as load
     from jdl.data.datasets.load import mnist_or_digits as mnist_or_digits
     from jdl.data.feed import Feed as Feed
@@ -69,7 +69,7 @@ _HOME = {
     "check_arrays": "arrays",
     "evaluation_batches": "feed",
     "from_arrays": "datasets.load",
-    "known": "datasets.load",
+    "dataset_names": "datasets.load",
     "load": "datasets.load",
     "mnist_or_digits": "datasets.load",
     "pad": "readers.time_series",

@@ -94,7 +94,7 @@ def example_bytes(example: Mapping[str, np.ndarray]) -> int:
     return sum(value.nbytes for value in example.values())
 
 
-def narrowed(value: Any, name: str) -> np.ndarray:
+def to_32_bit(value: Any, name: str) -> np.ndarray:
     """Numbers in the dtype that JAX holds them in (32 bits unless x64 is on); else `InputError`."""
     return _narrow(_numeric(value, name), name)
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.data.arrays import Arrays, as_arrays, example_bytes, narrowed
-from jdl.data.loader import reading
+from jdl.data.arrays import Arrays, as_arrays, example_bytes, to_32_bit
+from jdl.data.loader import read_in_threads
 from jdl.data.order import Order
 
 RESIDENT_BYTES = 2**30
@@ -124,7 +124,7 @@ class Feed:
         faster. They end when the iterator is closed or dropped; an error in a source reaches
         whoever asks for that batch.
         """
-        return reading(lambda step: self.batch(step, rows), start, threads, ahead)
+        return read_in_threads(lambda step: self.batch(step, rows), start, threads, ahead)
 
 
 def evaluation_batches(data: Any, batch_size: int) -> Iterator[Arrays]:
@@ -237,4 +237,4 @@ def stack(key: str, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
             got=", ".join(sorted(shapes)),
             fix="pad in __getitem__, and give the true lengths as another entry",
         ) from None
-    return narrowed(stacked, f'"{key}" of a source')
+    return to_32_bit(stacked, f'"{key}" of a source')

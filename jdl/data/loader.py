@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 THREADS = 4
 
 
-def reading(
+def read_in_threads(
     read: Callable[[int], Item], start: int, threads: int | None, ahead: int
 ) -> Generator[Item, None, None]:
     """`read(start)`, `read(start + 1)`, ... without end, in Grain's threads; at most `ahead` wait.

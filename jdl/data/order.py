@@ -96,14 +96,14 @@ class Order:
         return permute(np.arange(self.n, dtype=np.uint32), key, self.n, self.seed, np)
 
 
-def share(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
+def process_rows(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
     """The rows of a batch that belong to some of its `of` equal parts, in order: int64.
 
-    Process i of n feeds `share([i], n, batch_size)`; one whose devices hold several parts of the
-    mesh's data axis feeds them all. Over all processes every row is there, at every step.
+    Process i of n feeds `process_rows([i], n, batch_size)`; one whose devices hold several parts of
+    the mesh's data axis feeds them all. Over all processes every row is there, at every step.
     Raises `InputError` unless `of` divides the batch.
 
-    >>> share([1], of=4, batch_size=8)
+    >>> process_rows([1], of=4, batch_size=8)
     array([2, 3])
     """
     if batch_size % of:

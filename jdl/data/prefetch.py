@@ -14,13 +14,13 @@ from jdl.data.feed import Feed, stack
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
     """The same items; while one is used, the next is made in a thread.
 
     An error reaches whoever asks for that item. Closed or dropped, it leaves the item in work to
     the thread, which then closes `items` and ends; nobody waits for it.
 
-    >>> list(ahead(iter([1, 2])))
+    >>> list(prefetch(iter([1, 2])))
     [1, 2]
     """
     wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -51,7 +51,7 @@ def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
         wanted.put(False)
 
 
-def windows(
+def stacks_of_batches(
     feed: Feed, start: int, size: int, rows: np.ndarray | None = None
 ) -> Generator[Arrays, None, None]:
     """Stacks [size, B, ...] of the batches of steps start ... start + size - 1, the next size, ...

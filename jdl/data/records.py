@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.errors import within
+from jdl.core.errors import check_range
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +31,7 @@ class Data(NamedTuple):
         >>> Data({"x": np.zeros((10, 2))}, {}, dict, {}).steps(epochs=3, batch_size=4)
         7
         """
-        within("batch_size", batch_size, 1)
+        check_range("batch_size", batch_size, 1)
         return max(1, int(epochs * len(next(iter(self.train.values()))) // batch_size))
 
 

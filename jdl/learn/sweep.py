@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.core.groups import Groups
 from jdl.core.types import Batch, Info, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.ensemble import vmapped
@@ -188,7 +188,7 @@ def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], see
                 f"grid[{name!r}]",
                 expected="the name of an argument of `build`",
                 got="a name that it does not take",
-                fix=nearest(name, known) if known else f"let it take {name}",
+                fix=did_you_mean(name, known) if known else f"let it take {name}",
             )
 
 

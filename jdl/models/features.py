@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.models.mlp import MLP
 
 
@@ -88,6 +88,6 @@ def layer_outputs(
             "layer",
             expected=f"one of {', '.join(names)}",
             got=repr(layer),
-            fix=nearest(layer, names),
+            fix=did_you_mean(layer, names),
         )
     return found[0]

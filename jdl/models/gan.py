@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.errors import error, one_of
+from jdl.core.errors import check_one_of, error
 from jdl.models.autoencoder import coarsest
 from jdl.models.layers import primitives, spectral_norm
 from jdl.models.layers.upsampling import conv_transpose
 
 # Radford et al.: every weight of DCGAN is drawn with this deviation.
-SMALL_NORMAL = nn.initializers.normal(0.02)
+DCGAN_NORMAL = nn.initializers.normal(0.02)
 RECIPES = ("normalised", "plain", "spectral", "wgan_gp", "ttur")
 OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "identity": lambda x: x,
@@ -119,15 +119,15 @@ class ConvGenerator(nn.Module):
         squash = output_function(self.output)
         height, width, channels = coarsest(self.shape, len(self.features))
         first = height * width * self.features[0]
-        x = primitives.Dense(first, use_bias=False, kernel_init=SMALL_NORMAL, name="dense")(noise)
+        x = primitives.Dense(first, use_bias=False, kernel_init=DCGAN_NORMAL, name="dense")(noise)
         x = x.reshape(len(noise), height, width, self.features[0])
         x = nn.relu(_batch_norm(train, self.axis_name, "batch_norm")(x))
         for index, size in enumerate(self.features[1:], start=1):
             x = conv_transpose(
-                size, use_bias=False, kernel_init=SMALL_NORMAL, name=f"conv_transpose_{index}"
+                size, use_bias=False, kernel_init=DCGAN_NORMAL, name=f"conv_transpose_{index}"
             )(x)
             x = nn.relu(_batch_norm(train, self.axis_name, f"batch_norm_{index}")(x))
-        return squash(conv_transpose(channels, kernel_init=SMALL_NORMAL, name="output")(x))
+        return squash(conv_transpose(channels, kernel_init=DCGAN_NORMAL, name="output")(x))
 
 
 class ConvDiscriminator(nn.Module):
@@ -151,7 +151,7 @@ class ConvDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """The logits of a batch."""
-        kind = one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
+        kind = check_one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
         primitives.check_images(images)
         conv = spectral_norm.SpectralConv if kind == "spectral" else primitives.Conv
         dense = spectral_norm.SpectralDense if kind == "spectral" else primitives.Dense
@@ -163,13 +163,13 @@ class ConvDiscriminator(nn.Module):
                 (4, 4),
                 strides=2,
                 use_bias=not normed,
-                kernel_init=SMALL_NORMAL,
+                kernel_init=DCGAN_NORMAL,
                 name=f"conv_{index}",
             )(x)
             if normed:
                 x = _batch_norm(train, self.axis_name, f"batch_norm_{index}")(x)
             x = nn.leaky_relu(x, 0.2)
-        return dense(1, kernel_init=SMALL_NORMAL, name="output")(primitives.flatten(x))
+        return dense(1, kernel_init=DCGAN_NORMAL, name="output")(primitives.flatten(x))
 
 
 def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
@@ -181,7 +181,7 @@ def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
             got='"relu", which has no upper end and no gradient where it is zero',
             fix='output="sigmoid" with images as jdl.data.load gives them',
         )
-    return OUTPUTS[one_of("generator output", name, OUTPUTS)]
+    return OUTPUTS[check_one_of("generator output", name, OUTPUTS)]
 
 
 def _batch_norm(train: bool, axis_name: str | None, name: str) -> primitives.BatchNorm:
@@ -204,8 +204,8 @@ def gan_pair(kind: str, recipe: str, shape: Sequence[int]) -> tuple[nn.Module, n
     >>> [type(network).__name__ for network in gan_pair("dense", "spectral", (8, 8, 1))]
     ['DenseGenerator', 'DenseDiscriminator']
     """
-    one_of("kind", kind, ("dense", "conv"))
-    one_of("recipe", recipe, RECIPES)
+    check_one_of("kind", kind, ("dense", "conv"))
+    check_one_of("recipe", recipe, RECIPES)
     if kind == "conv":
         norm = {"spectral": "spectral", "wgan_gp": "none"}.get(recipe, "batch")
         return ConvGenerator(shape=shape), ConvDiscriminator(normalisation=norm)

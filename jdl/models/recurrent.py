@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.errors import error, one_of
+from jdl.core.errors import check_one_of, error
 from jdl.models.layers import primitives, recurrent_cells
 
 READS = ("last", "mean", "each")
@@ -83,7 +83,7 @@ class RNN(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train, name=name)
 
     def _check(self) -> None:
-        one_of("read", self.read, READS)
+        check_one_of("read", self.read, READS)
         if not self.features:
             raise error(
                 "features",

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.models.layers import conv_blocks, primitives
-from jdl.models.layers.remat import rematerialised
+from jdl.models.layers.remat import rematerialize
 
 SHORTCUTS = ("project", "pad")
 
@@ -67,7 +67,7 @@ class ResNet(nn.Module):
 
     `norm` names the normalisation (`jdl.models.layers.normalization.norm`) and `axis_name` the
     mapped device axis of batch statistics. `remat` says what each block keeps for its backward pass
-    (`jdl.models.layers.remat.rematerialised`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
+    (`jdl.models.layers.remat.rematerialize`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -96,11 +96,11 @@ class ResNet(nn.Module):
                 "shortcut",
                 expected='"project" or "pad"',
                 got=repr(self.shortcut),
-                fix=nearest(str(self.shortcut), SHORTCUTS),
+                fix=did_you_mean(str(self.shortcut), SHORTCUTS),
             )
         same = {"norm": self.norm, "axis_name": self.axis_name}
         x = conv_blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
-        residual = rematerialised(ResidualBlock, self.remat, train_at=1)
+        residual = rematerialize(ResidualBlock, self.remat, train_at=1)
         for stage, count in enumerate(self.stages):
             for block in range(count):
                 x = residual(

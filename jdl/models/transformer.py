@@ -51,12 +51,12 @@ class Decoder(nn.Module):
         _check_tokens(tokens)
         batch, time = tokens.shape
         table = primitives.Embed(
-            self.vocabulary, self.width, embedding_init=attention.SMALL, name="tokens"
+            self.vocabulary, self.width, embedding_init=attention.GPT2_NORMAL, name="tokens"
         )
         start = 0 if cache is None else cache.length
         x = attention.Positions(self.context, name="positions")(table(tokens), start)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
-        mask = None if cache is None else attention_ops.causal(time, self.context, start)
+        mask = None if cache is None else attention_ops.causal_mask(time, self.context, start)
         stack = attention.Stack(
             self.blocks,
             self.heads,
@@ -114,11 +114,11 @@ class Encoder(nn.Module):
             (inputs["x"], inputs.get("lengths")) if isinstance(inputs, Mapping) else (inputs, None)
         )
         time = x.shape[1]
-        mask = None if lengths is None else attention_ops.padding(lengths, time)
+        mask = None if lengths is None else attention_ops.padding_mask(lengths, time)
         if self.vocabulary is not None:
             _check_tokens(x)
             embed = primitives.Embed(
-                self.vocabulary, self.width, embedding_init=attention.SMALL, name="embed"
+                self.vocabulary, self.width, embedding_init=attention.GPT2_NORMAL, name="embed"
             )
         else:
             _check_vectors(x)
@@ -167,7 +167,7 @@ class ViT(nn.Module):
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         x = primitives.Dense(self.width, name="patches")(patches(inputs, self.patch))
-        first = self.param("class_token", attention.SMALL, (1, 1, self.width))
+        first = self.param("class_token", attention.GPT2_NORMAL, (1, 1, self.width))
         x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], 1)
         x = attention.Positions(x.shape[1], name="positions")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.models.layers import primitives
 
 Inputs = dict[str, Any]
@@ -127,7 +127,10 @@ class _TreeNet(nn.Module):
         places = {"root": hidden[:, -width], "roots": hidden[:, -width:], "nodes": hidden}
         if self.at not in places:
             raise error(
-                "at", expected=" or ".join(places), got=repr(self.at), fix=nearest(self.at, places)
+                "at",
+                expected=" or ".join(places),
+                got=repr(self.at),
+                fix=did_you_mean(self.at, places),
             )
         return primitives.Dense(self.outputs, name="output")(places[self.at])
 

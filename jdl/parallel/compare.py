@@ -12,7 +12,7 @@ from jdl.core.errors import InputError
 from jdl.core.types import Batch, Learner, TrainState
 from jdl.learn.transforms import jit
 from jdl.parallel import rules
-from jdl.parallel.describe import share
+from jdl.parallel.describe import share_per_device
 from jdl.parallel.mesh import mesh
 from jdl.parallel.rules import Rule
 from jdl.parallel.shard import shard
@@ -117,7 +117,7 @@ def compare_layouts(
             _difference(one.losses, other.losses),
             max([norms, *leaves.values()]),
             _difference(one.evaluated, other.evaluated),
-            share(other.states[0]),
+            share_per_device(other.states[0]),
             max(leaves, key=lambda leaf: leaves[leaf]) if leaves else "",
         )
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
-from jdl.core.text import aligned, memory, shape
+from jdl.core.text import align_columns, format_bytes, format_shape
 from jdl.core.types import TrainState
 
-LINES = 24
+MAX_LINES = 24
 """Lines of parameters; where there are more, those below a hundredth of all become one."""
 
 Cells = tuple[str, str, str, str]
 
 
-class Placed(NamedTuple):
+class PlacedLeaf(NamedTuple):
     """One array: its path, shape and spec, its bytes, and those of them on each device."""
 
     path: str
@@ -33,7 +33,7 @@ class Placed(NamedTuple):
         return self.here < self.bytes
 
 
-def layout(state: TrainState) -> str | None:
+def describe_layout(state: TrainState) -> str | None:
     """The table of a state on a mesh, as it lies there (or is to lie: shapes with shardings do).
 
     One line for each kind of parameter, the blocks of a stack together; moments, averages and the
@@ -43,7 +43,7 @@ def layout(state: TrainState) -> str | None:
     >>> import jax, jdl
     >>> split = NamedSharding(jdl.mesh(data=1), PartitionSpec("data"))
     >>> w = jax.ShapeDtypeStruct((4, 3), "float32", sharding=split)
-    >>> print(layout(TrainState((), (), {"w": w}, {}, ())))
+    >>> print(describe_layout(TrainState((), (), {"w": w}, {}, ())))
     layout on the mesh data=1 (1 × cpu):
     leaf      shape  spec  bytes per device
     params/w  4x3    data          48 bytes
@@ -64,20 +64,21 @@ def layout(state: TrainState) -> str | None:
     return "\n".join(
         [
             f"layout on the mesh {sizes} ({mesh.size} × {kind}):",
-            *aligned(lines),
-            f"a device holds {memory(here)} of {memory(whole)}; {split} of {len(leaves)} leaves "
+            *align_columns(lines),
+            f"a device holds {format_bytes(here)} of {format_bytes(whole)}; "
+            f"{split} of {len(leaves)} leaves "
             "are split",
         ]
     )
 
 
-def share(state: TrainState) -> float:
+def share_per_device(state: TrainState) -> float:
     """How much of a state one device of its mesh holds, from 0 to 1."""
     leaves, _ = _placed(state)
     return _sum(leaves) / max(1, sum(leaf.bytes for leaf in leaves))
 
 
-def _placed(state: TrainState) -> tuple[list[Placed], Mesh | None]:
+def _placed(state: TrainState) -> tuple[list[PlacedLeaf], Mesh | None]:
     """Every leaf but keys, and the mesh, if the state is on one."""
     found, mesh = [], None
     for path, leaf in tree.flatten(state).items():
@@ -88,7 +89,7 @@ def _placed(state: TrainState) -> tuple[list[Placed], Mesh | None]:
             continue
         here = sharding.shard_shape(leaf.shape) if on_mesh else leaf.shape
         found.append(
-            Placed(
+            PlacedLeaf(
                 path,
                 leaf.shape,
                 sharding.spec if on_mesh else PartitionSpec(),
@@ -99,22 +100,22 @@ def _placed(state: TrainState) -> tuple[list[Placed], Mesh | None]:
     return found, mesh
 
 
-def _parameters(params: list[Placed]) -> list[Cells]:
+def _parameters(params: list[PlacedLeaf]) -> list[Cells]:
     """A line for each kind of parameter; where these are many, one for all small ones."""
     kinds, total = _kinds(params), sum(leaf.here for leaf in params)
-    small: list[Placed] = []
-    if len(kinds) > LINES:
+    small: list[PlacedLeaf] = []
+    if len(kinds) > MAX_LINES:
         small = [x for kind in kinds.values() if _sum(kind) < total / 100 for x in kind]
     lines = [_line(name, kind) for name, kind in kinds.items() if kind[0] not in small]
     if small:
-        lines.append((f"params  ({len(small)} smaller leaves)", "", "", memory(_sum(small))))
+        lines.append((f"params  ({len(small)} smaller leaves)", "", "", format_bytes(_sum(small))))
     return lines
 
 
-def _summed(part: str, leaves: list[Placed], params: list[Placed]) -> list[Cells]:
+def _summed(part: str, leaves: list[PlacedLeaf], params: list[PlacedLeaf]) -> list[Cells]:
     """One line for all leaves but those that lie otherwise than their parameter does."""
 
-    def differs(leaf: Placed) -> bool:
+    def differs(leaf: PlacedLeaf) -> bool:
         own = [
             param.spec
             for param in params
@@ -127,15 +128,15 @@ def _summed(part: str, leaves: list[Placed], params: list[Placed]) -> list[Cells
     lines = [_line(f"{name}  (unlike its parameter)", k) for name, k in _kinds(other).items()]
     split = sum(leaf.is_split for leaf in rest)
     name = f"{part}  ({len(rest)} leaves, {split} split)"
-    return [*lines, (name, "", "", memory(_sum(rest)))] if rest else lines
+    return [*lines, (name, "", "", format_bytes(_sum(rest)))] if rest else lines
 
 
-def _kinds(leaves: Iterable[Placed]) -> dict[str, list[Placed]]:
+def _kinds(leaves: Iterable[PlacedLeaf]) -> dict[str, list[PlacedLeaf]]:
     """Leaves by name; those of repeated blocks that are alike under one name."""
-    groups: dict[Any, list[Placed]] = defaultdict(list)
+    groups: dict[Any, list[PlacedLeaf]] = defaultdict(list)
     for leaf in leaves:
         groups[re.sub(r"_\d+(?=/[^/]+/)", "_*", leaf.path), leaf.shape, leaf.spec].append(leaf)
-    named: dict[str, list[Placed]] = {}
+    named: dict[str, list[PlacedLeaf]] = {}
     for (pattern, _, _), group in groups.items():
         if len(group) == 1 or pattern in named:
             named |= {leaf.path: [leaf] for leaf in group}
@@ -144,19 +145,24 @@ def _kinds(leaves: Iterable[Placed]) -> dict[str, list[Placed]]:
     return named
 
 
-def _line(name: str, group: list[Placed]) -> Cells:
+def _line(name: str, group: list[PlacedLeaf]) -> Cells:
     times = f"  ({len(group)} times)" if len(group) > 1 else ""
-    return name + times, shape(group[0].shape), words(group[0].spec), memory(_sum(group))
+    return (
+        name + times,
+        format_shape(group[0].shape),
+        spec_text(group[0].spec),
+        format_bytes(_sum(group)),
+    )
 
 
-def _sum(leaves: Iterable[Placed]) -> int:
+def _sum(leaves: Iterable[PlacedLeaf]) -> int:
     return sum(leaf.here for leaf in leaves)
 
 
-def words(spec: PartitionSpec) -> str:
-    """A spec as `--run.rule` takes it.
+def spec_text(spec: PartitionSpec) -> str:
+    """A spec as `--run.sharding` takes it.
 
-    >>> words(PartitionSpec(None, ("data", "model"))), words(PartitionSpec())
+    >>> spec_text(PartitionSpec(None, ("data", "model"))), spec_text(PartitionSpec())
     ('None,data+model', 'whole')
     """
     if all(names is None for names in spec):

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from jdl.core import tree
 from jdl.core.flops import Flops, of_jaxpr
-from jdl.core.lowering import alone, compiled_for
+from jdl.core.lowering import compiled_for, single_step_program
 from jdl.core.types import Batch, Learner, PyTree, TrainState
 from jdl.parallel.hlo import Collective, collectives
 from jdl.parallel.mesh import batch_axis
@@ -23,7 +23,7 @@ from jdl.parallel.rules import Rule, replicated
 from jdl.parallel.shard import batch_shardings, shardings
 from jdl.parallel.topology import GIB, Target
 
-GROUPS = {
+STATE_GROUPS = {
     "params": "parameters",
     "opt_state": "optimizer",
     "model_state": "model state",
@@ -51,7 +51,7 @@ class Compiled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryEstimate:
     """A step on a mesh of devices, before there is one."""
 
     target: str
@@ -94,7 +94,7 @@ class Plan:
         return tree.count(self.state.params)
 
 
-def plan(
+def estimate(
     learner: Learner,
     batch: Batch,
     target: Target,
@@ -104,16 +104,16 @@ def plan(
     memory: int | None = None,
     data_set: int = 0,
     clock: Callable[[], float] = lambda: 0.0,
-) -> Plan:
+) -> MemoryEstimate:
     """Compile `learner.step` for a target, and account for the memory of one device.
 
     `learner` is one that `shard` put on `mesh` with `rule`, or without a mesh any; `batch` is
     arrays or shapes. `memory` bytes a device has, where that is not the target's own. `data_set`
     bytes lie on each device beside the step.
     """
-    state, shapes = placed(learner, batch, target, mesh, rule)
+    state, shapes = sharded_shapes(learner, batch, target, mesh, rule)
     began = clock()
-    with compiled_for(target.platform), alone():
+    with compiled_for(target.platform), single_step_program():
         pinned = jax.tree.map(lambda x: x.sharding, state)
         step = jax.jit(
             learner.step, static_argnames="axis", donate_argnums=0, out_shardings=(pinned, None)
@@ -123,7 +123,7 @@ def plan(
     traced_at = clock()
     compiled, refusal, at = _compile(lowered)
     compiled_at = clock()
-    return Plan(
+    return MemoryEstimate(
         target.name,
         dict(mesh.shape) if mesh is not None else {},
         {path: leaf.shape for path, leaf in tree.flatten(shapes).items()},
@@ -139,7 +139,7 @@ def plan(
     )
 
 
-def placed(
+def sharded_shapes(
     learner: Learner, batch: Batch, target: Target, mesh: Mesh | None, rule: Rule | None
 ) -> tuple[TrainState, PyTree]:
     """The shapes of state and batch, each with its sharding; no array is made."""
@@ -159,9 +159,9 @@ def placed(
 
 
 def _held(state: TrainState, shapes: PyTree, data_set: int) -> dict[str, int]:
-    held = dict.fromkeys(GROUPS.values(), 0)
+    held = dict.fromkeys(STATE_GROUPS.values(), 0)
     for path, leaf in tree.flatten(state).items():
-        held[GROUPS[path.partition("/")[0]]] += local_bytes(leaf)
+        held[STATE_GROUPS[path.partition("/")[0]]] += local_bytes(leaf)
     held["batch"] = sum(map(local_bytes, jax.tree.leaves(shapes)))
     held["data set"] = data_set
     return held

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh, PartitionSpec
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.parallel.mesh import batch_axis
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
@@ -185,10 +185,10 @@ def parse(text: str) -> Rule:
     }
     if not entries and "=" not in last and last not in known:
         raise error(
-            "--run.rule",
+            "--run.sharding",
             expected=f"{', '.join(known)} or REGEX=SPEC;...",
             got=repr(text),
-            fix=nearest(last, known),
+            fix=did_you_mean(last, known),
         )
     if last not in known:
         return regex([_entry(entry, text) for entry in [*entries, last]])
@@ -211,7 +211,7 @@ def _entry(text: str, whole: str) -> tuple[str, PartitionSpec]:
     axes = [[axis.strip() for axis in word.split("+")] for word in dimensions.split(",")]
     if not pattern or not all(axis.isidentifier() for names in axes for axis in names):
         raise error(
-            f"--run.rule {whole!r}",
+            f"--run.sharding {whole!r}",
             expected="entries REGEX=SPEC with ; between, such as 'kernel$=None,model; fsdp'",
             got=repr(text),
             fix="write for each dimension an axis, data+model, or None, with commas between",
@@ -237,7 +237,7 @@ def _size(what: str, axis: str, mesh: Mesh) -> int:
             what,
             expected=f"an axis of the mesh {dict(mesh.shape)}",
             got=repr(axis),
-            fix=f"{nearest(axis, mesh.axis_names)}, or make one: data=4,model=2",
+            fix=f"{did_you_mean(axis, mesh.axis_names)}, or make one: data=4,model=2",
         )
     return mesh.shape[axis]
 

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.shard import batch_shardings, outermost
 
@@ -30,7 +30,7 @@ def shard_members(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
             f"shard_members(axis={axis!r})",
             expected=f"an axis of the mesh {dict(mesh.shape)}",
             got=repr(axis),
-            fix=f"{nearest(axis, mesh.axis_names)}, or make one: jdl.mesh({axis}=8)",
+            fix=f"{did_you_mean(axis, mesh.axis_names)}, or make one: jdl.mesh({axis}=8)",
         )
 
     def placed(state: TrainState) -> TrainState:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 
 INSTALL = 'pip install "jdl-jax[tpu]" in an environment of its own, or make plan-tpu'
 
@@ -79,7 +79,7 @@ def tpu(topology: str, slices: int = 1) -> Target:
             f"topology {topology}",
             expected="kind:shape, such as v5e:16x16",
             got=repr(kind),
-            fix=nearest(kind, CHIPS),
+            fix=did_you_mean(kind, CHIPS),
         )
     chip = CHIPS[kind]
     if shape not in chip.shapes:
@@ -103,7 +103,7 @@ def _chips(shape: str) -> int:
 def _nearest(shape: str, known: Sequence[str]) -> str:
     """The shape of about as many chips, or of that name where it is none."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
-        return nearest(shape, known)
+        return did_you_mean(shape, known)
     close = min(known, key=lambda one: abs(log(_chips(one) / _chips(shape))))
     return f"the nearest is {close}, of {_chips(close)} chips"
 

@@ -3,23 +3,23 @@
 >>> import numpy as np
 >>> x = np.linspace(0, 6, 50)
 >>> curve = lines({"sine": (x, np.sin(x))}, "A sine", "x")
->>> whole = figure(overlay(curve, levels({"zero": 0})), bars([3, 1, 2]))
+>>> whole = figure(overlay(curve, horizontal_lines({"zero": 0})), bars([3, 1, 2]))
 >>> len(whole.axes)
 2
 """
 
 from jdl.plots.grids import (
+    activations,
     attention,
+    confusion_of,
+    decision_surface,
+    generated_samples,
     image,
-    judged,
+    image_grid,
     kernels,
     matrices,
     matrix,
-    mosaic,
-    responses,
-    square,
-    surface,
-    taken_for,
+    square_grid,
 )
 from jdl.plots.panels import (
     Panel,
@@ -28,52 +28,52 @@ from jdl.plots.panels import (
     figure,
     histogram,
     history,
-    levels,
+    horizontal_lines,
     lines,
-    logged,
+    logged_curve,
     overlay,
     series,
-    spans,
-    words,
+    shaded_spans,
+    text,
 )
-from jdl.plots.points import against, dots, embedding, embeddings, plane, spread, spreads
-from jdl.plots.training import agreement, confusion, curves, mistakes, png
+from jdl.plots.points import embedding, embeddings, plane, predicted_vs_true, scatter, strip, strips
+from jdl.plots.training import confusion, curves, parity, png, worst_errors
 
 __all__ = [
     "Panel",
-    "against",
-    "agreement",
+    "activations",
     "attention",
     "band",
     "bars",
     "confusion",
+    "confusion_of",
     "curves",
-    "dots",
+    "decision_surface",
     "embedding",
     "embeddings",
     "figure",
+    "generated_samples",
     "histogram",
     "history",
+    "horizontal_lines",
     "image",
-    "judged",
+    "image_grid",
     "kernels",
-    "levels",
     "lines",
-    "logged",
+    "logged_curve",
     "matrices",
     "matrix",
-    "mistakes",
-    "mosaic",
     "overlay",
+    "parity",
     "plane",
     "png",
-    "responses",
+    "predicted_vs_true",
+    "scatter",
     "series",
-    "spans",
-    "spread",
-    "spreads",
-    "square",
-    "surface",
-    "taken_for",
-    "words",
+    "shaded_spans",
+    "square_grid",
+    "strip",
+    "strips",
+    "text",
+    "worst_errors",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.plots.panels import Panel, bars, describe, figure, levels, overlay, words
+from jdl.plots.panels import Panel, bars, describe, figure, horizontal_lines, overlay, text
 from jdl.plots.training import confusion
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def image(
     return Panel(draw, side, side * pixels.shape[0] / pixels.shape[1] + (0.2 if title else 0))
 
 
-def mosaic(
+def image_grid(
     images: Any, title: str = "", rows: Sequence[str] = (), *, signed: bool = False
 ) -> Panel:
     """Grey images side by side, pixels from 0 to 1.
@@ -50,7 +50,7 @@ def mosaic(
         images, rows = np.stack([np.asarray(row) for row in images.values()]), list(images)
     elif np.ndim(images) == 4:
         images = _in_rows(np.asarray(images))
-    whole = tiled(images, signed)
+    whole = tile_images(images, signed)
 
     def draw(axis: "Axes") -> None:
         top = float(np.nanmax(np.abs(whole))) if signed else 1.0
@@ -78,12 +78,12 @@ def kernels(weights: Any, shape: Sequence[int], title: str = "") -> Panel:
     """
     weights, pixels = np.asarray(weights), int(np.prod(shape))
     if weights.ndim == 4:
-        return mosaic(np.moveaxis(weights[:, :, :1], -1, 0)[:32], title, signed=True)
+        return image_grid(np.moveaxis(weights[:, :, :1], -1, 0)[:32], title, signed=True)
     rows = weights if weights.shape[1] == pixels else weights.T
-    return mosaic(rows[:32].reshape(-1, *shape), title, signed=True)
+    return image_grid(rows[:32].reshape(-1, *shape), title, signed=True)
 
 
-def responses(kernel: Any, images: Any, most: int = 12) -> "Figure":
+def activations(kernel: Any, images: Any, most: int = 12) -> "Figure":
     """The filters of a convolution, and where they respond in each of the images.
 
     `kernel` (height, width, channels, filters) as the first convolution of a network has it, and
@@ -92,7 +92,7 @@ def responses(kernel: Any, images: Any, most: int = 12) -> "Figure":
     """
     import jax
 
-    kernel, shown = np.asarray(kernel)[..., :most], [words("filters")]
+    kernel, shown = np.asarray(kernel)[..., :most], [text("filters")]
     layout = ("NHWC", "HWIO", "NHWC")
     maps = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
     shown += _scaled(kernel[:, :, 0])
@@ -116,10 +116,10 @@ def _in_rows(images: np.ndarray, most: int = 16) -> np.ndarray:
     return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
 
 
-def tiled(images: Any, signed: bool = False) -> np.ndarray:
+def tile_images(images: Any, signed: bool = False) -> np.ndarray:
     """One array (height, width) of images (rows, columns, h, w, 1), with an edge around each.
 
-    >>> tiled(np.ones((2, 3, 4, 4, 1))).shape
+    >>> tile_images(np.ones((2, 3, 4, 4, 1))).shape
     (12, 18)
     """
     images = np.asarray(images)
@@ -166,7 +166,7 @@ def matrix(
     return Panel(draw, 4.4 if bar else 3.6, 3.8)
 
 
-def taken_for(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> "Figure":
+def confusion_of(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> "Figure":
     """The confusion matrix of outputs (n, classes), or of several members' (members, n, classes).
 
     Counts are means over the members, labels (n,) integers.
@@ -178,17 +178,19 @@ def taken_for(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> 
     return confusion(counts, names)
 
 
-def judged(images: Any, judge: Callable[[Any], Any], title: str = "A hundred of them") -> "Figure":
-    """A hundred generated images, and the share of each class that a `jdl.judge` sees in them.
+def generated_samples(
+    images: Any, judge: Callable[[Any], Any], title: str = "A hundred of them"
+) -> "Figure":
+    """A hundred generated images, and the share of each class that an evaluator sees in them.
 
     `images` (n, height, width, 1), at least a hundred, pixels from 0 to 1; `judge(images)` is a
     pair: the shares (classes,) and the distance from real images.
     """
     images, (shares, distance) = np.asarray(images), judge(images)
-    drawn = mosaic(images[:100].reshape(10, 10, *images.shape[1:]), title)
+    drawn = image_grid(images[:100].reshape(10, 10, *images.shape[1:]), title)
     about = f"FID {distance:.1f}"
     counts = bars(100 * np.asarray(shares), about, "class, to the judge", "share in %")
-    return figure(drawn, overlay(counts, levels({"evenly": 100 / len(shares)})))
+    return figure(drawn, overlay(counts, horizontal_lines({"evenly": 100 / len(shares)})))
 
 
 def attention(weights: Any, tokens: Sequence[Any], title: str = "") -> "Figure":
@@ -220,21 +222,21 @@ def matrices(
     return figure(*panels, columns=columns, title=title)
 
 
-def square(low: float, high: float, side: int = 81) -> np.ndarray:
-    """The points of a square grid, (side * side, 2) float32, to ask a model for its `surface`.
+def square_grid(low: float, high: float, side: int = 81) -> np.ndarray:
+    """The points of a square grid, (side * side, 2) float32: inputs for a `decision_surface`.
 
-    >>> square(0, 1, side=2).tolist()
+    >>> square_grid(0, 1, side=2).tolist()
     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
     """
     line = np.linspace(low, high, side, dtype=np.float32)
     return np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
 
 
-def surface(
+def decision_surface(
     answers: Any, low: float, high: float, title: str = "", *,
     points: Any = None, classes: Any = None, middle: float = 0.5, **axes: Any,
 ) -> Panel:  # fmt: skip
-    """A model's answers from 0 to 1 at the points of `square(low, high)`, as a decision surface.
+    """A model's outputs from 0 to 1 at the points of `square_grid(low, high)`.
 
     The black line is where it answers `middle`. `points` (n, 2) are drawn with their classes 0 and
     1 (n,) as black and white. Other settings are those of `Axes.set`.

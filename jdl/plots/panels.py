@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.plots.style import COLOURS, GREY, blank, drawing
+from jdl.plots.style import COLOURS, GREY, blank_figure, in_house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DASHES = ("--", ":", "-.", "-")
-FEW = 12
+MARK_UP_TO_POINTS = 12
 """Points of a curve up to which each is marked."""
 
 
@@ -30,12 +30,12 @@ class Panel(NamedTuple):
     height: float = 4.0
 
 
-@drawing
+@in_house_style
 def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figure":
     """Panels in rows of `columns`, or all in one row, as a matplotlib figure in the house style.
 
     >>> wave = lines({"sine": ([0, 1, 2, 3], [0, 1, 0, -1])}, "A wave", "time")
-    >>> [axes.get_title("left") for axes in figure(wave, wave, words("the end"), columns=2).axes]
+    >>> [axes.get_title("left") for axes in figure(wave, wave, text("the end"), columns=2).axes]
     ['A wave', 'A wave', '']
     """
     if not panels:
@@ -44,7 +44,7 @@ def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figu
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     widths = [max(p.width for p in panels[i::columns]) for i in range(min(columns, len(panels)))]
     heights = [max(p.height for p in row) for row in rows]
-    made = blank(sum(widths), sum(heights) + (0.4 if title else 0))
+    made = blank_figure(sum(widths), sum(heights) + (0.4 if title else 0))
     grid = {"width_ratios": widths, "height_ratios": heights}
     axes = made.subplots(len(rows), len(widths), squeeze=False, gridspec_kw=grid).ravel()
     for axis, panel in zip(axes, panels, strict=False):
@@ -69,7 +69,7 @@ def overlay(*panels: Panel, **axes: Any) -> Panel:
     return Panel(draw, panels[0].width, panels[0].height)
 
 
-def words(text: str) -> Panel:
+def text(text: str) -> Panel:
     """Nothing but some words, in the middle."""
 
     def draw(axis: "Axes") -> None:
@@ -108,7 +108,7 @@ def lines(
         for name, (x, y) in curves.items():
             many = np.asarray(y, float).reshape(len(x), -1)
             width = 1.8 if many.shape[1] == 1 else 1.0
-            marked = "o-" if written or len(many) <= FEW else "-"
+            marked = "o-" if written or len(many) <= MARK_UP_TO_POINTS else "-"
             first = axis.plot(x, many[:, 0], marked, ms=4, lw=width, label=name)[0]
             axis.plot(x, many[:, 1:], color=first.get_color(), lw=width)
             for place, value in zip(x, many[:, 0] if written else (), strict=False):
@@ -120,13 +120,13 @@ def lines(
     return Panel(draw)
 
 
-def logged(
+def logged_curve(
     history: Iterable[Mapping[str, Any]], name: str, *, split: str = "train", over: str = "step"
 ) -> tuple[np.ndarray, np.ndarray]:
     """A number of a run's log as a pair (x, y) for `lines`; rows without it are passed over.
 
     >>> rows = [{"split": "train", "step": 5, "loss": 0.5}, {"split": "valid", "step": 5}]
-    >>> logged(rows, "loss")
+    >>> logged_curve(rows, "loss")
     (array([5]), array([0.5]))
     """
     rows = [row for row in history if row["split"] == split and name in row]
@@ -139,7 +139,7 @@ def history(
 ) -> Panel:  # fmt: skip
     """A number of a run's log over the steps, in training and in validation."""
     rows = list(rows)
-    curves = {split: logged(rows, name, split=split) for split in ("train", "valid")}
+    curves = {split: logged_curve(rows, name, split=split) for split in ("train", "valid")}
     curves = {split: (x, y) for split, (x, y) in curves.items() if len(x)}
     return lines(curves, title, "step", ylabel, **axes)
 
@@ -151,7 +151,7 @@ def series(values: Any, title: str = "") -> Panel:
     return lines(channels, title)._replace(width=3.0, height=2.1)
 
 
-def levels(heights: Mapping[str, float]) -> Panel:
+def horizontal_lines(heights: Mapping[str, float]) -> Panel:
     """Horizontal lines by name, to compare with: baselines and bounds."""
 
     def draw(axis: "Axes") -> None:
@@ -162,7 +162,7 @@ def levels(heights: Mapping[str, float]) -> Panel:
     return Panel(draw)
 
 
-def spans(ranges: Mapping[str, tuple[float, float]]) -> Panel:
+def shaded_spans(ranges: Mapping[str, tuple[float, float]]) -> Panel:
     """Parts of the x axis by name, shaded."""
 
     def draw(axis: "Axes") -> None:

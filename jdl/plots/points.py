@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MANY = 2_000
+DENSITY_FROM_POINTS = 2_000
 """Points from which on their density is drawn in their place."""
 
 
-def dots(
+def scatter(
     points: Any,
     title: str = "",
     xlabel: str = "",
@@ -48,7 +48,7 @@ def embedding(features: Any, classes: Any, title: str = "") -> Panel:
     centred = unit - unit.mean(0)[None]
     places = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     names = ("first main axis", "second main axis")
-    return dots(places, title, *names, classes=classes, xticks=[], yticks=[])
+    return scatter(places, title, *names, classes=classes, xticks=[], yticks=[])
 
 
 def embeddings(encoders: Mapping[str, Callable[[Any], Any]], x: Any, y: Any) -> "Figure":
@@ -68,7 +68,7 @@ def plane(limit: float) -> Panel:
     return Panel(draw, 2.6, 2.7)
 
 
-def against(
+def predicted_vs_true(
     truth: Any,
     said: Any,
     title: str = "",
@@ -83,7 +83,7 @@ def against(
 
     def draw(axis: "Axes") -> None:
         ends = [np.min(truth), np.max(truth)]
-        if len(truth) < MANY:
+        if len(truth) < DENSITY_FROM_POINTS:
             axis.scatter(truth, said, s=7, color=COLOURS[0])
         else:
             ends = list(np.quantile(truth, (0.001, 0.999)))
@@ -96,7 +96,7 @@ def against(
     return Panel(draw)
 
 
-def spread(
+def strip(
     values: Mapping[str, Any],
     title: str = "",
     xlabel: str = "",
@@ -126,11 +126,11 @@ def spread(
     return Panel(draw, 5.0, 0.8 + 0.36 * len(values))
 
 
-def spreads(rows: Mapping[str, Mapping[str, Any]], compared: str | None = None) -> "Figure":
-    """The numbers of a `jdl.table` as a picture: a `spread` of the rows for each column."""
+def strips(rows: Mapping[str, Mapping[str, Any]], compared: str | None = None) -> "Figure":
+    """The numbers of a `jdl.seed_table` as a picture: a `strip` of the rows for each column."""
     columns = next(iter(rows.values()))
     panels = [
-        spread({name: row[column] for name, row in rows.items()}, column, compared=compared)
+        strip({name: row[column] for name, row in rows.items()}, column, compared=compared)
         for column in columns
     ]
     return figure(*panels)

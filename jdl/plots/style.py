@@ -36,7 +36,7 @@ _STYLE = {
 }
 
 
-def drawing(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+def in_house_style(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
     """Draw in the house style, whatever style the user's own figures have."""
 
     @functools.wraps(draw)
@@ -65,7 +65,7 @@ def _needs_matplotlib() -> InputError:
     )
 
 
-def blank(width: float, height: float) -> "Figure":
+def blank_figure(width: float, height: float) -> "Figure":
     """An empty figure of that size in inches."""
     from matplotlib.figure import Figure
 

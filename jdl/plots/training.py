@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.core.text import is_clock
-from jdl.plots.style import COLOURS, blank, drawing, plain_text, style
+from jdl.core.text import is_timing
+from jdl.plots.style import COLOURS, blank_figure, in_house_style, plain_text, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def png(figure: "Figure") -> bytes:
 # Curves
 
 
-@drawing
+@in_house_style
 def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Figure":
     """Every number of a log over the epochs, one panel each, training beside validation.
 
@@ -56,7 +56,7 @@ def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Fi
         )
     columns = 3 if len(shown) in (3, 5, 6) else min(len(shown), 2)
     lines = -(-len(shown) // columns)
-    figure = blank({1: 6.0, 2: 9.6, 3: 12.0}[columns], 3.3 * lines)
+    figure = blank_figure({1: 6.0, 2: 9.6, 3: 12.0}[columns], 3.3 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     epoch = _epoch_of(rows, best)
     for axis, (title, names) in zip(axes, shown.items(), strict=False):
@@ -78,7 +78,7 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _is_shown(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    if name in _NOT_CURVES or is_clock(name):
+    if name in _NOT_CURVES or is_timing(name):
         return False
     values = [members(row.get(name)) for row in rows]
     if name.rsplit("/", 1)[-1] == "skipped":
@@ -194,7 +194,7 @@ def _epoch_of(rows: Sequence[Mapping[str, Any]], step: int | None) -> float | No
 # Classes
 
 
-@drawing
+@in_house_style
 def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
     """How often each true class (row) was taken for each class (column).
 
@@ -222,7 +222,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
         )
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(0.5 * classes, 3.0), 8.0)
-    figure = blank(side + 1.8, side + 0.8)
+    figure = blank_figure(side + 1.8, side + 0.8)
     axis = figure.subplots()
     # The square root lets a single mistake be seen beside a row of right answers.
     image = axis.imshow(share, cmap="Blues", norm=_square_root())
@@ -272,8 +272,8 @@ def _write_counts(axis: "Axes", counts: np.ndarray, share: np.ndarray, cell: flo
             )
 
 
-@drawing
-def mistakes(
+@in_house_style
+def worst_errors(
     images: Any,
     labels: Any,
     predictions: Any,
@@ -308,7 +308,7 @@ def mistakes(
         return _sentence(f"no mistake among {len(truth)} examples")
     columns = min(6, wrong.size)
     lines = -(-wrong.size // columns)
-    figure = blank(max(1.65 * columns, 3.0), 1.95 * lines)
+    figure = blank_figure(max(1.65 * columns, 3.0), 1.95 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     shown = pictures[wrong].astype(np.float64)
     low, high = np.nanmin(shown), np.nanmax(shown)
@@ -329,7 +329,7 @@ def _name(index: int, names: Sequence[Any] | None) -> str:
 
 
 def _sentence(words: str) -> "Figure":
-    figure = blank(5.0, 1.0)
+    figure = blank_figure(5.0, 1.0)
     figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=11)
     return figure
 
@@ -337,8 +337,8 @@ def _sentence(words: str) -> "Figure":
 # Numbers
 
 
-@drawing
-def agreement(labels: Any, outputs: Any) -> "Figure":
+@in_house_style
+def parity(labels: Any, outputs: Any) -> "Figure":
     """Predicted against true numbers, both of one shape; a perfect model lies on the line.
 
     Raises `InputError` for shapes that differ, and where nothing is finite.
@@ -355,7 +355,7 @@ def agreement(labels: Any, outputs: Any) -> "Figure":
     if not known.any():
         return _sentence("no finite prediction")
     truth, said = truth[known], said[known]
-    figure = blank(5.0, 4.6)
+    figure = blank_figure(5.0, 4.6)
     axis = figure.subplots()
     low, high = min(truth.min(), said.min()), max(truth.max(), said.max())
     axis.plot([low, high], [low, high], color="#888888", linestyle=":", label="equal")

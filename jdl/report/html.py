@@ -12,43 +12,43 @@ import numpy as np
 
 from jdl.core.types import Row
 from jdl.plots.training import members
-from jdl.report.predictions import Picture
+from jdl.report.predictions import ReportFigure
 
 
-def whole(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
     """The page, in the reader's light or dark setting."""
-    return _PAGE.format(style=_CSS, title=escaped(title), body=body)
+    return _PAGE.format(style=_CSS, title=escape(title), body=body)
 
 
-def escaped(value: Any) -> str:
+def escape(value: Any) -> str:
     """Any value as text that HTML shows as it is."""
     return html.escape(str(value))
 
 
 def section(title: str, content: str) -> str:
     """A heading and what stands under it."""
-    return f"<section><h2>{escaped(title)}</h2>\n{content}</section>"
+    return f"<section><h2>{escape(title)}</h2>\n{content}</section>"
 
 
-def image(picture: Picture, content: bytes) -> str:
+def image(picture: ReportFigure, content: bytes) -> str:
     """A picture (its PNG) inside the page."""
     encoded = base64.b64encode(content).decode()
     # Width and height stand in the PNG's header; the picture has twice the page's dots.
     width = int.from_bytes(content[16:20], "big") // 2
-    caption = f"<p class=caption>{escaped(picture.caption)}</p>" if picture.caption else ""
+    caption = f"<p class=caption>{escape(picture.caption)}</p>" if picture.caption else ""
     return section(
         picture.title,
-        f'<img alt="{escaped(picture.title)}" width="{width}" '
+        f'<img alt="{escape(picture.title)}" width="{width}" '
         f'src="data:image/png;base64,{encoded}">{caption}',
     )
 
 
-def pairs(values: Mapping[str, Any]) -> str:
+def definition_list(values: Mapping[str, Any]) -> str:
     """Names and values, nested ones with dots."""
     flat = list(_flattened(values))
     if not flat:
         return "<p>none recorded</p>"
-    lines = (f"<tr><th>{escaped(k)}</th><td>{escaped(v)}</td></tr>" for k, v in flat)
+    lines = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in flat)
     return f"<div class=wide><table class=pairs>{''.join(lines)}</table></div>"
 
 
@@ -92,17 +92,17 @@ def _cell(value: Any) -> str | None:
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table with a head."""
-    top = "".join(f"<th>{escaped(name)}</th>" for name in head)
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in line) + "</tr>" for line in lines
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
     )
     return f"<div class=wide><table><tr>{top}</tr>{body}</table></div>"
 
 
-def shares(seconds: Mapping[str, float]) -> str:
+def share_bar(seconds: Mapping[str, float]) -> str:
     """Parts of a time as a bar and a table; parts of nothing are left out.
 
-    >>> "save</td><td>1.0 s</td><td>25 %" in shares({"compute": 3.0, "save": 1.0, "data": 0.0})
+    >>> "save</td><td>1.0 s</td><td>25 %" in share_bar({"compute": 3.0, "save": 1.0, "data": 0.0})
     True
     """
     whole = sum(seconds.values())
@@ -110,11 +110,11 @@ def shares(seconds: Mapping[str, float]) -> str:
     colours = dict(zip(seconds, _PARTS, strict=False))
     bar = "".join(
         f'<i style="width:{100 * spent / whole:.2f}%;background:{colours[name]}" '
-        f'title="{escaped(name)}"></i>'
+        f'title="{escape(name)}"></i>'
         for name, spent in parts
     )
     body = "".join(
-        f'<tr><td><i class=dot style="background:{colours[name]}"></i>{escaped(name)}</td>'
+        f'<tr><td><i class=dot style="background:{colours[name]}"></i>{escape(name)}</td>'
         f"<td>{spent:.1f} s</td><td>{100 * spent / whole:.0f} %</td></tr>"
         for name, spent in parts
     )
@@ -122,7 +122,7 @@ def shares(seconds: Mapping[str, float]) -> str:
     return f"<div class=bar>{bar}</div><div class=wide><table>{body}{total}</table></div>"
 
 
-def command(words: Any) -> str:
+def shell_command(words: Any) -> str:
     """The recorded arguments as a line for a shell."""
     if not isinstance(words, list) or not words:
         return ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Evaluation(NamedTuple):
+class Predictions(NamedTuple):
     """What a model answered on a set of examples; all of it is optional.
 
     `inputs` are pictures where they have the shape (n, height, width, 1, 3 or 4); `labels` are
@@ -30,17 +30,17 @@ class Evaluation(NamedTuple):
     split: str = "test"
 
 
-def evaluation_of(data: Any, result: Result) -> Evaluation | None:
+def test_predictions(data: Any, result: Result) -> Predictions | None:
     """What a run answers on the test part of its `Data`; None where the data has no such part."""
     test = getattr(data, "test", None)
     if test is None:
         return None
     part = test()
     names = getattr(data, "info", {}).get("labels")
-    return Evaluation(part.get("x"), part.get("y"), predict(result, part), names)
+    return Predictions(part.get("x"), part.get("y"), predict(result, part), names)
 
 
-class Picture(NamedTuple):
+class ReportFigure(NamedTuple):
     """A figure of the report, the name of its file, and the words beside it."""
 
     name: str
@@ -49,61 +49,65 @@ class Picture(NamedTuple):
     figure: "Figure"
 
 
-class Classes(NamedTuple):
+class ClassPredictions(NamedTuple):
     """True and predicted classes, and the probability of the predicted ones."""
 
     truth: np.ndarray
-    said: np.ndarray
-    sure: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
     count: int
     members: int
 
 
-def pictures_of(
+def report_figures(
     rows: Sequence[Row],
     best: int | None,
-    evaluation: Evaluation | None,
+    evaluation: Predictions | None,
     numbers: Mapping[str, Any],
-) -> list[Picture]:
+) -> list[ReportFigure]:
     """The curves of the log, and what the answers show: a matrix and mistakes, or agreement."""
     drawn = []
     if panels(rows):
         caption = "A band runs from the lowest to the highest member." if _has_members(rows) else ""
-        drawn.append(Picture("curves", "Training", caption, training.curves(rows, best=best)))
+        drawn.append(ReportFigure("curves", "Training", caption, training.curves(rows, best=best)))
     if evaluation is None:
         return drawn
-    classes = classes_of(evaluation, numbers, rows)
+    classes = class_predictions(evaluation, numbers, rows)
     if classes is not None:
-        drawn += _class_pictures(evaluation, classes)
+        drawn += _class_figures(evaluation, classes)
     else:
-        drawn += _number_pictures(evaluation)
+        drawn += _regression_figures(evaluation)
     return drawn
 
 
-def _class_pictures(evaluation: Evaluation, classes: Classes) -> list[Picture]:
+def _class_figures(evaluation: Predictions, classes: ClassPredictions) -> list[ReportFigure]:
     names = evaluation.labels_names
     if names is not None and len(names) != classes.count:
         names = None
     matrix = np.zeros((classes.count, classes.count), np.int64)
-    np.add.at(matrix, (classes.truth, classes.said), 1)
-    wrong = int((classes.truth != classes.said).sum())
+    np.add.at(matrix, (classes.truth, classes.predicted), 1)
+    wrong = int((classes.truth != classes.predicted).sum())
     caption = (
         f"{wrong} of {classes.truth.size} {evaluation.split} examples are taken for another class. "
         "Rows are true classes; colours show each cell's share of its row."
     )
     if classes.members > 1:
         caption += f" The {classes.members} members answer together, by their mean probability."
-    drawn = [Picture("confusion", "Confusion matrix", caption, training.confusion(matrix, names))]
+    drawn = [
+        ReportFigure("confusion", "Confusion matrix", caption, training.confusion(matrix, names))
+    ]
     inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
     is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
     if wrong and is_image and classes.truth.shape == inputs.shape[:1]:
         caption = "The wrong answers given with the highest probability."
-        grid = training.mistakes(inputs, classes.truth, classes.said, classes.sure, names=names)
-        drawn.append(Picture("mistakes", "Worst mistakes", caption, grid))
+        grid = training.worst_errors(
+            inputs, classes.truth, classes.predicted, classes.confidence, names=names
+        )
+        drawn.append(ReportFigure("mistakes", "Worst mistakes", caption, grid))
     return drawn
 
 
-def _number_pictures(evaluation: Evaluation) -> list[Picture]:
+def _regression_figures(evaluation: Predictions) -> list[ReportFigure]:
     truth, said = _array(evaluation.labels), _array(evaluation.outputs)
     if truth is None or said is None or not truth.size:
         return []
@@ -112,12 +116,12 @@ def _number_pictures(evaluation: Evaluation) -> list[Picture]:
     if truth.shape != said.shape:
         return []
     caption = f"Each dot is one number of the {evaluation.split} set."
-    return [Picture("agreement", "Predicted and true", caption, training.agreement(truth, said))]
+    return [ReportFigure("agreement", "Predicted and true", caption, training.parity(truth, said))]
 
 
-def classes_of(
-    evaluation: Evaluation, numbers: Mapping[str, Any], rows: Sequence[Row]
-) -> Classes | None:
+def class_predictions(
+    evaluation: Predictions, numbers: Mapping[str, Any], rows: Sequence[Row]
+) -> ClassPredictions | None:
     """True and predicted classes, where the task was to choose one; members vote by probability."""
     labels, outputs = _array(evaluation.labels), _array(evaluation.outputs)
     if labels is None or outputs is None or not labels.size or not _counts_hits(numbers, rows):
@@ -139,7 +143,7 @@ def classes_of(
     return None
 
 
-def _chosen(labels: np.ndarray, logits: np.ndarray) -> Classes | None:
+def _chosen(labels: np.ndarray, logits: np.ndarray) -> ClassPredictions | None:
     shares = _softmax(np.asarray(logits, np.float64))
     together = len(shares) if logits.ndim == labels.ndim + 2 else 1
     if logits.ndim == labels.ndim + 2:
@@ -155,7 +159,9 @@ def _chosen(labels: np.ndarray, logits: np.ndarray) -> Classes | None:
         return None
     shape = labels.shape if used.all() else (truth.size,)
     said, sure = shares.argmax(-1), shares.max(-1)
-    return Classes(truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count, together)
+    return ClassPredictions(
+        truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count, together
+    )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error, from_json
-from jdl.core.text import without_clocks
+from jdl.core.text import without_timings
 from jdl.core.types import Row
 from jdl.metrics import wilson
 from jdl.plots import training
 from jdl.plots.training import members
 from jdl.report import html
-from jdl.report.predictions import Evaluation, Picture, classes_of, file_name, pictures_of
+from jdl.report.predictions import (
+    Predictions,
+    ReportFigure,
+    class_predictions,
+    file_name,
+    report_figures,
+)
 from jdl.run.early_stopping import Best
 from jdl.run.storage.files import cannot_write, write_bytes
-from jdl.run.storage.metrics_log import read
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.metrics_log import read_metrics
+from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
 
 if TYPE_CHECKING:
@@ -91,18 +97,18 @@ def _noted(words: str, notes: Sequence[str]) -> str:
 
 
 def write_report(
-    folder: RunFolder,
+    folder: RunDir,
     *,
     result: Mapping[str, Any] | None = None,
-    evaluation: Evaluation | None = None,
-    pictures: Mapping[str, "Figure"] | None = None,
+    evaluation: Predictions | None = None,
+    figures: Mapping[str, "Figure"] | None = None,
     note: str | None = None,
 ) -> Path:
     """Write `figures/*.png` and `report.html` of a run, finished or not; the path of the page.
 
     `result` holds the numbers of `jdl.evaluate`, with `n` and `split` beside them where known; the
     run's `result.json` when left out. `evaluation` gives the confusion matrix and the worst
-    mistakes where the run counts an accuracy, else predicted against true numbers. `pictures` are
+    mistakes where the run counts an accuracy, else predicted against true numbers. `figures` are
     further figures by name, `note` a sentence to put under the title, such as why the run ended.
 
     The page holds its pictures, asks no server for anything, and follows the reader's light or
@@ -110,11 +116,11 @@ def write_report(
     `evaluation` has not one output for each label.
     """
     folder.open()
-    rows, config = read(folder.metrics), folder.config()
+    rows, config = read_metrics(folder.metrics), folder.config()
     numbers = dict(_recorded(folder) if result is None else result)
     best = _best_step(config, rows)
-    drawn = pictures_of(rows, best, evaluation, numbers)
-    drawn += [Picture(file_name(k), k, "", figure) for k, figure in (pictures or {}).items()]
+    drawn = report_figures(rows, best, evaluation, numbers)
+    drawn += [ReportFigure(file_name(k), k, "", figure) for k, figure in (figures or {}).items()]
     images = [(picture, training.png(picture.figure)) for picture in drawn]
     text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
     try:
@@ -127,7 +133,7 @@ def write_report(
     return folder.report
 
 
-def _recorded(folder: RunFolder) -> dict[str, Any]:
+def _recorded(folder: RunDir) -> dict[str, Any]:
     """The numbers that the run wrote down at its end; none where it did not get there."""
     try:
         found = from_json((folder.path / "result.json").read_text(encoding="utf-8"))
@@ -159,7 +165,7 @@ def _fit_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _lines(
     numbers: Mapping[str, Any],
-    evaluation: Evaluation | None,
+    evaluation: Predictions | None,
     rows: Sequence[Row],
     best: int | None,
 ) -> list[str]:
@@ -170,9 +176,9 @@ def _lines(
     if evaluation is not None:
         split = numbers.get("split", evaluation.split)
         n = _examples(evaluation) if n is None else n
-        classes = classes_of(evaluation, numbers, rows)
+        classes = class_predictions(evaluation, numbers, rows)
         if not plain and classes is not None:
-            plain = {"accuracy": float((classes.said == classes.truth).mean())}
+            plain = {"accuracy": float((classes.predicted == classes.truth).mean())}
     if plain:
         headline = result_line(plain, n, split)
         rest = [name for name in plain if name != _headline(plain)]
@@ -180,7 +186,7 @@ def _lines(
     row = _representative(rows, best)
     if row is None:
         return ["no numbers yet"]
-    named = {k: v for k, v in without_clocks(row).items() if k not in ("step", "epoch", "split")}
+    named = {k: v for k, v in without_timings(row).items() if k not in ("step", "epoch", "split")}
     return [f"{result_line(named, None, row['split'])} at step {row['step']}"]
 
 
@@ -192,7 +198,7 @@ def _representative(rows: Sequence[Row], best: int | None) -> Row | None:
     return next(iter([*kept[-1:], *valid[-1:], *rows[-1:]]), None)
 
 
-def _examples(evaluation: Evaluation) -> int | None:
+def _examples(evaluation: Predictions) -> int | None:
     given = evaluation.labels if evaluation.labels is not None else evaluation.inputs
     return len(given) if hasattr(given, "__len__") else None
 
@@ -243,12 +249,12 @@ def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _page(
-    folder: RunFolder,
+    folder: RunDir,
     config: Mapping[str, Any],
     rows: Sequence[Row],
     best: int | None,
     lines: Sequence[str],
-    images: Sequence[tuple[Picture, bytes]],
+    images: Sequence[tuple[ReportFigure, bytes]],
     note: str | None,
 ) -> str:
     environment = folder.environment()
@@ -256,16 +262,16 @@ def _page(
     status, worrying = _status(config, rows)
     kept = "" if best is None else f". Weights of step {best} are kept"
     parts = [
-        f"<p class=path>{html.escaped(folder.path.resolve())}</p>",
-        f"<h1>{html.escaped(lines[0])}</h1>",
-        *(f"<p class=more>{html.escaped(line)}</p>" for line in lines[1:]),
-        f'<p class="{"bad" if worrying else "good"}">{html.escaped(status + kept)}.</p>',
-        f"<p class=note>{html.escaped(note)}</p>" if note else "",
+        f"<p class=path>{html.escape(folder.path.resolve())}</p>",
+        f"<h1>{html.escape(lines[0])}</h1>",
+        *(f"<p class=more>{html.escape(line)}</p>" for line in lines[1:]),
+        f'<p class="{"bad" if worrying else "good"}">{html.escape(status + kept)}.</p>',
+        f"<p class=note>{html.escape(note)}</p>" if note else "",
         *(html.image(picture, content) for picture, content in images),
         _refusals(rows),
         "<div class=beside>",
-        html.section("Configuration", html.pairs(config)),
-        html.section("Environment", html.pairs(shown)),
+        html.section("Configuration", html.definition_list(config)),
+        html.section("Environment", html.definition_list(shown)),
         "</div>",
         html.section("Last rows of the log", html.log_table(rows[-12:])) if rows else "",
         _time(folder),
@@ -273,10 +279,10 @@ def _page(
     ]
     body = "\n".join(part for part in parts if part)
     title = f"{folder.path.resolve().name}: {lines[0]}"
-    return html.whole(title, body)
+    return html.page(title, body)
 
 
-def _time(folder: RunFolder) -> str:
+def _time(folder: RunDir) -> str:
     """Where the seconds went, and the folder of a trace if there is one."""
     recorded = sessions.read(folder.times)
     if not recorded:
@@ -284,8 +290,8 @@ def _time(folder: RunFolder) -> str:
     said = [*sessions.notes(recorded), *sessions.recompilations(recorded)]
     if folder.profile.is_dir():
         said.append(f"a trace of some steps: tensorboard --logdir {folder.profile.resolve()}")
-    lines = "".join(f"<p>{html.escaped(line)}</p>" for line in said)
-    return html.section("Time", html.shares(sessions.totals(recorded)) + lines)
+    lines = "".join(f"<p>{html.escape(line)}</p>" for line in said)
+    return html.section("Time", html.share_bar(sessions.totals(recorded)) + lines)
 
 
 def _refusals(rows: Sequence[Row]) -> str:
@@ -298,28 +304,28 @@ def _refusals(rows: Sequence[Row]) -> str:
     return html.section("Skipped steps", intro + html.table(("steps", "skipped"), found))
 
 
-def _reproduce(folder: RunFolder, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    command = html.command(environment.get("command"))
+def _reproduce(folder: RunDir, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    command = html.shell_command(environment.get("command"))
     seed = _fit_settings(config).get("seed")
     parts = []
     if command:
         parts += [
-            f"<pre>{html.escaped(command)}</pre>",
+            f"<pre>{html.escape(command)}</pre>",
             "<p>Given the same run folder, this goes on where the run stopped; "
             "given a new one, it trains again.</p>",
         ]
     has_source = folder.experiment_file.is_file()
     if has_source:
         path = shlex.quote(str(folder.path.resolve()))
-        parts.append(f"<pre>{html.escaped(f'jdl evaluate {path}')}</pre>")
+        parts.append(f"<pre>{html.escape(f'jdl evaluate {path}')}</pre>")
     if seed is not None:
-        parts.append(f"<p>Seed {html.escaped(seed)}.</p>")
+        parts.append(f"<p>Seed {html.escape(seed)}.</p>")
     if has_source:
         source = folder.experiment_file.read_text(encoding="utf-8", errors="replace")
         digest = environment.get("experiment_sha256")
-        mark = f" (SHA-256 {html.escaped(digest)})" if digest else ""
+        mark = f" (SHA-256 {html.escape(digest)})" if digest else ""
         parts.append(
             f"<details><summary>experiment.py{mark}</summary>"
-            f"<pre>{html.escaped(source)}</pre></details>"
+            f"<pre>{html.escape(source)}</pre></details>"
         )
     return "\n".join(parts) or "<p>The command was not recorded.</p>"

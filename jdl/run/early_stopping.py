@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.core.types import Row
-from jdl.run.storage.metrics_log import scalars
+from jdl.run.storage.metrics_log import scalars_of
 
 
 class Best:
@@ -25,13 +25,15 @@ class Best:
 
     def see(self, row: Row) -> bool:
         """Take an evaluation in; whether it is the best so far."""
-        numbers = scalars(row)
+        numbers = scalars_of(row)
         if self.name not in numbers:
             raise error(
                 "best",
                 expected="the name of an evaluation's number",
                 got=repr(self.name),
-                fix=nearest(self.name, [name for name in numbers if name not in ("step", "epoch")]),
+                fix=did_you_mean(
+                    self.name, [name for name in numbers if name not in ("step", "epoch")]
+                ),
             )
         value = self.sign * numbers[self.name]
         better = not math.isnan(value) and all(value < old for _, old in self._seen)

@@ -14,12 +14,12 @@ from jdl.core.errors import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, Row, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
-from jdl.run.distributed.collectives import are_several
-from jdl.run.execution.placement import placement, readable
+from jdl.run.distributed.collectives import is_multiprocess
+from jdl.run.execution.placement import placement, readable_sharding
 from jdl.run.recorder import add_on_host
-from jdl.run.storage.leaf_io import is_spread
-from jdl.run.telemetry.clock import Accounts
-from jdl.run.telemetry.recompilation import Watched
+from jdl.run.storage.leaf_io import is_distributed
+from jdl.run.telemetry.clock import TimeBreakdown
+from jdl.run.telemetry.recompilation import CompilationMonitor
 
 
 class Result(NamedTuple):
@@ -39,7 +39,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     """
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
-    count = jax.jit(result.learner.evaluate, out_shardings=readable(result.state))
+    count = jax.jit(result.learner.evaluate, out_shardings=readable_sharding(result.state))
     put = placement(result.state)
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.state)
     sample = next(evaluation_batches(data, size))
@@ -75,7 +75,7 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     examples = tree.leading(data)
     size = _whole(min(batch_size, examples), result.state)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
-    call = jax.jit(result.learner.predict, out_shardings=readable(result.state))
+    call = jax.jit(result.learner.predict, out_shardings=readable_sharding(result.state))
     put = placement(result.state)
     axis = result.state.key.ndim
     outputs = []
@@ -86,15 +86,15 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
     return jax.tree.map(lambda out: np.take(out, np.arange(examples), axis), joined)
 
 
-def held_here(result: Result, learner: Learner) -> Result | None:
+def local_result(result: Result, learner: Learner) -> Result | None:
     """A result that one of several processes can use by itself, with the unsharded `learner`.
 
     All of them call it. None where no process holds the whole state; with one process nothing
     changes.
     """
-    if not are_several():
+    if not is_multiprocess():
         return result
-    if any(is_spread(leaf) for leaf in jax.tree.leaves(result.state)):
+    if any(is_distributed(leaf) for leaf in jax.tree.leaves(result.state)):
         return None
 
     def here(leaf: jax.Array) -> jax.Array:
@@ -116,14 +116,17 @@ def evaluator(
     state: TrainState,
     data: Mapping[str, Any] | None,
     batch_size: int,
-    accounts: Accounts,
+    accounts: TimeBreakdown,
 ) -> Callable[[TrainState], list[Metrics]]:
     """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
     if data is None:
         return lambda state: []
     put = placement(state)
-    count = Watched(
-        jax.jit(learner.evaluate, out_shardings=readable(state)), accounts, "state", "batch"
+    count = CompilationMonitor(
+        jax.jit(learner.evaluate, out_shardings=readable_sharding(state)),
+        accounts,
+        "state",
+        "batch",
     )
     batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
     return lambda state: [count(state, batch) for batch in batches]

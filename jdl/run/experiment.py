@@ -21,18 +21,18 @@ from jdl.data.records import Data
 from jdl.learn.sweep import sweep
 from jdl.run.evaluate import Result
 from jdl.run.fit import fit
-from jdl.run.setup import Options, feeds, make_plan
+from jdl.run.setup import Options, prepare, resolve_data
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.metrics_log import read
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.metrics_log import read_metrics
+from jdl.run.storage.run_dir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """What `fit` is given, under a name, and the pictures that belong to it.
 
-    `pictures(result)` returns matplotlib figures by name, for the report; `remark(result)` a line
-    that is printed with the result.
+    `figures(result)` returns matplotlib figures by name, for the report; `summary_line(result)` a
+    line that is printed with the result.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Experiment:
     best: str | None = None
     patience: int | None = None
     options: Options = dataclasses.field(default_factory=Options)
-    pictures: Callable[[Result], dict[str, Any]] | None = None
-    remark: Callable[[Result], str] | None = None
+    figures: Callable[[Result], dict[str, Any]] | None = None
+    summary_line: Callable[[Result], str] | None = None
 
     def fit(
         self,
         *,
         seed: int = 0,
-        run_dir: str | Path | RunFolder | None = None,
+        run_dir: str | Path | RunDir | None = None,
         start: TrainState | None = None,
         learner: Learner | None = None,
         log: Callable[[dict[str, Any]], Any] | None = None,
@@ -80,28 +80,28 @@ def load(run: str | Path, *, experiment: str | Path | None = None) -> Result:
     `experiment.py` is a program and is executed, after its hash was compared with the recorded one;
     treat a stranger's run folder as you would a script, or give your own copy as `experiment`.
     """
-    return restored(*opened(run, experiment=experiment))
+    return restore(*open_run(run, experiment=experiment))
 
 
-def opened(
-    run: str | Path, *, experiment: str | Path | None = None
-) -> tuple[RunFolder, Experiment]:
+def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[RunDir, Experiment]:
     """The folder of a run and its experiment, made again from the recorded configuration."""
-    folder = RunFolder(run).open()
-    module = from_file(folder.check_experiment() if experiment is None else experiment)
+    folder = RunDir(run).open()
+    module = load_module(folder.check_experiment() if experiment is None else experiment)
     values = folder.config()
-    config = revived(module.Config, values)
+    config = config_from_json(module.Config, values)
     made = module.experiment(config)
     if "sweep" in values:
         try:
-            many = swept(module, config, values["sweep"], values["run"]["seeds"])
+            many = sweep_experiment(module, config, values["sweep"], values["run"]["seeds"])
         except (KeyError, TypeError, AttributeError) as bad:
             raise _not_a_value("sweep", "values by the name of a field", values["sweep"]) from bad
         made = dataclasses.replace(made, learner=many)
     return folder, made
 
 
-def swept(module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int) -> Learner:
+def sweep_experiment(
+    module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int
+) -> Learner:
     """The learners of an experiment at every point of a grid of its fields, as one."""
 
     def build(**point: Any) -> Learner:
@@ -110,18 +110,18 @@ def swept(module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int) 
     return sweep(build, grid, seeds)
 
 
-def restored(folder: RunFolder, made: Experiment) -> Result:
+def restore(folder: RunDir, made: Experiment) -> Result:
     """The weights and the log of a run."""
-    feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
-    plan = make_plan(made.learner, feed, valid, made.epochs, made.best, made.patience, made.options)
+    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
+    plan = prepare(made.learner, feed, valid, made.epochs, made.best, made.patience, made.options)
     target = jax.eval_shape(plan.learner.init, tree.any_key(), feed.batch(0))
     checkpoints = Checkpoints(folder.checkpoints)
     best = checkpoints.best() if plan.best is not None else None
     state, _ = checkpoints.restore(target, best)
-    return Result(state, made.learner, read(folder.metrics), folder.path)
+    return Result(state, made.learner, read_metrics(folder.metrics), folder.path)
 
 
-def from_file(path: str | Path) -> ModuleType:
+def load_module(path: str | Path) -> ModuleType:
     """Run an experiment's file; it must define `Config` and `experiment`."""
     path = Path(path)
     if not path.is_file():
@@ -151,7 +151,7 @@ def from_file(path: str | Path) -> ModuleType:
     return module
 
 
-def source_of(experiment: Callable[..., Any]) -> Path | None:
+def source_file(experiment: Callable[..., Any]) -> Path | None:
     """The file an experiment function was written in, if it was written in a file."""
     try:
         file = Path(inspect.getsourcefile(experiment) or "")
@@ -160,7 +160,7 @@ def source_of(experiment: Callable[..., Any]) -> Path | None:
     return file if file.is_file() else None
 
 
-def revived(config: type, values: Mapping[str, Any]) -> Any:
+def config_from_json(config: type, values: Mapping[str, Any]) -> Any:
     """A Config from its JSON form: lists become tuples and strings paths, where it says so."""
     hints = typing.get_type_hints(config)
     given = {}
@@ -200,7 +200,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 def _typed(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return revived(typing.cast(type, hint), value)
+        return config_from_json(typing.cast(type, hint), value)
     options = (hint, *typing.get_args(hint))
     if isinstance(value, list):
         return tuple(value)

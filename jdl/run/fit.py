@@ -10,31 +10,40 @@ import jax
 
 from jdl.core import tree
 from jdl.core.errors import Diverged
-from jdl.core.lowering import alone
+from jdl.core.lowering import single_step_program
 from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.distributed.collectives import (
-    Agreement,
-    are_several,
-    by_first,
-    check_same,
-    check_spread,
-    is_first,
+    Consensus,
+    check_consistent,
+    check_uses_all_processes,
+    is_multiprocess,
+    is_process_0,
+    on_process_0,
 )
 from jdl.run.distributed.signals import Interrupted, Signals
-from jdl.run.distributed.watchdog import at
+from jdl.run.distributed.watchdog import report_phase
 from jdl.run.evaluate import Result, evaluator
 from jdl.run.execution.choosing import chosen, expected
-from jdl.run.execution.executor import Advance, Programs
-from jdl.run.execution.gc_pause import uncollected
+from jdl.run.execution.executor import Advance, Executor
+from jdl.run.execution.gc_pause import gc_paused
 from jdl.run.execution.placement import mesh_of, placement
-from jdl.run.execution.trace import profiled
-from jdl.run.progress import Bar
-from jdl.run.recorder import Record, check_health, refusals
-from jdl.run.setup import Options, Plan, begin, check_values, feeds, initial, make_plan, settings
-from jdl.run.storage.run_dir import RunFolder
-from jdl.run.telemetry.clock import Accounts
+from jdl.run.execution.trace import trace_steps
+from jdl.run.progress import ProgressBar
+from jdl.run.recorder import Recorder, check_divergence, copy_skipped_steps
+from jdl.run.setup import (
+    Options,
+    TrainingSetup,
+    check_extreme_examples,
+    fingerprint,
+    init_state,
+    initial_state,
+    prepare,
+    resolve_data,
+)
+from jdl.run.storage.run_dir import RunDir
+from jdl.run.telemetry.clock import TimeBreakdown
 
 
 def fit(
@@ -45,7 +54,7 @@ def fit(
     batch_size: int = 128,
     epochs: float = 10,
     seed: int = 0,
-    run_dir: str | Path | RunFolder | None = None,
+    run_dir: str | Path | RunDir | None = None,
     start: TrainState | None = None,
     best: str | None = None,
     patience: int | None = None,
@@ -73,30 +82,30 @@ def fit(
     [[7.]]
     """
     options = options or Options()
-    accounts = Accounts()
-    with accounts, uncollected():
-        feed, valid = feeds(data, valid, batch_size, seed)
+    accounts = TimeBreakdown()
+    with accounts, gc_paused():
+        feed, valid = resolve_data(data, valid, batch_size, seed)
         form = expected(feed, options.dispatch)
-        plan = make_plan(learner, feed, valid, epochs, best, patience, options)
-    folder = RunFolder(run_dir) if isinstance(run_dir, str | Path) else run_dir
-    fixed = {"fit": settings(plan, seed)}
-    if are_several():
-        check_same(fixed | (folder.identity() if folder else {}))
-    with accounts, uncollected(), alone() if form == "step" else nullcontext():
-        state = begin(plan, valid, seed, start)
+        plan = prepare(learner, feed, valid, epochs, best, patience, options)
+    folder = RunDir(run_dir) if isinstance(run_dir, str | Path) else run_dir
+    fixed = {"fit": fingerprint(plan, seed)}
+    if is_multiprocess():
+        check_consistent(fixed | (folder.identity() if folder else {}))
+    with accounts, gc_paused(), single_step_program() if form == "step" else nullcontext():
+        state = initial_state(plan, valid, seed, start)
         for part in (feed.data, valid):
-            check_values(learner, part, feed.batch_size)
-    check_spread(mesh_of(state))
-    with folder.lock() if folder and is_first() else nullcontext():
+            check_extreme_examples(learner, part, feed.batch_size)
+    check_uses_all_processes(mesh_of(state))
+    with folder.lock() if folder and is_process_0() else nullcontext():
         if folder is not None:
-            by_first(lambda: folder.begin(fixed) and None)
-            check_same({"the run folder is on a disk of all processes": folder.exists()})
-        bar = Bar(plan.total, shown=options.bar and is_first())
-        record = Record(folder, plan.best, log, bar, plan.per_epoch, accounts)
+            on_process_0(lambda: folder.begin(fixed) and None)
+            check_consistent({"the run folder is on a disk of all processes": folder.exists()})
+        bar = ProgressBar(plan.total, shown=options.bar and is_process_0())
+        record = Recorder(folder, plan.best, log, bar, plan.per_epoch, accounts)
         with closing(record), accounts, Signals(terminate=folder is not None) as signals:
             state = record.resume(state)
-            with uncollected():
-                programs = Programs(plan.learner, feed, state, accounts, plan.looped)
+            with gc_paused():
+                programs = Executor(plan.learner, feed, state, accounts, plan.looped)
                 left = plan.total - int(state.step)
                 dispatch = chosen(programs, state, options.dispatch, folder, left, form)
                 programs.compile(dispatch.form, state)
@@ -104,7 +113,7 @@ def fit(
             count = evaluator(plan.learner, state, valid, feed.batch_size, accounts)
             advance = programs.advance(dispatch, int(state.step))
             place = folder.profile if folder else None
-            with profiled(advance, place, options.profile) as advance, accounts.span("other"):
+            with trace_steps(advance, place, options.profile) as advance, accounts.span("other"):
                 state, stop = _run(plan, advance, count, record, state, signals)
     result = Result(state, learner, record.rows, folder.path if folder else None)
     if stop is not None and int(state.step) < plan.total:
@@ -113,18 +122,18 @@ def fit(
 
 
 def _run(
-    plan: Plan,
+    plan: TrainingSetup,
     advance: Advance,
     count: Callable[[TrainState], list[Metrics]],
-    record: Record,
+    record: Recorder,
     state: TrainState,
     signals: Signals,
 ) -> tuple[TrainState, int | None]:
     """Step to the end: note at boundaries, save by the clock, stop when asked (by that signal)."""
-    step, guards, accounts = int(state.step), refusals(state), record.accounts
-    agreed = Agreement()
+    step, guards, accounts = int(state.step), copy_skipped_steps(state), record.accounts
+    agreed = Consensus()
     in_flight: deque[tuple[str, Any]] = deque()
-    at("training", step)
+    report_phase("training", step)
     stop, _ = agreed(signals.received, False)
     try:
         while step < plan.total and stop is None and not plan.is_over(step):
@@ -138,12 +147,12 @@ def _run(
                     jax.block_until_ready(values)
             if step == boundary:
                 record.read()
-                check_health(guards, plan.feed, plan.guard)
-                guards = refusals(state)
+                check_divergence(guards, plan.feed, plan.guard)
+                guards = copy_skipped_steps(state)
                 if plan.logs(step):
                     record.training(step, metrics)
                 if plan.evaluates(step):
-                    at("evaluation", step)
+                    report_phase("evaluation", step)
                     with accounts.span("evaluate"):
                         parts = count(state)
                     in_flight.append(("evaluate", parts))
@@ -151,16 +160,16 @@ def _run(
             record.progress(step)
             if not record.rows:
                 record.read()  # the first row at once: somebody waits to see that the run works
-            at("training", step)
+            report_phase("training", step)
             stop, save = agreed(signals.received, record.save_due(plan.options.save_seconds))
             if save:
                 record.save(step, state)
-        check_health(refusals(state), plan.feed, plan.guard)
+        check_divergence(copy_skipped_steps(state), plan.feed, plan.guard)
     except Diverged:
         record.save(step, state, wait=True)
         raise
     record.save(step, state, wait=True)
-    at("finishing", step, slow=True)
+    report_phase("finishing", step, slow=True)
     return state, stop
 
 
@@ -187,10 +196,10 @@ def steps(
     >>> int(state.step)
     3
     """
-    feed, _ = feeds(data, None, batch_size, seed)
-    state = initial(learner, feed, seed) if start is None else start
+    feed, _ = resolve_data(data, None, batch_size, seed)
+    state = init_state(learner, feed, seed) if start is None else start
     if donate:
-        state = tree.copied(state)
+        state = tree.copy(state)
     put = placement(state)
     step = jax.jit(learner.step, static_argnames="axis", donate_argnums=(0,) if donate else ())
     count = int(state.step)

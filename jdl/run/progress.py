@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from jdl.core.text import without_clocks
+from jdl.core.text import without_timings
 
 
-class Bar:
+class ProgressBar:
     """Progress of a run: a bar on a terminal, now and then a plain line anywhere else.
 
     `shown=False` is silent. Calls are cheap: the screen is drawn a few times a second at most.
@@ -41,7 +41,7 @@ class Bar:
     def show(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
         """The newest numbers of a split; the first four that no clock made are shown."""
         self._epoch = numbers.get("epoch", self._epoch)
-        named = {k: v for k, v in without_clocks(numbers).items() if k not in ("step", "epoch")}
+        named = {k: v for k, v in without_timings(numbers).items() if k not in ("step", "epoch")}
         text = "  ".join(f"{name} {value:.4g}" for name, value in list(named.items())[:4])
         self._texts[split] = text if split == "train" else f"{split} {text}"
         self._drawn = None

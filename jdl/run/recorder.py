@@ -21,17 +21,17 @@ from jdl.core.errors import Diverged, InputError
 from jdl.core.types import Metrics, Row, TrainState
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
-from jdl.run.distributed.collectives import by_first, check_same, is_first
-from jdl.run.distributed.watchdog import at
+from jdl.run.distributed.collectives import check_consistent, is_process_0, on_process_0
+from jdl.run.distributed.watchdog import report_phase
 from jdl.run.early_stopping import Best
-from jdl.run.progress import Bar
+from jdl.run.progress import ProgressBar
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.metrics_log import MetricsLog, scalars
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.metrics_log import MetricsLog, scalars_of
+from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
-from jdl.run.telemetry.clock import Accounts
-from jdl.run.telemetry.recompilation import Watched
-from jdl.run.trackers.tensorboard import Events
+from jdl.run.telemetry.clock import TimeBreakdown
+from jdl.run.telemetry.recompilation import CompilationMonitor
+from jdl.run.trackers.tensorboard import TensorBoard
 
 log = logging.getLogger("jdl")
 
@@ -49,29 +49,29 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
     return jax.tree.map(total, *host)
 
 
-class Record:
+class Recorder:
     """The log, the best weights and the checkpoints of one run."""
 
     def __init__(
         self,
-        folder: RunFolder | None,
+        folder: RunDir | None,
         best: Best | None,
         tell: Callable[[dict[str, float]], Any] | None,
-        bar: Bar,
+        bar: ProgressBar,
         per_epoch: float,
-        accounts: Accounts | None = None,
+        accounts: TimeBreakdown | None = None,
     ):
-        self.accounts = accounts or Accounts()
-        self.program: Watched | None = None
+        self.accounts = accounts or TimeBreakdown()
+        self.program: CompilationMonitor | None = None
         """The program of a step, for its arithmetic."""
         self.rows: list[Row] = []
         self.best, self.best_state = best, None
         self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
         self._queue: list[tuple[int, str, list[Metrics], Any]] = []
         # Of several processes the first one writes; all of them save their parts of the state.
-        writes = folder is not None and is_first()
+        writes = folder is not None and is_process_0()
         self._file = MetricsLog(folder.metrics) if folder and writes else None
-        self._events = Events(folder.path / "events") if folder and writes else None
+        self._events = TensorBoard(folder.path / "events") if folder and writes else None
         self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
         self._times = folder.times if folder and writes else None
         self._sessions = sessions.read(folder.times) if folder else []
@@ -87,14 +87,14 @@ class Record:
         return state
 
     def _resumed(self, state: TrainState) -> TrainState:
-        if self.checkpoints is None or not by_first(self.checkpoints.steps):
+        if self.checkpoints is None or not on_process_0(self.checkpoints.steps):
             if self._file is not None:
                 self._file.cut(-1)
             return state
         target = state
         state, step = self.checkpoints.restore(target)
-        check_same({"the newest good checkpoint": step})
-        self.rows = by_first(lambda: self._file.cut(step) if self._file else [])
+        check_consistent({"the newest good checkpoint": step})
+        self.rows = on_process_0(lambda: self._file.cut(step) if self._file else [])
         if self.best is not None:
             for row in self.rows:
                 if row["split"] == "valid":
@@ -121,7 +121,7 @@ class Record:
 
     def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
         """Note the parts of an evaluation; its weights are kept until it is known to be best."""
-        candidate = None if self.best is None else tree.copied(state)
+        candidate = None if self.best is None else tree.copy(state)
         self._queue.append((step, "valid", parts, candidate))
 
     def read(self) -> None:
@@ -142,7 +142,7 @@ class Record:
 
     def _write(self, row: Row) -> None:
         self.rows.append(row)
-        numbers = scalars(row)
+        numbers = scalars_of(row)
         if self._file is not None:
             self._file.append(row)
         self._bar.show(row["step"], row["split"], numbers)
@@ -188,9 +188,9 @@ class Record:
             for sink in (self._file, self._events):
                 if sink is not None:
                     sink.sync()
-            at("saving", step, slow=True)
+            report_phase("saving", step, slow=True)
             self.checkpoints.save(step, state, best=best, wait=wait)
-            at("training", step)
+            report_phase("training", step)
 
     def close(self) -> None:
         """Finish what is being written."""
@@ -204,15 +204,15 @@ class Record:
                 sink.close()
 
 
-def refusals(state: TrainState) -> list[GuardState]:
+def copy_skipped_steps(state: TrainState) -> list[GuardState]:
     """The counts of every `guard` in a state, copied so that they outlive its donation."""
     found: Any = [
         dataclasses.replace(guard, inner=None) for guard in find_records(state.extra, GuardState)
     ]
-    return tree.copied(found)
+    return tree.copy(found)
 
 
-def check_health(counts: list[GuardState], feed: Any, limit: int) -> None:
+def check_divergence(counts: list[GuardState], feed: Any, limit: int) -> None:
     """Raise `Diverged` when every member skipped too many steps in a row.
 
     That is `limit` times, or as often as the learner's own guard says where the limit is 0.

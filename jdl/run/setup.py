@@ -21,18 +21,18 @@ from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
 from jdl.learn.transforms import loop
 from jdl.learn.window import WindowState
-from jdl.parallel.describe import layout
+from jdl.parallel.describe import describe_layout
 from jdl.run.early_stopping import Best
 from jdl.run.evaluate import check_classes
 from jdl.run.execution.block_guard import guard_in_blocks
-from jdl.run.execution.host_memory import release
+from jdl.run.execution.host_memory import return_freed_pages
 from jdl.run.execution.training_form import cache_trace, trained_learner
 
 log = logging.getLogger("jdl")
 
 Arrays = Mapping[str, Any]
 
-STEPS = 2**31
+MAX_STEPS = 2**31
 """Where the numbers of steps end."""
 
 
@@ -56,7 +56,7 @@ class Options:
     """Leave a trace of so many steps, after the first ones, in the run's folder `profile`."""
 
 
-def feeds(
+def resolve_data(
     data: Arrays | Data | Feed, valid: Arrays | None, batch_size: int, seed: int
 ) -> tuple[Feed, Arrays | None]:
     """The training feed and the validation set, both checked for numbers that are not finite."""
@@ -85,7 +85,7 @@ def _notice_pixels(data: Arrays) -> None:
             )
 
 
-class Plan(NamedTuple):
+class TrainingSetup(NamedTuple):
     """What a run will do, worked out before anything is trained or written."""
 
     inner: Learner
@@ -134,7 +134,7 @@ class Plan(NamedTuple):
         return self.best is not None and at_boundary and self.best.is_over(step)
 
 
-def make_plan(
+def prepare(
     learner: Learner,
     feed: Feed,
     valid: Mapping[str, Any] | None,
@@ -142,7 +142,7 @@ def make_plan(
     best: str | None,
     patience: int | None,
     options: Options,
-) -> Plan:
+) -> TrainingSetup:
     """Check what `fit` was given, and put the learner into the form that it trains."""
     per_epoch = feed.size / feed.batch_size
     numbers = {
@@ -156,10 +156,10 @@ def make_plan(
             raise error(
                 name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
             )
-        if name != "epochs" and not (isinstance(value, Integral) and value < STEPS):
+        if name != "epochs" and not (isinstance(value, Integral) and value < MAX_STEPS):
             raise error(
                 name,
-                expected=f"a whole number from 1 to {STEPS - 1}",
+                expected=f"a whole number from 1 to {MAX_STEPS - 1}",
                 got=repr(value),
                 fix="round it to one of these",
             )
@@ -186,14 +186,14 @@ def make_plan(
     guard = 0 if find_records(shapes.extra, GuardState) else options.guard
     every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
     total = max(1, math.ceil(epochs * per_epoch - 1e-9))
-    if total >= STEPS:
+    if total >= MAX_STEPS:
         raise error(
             "epochs",
-            expected=f"at most {STEPS - 1} steps, of which an epoch has {per_epoch:g}",
+            expected=f"at most {MAX_STEPS - 1} steps, of which an epoch has {per_epoch:g}",
             got=f"{epochs:g} epochs",
             fix="train for fewer",
         )
-    return Plan(
+    return TrainingSetup(
         inner,
         guard,
         trained_learner(inner, guard, options.log_every),
@@ -207,12 +207,12 @@ def make_plan(
     )
 
 
-def begin(
-    plan: Plan, valid: Mapping[str, Any] | None, seed: int, start: TrainState | None
+def initial_state(
+    plan: TrainingSetup, valid: Mapping[str, Any] | None, seed: int, start: TrainState | None
 ) -> TrainState:
     """The state before step 1. Whatever is wrong with model, data or task shows here."""
     sample = plan.feed.batch(0)
-    state = initial(plan.learner, plan.feed, seed)
+    state = init_state(plan.learner, plan.feed, seed)
     if start is not None:
         state = state.replace(
             params=_taken("params", start.params, state.params),
@@ -224,13 +224,13 @@ def begin(
     if isinstance(plan.feed.data, dict):
         for name, data in (("training data", plan.feed.data), ("validation data", valid or {})):
             check_classes(plan.learner, state, sample, data, name)
-    where = layout(state)
+    where = describe_layout(state)
     if where is not None:
         log.info(where)
     return state
 
 
-def check_values(learner: Learner, data: Any, batch_size: int) -> None:
+def check_extreme_examples(learner: Learner, data: Any, batch_size: int) -> None:
     """Let the task look at the examples that hold the smallest and the largest of all numbers.
 
     Tasks compare values (of tokens, pixels, labels) with what their model takes at `init`; in a
@@ -250,11 +250,11 @@ def check_values(learner: Learner, data: Any, batch_size: int) -> None:
         jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), tree.any_key())
 
 
-ONCE = {"xla_backend_optimization_level": "1"}
+RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": "1"}
 """How a program that runs once is compiled on CPU: random numbers take LLVM 2 s at its best."""
 
 
-def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
+def init_state(learner: Learner, feed: Feed, seed: int) -> TrainState:
     """The state before step 1, made by one compiled program."""
 
     def init(seed: Any, batch: Any) -> TrainState:
@@ -267,14 +267,14 @@ def initial(learner: Learner, feed: Feed, seed: int) -> TrainState:
             got=repr(seed),
             fix="give a whole number, such as 0",
         )
-    made = jax.jit(init, compiler_options=ONCE if platform() == "cpu" else None)
+    made = jax.jit(init, compiler_options=RUN_ONCE_OPTIONS if platform() == "cpu" else None)
     # As `key` would take it; in 32 bits JAX keeps the lower ones.
     state = made(np.int64(seed), feed.batch(0))
-    release()
+    return_freed_pages()
     return state
 
 
-def settings(plan: Plan, seed: int) -> dict[str, Any]:
+def fingerprint(plan: TrainingSetup, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be gone on with, as far as `fit` knows it."""
     best = plan.best
     return {

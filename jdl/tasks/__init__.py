@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         binary_classification,
         classification,
         regression,
-        supervised,
+        supervised_task,
         uncertain_regression,
     )
     from jdl.tasks.transforms import augment, l1, l2, label_smoothing, masked_in_training, mixup
@@ -70,7 +70,7 @@ _HOME = {
     "sequence_regression": "sequence",
     "soft_cross_entropy": "losses",
     "squared_error": "losses",
-    "supervised": "supervised",
+    "supervised_task": "supervised",
     "tree_arrays": "trees",
     "tree_classification": "trees",
     "uncertain_regression": "supervised",
@@ -109,7 +109,7 @@ __all__ = [
     "sequence_regression",
     "soft_cross_entropy",
     "squared_error",
-    "supervised",
+    "supervised_task",
     "tree_arrays",
     "tree_classification",
     "uncertain_regression",

@@ -9,10 +9,10 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl import metrics as measures
-from jdl.core.errors import error, given_key, one_of, within
+from jdl.core.errors import check_one_of, check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks import losses
-from jdl.tasks.supervised import examples, supervised
+from jdl.tasks.supervised import examples, supervised_task
 
 Corruption = Callable[[Key, Any], Any]
 
@@ -59,7 +59,7 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
         means = kind.mean(losses.rows(outputs))
         return losses.squared_error(means, losses.rows(batch["y"]))
 
-    inner = _itself(supervised(model, kind.loss, {"mse": measures.averaged(squared)}))
+    inner = _itself(supervised_task(model, kind.loss, {"mse": measures.mean_of(squared)}))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if pixels == "bernoulli":
@@ -78,7 +78,7 @@ def gaussian_noise(scale: float) -> Corruption:
     >>> gaussian_noise(0.0)(jax.random.key(0), jnp.ones(2))
     Array([1., 1.], dtype=float32)
     """
-    within("gaussian_noise", scale, 0)
+    check_range("gaussian_noise", scale, 0)
     return lambda key, x: x + scale * jax.random.normal(key, x.shape, x.dtype)
 
 
@@ -88,7 +88,7 @@ def masking_noise(share: float) -> Corruption:
     >>> masking_noise(1.0)(jax.random.key(0), jnp.ones(2))
     Array([0., 0.], dtype=float32)
     """
-    within("masking_noise", share, 0, 1)
+    check_range("masking_noise", share, 0, 1)
     return lambda key, x: jnp.where(jax.random.bernoulli(key, share, x.shape), 0, x)
 
 
@@ -109,7 +109,7 @@ def denoising(task: Task, corrupt: Corruption) -> Task:
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        key = given_key(key, "a random key, from which the noise is drawn")
+        key = require_key(key, "a random key, from which the noise is drawn")
         own, key = jax.random.split(key)
         clean = examples(batch)
         spoiled = {**batch, "x": corrupt(own, clean), "target": clean}
@@ -151,10 +151,10 @@ def variational(model: Model) -> Task:
         return surprise(outputs, batch) + distance(outputs, batch)
 
     metrics = {
-        "reconstruction": measures.averaged(surprise),
-        "kl": measures.averaged(distance),
+        "reconstruction": measures.mean_of(surprise),
+        "kl": measures.mean_of(distance),
     }
-    inner = _itself(supervised(model, negative_elbo, metrics))
+    inner = _itself(supervised_task(model, negative_elbo, metrics))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         _check_unit(examples(batch))
@@ -195,7 +195,7 @@ def _itself(task: Task) -> Task:
 
 
 def _kind(pixels: str) -> Pixels:
-    return PIXELS[one_of("pixels", pixels, PIXELS)]
+    return PIXELS[check_one_of("pixels", pixels, PIXELS)]
 
 
 def _check_unit(pixels: Any) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core import tree
-from jdl.core.errors import error, one_of, within
+from jdl.core.errors import check_one_of, check_range, error
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
@@ -65,9 +65,9 @@ def adversarial(
     A batch holds real examples `x` and, where needed, a `mask`. Neither network sees the mask, so
     it is refused in training if the discriminator has batch statistics.
     """
-    one_of("objective", objective, OBJECTIVES)
-    within("r1", r1, 0)
-    within("gradient_penalty", gradient_penalty, 0)
+    check_one_of("objective", objective, OBJECTIVES)
+    check_range("r1", r1, 0)
+    check_range("gradient_penalty", gradient_penalty, 0)
     aims = OBJECTIVES[objective]
 
     def noise(key: Key, batch: Batch) -> jax.Array:
@@ -122,8 +122,8 @@ def adversarial(
         mean = measures.mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
         metrics = {
             "loss": mean,
-            "real_accuracy": measures.share(on_real > 0, batch.get("mask")),
-            "fake_accuracy": measures.share(on_fake < 0, batch.get("mask")),
+            "real_accuracy": measures.fraction(on_real > 0, batch.get("mask")),
+            "fake_accuracy": measures.fraction(on_fake < 0, batch.get("mask")),
         }
         if not train:
             return mean, (model_state, metrics)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jdl.core.errors import error, given_key
+from jdl.core.errors import error, require_key
 from jdl.core.types import Batch, Count, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.losses import cross_entropy
-from jdl.tasks.supervised import examples, supervised
+from jdl.tasks.supervised import examples, supervised_task
 
 
 def language_model(model: Model, *, context: int | None = None) -> Task:
@@ -38,7 +38,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     >>> print(*(metrics[name].compute().round(4) for name in ("bits_per_token", "perplexity")))
     3.0 8.0
     """
-    inner = supervised(model, cross_entropy)
+    inner = supervised_task(model, cross_entropy)
 
     def shifted(batch: Batch, key: Key | None, train: bool) -> Batch:
         windows = _checked(examples(batch), context)
@@ -76,7 +76,7 @@ def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.A
     last = windows.shape[1] - length
     if not train or last == 0:
         return windows[:, :length]
-    key = given_key(key, "a random key, to cut windows at random places in training")
+    key = require_key(key, "a random key, to cut windows at random places in training")
     starts = jax.random.randint(key, (windows.shape[0], 1), 0, last + 1)
     return jnp.take_along_axis(windows, starts + jnp.arange(length)[None], axis=1)
 

@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from jdl.core import lowering
-from jdl.core.errors import error, within
+from jdl.core.errors import check_range, error
 from jdl.metrics import check_integer_labels, check_same_shape
 
 Criterion = Callable[[Any, Any], jax.Array]
@@ -131,7 +131,7 @@ def focal(gamma: Any = 2.0) -> Criterion:
     >>> focal(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
     Array([0.1733], dtype=float32)
     """
-    within("focal gamma", gamma, 0)
+    check_range("focal gamma", gamma, 0)
 
     def loss(outputs: jax.Array, labels: Any) -> jax.Array:
         _refuse_blend("focal", labels)

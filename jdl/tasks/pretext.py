@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.errors import error, given_key, within
+from jdl.core.errors import check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
@@ -60,7 +60,7 @@ def rotation(model: Model) -> Task:
         hits = (outputs.argmax(-1) == answers).reshape(4, -1).T
         mask = batch.get("mask")
         mean = measures.mean(losses.mean(-1), mask)
-        return mean, (model_state, {"loss": mean, "accuracy": measures.share(hits, mask)})
+        return mean, (model_state, {"loss": mean, "accuracy": measures.fraction(hits, mask)})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, examples(batch), train=False)[0]
@@ -82,7 +82,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     >>> print(task.loss({}, {}, batch, jax.random.key(0), train=True)[0].value)
     9.0
     """
-    within("share", share, 0, 1)
+    check_range("share", share, 0, 1)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         images = _images(batch)
@@ -94,7 +94,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        key = given_key(key, "a random key, to choose what is hidden")
+        key = require_key(key, "a random key, to choose what is hidden")
         if train:
             refuse_masked_statistics(model_state, batch)
         draw, own = jax.random.split(key)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jdl import metrics as measures
-from jdl.core.errors import error, given_key
+from jdl.core.errors import error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
-TINY = 1e-12
+MIN_SQUARED_NORM = 1e-12
 """Below this squared length an embedding is not stretched further: at zero the gradient is nan."""
 
 
@@ -50,7 +50,7 @@ def contrastive(
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        key = given_key(key, "a random key, to draw two views of each example")
+        key = require_key(key, "a random key, to draw two views of each example")
         x, mask = examples(batch), batch.get("mask")
         if train:
             refuse_masked_statistics(model_state, batch)
@@ -60,7 +60,7 @@ def contrastive(
         one, other = jnp.split(outputs, 2)
         losses, hits = _compared(one, other, temperature, mask)
         mean = measures.mean(losses, mask)
-        return mean, (model_state, {"loss": mean, "accuracy": measures.share(hits, mask)})
+        return mean, (model_state, {"loss": mean, "accuracy": measures.fraction(hits, mask)})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, examples(batch), train=False)[0]
@@ -89,7 +89,9 @@ def _compared(one: Any, other: Any, temperature: Any, mask: Any) -> tuple[jax.Ar
     batch = one.shape[0]
     both = jnp.concatenate([one, other]).reshape(2 * batch, -1)
     both = both.astype(jnp.promote_types(both.dtype, jnp.float32))
-    both = both * jax.lax.rsqrt(jnp.maximum(jnp.square(both).sum(-1, keepdims=True), TINY))
+    both = both * jax.lax.rsqrt(
+        jnp.maximum(jnp.square(both).sum(-1, keepdims=True), MIN_SQUARED_NORM)
+    )
     likeness = both @ both.T / temperature
     hidden = jnp.eye(2 * batch, dtype=bool)
     if mask is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl import metrics as measures
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.core.types import Batch, Count, Key, Mean, Metric, Metrics, Model, PyTree, Task
 from jdl.tasks import losses
 from jdl.tasks.losses import Criterion
@@ -20,7 +20,7 @@ def examples(batch: Batch) -> PyTree:
     return entry(batch, "x")
 
 
-def supervised(
+def supervised_task(
     model: Model,
     loss: Criterion,
     metrics: Mapping[str, Metric] | None = None,
@@ -84,7 +84,7 @@ def classification(
     1.0986
     """
     metrics = {"accuracy": measures.accuracy} if metrics is None else metrics
-    task = supervised(model, loss, metrics, inputs)
+    task = supervised_task(model, loss, metrics, inputs)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = task.init(key, batch)
@@ -107,7 +107,7 @@ def regression(
     Labels have the outputs' shape: y of shape (n,) against outputs (n, 1) raises, since it would
     broadcast to (n, n) and fit the mean. `loss=jdl.tasks.half_squared_error` halves it.
     """
-    return supervised(model, loss, metrics, inputs)
+    return supervised_task(model, loss, metrics, inputs)
 
 
 def binary_classification(
@@ -125,7 +125,7 @@ def binary_classification(
     the accuracy are averaged over them.
     """
     metrics = {"accuracy": measures.binary_accuracy} if metrics is None else metrics
-    task = supervised(model, loss, metrics, inputs)
+    task = supervised_task(model, loss, metrics, inputs)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = task.init(key, batch)
@@ -156,7 +156,7 @@ def uncertain_regression(
     (4, 1)
     """
     if metrics is None:
-        metrics = {"mean_squared_error": measures.averaged(_squared_error_of_the_mean)}
+        metrics = {"mean_squared_error": measures.mean_of(_squared_error_of_the_mean)}
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
@@ -173,7 +173,7 @@ def uncertain_regression(
         return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, model_state
 
     gaussian = Model(model.init, apply)
-    return supervised(gaussian, losses.gaussian_negative_log_likelihood, metrics, inputs)
+    return supervised_task(gaussian, losses.gaussian_negative_log_likelihood, metrics, inputs)
 
 
 def check_labels(labels: Any, classes: int) -> None:
@@ -217,7 +217,7 @@ def entry(batch: Batch, name: str) -> Any:
             f'batch["{name}"]',
             expected=f'a batch with an entry "{name}"',
             got=f"entries {', '.join(map(str, batch)) or 'none'}",
-            fix=nearest(name, map(str, batch)),
+            fix=did_you_mean(name, map(str, batch)),
         )
     return batch[name]
 
@@ -258,7 +258,7 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
             "metrics",
             expected="jdl.Metric values",
             got=type(metric).__name__,
-            fix="use those of jdl.metrics, or jdl.metrics.averaged(fn); "
+            fix="use those of jdl.metrics, or jdl.metrics.mean_of(fn); "
             "some need a call first, as jdl.metrics.confusion(10)",
         )
     return Count(metric.count(outputs, batch), metric.compute)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl.core import tree
-from jdl.core.errors import error, given_key
+from jdl.core.errors import error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 from jdl.optim import is_weight
 from jdl.tasks.losses import Blend
@@ -152,7 +152,7 @@ def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if not train:
             return task.loss(params, model_state, batch, key, train=False)
-        key = given_key(key, "a random key in training")
+        key = require_key(key, "a random key in training")
         own, key = jax.random.split(key)
         return task.loss(params, model_state, change(own, batch), key, train=True)
 

@@ -17,21 +17,21 @@ from jdl.run.setup import Options
 from jdl.tasks.supervised import classification
 from jdl.tasks.transforms import l2
 
-HIDDEN = "dense_1"
+FEATURE_LAYER = "dense_1"
 
 
-class Verdict(NamedTuple):
+class GenerationMetrics(NamedTuple):
     """The share of each class among images, and their Fréchet distance from the real ones."""
 
     shares: np.ndarray
     distance: float
 
 
-class Judge(NamedTuple):
-    """A classifier of real images that says what generated ones show; `judge` trains it.
+class ImageEvaluator(NamedTuple):
+    """A classifier of real images that says what generated images show.
 
-    Called with images (n, ...) it returns a `Verdict`: a share near zero is a class that the
-    generator has lost. The distance is that of the last hidden layer's values from those of the
+    Called with images (n, ...) it returns a `GenerationMetrics`: a share near zero is a class that
+    the generator has lost. The distance is that of the last hidden layer's values from those of the
     real test part: zero for the same distribution (Heusel et al. 2017, there by another network).
     """
 
@@ -42,11 +42,13 @@ class Judge(NamedTuple):
     real: np.ndarray
     """Features of the test part."""
 
-    def __call__(self, images: np.ndarray) -> Verdict:
+    def __call__(self, images: np.ndarray) -> GenerationMetrics:
         """What it makes of images in the range of those that it was trained on."""
         outputs = predict(self.result, images)
         shares = np.bincount(outputs.argmax(-1), minlength=outputs.shape[-1]) / len(outputs)
-        return Verdict(shares, frechet(_features(self.network, self.result, images), self.real))
+        return GenerationMetrics(
+            shares, frechet(_features(self.network, self.result, images), self.real)
+        )
 
     def report(self, images: np.ndarray, real: np.ndarray) -> str:
         """The verdict on generated images in a line, beside those on noise and on real images."""
@@ -61,7 +63,7 @@ class Judge(NamedTuple):
         )
 
 
-def judge(data: Data, epochs: float, *, seed: int = 0) -> Judge:
+def train_image_evaluator(data: Data, epochs: float, *, seed: int = 0) -> ImageEvaluator:
     """Train a small convolutional network on the training part, to judge generated images."""
     size = min(data.info["shape"][:2])
     padding = "VALID" if size > 9 else "SAME"
@@ -74,13 +76,13 @@ def judge(data: Data, epochs: float, *, seed: int = 0) -> Judge:
     )  # fmt: skip
     test = data.test()
     real = _features(network, result, test["x"])
-    return Judge(network, result, evaluate(result, test)["accuracy"], real)
+    return ImageEvaluator(network, result, evaluate(result, test)["accuracy"], real)
 
 
 def _features(network: CNN, result: Result, images: np.ndarray) -> np.ndarray:
     """The last hidden layer, after its ReLU: (n, 64)."""
     parts = [
-        layer_outputs(network, result.state.params, some, HIDDEN)
+        layer_outputs(network, result.state.params, some, FEATURE_LAYER)
         for some in np.array_split(images, -(-len(images) // 1000))
     ]
     return np.maximum(np.concatenate(parts), 0)

@@ -8,7 +8,7 @@ import numpy as np
 from jdl.run.evaluate import Result, predict
 
 
-def reach(
+def receptive_field(
     result: Result, data: Mapping[str, Any], *, step: int, back: int, symbols: int, most: int = 200
 ) -> np.ndarray:
     """How much the outputs of one step change with the symbol 0, 1, ... `back` - 1 steps before.

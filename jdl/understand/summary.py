@@ -9,7 +9,7 @@ import jax
 
 from jdl.core import tree
 from jdl.core.errors import error
-from jdl.core.text import aligned, memory, shape
+from jdl.core.text import align_columns, format_bytes, format_shape
 from jdl.core.types import Learner, Model, PyTree, Task
 
 
@@ -62,7 +62,7 @@ class Summary:
         lines = [("parameter", "shape", "type", "count"), *map(_cells, self.parameters)]
         if self.model_state:
             lines += [("model state", "shape", "type", "count"), *map(_cells, self.model_state)]
-        body = aligned(lines)
+        body = align_columns(lines)
         rule = "-" * len(body[0])
         if self.model_state:
             body.insert(len(self.parameters) + 2, rule)
@@ -169,15 +169,16 @@ def _size(leaves: Sequence[Leaf]) -> int:
 
 
 def _cells(leaf: Leaf) -> tuple[str, str, str, str]:
-    return leaf.path, shape(leaf.shape), str(leaf.dtype), f"{leaf.size:,}"
+    return leaf.path, format_shape(leaf.shape), str(leaf.dtype), f"{leaf.size:,}"
 
 
 def _shapes(leaves: Sequence[Leaf]) -> str:
     single = len(leaves) == 1
     return ", ".join(
-        f"{'' if single else leaf.path + ' '}{shape(leaf.shape)} {leaf.dtype}" for leaf in leaves
+        f"{'' if single else leaf.path + ' '}{format_shape(leaf.shape)} {leaf.dtype}"
+        for leaf in leaves
     )
 
 
 def _total(leaves: Sequence[Leaf]) -> str:
-    return f"{_size(leaves):,} ({memory(sum(leaf.bytes for leaf in leaves))})"
+    return f"{_size(leaves):,} ({format_bytes(sum(leaf.bytes for leaf in leaves))})"

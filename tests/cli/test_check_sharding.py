@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import jdl
 from jdl.cli import check_sharding, main
-from jdl.cli.check_sharding import whole_batches
+from jdl.cli.check_sharding import divisible_feed
 from jdl.data.feed import Feed
 from jdl.learn.ema import ema
 from jdl.parallel import compare
@@ -149,7 +149,7 @@ def test_a_layout_that_must_be_possible_is_not_skipped():
 )
 def test_batches_that_eight_devices_divide(size, examples, whole):
     made = jdl.Experiment("e", adam(), batch(examples), batch_size=size)
-    assert whole_batches(made).batch_size == whole
+    assert divisible_feed(made).batch_size == whole
 
 
 FILE = '''
@@ -235,7 +235,7 @@ def test_the_code_says_whether_all_agree(file, capsys, found):
 
 
 def test_a_rule_of_ones_own_is_checked_too(file, capsys, found):
-    given = ["--run.mesh", "data=2,model=4", "--run.rule"]
+    given = ["--run.mesh", "data=2,model=4", "--run.sharding"]
     main.command(["check-sharding", file, *given, "output/kernel=data+model; fsdp"])
     assert found.tried[-1] == "data=2,model=4 output/kernel=data+model; fsdp"
     with pytest.raises(SystemExit) as end:

@@ -16,7 +16,7 @@ import pytest
 
 import jdl
 from jdl.cli import main, process
-from jdl.run.storage.metrics_log import read
+from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
 from tests.support.runs import ROOT, content, rows
 
@@ -28,7 +28,7 @@ import dataclasses, time
 from typing import Literal
 import numpy as np, optax
 import jdl
-from jdl.core.errors import within
+from jdl.core.errors import check_range
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -45,7 +45,7 @@ class Config:
     """Seconds to sleep for each example that is read."""
 
     def __post_init__(self):
-        within("learning_rate", self.learning_rate, 0)
+        check_range("learning_rate", self.learning_rate, 0)
 
 class Slow:
     def __init__(self, data, seconds):
@@ -131,7 +131,7 @@ def test_a_training_process_keeps_its_memory_unless_told_not_to(
     call, file, monkeypatch, caplog, words, kept
 ):
     asked = []
-    monkeypatch.setattr(process, "keep_mapped", lambda: asked.append("kept") or True)
+    monkeypatch.setattr(process, "keep_freed_pages", lambda: asked.append("kept") or True)
     assert call("train", file, "--epochs", "1", "--run.no-report", *words)[0] == 0
     said = "host memory: freed pages are kept" in caplog.text
     assert bool(asked) == kept == said
@@ -178,7 +178,7 @@ def test_folders_are_numbered_and_more_epochs_go_on(call, file):
 def test_epochs_left_open_can_be_raised_later(call, file):
     assert call("train", file, "--run.dir", "a", "--run.no-report")[0] == 0
     assert call("train", file, "--run.dir", "a", "--run.no-report", "--epochs", "7")[0] == 0
-    assert read(Path("a/metrics.jsonl"))[-1]["epoch"] >= 7
+    assert read_metrics(Path("a/metrics.jsonl"))[-1]["epoch"] >= 7
 
 
 def test_another_configuration_is_refused(call, file, trained):
@@ -213,7 +213,7 @@ def test_seeds_are_repeated_and_summed_up(call, file):
 
 def test_a_mesh_and_a_rule(call, file, caplog):
     rule = "dense_1/kernel=None,data; fsdp"
-    given = ("--run.mesh", "data=4", "--run.rule", rule, "--epochs", "2", "--run.no-report")
+    given = ("--run.mesh", "data=4", "--run.sharding", rule, "--epochs", "2", "--run.no-report")
     assert call("train", file, "--run.dir", "wide", *given)[0] == 0
     assert "layout on the mesh data=4 (4 × cpu):" in caplog.text
     assert re.search(r"params/dense_1/kernel +16x4 +None,data +64 bytes", caplog.text)
@@ -271,7 +271,7 @@ def test_help_of_an_experiment_lists_fields_and_options(call, file):
         "--run.dir",
         "--run.seeds",
         "--run.mesh",
-        "--run.rule",
+        "--run.sharding",
     ):
         assert flag in out
     assert "A tiny classifier" in out and "Of Adam" in out
@@ -529,10 +529,10 @@ def test_a_stopped_command_prints_the_one_that_resumes(
     assert f"stopped by {number.name} after step" in err and "Traceback" not in err
     resume = shlex.split(next(line for line in err.splitlines() if "--run.dir" in line))
     assert resume == ["jdl", *words, "--run.dir", "runs/bright/1"]
-    stopped = read(log)[-1]["step"]
+    stopped = read_metrics(log)[-1]["step"]
     assert 0 < stopped < 105
     assert call(*resume[1:])[0] == 0
-    assert read(log)[-1]["step"] == 105
+    assert read_metrics(log)[-1]["step"] == 105
     assert call(*words, "--run.dir", "straight")[0] == 0
     assert rows(log.parent) == rows(tmp_path / "straight")
     learners.assert_same_bits(

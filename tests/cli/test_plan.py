@@ -11,13 +11,13 @@ import pytest
 
 import jdl
 from jdl.cli import main, plan, plan_changes
-from jdl.cli.plan import bytes_of, tried, verdict
+from jdl.cli.plan import attempts, parse_bytes, verdict
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.flops import Flops
 from jdl.core.types import TrainState
-from jdl.parallel.estimate import Compiled, Plan
-from jdl.run.experiment import from_file
+from jdl.parallel.estimate import Compiled, MemoryEstimate
+from jdl.run.experiment import load_module
 from tests.support.learners import message
 from tests.support.runs import ROOT
 
@@ -64,12 +64,12 @@ def test_what_does_not_fit_and_the_change_that_makes_it_fit(run):
     assert code == 1
     assert re.search(r"^does not fit: .* too much$", out, re.M)
     lines = [line for line in out.splitlines() if line.startswith("try ")]
-    assert re.fullmatch(r"try --run.rule fsdp: fits: .* to spare", lines[-1])
-    assert out.splitlines()[-1] == "it fits with --run.rule fsdp"
+    assert re.fullmatch(r"try --run.sharding fsdp: fits: .* to spare", lines[-1])
+    assert out.splitlines()[-1] == "it fits with --run.sharding fsdp"
 
 
 def test_a_plan_without_tries_is_one_compilation(run):
-    code, out, _ = run("--run.mesh", "data=8", "--memory", "1kB", "--no-tries")
+    code, out, _ = run("--run.mesh", "data=8", "--memory", "1kB", "--no-suggestions")
     assert code == 1 and "does not fit" in out and "try " not in out
 
 
@@ -82,7 +82,7 @@ def test_a_plan_without_tries_is_one_compilation(run):
         (("--topology", "v5e:5x5"), "topology v5e:5x5\n"),
         (("--run.mesh", "data=16"), "mesh(data=16)\n  expected: named sizes whose product is 8"),
         (("--run.mesh", "data=8", "--batch-size", "12"), "batch_size\n  expected: a multiple of"),
-        (("--run.mesh", "data=8", "--run.rule", "fdsp"), 'did you mean "fsdp"?'),
+        (("--run.mesh", "data=8", "--run.sharding", "fdsp"), 'did you mean "fsdp"?'),
     ],
 )
 def test_words_that_cannot_be_used(run, words, complaint):
@@ -97,8 +97,8 @@ def test_a_file_is_needed(capsys):
 
 
 def test_the_units_of_memory():
-    assert bytes_of("15.75GiB") == 15.75 * 2**30 and bytes_of("900 kB") == 900_000
-    assert "--memory" in message(lambda: bytes_of("."))
+    assert parse_bytes("15.75GiB") == 15.75 * 2**30 and parse_bytes("900 kB") == 900_000
+    assert "--memory" in message(lambda: parse_bytes("."))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Config:
     precision: str = "float32"
 
 
-FIRST = plan_changes.Setup(Config(), {"data": 8}, "data")
+FIRST = plan_changes.MemorySetup(Config(), {"data": 8}, "data")
 EMPTY = TrainState((), (), {}, {}, (), {})
 
 
@@ -117,7 +117,9 @@ def made(needed=None, memory=100, refusal=None):
     """A plan that takes so many bytes."""
     compiled = None if needed is None else Compiled(0, 0, 0, needed, 0)
     held = dict.fromkeys(("parameters", "data set"), 0)
-    return Plan("here", {}, {}, EMPTY, held, compiled, refusal, None, memory, (), Flops(0), {})
+    return MemoryEstimate(
+        "here", {}, {}, EMPTY, held, compiled, refusal, None, memory, (), Flops(0), {}
+    )
 
 
 def flags(setups):
@@ -125,9 +127,9 @@ def flags(setups):
 
 
 def test_the_changes_and_their_order():
-    assert flags(plan_changes.alone(FIRST, 8)) == [
-        "--run.rule fsdp",
-        "--run.mesh data=1,model=8 --run.rule tensor+fsdp",
+    assert flags(plan_changes.single_changes(FIRST, 8)) == [
+        "--run.sharding fsdp",
+        "--run.mesh data=1,model=8 --run.sharding tensor+fsdp",
         "--remat dots",
         "--remat full",
         "--precision bfloat16",
@@ -138,23 +140,28 @@ def test_the_changes_and_their_order():
         "--batch-size 16",
         "--batch-size 8",
     ]
-    every = plan_changes.together(FIRST, 8)
-    assert every.flags() == "--run.rule fsdp --remat full --precision bfloat16 --accumulate 8"
+    every = plan_changes.combined_change(FIRST, 8)
+    assert every.flags() == "--run.sharding fsdp --remat full --precision bfloat16 --accumulate 8"
     assert every.config == Config(64, 8, "full", "bfloat16") and every.rule == "fsdp"
 
 
 def test_changes_that_are_made_already_or_cannot_be_made_are_left_out():
     config = Config(8, 1, "full", "bfloat16")
     assert (
-        flags(plan_changes.alone(plan_changes.Setup(config, {"data": 8}, "tensor+fsdp"), 8)) == []
+        flags(
+            plan_changes.single_changes(
+                plan_changes.MemorySetup(config, {"data": 8}, "tensor+fsdp"), 8
+            )
+        )
+        == []
     )
     one = dataclasses.make_dataclass("One", [("width", int, 3)], frozen=True)()
-    assert flags(plan_changes.alone(plan_changes.Setup(one, None, "data"), 1)) == []
-    assert flags(plan_changes.alone(plan_changes.Setup(one, None, "data"), 4)) == [
-        "--run.mesh data=4 --run.rule fsdp"
+    assert flags(plan_changes.single_changes(plan_changes.MemorySetup(one, None, "data"), 1)) == []
+    assert flags(plan_changes.single_changes(plan_changes.MemorySetup(one, None, "data"), 4)) == [
+        "--run.mesh data=4 --run.sharding fsdp"
     ]
-    model = plan_changes.Setup(one, {"data": 4, "model": 2}, "fsdp")
-    assert flags(plan_changes.alone(model, 8)) == ["--run.rule tensor+fsdp"]
+    model = plan_changes.MemorySetup(one, {"data": 4, "model": 2}, "fsdp")
+    assert flags(plan_changes.single_changes(model, 8)) == ["--run.sharding tensor+fsdp"]
 
 
 def test_the_first_change_that_fits_ends_the_search():
@@ -163,7 +170,7 @@ def test_the_first_change_that_fits_ends_the_search():
             raise error("rule", expected="a", got="b", fix="c")
         return made(50 if setup.config.remat == "full" else 200)
 
-    found = list(tried(FIRST, build, 8))
+    found = list(attempts(FIRST, build, 8))
     assert [each.fits for each in found] == [False, False, False, True]
     assert found[1].reason.startswith("rule;") and found[-1].setup.flags() == "--remat full"
     assert plan._conclusion(found) == "it fits with --remat full"
@@ -174,9 +181,9 @@ def test_where_no_change_alone_is_enough_all_are_taken_together():
         c = setup.config
         return made(50 if (c.remat, c.precision) == ("full", "bfloat16") else 200)
 
-    *alone, last = tried(FIRST, build, 8)
+    *alone, last = attempts(FIRST, build, 8)
     assert len(alone) == 11 and not any(each.fits for each in alone) and last.fits
-    hopeless = list(tried(FIRST, lambda setup: made(200), 8))
+    hopeless = list(attempts(FIRST, lambda setup: made(200), 8))
     assert "more devices are needed" in plan._conclusion(hopeless)
 
 
@@ -193,7 +200,7 @@ def test_the_verdict_in_numbers():
 
 
 def test_the_large_decoder_has_6_7_billion_parameters():
-    module = from_file(DECODER)
+    module = load_module(DECODER)
     experiment = module.experiment(module.Config(batch_size=2))
     batch = {"x": jax.ShapeDtypeStruct((2, 2049), "int32")}
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0), batch)
@@ -204,7 +211,7 @@ def test_the_large_decoder_has_6_7_billion_parameters():
 
 
 def test_tokens_from_a_file(tmp_path):
-    module = from_file(DECODER)
+    module = load_module(DECODER)
     np.save(tmp_path / "t.npy", np.arange(40, dtype=np.uint16) % 7)
     small = module.Config(tmp_path / "t.npy", 7, 1, 1, 4, 4, 2, 3)
     assert module.experiment(small).data["x"].shape == (10, 5)
@@ -217,7 +224,7 @@ def test_tokens_from_a_file(tmp_path):
 @pytest.mark.slow
 def test_the_decoder_trains_shrunk(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    module = from_file(DECODER)
+    module = load_module(DECODER)
     words = [*SMALL, "--steps", "60", "--learning-rate", "1e-2", "--run.dir", "run"]
     main.main(module.Config, module.experiment, [*words, "--run.no-report"])
     losses = [row["loss"] for row in jdl.load("run").history if row["split"] == "train"]
@@ -228,6 +235,6 @@ def test_the_decoder_trains_shrunk(tmp_path, monkeypatch, capsys):
     importlib.util.find_spec("libtpu") is None, reason="no TPU compiler: see make plan-tpu"
 )
 def test_a_plan_for_absent_chips(run):
-    code, out, _ = run("--topology", "v5e:2x2", "--run.rule", "fsdp")
+    code, out, _ = run("--topology", "v5e:2x2", "--run.sharding", "fsdp")
     assert code == 0 and "plan for v5e:2x2, 4 chips: mesh data=4, rule fsdp" in out
     assert "of 16.9 GB" in out and "4 × TPU v5 lite" in out

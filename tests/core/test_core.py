@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.core.errors import InputError, check_fields, error, nearest
+from jdl.core.errors import InputError, check_fields, did_you_mean, error
 from jdl.core.types import Count, Mean, TrainState
 
 
@@ -111,5 +111,5 @@ def test_fields_are_checked_element_by_element():
 
 
 def test_the_nearest_name_or_all_of_them():
-    assert nearest("los", ["loss", "accuracy"]) == 'did you mean "loss"?'
-    assert nearest("zzz", ["loss", "accuracy"]) == "choose one of loss, accuracy"
+    assert did_you_mean("los", ["loss", "accuracy"]) == 'did you mean "loss"?'
+    assert did_you_mean("zzz", ["loss", "accuracy"]) == "choose one of loss, accuracy"

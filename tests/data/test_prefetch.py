@@ -9,8 +9,8 @@ import pytest
 
 from jdl.core.errors import InputError
 from jdl.data.feed import Feed
-from jdl.data.loader import reading
-from jdl.data.prefetch import ahead, windows
+from jdl.data.loader import read_in_threads
+from jdl.data.prefetch import prefetch, stacks_of_batches
 from tests.support.sources import Source, numbers
 
 
@@ -27,7 +27,7 @@ def test_stacks_are_the_batches_in_their_order(kind, rows, tmp_path):
     data = numbers(23)
     kinds = {"memory": lambda: data, "disk": lambda: mapped(data, tmp_path)}
     feed = Feed(kinds.get(kind, lambda: Source(data))(), 5, seed=4)
-    found = windows(feed, 7, 3, rows)
+    found = stacks_of_batches(feed, 7, 3, rows)
     for first, stack in zip(range(7, 22, 3), found, strict=False):
         for number in range(3):
             batch = feed.batch(first + number, rows)
@@ -46,7 +46,7 @@ def readers() -> set[threading.Thread]:
 def test_only_sources_and_disks_have_threads_of_their_own(kind, tmp_path):
     data, before = numbers(23), readers()
     kinds = {"memory": lambda: data, "disk": lambda: mapped(data, tmp_path)}
-    found = windows(Feed(kinds.get(kind, lambda: Source(data))(), 5), 0, 2)
+    found = stacks_of_batches(Feed(kinds.get(kind, lambda: Source(data))(), 5), 0, 2)
     for _ in range(4):  # the first few of a stream are read here, and timed
         next(found)
     assert bool(readers() - before) == (kind != "memory")
@@ -60,7 +60,7 @@ def test_batches_of_different_shapes_are_named():
 
     feed = Feed(Growing(numbers(8)), 1)
     with pytest.raises(InputError, match=r'"x" of a source\n.*same shape'):
-        next(windows(feed, 0, 8))
+        next(stacks_of_batches(feed, 0, 8))
 
 
 def test_one_item_is_made_while_another_is_used():
@@ -72,7 +72,7 @@ def test_one_item_is_made_while_another_is_used():
             yield number
             may.wait(5)
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     may.set()
     until = time.monotonic() + 5
@@ -98,7 +98,7 @@ def test_whoever_closes_does_not_wait_and_the_thread_ends(how):
             closed.set()
 
     before = readers()
-    found = ahead(slow())
+    found = prefetch(slow())
     next(found)
     (thread,) = readers() - before
     assert begun.wait(5)
@@ -119,7 +119,7 @@ def test_an_error_comes_where_its_item_is_asked_for_and_ends_the_thread():
         raise OSError("disk gone")
 
     before = readers()
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     time.sleep(0.02)  # it has been raised by now, and nobody has heard of it
     with pytest.raises(OSError, match="disk gone"):
@@ -139,7 +139,7 @@ def test_nothing_keeps_an_item_that_was_used():
         def __del__(self):
             Big.alive -= 1
 
-    found = ahead(Big() for _ in range(9))
+    found = prefetch(Big() for _ in range(9))
     for _ in range(4):
         next(found)
     time.sleep(0.02)
@@ -156,7 +156,7 @@ def test_what_waits_is_read_in_threads_and_what_computes_is_not():
             names.append(threading.current_thread().name)
             return step
 
-        found = reading(noting, 3, None, 8)
+        found = read_in_threads(noting, 3, None, 8)
         assert [next(found) for _ in range(40)] == list(range(3, 43))
         found.close()
         return {name for name in names if "grain" in name}
@@ -180,6 +180,6 @@ def test_the_first_batches_raise_as_later_ones_do():
                 raise OSError("disk gone")
             return step
 
-        found = reading(read, 0, None, 8)
+        found = read_in_threads(read, 0, None, 8)
         with pytest.raises(OSError, match="disk gone"):
             list(found)

@@ -12,8 +12,8 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import Dispatch
-from jdl.run.experiment import from_file
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -31,9 +31,9 @@ def run(capfd, monkeypatch, tmp_path):
     def call(name, *words, form="loop"):
         # Not measured: that compiles both forms, and has tests of its own.
         monkeypatch.setattr(
-            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch(form, 32), True)
+            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode(form, 32), True)
         )
-        module = from_file(BY_NAME[name])
+        module = load_module(BY_NAME[name])
         capfd.readouterr()
         try:
             main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
@@ -80,7 +80,7 @@ def test_xor_is_learned_by_members_side_by_side(run):
     result = jdl.load(folder)
     assert tree.count(result.state.params) == 5 * 17
     assert list((folder / "figures").glob("*decision*.png"))
-    table = from_file(BY_NAME["xor"]).INPUTS
+    table = load_module(BY_NAME["xor"]).INPUTS
     answers = jdl.predict(result, table).round()
     assert (answers == np.array([[0], [1], [1], [0]])).all()
 
@@ -116,7 +116,7 @@ def test_mnist_cnn_falls_back_to_digits(run, recipe, epochs):
 
 
 def test_mnist_cnn_on_mnist_is_cnn_a(mnist_dir):
-    module = from_file(BY_NAME["mnist_cnn"])
+    module = load_module(BY_NAME["mnist_cnn"])
     made = module.experiment(module.Config(data_dir=str(mnist_dir)))
     assert (made.name, made.epochs, made.batch_size) == ("mnist_cnn", 10, 128)
     batch = {name: value[:2] for name, value in made.data.train.items()}

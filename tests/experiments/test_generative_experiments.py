@@ -9,8 +9,8 @@ import pytest
 
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import Dispatch
-from jdl.run.experiment import from_file
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -24,9 +24,9 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(name, *words, form="step"):
         monkeypatch.setattr(
-            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch(form, 32), True)
+            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode(form, 32), True)
         )
-        module = from_file(ROOT / "experiments" / f"{name}.py")
+        module = load_module(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
         return capfd.readouterr().out, Path("run")
@@ -57,7 +57,7 @@ def test_autoencoder(run, kind):
 
 
 def test_the_autoencoder_of_mnist_is_784_32_784(mnist_dir):
-    module = from_file(ROOT / "experiments" / "autoencoder.py")
+    module = load_module(ROOT / "experiments" / "autoencoder.py")
     made = module.experiment(module.Config(data_dir=str(mnist_dir)))
     batch = {name: value[:2] for name, value in made.data.train.items()}
     shapes = jax.eval_shape(made.learner.init, jax.random.key(0), batch)
@@ -99,7 +99,7 @@ def test_gan_mnist(run, kind, recipe):
 
 
 def test_the_pair_of_the_scope_has_its_size():
-    module = from_file(ROOT / "experiments" / "gan_mnist.py")
+    module = load_module(ROOT / "experiments" / "gan_mnist.py")
     learner = module.gan_learner(module.Config(recipe="plain"), (28, 28, 1))
     batch = {"x": jax.ShapeDtypeStruct((4, 28, 28, 1), "float32")}
     shapes = jax.eval_shape(learner.init, jax.random.key(0), batch).params

@@ -10,15 +10,15 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import Dispatch
-from jdl.run.experiment import from_file
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
 
 def module(name):
-    return from_file(ROOT / "experiments" / f"{name}.py")
+    return load_module(ROOT / "experiments" / f"{name}.py")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
     monkeypatch.setattr(
-        "jdl.run.execution.choosing.faster", lambda *_: (Dispatch("loop", 32), True)
+        "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode("loop", 32), True)
     )
 
     def call(name, *words):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl.run.experiment import from_file
+from jdl.run.experiment import load_module
 from tests.experiments.test_experiments import BY_NAME, run
 from tests.support.runs import rows
 
@@ -28,13 +28,13 @@ def test_imbalance(run):
     found = numbers(out, "class weights")
     assert len(found) == 4 and 0 <= min(found) <= max(found) <= 1
     result = jdl.load(folder)
-    module = from_file(BY_NAME["imbalance"])
+    module = load_module(BY_NAME["imbalance"])
     config = module.Config(seeds=1, epochs=1, strategies=("class weights",))
-    assert set(module.experiment(config).pictures(result)) == {"taken for"}
+    assert set(module.experiment(config).figures(result)) == {"taken for"}
 
 
 def test_rare_classes_are_rare_and_the_copies_marked():
-    module = from_file(BY_NAME["imbalance"])
+    module = load_module(BY_NAME["imbalance"])
     train = module.experiment(module.Config(kept=4)).data.train
     originals = train["original"] == 1
     counts = np.bincount(train["y"][originals])
@@ -66,11 +66,11 @@ def test_regularisation(run, methods):
     assert code == 0
     assert all(0 <= numbers(out, name)[0] <= 1 for name in ("none", *methods))
     assert rows(folder)[-1]["step"] == 12
-    module = from_file(BY_NAME["regularisation"])
+    module = load_module(BY_NAME["regularisation"])
     config = module.Config(seeds=1, steps=12, hidden=8, examples=70, methods=methods)
     result = jdl.load(folder)
     made = module.experiment(config)
-    assert set(made.pictures(result)) == {"methods"}
+    assert set(made.figures(result)) == {"methods"}
     # Each member's number stands under its own method.
     told = jdl.evaluate(result, jdl.data.load("digits").test())["loss"]
     found = jdl.group_by(made.learner.points, "method", {"loss": told})
@@ -84,9 +84,9 @@ def test_uncertainty(run):
     words = ("--members", "2", "--steps", "60", "--examples", "200", "--run.no-report")
     code, out, _, folder = run("uncertainty", *words)
     assert code == 0
-    module = from_file(BY_NAME["uncertainty"])
+    module = load_module(BY_NAME["uncertainty"])
     made = module.experiment(module.Config(members=2))
-    assert set(made.pictures(jdl.load(folder))) == {"uncertainty"}
+    assert set(made.figures(jdl.load(folder))) == {"uncertainty"}
     told, one = (numbers(out, name)[0] for name in ("loss in nats", "loss with one width"))
     (floor,) = numbers(out, "floor")
     assert floor == pytest.approx(-0.42, abs=0.02) and floor < min(told, one)

@@ -8,7 +8,7 @@ import pytest
 
 import jdl
 from jdl.core import tree
-from jdl.run.experiment import from_file
+from jdl.run.experiment import load_module
 from tests.experiments.test_experiments import BY_NAME, run
 from tests.support.runs import rows
 
@@ -32,7 +32,7 @@ def test_char_transformer(run, tmp_path):
 
 
 def test_char_transformer_is_nanogpt_small():
-    module = from_file(BY_NAME["char_transformer"])
+    module = load_module(BY_NAME["char_transformer"])
     config = module.Config()
     made = module.experiment(config)
     shapes = jax.eval_shape(made.learner.init, jax.random.key(0), {"x": made.data["x"][:2]})

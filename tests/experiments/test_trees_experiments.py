@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jdl.cli import main
-from jdl.run.execution.executor import Dispatch
-from jdl.run.experiment import from_file
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.experiment import load_module
 from tests.support.runs import ROOT
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -21,9 +21,9 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(name, *words):
         monkeypatch.setattr(
-            "jdl.run.execution.choosing.faster", lambda *_: (Dispatch("step", 32), True)
+            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode("step", 32), True)
         )
-        module = from_file(ROOT / "experiments" / f"{name}.py")
+        module = load_module(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
         return capfd.readouterr().out, Path("run")
@@ -51,7 +51,7 @@ def test_listops(run, model):
 
 
 def test_listops_draws_accuracy_over_depth():
-    module = from_file(ROOT / "experiments" / "listops.py")
+    module = load_module(ROOT / "experiments" / "listops.py")
     figure = module.figures(np.linspace(1, 0.3, 6), module.Config())["accuracy over depth"]
     assert [text.get_text() for text in figure.axes[0].texts][::5] == ["100.0", "30.0"]
 

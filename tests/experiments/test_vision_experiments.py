@@ -8,7 +8,7 @@ import pytest
 
 import jdl
 from jdl.core import tree
-from jdl.run.experiment import from_file
+from jdl.run.experiment import load_module
 from tests.experiments.test_experiments import BY_NAME, run
 
 __all__ = ["run"]
@@ -24,7 +24,7 @@ def test_deep_cnns(run, model):
     assert code == 0
     assert re.search(rf"{model}: \d\d?,\d\d\d parameters", out)
     assert float(re.match(r"test accuracy (0\.\d+) \(95 %", out)[1]) > 0.12
-    figure = from_file(BY_NAME["deep_cnns"]).pictures(
+    figure = load_module(BY_NAME["deep_cnns"]).figures(
         jdl.load(folder), np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
     )["filters"]
     # The filters, and each digit with its maps; the corner names the first row.
@@ -32,7 +32,7 @@ def test_deep_cnns(run, model):
 
 
 def test_deep_cnns_on_mnist_are_the_same_networks(mnist_dir):
-    module = from_file(BY_NAME["deep_cnns"])
+    module = load_module(BY_NAME["deep_cnns"])
     made = module.experiment(module.Config(model="resnet", data_dir=str(mnist_dir)))
     assert (made.name, made.epochs) == ("resnet_mnist", 3)
     batch = {name: value[:2] for name, value in made.data.train.items()}
@@ -41,7 +41,7 @@ def test_deep_cnns_on_mnist_are_the_same_networks(mnist_dir):
 
 
 def test_cnn_b_of_mnist(mnist_dir):
-    module = from_file(BY_NAME["mnist_cnn"])
+    module = load_module(BY_NAME["mnist_cnn"])
     made = module.experiment(module.Config(data_dir=str(mnist_dir), hidden=()))
     batch = {name: value[:2] for name, value in made.data.train.items()}
     shapes = jax.eval_shape(made.learner.init, jax.random.key(0), batch)
@@ -49,7 +49,7 @@ def test_cnn_b_of_mnist(mnist_dir):
 
 
 def test_normalisation_plays_five_networks_that_do_not_meet():
-    module = from_file(BY_NAME["normalisation"])
+    module = load_module(BY_NAME["normalisation"])
     made = module.experiment(module.Config())
     batch = {name: value[:4] for name, value in made.data.train.items()}
     shapes = jax.eval_shape(made.learner.init, jax.random.key(0), batch)

@@ -19,8 +19,8 @@ import jdl
 from jdl.core.types import Learner, TrainState
 from jdl.run import fit as fit_module
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.execution.executor import Dispatch
-from jdl.run.recorder import Record
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.recorder import Recorder
 from tests.support import learners
 from tests.support.runs import assert_same_run, content, quiet
 
@@ -75,16 +75,16 @@ POINTS = (1, 4, 6, 11)
 @pytest.fixture
 def stop_at(monkeypatch):
     """Make the next runs stop, by a real signal, once they have come to a step."""
-    plain = Record.progress
-    monkeypatch.setattr(fit_module, "chosen", lambda *_: Dispatch("step", 1))
+    plain = Recorder.progress
+    monkeypatch.setattr(fit_module, "chosen", lambda *_: DispatchMode("step", 1))
 
     def set_up(step: int | None) -> None:
-        def progress(self: Record, at: int) -> None:
+        def progress(self: Recorder, at: int) -> None:
             plain(self, at)
             if step is not None and at >= step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        monkeypatch.setattr(Record, "progress", progress)
+        monkeypatch.setattr(Recorder, "progress", progress)
 
     return set_up
 
@@ -105,7 +105,7 @@ def straight() -> Callable[[str], jdl.Result]:
     def run(name: str) -> jdl.Result:
         if name not in known:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(fit_module, "chosen", lambda *_: Dispatch("step", 1))
+                patch.setattr(fit_module, "chosen", lambda *_: DispatchMode("step", 1))
                 known[name] = fit(name, None)
         return known[name]
 
@@ -156,12 +156,12 @@ def test_a_run_without_it_differs(name, stop_at, straight, tmp_path, monkeypatch
     with pytest.raises(Interrupted):
         fit("cnn", tmp_path / "run")
     stop_at(None)
-    plain = Record.resume
+    plain = Recorder.resume
 
-    def resume(self: Record, state: TrainState) -> TrainState:
+    def resume(self: Recorder, state: TrainState) -> TrainState:
         return CONTROLS[name](plain(self, state))
 
-    monkeypatch.setattr(Record, "resume", resume)
+    monkeypatch.setattr(Recorder, "resume", resume)
     data = PICTURES
     if name == "order":
         config = tmp_path / "run" / "config.json"

@@ -23,8 +23,8 @@ from jdl.cli.inputs import read_inputs
 from jdl.data import read_cifar, read_csv, read_idx, read_npz, text, tokenizers
 from jdl.data.readers import images
 from jdl.run.experiment import load
-from jdl.run.storage.metrics_log import read as read_log
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.metrics_log import read_metrics as read_log
+from jdl.run.storage.run_dir import RunDir
 from tests.faults import hostile as make
 from tests.faults.catalogue import check_message, refused, rows
 from tests.support.runs import line, net, quiet
@@ -53,7 +53,7 @@ def columns(path: Path) -> Any:
 def settings(path: Path) -> Any:
     """The file as the config.json of a run."""
     shutil.copy(path, path.parent / "config.json")
-    return RunFolder(path.parent).open()
+    return RunDir(path.parent).open()
 
 
 def started(path: Path) -> Any:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from jdl.core.types import TrainState
-from jdl.run.experiment import from_file
+from jdl.run.experiment import load_module
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.run_dir import RunDir
 from tests.faults.catalogue import COUNTS
 from tests.support import learners
 from tests.support.runs import ROOT, content, rows
@@ -73,8 +73,8 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
         )  # the state is donated
         plain(self, step, state, **given)
 
-    module = from_file(file)
-    folder = RunFolder(tmp_path_factory.mktemp("straight") / "run", {}, file)
+    module = load_module(file)
+    folder = RunDir(tmp_path_factory.mktemp("straight") / "run", {}, file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", save)
         module.experiment(module.Config()).fit(run_dir=folder)
@@ -84,11 +84,11 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
 @pytest.fixture(scope="module")
 def target(file) -> TrainState:
     """The tree of a checkpoint of these runs."""
-    from jdl.run.setup import feeds, make_plan
+    from jdl.run.setup import prepare, resolve_data
 
-    made = from_file(file).experiment(from_file(file).Config())
-    feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
-    plan = make_plan(made.learner, feed, valid, made.epochs, made.best, None, made.options)
+    made = load_module(file).experiment(load_module(file).Config())
+    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
+    plan = prepare(made.learner, feed, valid, made.epochs, made.best, None, made.options)
     return jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
 
 

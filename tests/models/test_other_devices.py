@@ -53,7 +53,7 @@ def test_a_number_without_a_vector_is_nan_in_every_form():
 
 
 def test_many_vectors_are_looked_up(monkeypatch):
-    monkeypatch.setattr(primitives, "FEW", 2)
+    monkeypatch.setattr(primitives, "ONE_HOT_UP_TO_VECTORS", 2)
     embed, x = primitives.Embed(3, 2), jnp.array([0])
     params = embed.init(jax.random.key(0), x)
     with lowering.compiled_for("gpu"):
@@ -84,7 +84,7 @@ def test_cross_entropy_of_odd_labels_and_large_logits(platform):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_loops_over_time_take_several_steps_a_turn(cell, monkeypatch):
-    monkeypatch.setattr(scan_time, "UNROLLED", 3)
+    monkeypatch.setattr(scan_time, "STEPS_PER_GPU_ITERATION", 3)
     model = jdl.from_linen(jdl.models.RNN((5,), outputs=2, cell=cell))
     x, lengths = jax.random.normal(jax.random.key(0), (4, 8, 3)), jnp.array([8, 1, 3, 7])
     params, model_state = model.init(jax.random.key(1), (x, lengths))

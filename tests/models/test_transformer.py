@@ -97,10 +97,10 @@ def test_equals_pytorch(torch, x64, name, masked):
     future, hidden, mask = None, None, None
     if masked in ("future", "both"):
         future = torch.ones(time, time).triu(1).bool()
-        mask = attention_ops.causal(time)
+        mask = attention_ops.causal_mask(time)
     if masked in ("padding", "both"):
         hidden = torch.arange(time)[None] >= torch.from_numpy(lengths)[:, None]
-        padding = attention_ops.padding(jnp.asarray(lengths), time)
+        padding = attention_ops.padding_mask(jnp.asarray(lengths), time)
         mask = padding if mask is None else mask & padding
 
     @jax.jit
@@ -297,7 +297,7 @@ def test_padding_changes_nothing_in_the_encoder(pool):
 
 def test_a_query_that_may_see_nothing_stays_finite():
     x = jnp.ones((1, 2, 1, 3))
-    weights = attention_ops.scores(x, x, jnp.zeros((1, 1, 2, 2), bool))
+    weights = attention_ops.attention_weights(x, x, jnp.zeros((1, 1, 2, 2), bool))
     np.testing.assert_array_equal(weights, np.full((1, 1, 2, 2), 0.5))
 
 

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 import jdl
 from jdl.core import tree
 from jdl.learn.ema import ema
-from jdl.parallel.describe import layout
+from jdl.parallel.describe import describe_layout
 from jdl.parallel.mesh import mesh
 from jdl.parallel.shard import shardings
 from tests.support.learners import KEY, batch, network
@@ -27,7 +27,7 @@ def test_it_says_what_each_device_holds():
         jdl.rules.parse("in=None,data+model; fsdp"),
         ema(jdl.learner(network(), optax.adam(0.1)), 0.9),
     )
-    assert layout(state).splitlines() == [
+    assert describe_layout(state).splitlines() == [
         "layout on the mesh data=4, model=2 (8 × cpu):",
         "leaf                            shape  spec             bytes per device",
         "params/in                       3x8    None,data+model          12 bytes",
@@ -48,7 +48,7 @@ def test_it_says_what_each_device_holds():
 
 
 def test_moments_that_lie_apart_from_their_parameter_are_named():
-    lines = layout(born(jdl.rules.regex([("mu/in", P(None, "data"))]))).splitlines()
+    lines = describe_layout(born(jdl.rules.regex([("mu/in", P(None, "data"))]))).splitlines()
     (line,) = [line for line in lines if "unlike its parameter" in line]
     assert line.startswith("opt_state/0/mu/in  (unlike its parameter)  3x8 ")
     assert line.split()[-3:] == ["None,data", "24", "bytes"]
@@ -70,17 +70,17 @@ def planned(blocks, rule):
 
 
 def test_blocks_of_a_stack_are_one_line():
-    lines = [line.split() for line in layout(planned(3, jdl.rules.tensor())).splitlines()]
+    lines = [line.split() for line in describe_layout(planned(3, jdl.rules.tensor())).splitlines()]
     name = "params/stack/block_*/dense_2/kernel"
     assert [name, "(3", "times)", "32x8", "model,None", "1.5", "kB"] in lines
     assert len(lines) == 2 + 9 + 1
 
 
 def test_where_lines_are_many_small_leaves_are_summed_up(monkeypatch):
-    monkeypatch.setattr("jdl.parallel.describe.LINES", 8)
-    lines = layout(planned(3, jdl.rules.tensor())).splitlines()
+    monkeypatch.setattr("jdl.parallel.describe.MAX_LINES", 8)
+    lines = describe_layout(planned(3, jdl.rules.tensor())).splitlines()
     assert len(lines) == 2 + 9 + 1 and lines[-2].startswith("params  (1 smaller leaves)")
 
 
 def test_a_state_on_no_mesh_has_no_table():
-    assert layout(jax.jit(jdl.learner(network(), optax.sgd(0.1)).init)(KEY, DATA)) is None
+    assert describe_layout(jax.jit(jdl.learner(network(), optax.sgd(0.1)).init)(KEY, DATA)) is None

@@ -19,7 +19,7 @@ from jdl.core.lowering import compiled_for
 from jdl.learn.ema import ema
 from jdl.parallel import estimate as plans
 from jdl.parallel import topology
-from jdl.parallel.estimate import local_bytes, plan, refused_bytes
+from jdl.parallel.estimate import estimate, local_bytes, refused_bytes
 from jdl.parallel.hlo import Collective
 from jdl.parallel.shard import shard
 from tests.support.learners import message
@@ -42,7 +42,7 @@ def network():
 
 def planned(rule, learner=None, mesh=EIGHT, **more):
     one = learner or network()
-    return plan(shard(one, mesh, rule), BATCH, HERE, mesh, rule, **more)
+    return estimate(shard(one, mesh, rule), BATCH, HERE, mesh, rule, **more)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_fsdp_gathers_weights(split):
 
 
 def test_one_device_has_no_collectives():
-    found = plan(jdl.learner(network_task(), optax.sgd(0.1)), BATCH, HERE)
+    found = estimate(jdl.learner(network_task(), optax.sgd(0.1)), BATCH, HERE)
     assert found.collectives == () and found.mesh == {}
     assert found.held["parameters"] == 4 * (8 * 4 + 4 + 4 * 8 + 8)
 
@@ -200,7 +200,7 @@ def test_a_step_for_absent_chips(name, slices, chips):
     assert len(target.devices) == chips and target.platform == "tpu"
     mesh = topology.mesh_on(target, {"data": chips})
     rule = jdl.rules.fsdp(smallest=1)
-    found = plan(shard(network(), mesh, rule), BATCH, target, mesh, rule)
+    found = estimate(shard(network(), mesh, rule), BATCH, target, mesh, rule)
     assert found.fits and found.held["parameters"] == 4 * (WIDE + BIASES) // chips
     assert bool(found.collectives) == (chips > 1)
 
@@ -211,7 +211,7 @@ def test_the_compiler_refuses_what_is_too_large():
     mesh = topology.mesh_on(target, {"data": 1})
     model = jdl.from_linen(jdl.models.MLP(features=(2**16, 2**15), outputs=8))
     large = jdl.learner(jdl.classification(model), optax.adam(1e-3))
-    found = plan(shard(large, mesh), BATCH, target, mesh)
+    found = estimate(shard(large, mesh), BATCH, target, mesh)
     assert found.fits is False and found.compiled is None
     assert found.needed > target.memory and "exceed" in found.refusal.lower()
     assert found.held["parameters"] > 2**32
@@ -221,11 +221,11 @@ def test_the_compiler_refuses_what_is_too_large():
 def test_a_table_split_by_its_columns_does_not_pull_the_examples_along(monkeypatch, kept):
     """Its vocabulary is odd, so fsdp splits its width: without the constraint XLA follows it."""
     if not kept:
-        monkeypatch.setattr("jdl.parallel.shard.examples_at", lambda sharding: nullcontext())
+        monkeypatch.setattr("jdl.parallel.shard.batch_sharding", lambda sharding: nullcontext())
     network = jdl.models.Decoder(vocabulary=1023, context=32, blocks=1, heads=2, width=64)
     one = jdl.learner(jdl.tasks.language_model(jdl.from_linen(network)), optax.sgd(0.1))
     rule, windows = jdl.rules.fsdp(smallest=1), {"x": np.zeros((8, 33), np.int32)}
-    found = plan(shard(one, EIGHT, rule), windows, HERE, EIGHT, rule)
+    found = estimate(shard(one, EIGHT, rule), windows, HERE, EIGHT, rule)
     logits = 32 * 1023 * 4  # of one example, the share of one device
     assert (found.compiled.temporaries < 10 * logits) is kept
 
@@ -235,7 +235,7 @@ def test_the_list_of_chips_is_one_of_sizes():
         dimensions = {shape.count("x") for shape in chip.shapes}
         assert dimensions == {2 if kind == "v5p" else 1}
         assert chip.usable < float(chip.memory.split()[0]) * 2**30 * 1.01
-    assert plans.GROUPS.keys() == set(jdl.TrainState.__dataclass_fields__)
+    assert plans.STATE_GROUPS.keys() == set(jdl.TrainState.__dataclass_fields__)
 
 
 def test_collectives_are_records(replicated):

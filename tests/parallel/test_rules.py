@@ -182,8 +182,8 @@ def test_rules_in_words(text, path, shape, spec):
 @pytest.mark.parametrize(
     "text, fragments",
     [
-        ("fsp", ["--run.rule", 'did you mean "fsdp"?']),
-        ("", ["--run.rule", "REGEX=SPEC"]),
+        ("fsp", ["--run.sharding", 'did you mean "fsdp"?']),
+        ("", ["--run.sharding", "REGEX=SPEC"]),
         ("w=model; fsp", ["'fsp'", "REGEX=SPEC"]),
         ("w=", ["'w='", "None, with commas"]),
         ("=model", ["'=model'"]),

@@ -35,7 +35,7 @@ def legend(axes):
 
 def test_panels_stand_in_rows_and_the_rest_stays_empty():
     line = draw.lines({"a": (X, X)}, "first", "x", "y")
-    figure = draw.figure(line, draw.words("b"), line, columns=2, title="whole")
+    figure = draw.figure(line, draw.text("b"), line, columns=2, title="whole")
     assert [axes.get_title("left") for axes in figure.axes] == ["first", "", "first"]
     assert figure.get_suptitle() == "whole" and figure.axes[0].get_xlabel() == "x"
     assert figure.get_size_inches()[0] == line.width + 1.0 or figure.get_size_inches()[0] == 6.0
@@ -43,7 +43,7 @@ def test_panels_stand_in_rows_and_the_rest_stays_empty():
 
 
 def test_the_users_style_neither_enters_nor_changes():
-    panel = draw.overlay(draw.lines({"a": (X, X)}), draw.levels({"b": 2.0}))
+    panel = draw.overlay(draw.lines({"a": (X, X)}), draw.horizontal_lines({"b": 2.0}))
     plain = draw.png(draw.figure(panel))
     with rc_context({"axes.facecolor": "black", "lines.linewidth": 9, "axes.grid": False}):
         before = dict(rcParams)
@@ -62,8 +62,8 @@ def test_an_overlay_has_all_curves_and_one_legend():
     axes = only(
         draw.overlay(
             draw.lines({"up": (X, X**2), "_hidden": (X, -X)}, "t"),
-            draw.levels({"five": 5.0}),
-            draw.spans({"late": (3, 4)}),
+            draw.horizontal_lines({"five": 5.0}),
+            draw.shaded_spans({"late": (3, 4)}),
             draw.band(X, X - 1, X + 1, "between"),
             ylim=(-9, 20),
         )
@@ -83,7 +83,7 @@ def test_several_columns_are_curves_of_one_colour():
 def test_the_log_of_a_run_gives_a_curve_for_each_split():
     rows = [{"split": s, "step": i, "loss": i / 2} for i in (1, 2) for s in ("train", "valid")]
     rows.append({"split": "test", "step": 3})
-    at, values = draw.logged(rows, "loss", split="valid")
+    at, values = draw.logged_curve(rows, "loss", split="valid")
     assert (at.tolist(), values.tolist()) == ([1, 2], [0.5, 1.0])
     assert legend(only(draw.history(rows))) == ["train", "valid"]
     assert legend(only(draw.history(rows[::2][:2]))) == ["train"]
@@ -104,24 +104,24 @@ def test_bars_and_histograms():
 
 def test_points_are_coloured_by_class():
     points = np.random.default_rng(0).normal(size=(20, 2))
-    figure = draw.figure(draw.dots(points, classes=np.arange(20) % 3))
+    figure = draw.figure(draw.scatter(points, classes=np.arange(20) % 3))
     assert len(figure.axes) == 2 and figure.axes[1].get_ylabel() == "class"
     np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), points)
-    whole = draw.overlay(draw.plane(2.0), draw.dots(points, faint=True))
+    whole = draw.overlay(draw.plane(2.0), draw.scatter(points, faint=True))
     assert only(whole).get_xlim() == (-2, 2) and whole.width == draw.plane(2.0).width
 
 
 @pytest.mark.parametrize("n", [50, 3_000])
 def test_many_predictions_are_drawn_as_their_density(n):
     truth = np.linspace(0, 1, n)
-    figure = draw.figure(draw.against(truth, truth / 2))
+    figure = draw.figure(draw.predicted_vs_true(truth, truth / 2))
     assert len(figure.axes) == (1 if n == 50 else 2)
     assert legend(figure.axes[0]) == ["equal"]
 
 
 def test_a_spread_has_a_row_for_each_name():
     rows = {"none": {"loss": [1.0, 3.0], "zeros": [0, 0]}, "l2": {"loss": [0.5], "zeros": [1]}}
-    figure = draw.spreads(rows, compared="none")
+    figure = draw.strips(rows, compared="none")
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "l2"]
     means = [line.get_xdata()[0] for line in axes.get_lines()[1::2]]
@@ -144,7 +144,7 @@ def test_features_lie_on_their_main_axes():
 
 
 def test_every_image_stands_in_its_row_and_column():
-    whole = grids.tiled(IMAGES)
+    whole = grids.tile_images(IMAGES)
     assert whole.shape == (2 * 6, 3 * 7)
     for row, column in np.ndindex(2, 3):
         tile = whole[6 * row : 6 * row + 6, 7 * column : 7 * column + 7]
@@ -154,13 +154,15 @@ def test_every_image_stands_in_its_row_and_column():
 
 def test_a_mosaic_names_its_rows_and_keeps_its_range():
     for images, rows in ((IMAGES, ["one", "two"]), ({"one": IMAGES[0], "two": IMAGES[1]}, ())):
-        axes = only(draw.mosaic(images, "numbers", rows))
+        axes = only(draw.image_grid(images, "numbers", rows))
         assert axes.get_title("left") == "numbers"
         assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
         assert axes.images[0].get_clim() == (0, 1)
-    assert only(draw.mosaic(IMAGES - 0.9, signed=True)).images[0].get_clim() == (-0.9, 0.9)
-    assert only(draw.mosaic(np.ones((20, 4, 4, 1)))).images[0].get_array().shape == (12, 60)
-    assert "(rows, columns, height, width, 1)" in message(lambda: grids.tiled(np.ones((4, 8, 8))))
+    assert only(draw.image_grid(IMAGES - 0.9, signed=True)).images[0].get_clim() == (-0.9, 0.9)
+    assert only(draw.image_grid(np.ones((20, 4, 4, 1)))).images[0].get_array().shape == (12, 60)
+    assert "(rows, columns, height, width, 1)" in message(
+        lambda: grids.tile_images(np.ones((4, 8, 8)))
+    )
 
 
 def test_kernels_of_convolutions_and_of_dense_layers():
@@ -176,7 +178,7 @@ def test_kernels_of_convolutions_and_of_dense_layers():
 def test_responses_are_those_of_the_convolution():
     kernel, images = np.zeros((3, 3, 1, 2), np.float32), IMAGES[0].astype(np.float32)
     kernel[1, 1, 0, 0], kernel[1, 1, 0, 1] = 1, -2
-    figure = draw.responses(kernel, images)
+    figure = draw.activations(kernel, images)
     assert len(figure.axes) == (1 + 3) * (1 + 2) and figure.axes[0].texts[0].get_text() == "filters"
     maps = [axes.images[0].get_array() for axes in figure.axes[4:6]]
     np.testing.assert_allclose(maps[0], images[0, ..., 0], rtol=1e-6)
@@ -195,21 +197,23 @@ def test_matrices_are_averaged_over_their_members():
 
 def test_confusion_of_members_is_their_mean():
     outputs = np.stack([np.eye(3)[[0, 1, 2]], np.eye(3)[[0, 0, 2]]])
-    figure = draw.taken_for(outputs, np.array([0, 1, 2]), ["a", "b", "c"])
+    figure = draw.confusion_of(outputs, np.array([0, 1, 2]), ["a", "b", "c"])
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["1", "0.5", "0.5", "1"]
 
 
 def test_a_surface_is_asked_for_on_a_square():
-    at = draw.square(-1, 1, side=21)
-    axes = only(draw.surface(at[:, 0] > 0, -1, 1, "half", points=[[0, 0]], classes=[1]))
+    at = draw.square_grid(-1, 1, side=21)
+    axes = only(draw.decision_surface(at[:, 0] > 0, -1, 1, "half", points=[[0, 0]], classes=[1]))
     assert axes.get_title("left") == "half" and axes.get_xlim() == (-1, 1)
     line = axes.collections[1].get_paths()[0].vertices
     assert (np.abs(line[:, 0]) < 0.11).all()
 
 
 def test_a_judged_generator_shows_a_hundred_images_and_the_shares():
-    figure = draw.judged(np.zeros((120, 4, 4, 1)), lambda images: (np.array([0.25, 0.75]), 12.34))
+    figure = draw.generated_samples(
+        np.zeros((120, 4, 4, 1)), lambda images: (np.array([0.25, 0.75]), 12.34)
+    )
     grid, counts = figure.axes
     assert grid.images[0].get_array().shape == (60, 60)
     assert [bar.get_height() for bar in counts.patches] == [25, 75]

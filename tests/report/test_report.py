@@ -19,10 +19,10 @@ import jdl
 from jdl.core.errors import InputError
 from jdl.metrics import wilson
 from jdl.plots import training
-from jdl.report.predictions import Evaluation, evaluation_of
+from jdl.report.predictions import Predictions, test_predictions
 from jdl.report.report import result_line, write_report
 from jdl.run.storage.metrics_log import MetricsLog
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
 NAN = math.nan
@@ -163,7 +163,7 @@ def test_names_are_words_and_not_formulas():
     training.png(training.confusion(np.eye(2), names))
     training.png(training.curves([row(1, **{"$cost_{$": 1.0})]))
     images = np.zeros((1, 4, 4, 1))
-    training.png(training.mistakes(images, [0], [1], [0.5], names=names))
+    training.png(training.worst_errors(images, [0], [1], [0.5], names=names))
 
 
 # Mistakes
@@ -172,7 +172,7 @@ def test_names_are_words_and_not_formulas():
 def test_the_most_confident_errors_come_first():
     images = np.arange(5 * 4).reshape(5, 2, 2, 1) / 20
     sure = [0.5, 0.99, 0.97, 0.6, 0.2]
-    figure = training.mistakes(images, [3, 1, 2, 5, 6], [8, 1, 0, 4, 0], sure, limit=3)
+    figure = training.worst_errors(images, [3, 1, 2, 5, 6], [8, 1, 0, 4, 0], sure, limit=3)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["true 2, said 0, 0.97", "true 5, said 4, 0.60", "true 3, said 8, 0.50"]
     shown = [axis.get_images()[0].get_array() for axis in figure.axes]
@@ -180,33 +180,33 @@ def test_the_most_confident_errors_come_first():
 
 
 def test_coloured_and_constant_pictures():
-    training.png(training.mistakes(np.full((1, 3, 3, 3), -2.0), [0], [1], [1.0]))
+    training.png(training.worst_errors(np.full((1, 3, 3, 3), -2.0), [0], [1], [1.0]))
     names = ["automobile", "airplane"]
-    figure = training.mistakes(np.zeros((1, 3, 3)), [0], [1], [1.0], names=names)
+    figure = training.worst_errors(np.zeros((1, 3, 3)), [0], [1], [1.0], names=names)
     assert figure.axes[0].get_title() == "true automobile\nsaid airplane, 1.00"
 
 
 def test_no_mistake_is_said():
-    figure = training.mistakes(np.zeros((3, 2, 2, 1)), [0, 1, 2], [0, 1, 2], [1, 1, 1])
+    figure = training.worst_errors(np.zeros((3, 2, 2, 1)), [0, 1, 2], [0, 1, 2], [1, 1, 1])
     assert figure.texts[0].get_text() == "no mistake among 3 examples"
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 3, 7), (3, 2, 2, 1)])
 def test_mistakes_need_pictures_and_a_number_for_each(shape):
     with pytest.raises(InputError, match="mistakes\n  expected: images"):
-        training.mistakes(np.zeros(shape), [0, 1], [1, 0], [1.0, 1.0])
+        training.worst_errors(np.zeros(shape), [0, 1], [1, 0], [1.0, 1.0])
 
 
 # Numbers
 
 
 def test_predicted_against_true():
-    figure = training.agreement([[1.0], [2.0], [NAN]], [[1.5], [2.5], [0.0]])
+    figure = training.parity([[1.0], [2.0], [NAN]], [[1.5], [2.5], [0.0]])
     dots = figure.axes[0].get_lines()[1]
     assert list(dots.get_xdata()) == [1, 2] and list(dots.get_ydata()) == [1.5, 2.5]
     with pytest.raises(InputError, match=r"expected: shape \(3, 1\)"):
-        training.agreement(np.zeros(3), np.zeros((3, 1)))
-    lost = training.agreement([1.0], [NAN])
+        training.parity(np.zeros(3), np.zeros((3, 1)))
+    lost = training.parity([1.0], [NAN])
     assert lost.texts[0].get_text() == "no finite prediction"
 
 
@@ -336,7 +336,7 @@ def make(tmp_path):
     def make(rows, config=CONFIG, name="run", command=("train.py", "--name", "a b")):
         source = tmp_path / "mine.py"
         source.write_text('print("</pre><script>alert(1)</script>")\n')
-        folder = RunFolder(tmp_path / name).create(config, source, command=list(command))
+        folder = RunDir(tmp_path / name).create(config, source, command=list(command))
         log = MetricsLog(folder.metrics)
         for each in rows:
             log.append(each)
@@ -354,7 +354,7 @@ def image_answers(n=40, members=None):
     outputs = 5 * np.eye(10, dtype=np.float32)[said]
     if members:
         outputs = np.stack([outputs] * members)
-    return Evaluation(rng.random((n, 8, 8, 1), np.float32), labels, outputs)
+    return Predictions(rng.random((n, 8, 8, 1), np.float32), labels, outputs)
 
 
 def test_the_page_of_a_finished_run(make):
@@ -411,7 +411,7 @@ def test_members_answer_together(make):
 def test_a_regression_shows_predicted_against_true(make):
     labels = np.linspace(0, 1, 30)[:, None]
     rows = [row(10 * i, loss=1.0 / i) for i in range(1, 11)]
-    evaluation = Evaluation(np.zeros((30, 4)), labels, labels + 0.1, split="valid")
+    evaluation = Predictions(np.zeros((30, 4)), labels, labels + 0.1, split="valid")
     folder = make(rows)
     page = Page(write_report(folder, result={"loss": 0.01}, evaluation=evaluation))
     assert "valid loss 0.0100 (n 30)" in page.text and "Predicted and true" in page.text
@@ -434,7 +434,7 @@ def test_every_kind_of_label_is_counted(make, monkeypatch, labels, outputs, matr
     seen = []
     draw = training.confusion
     monkeypatch.setattr(training, "confusion", lambda m, names: seen.append(m) or draw(m, names))
-    evaluation = Evaluation(None, np.array(labels), np.array(outputs))
+    evaluation = Predictions(None, np.array(labels), np.array(outputs))
     write_report(make(falling()), evaluation=evaluation)
     np.testing.assert_array_equal(seen[0], matrix)
 
@@ -443,15 +443,15 @@ def test_labels_that_are_not_predicted_make_no_matrix(make):
     rows = [row(10, loss=1.0)]
     folder = make(rows)
     inputs = np.zeros((5, 8, 8, 3))
-    write_report(folder, evaluation=Evaluation(inputs, np.arange(5), inputs))
-    write_report(folder, evaluation=Evaluation(inputs, np.arange(5), {"mean": inputs}))
+    write_report(folder, evaluation=Predictions(inputs, np.arange(5), inputs))
+    write_report(folder, evaluation=Predictions(inputs, np.arange(5), {"mean": inputs}))
     assert [p.stem for p in folder.figures.iterdir()] == ["curves"]
 
 
 def test_outputs_of_other_examples_are_refused(make):
     folder = make(falling())
     with pytest.raises(InputError, match="expected: an output for each of 3 labels"):
-        write_report(folder, evaluation=Evaluation(None, np.arange(3), np.zeros((4, 10))))
+        write_report(folder, evaluation=Predictions(None, np.arange(3), np.zeros((4, 10))))
     assert not folder.report.exists()
 
 
@@ -504,8 +504,8 @@ def test_a_diverged_run_names_its_refused_steps(make):
 
 def test_other_pictures_are_added(make):
     folder = make(falling())
-    extra = {"Modes found / ../x": training.agreement([1.0, 2.0], [1.0, 2.0])}
-    page = Page(write_report(folder, pictures=extra))
+    extra = {"Modes found / ../x": training.parity([1.0, 2.0], [1.0, 2.0])}
+    page = Page(write_report(folder, figures=extra))
     assert "Modes found / ../x" in page.text and len(page.images) == 2
     assert sorted(p.name for p in folder.figures.iterdir()) == [
         "Modes_found______x.png",
@@ -527,7 +527,7 @@ def test_the_command_can_be_typed(make, command, line):
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match="expected: the folder of a run"):
-        write_report(RunFolder(tmp_path / "none"))
+        write_report(RunDir(tmp_path / "none"))
 
 
 def test_a_real_run_from_data_to_page(tmp_path):
@@ -542,11 +542,11 @@ def test_a_real_run_from_data_to_page(tmp_path):
     result = jdl.fit(
         learner, data, batch_size=20, epochs=2, run_dir=tmp_path / "run", options=options
     )
-    evaluation = evaluation_of(data, result)
+    evaluation = test_predictions(data, result)
     assert evaluation is not None and evaluation.labels_names == ["dark", "light"]
     assert evaluation.outputs.shape == (2, 60, 2)
     numbers = jdl.evaluate(result, part)
-    page = Page(write_report(RunFolder(tmp_path / "run"), result=numbers, evaluation=evaluation))
+    page = Page(write_report(RunDir(tmp_path / "run"), result=numbers, evaluation=evaluation))
     assert result_line(numbers, 60) in page.text
     assert "finished: 6 of 6 steps" in page.text and len(page.images) == 3
-    assert evaluation_of(part, result) is None
+    assert test_predictions(part, result) is None

@@ -9,7 +9,7 @@ import pytest
 
 import jdl
 from jdl.run import experiment
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.storage.run_dir import RunDir
 from tests.support import learners
 from tests.support.runs import content, counter, line, quiet
 
@@ -45,9 +45,9 @@ def file(tmp_path) -> Path:
 @pytest.fixture
 def run(file, tmp_path):
     """A finished run of the file, as the command line makes it."""
-    module = experiment.from_file(file)
+    module = experiment.load_module(file)
     config = module.Config(rate=2e-2)
-    folder = RunFolder(tmp_path / "run", config, experiment.source_of(module.experiment))
+    folder = RunDir(tmp_path / "run", config, experiment.source_file(module.experiment))
     return module.experiment(config).fit(run_dir=folder)
 
 
@@ -80,8 +80,8 @@ def test_a_loaded_run_has_the_best_weights(tmp_path):
         "    return jdl.Experiment('count', counter(), line(), valid=line(8), batch_size=8,\n"
         "        epochs=config.epochs, best='min loss', options=quiet(evaluate_every=5))\n"
     )
-    module = experiment.from_file(path)
-    folder = RunFolder(tmp_path / "run", module.Config(), path)
+    module = experiment.load_module(path)
+    folder = RunDir(tmp_path / "run", module.Config(), path)
     module.experiment(module.Config()).fit(run_dir=folder)
     assert float(jdl.load(tmp_path / "run").state.params["w"]) == 20
 
@@ -130,17 +130,17 @@ def test_a_run_of_another_model_is_refused(run, file, tmp_path):
 def test_a_file_that_is_no_experiment_is_refused(tmp_path, name, source, fragment):
     if source is not None:
         (tmp_path / name).write_text(source)
-    assert fragment in learners.message(lambda: experiment.from_file(tmp_path / name))
+    assert fragment in learners.message(lambda: experiment.load_module(tmp_path / name))
 
 
 def test_a_configuration_survives_json(file):
-    module = experiment.from_file(file)
+    module = experiment.load_module(file)
     config = module.Config(rate=0.5, widths=(3,), place=Path("some") / "where")
-    from jdl.run.storage.files import plain
+    from jdl.run.storage.files import to_json
 
-    values = json.loads(json.dumps(plain(config) | {"fit": {"seed": 1}}))
-    assert experiment.revived(module.Config, values) == config
-    assert experiment.revived(module.Config, {}) == module.Config()
+    values = json.loads(json.dumps(to_json(config) | {"fit": {"seed": 1}}))
+    assert experiment.config_from_json(module.Config, values) == config
+    assert experiment.config_from_json(module.Config, {}) == module.Config()
 
 
 def test_nested_configurations_survive_json():
@@ -154,16 +154,16 @@ def test_nested_configurations_survive_json():
 
     Outer.__annotations__["inner"] = Inner
     config = Outer(Inner((4, 5)))
-    assert experiment.revived(Outer, {"inner": {"sizes": [4, 5]}}) == config
+    assert experiment.config_from_json(Outer, {"inner": {"sizes": [4, 5]}}) == config
 
 
 def test_the_source_of_an_experiment_is_found(file):
-    assert experiment.source_of(experiment.from_file(file).experiment) == file
-    assert experiment.source_of(eval("lambda config: None")) is None
+    assert experiment.source_file(experiment.load_module(file).experiment) == file
+    assert experiment.source_file(eval("lambda config: None")) is None
 
 
 def test_an_experiment_takes_another_learner_in_its_place(file):
-    module = experiment.from_file(file)
+    module = experiment.load_module(file)
     made = module.experiment(module.Config())
     wide = made.fit(learner=jdl.shard(made.learner, jdl.mesh(data=8)))
     assert len(wide.state.params["in"].sharding.device_set) == 8

@@ -16,7 +16,7 @@ from jdl.core.errors import Diverged, InputError
 from jdl.core.types import Learner
 from jdl.learn.sweep import sweep_table
 from jdl.run.recorder import guards
-from jdl.run.setup import initial
+from jdl.run.setup import init_state
 from tests.support import learners
 from tests.support.runs import (
     assert_same_run,
@@ -102,7 +102,7 @@ def test_first_weights_are_compiled_for_once_and_have_the_bits_of_any_program(mo
     data = {"x": rows, "y": np.zeros(len(rows), "int32")}
     task = jdl.classification(jdl.from_linen(module))
     learner, feed = jdl.ensemble(jdl.learner(task, optax.adam(0.1)), 3), jdl.Feed(data, 4)
-    first = initial(learner, feed, seed=5)
+    first = init_state(learner, feed, seed=5)
     plain = jax.jit(learner.init)(jax.random.key(5), feed.batch(0))
     bits = [jax.tree.leaves(t.replace(key=jax.random.key_data(t.key))) for t in (first, plain)]
     assert all(map(np.array_equal, *bits))
@@ -534,7 +534,7 @@ def test_steps_are_counted_in_whole_numbers(given):
 def test_the_first_state_is_that_of_the_key_of_the_seed(seed):
     feed = jdl.Feed(line(), 8)
     expected = jax.jit(net().init)(jax.random.key(seed), feed.batch(0))
-    learners.assert_same_bits(initial(net(), feed, seed), expected)
+    learners.assert_same_bits(init_state(net(), feed, seed), expected)
 
 
 @pytest.mark.parametrize("seed", [1.5, "a", 2**63])

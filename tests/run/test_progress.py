@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jdl.run import progress as module
-from jdl.run.progress import Bar
+from jdl.run.progress import ProgressBar
 
 
 class Clock:
@@ -43,7 +43,7 @@ def train(bar, clock, seconds=60):
 
 def test_without_a_terminal_plain_lines_now_and_then(clock):
     out = io.StringIO()
-    train(Bar(600, file=out), clock)
+    train(ProgressBar(600, file=out), clock)
     lines = out.getvalue().splitlines()
     assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
     assert len(lines) == 7, lines
@@ -63,7 +63,7 @@ def test_on_a_terminal_a_bar(clock, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     out = Terminal()
     before = sys.stdout, sys.stderr
-    train(Bar(600, file=out), clock)
+    train(ProgressBar(600, file=out), clock)
     text = out.getvalue()
     assert "\x1b[" in text and "step 600/600" in text and "valid accuracy 0.9877" in text
     assert text.count("step") < 600  # not drawn at every step
@@ -74,7 +74,7 @@ def test_on_a_terminal_a_bar(clock, monkeypatch):
 def test_what_the_program_prints_does_not_go_where_the_bar_goes(clock, monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    bar = Bar(2, file=out)
+    bar = ProgressBar(2, file=out)
     bar.at(1)
     print("hello")
     bar.close()
@@ -85,19 +85,19 @@ def test_what_the_program_prints_does_not_go_where_the_bar_goes(clock, monkeypat
 def test_a_dumb_terminal_gets_plain_lines(clock, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     out = Terminal()
-    train(Bar(600, file=out), clock)
+    train(ProgressBar(600, file=out), clock)
     assert out.getvalue() and "\x1b" not in out.getvalue()
 
 
 def test_quiet(clock):
     for out in (io.StringIO(), Terminal()):
-        train(Bar(600, shown=False, file=out), clock)
+        train(ProgressBar(600, shown=False, file=out), clock)
         assert out.getvalue() == ""
 
 
 def test_a_resumed_run_measures_its_own_speed(clock):
     out = io.StringIO()
-    bar = Bar(1000, file=out)
+    bar = ProgressBar(1000, file=out)
     bar.at(900)
     clock.now += 20
     bar.at(920)
@@ -106,7 +106,7 @@ def test_a_resumed_run_measures_its_own_speed(clock):
 
 def test_close_says_where_it_ended_once(clock):
     out = io.StringIO()
-    bar = Bar(10, file=out)
+    bar = ProgressBar(10, file=out)
     bar.close()
     assert out.getvalue() == ""
     bar.at(1)
@@ -130,7 +130,7 @@ def test_words_in_brackets_are_shown_as_they_are(clock, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
     out = Terminal()
-    bar = Bar(2, file=out)
+    bar = ProgressBar(2, file=out)
     bar.show(1, "train", {"loss[red]": 1.0})
     bar.close()
     assert "loss[red] 1" in out.getvalue()
@@ -140,6 +140,6 @@ def test_at_is_cheap():
     """The loop calls it for every dispatch."""
     import timeit
 
-    bar = Bar(10, file=io.StringIO())
+    bar = ProgressBar(10, file=io.StringIO())
     bar.at(1)
     assert min(timeit.repeat(lambda: bar.at(2), number=200, repeat=10)) / 200 < 50e-6

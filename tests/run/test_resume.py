@@ -15,9 +15,9 @@ import pytest
 import jdl
 from jdl.run import fit
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.execution.executor import Dispatch
-from jdl.run.recorder import Record
-from jdl.run.storage.metrics_log import read
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.recorder import Recorder
+from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
 from tests.support.runs import (
     ROOT,
@@ -48,13 +48,13 @@ def train(folder, learner=None, **given):
 @pytest.fixture(autouse=True)
 def short_dispatches(monkeypatch):
     """Three steps at most in a dispatch, so that a run can be stopped between boundaries."""
-    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch("loop", 3))
+    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode("loop", 3))
 
 
 @pytest.fixture
 def stop_at(monkeypatch):
     """Make the next runs stop, by a real signal, once they have come to a step."""
-    plain = Record.progress
+    plain = Recorder.progress
 
     def set_up(step, number=signal.SIGINT):
         def progress(self, at):
@@ -62,7 +62,7 @@ def stop_at(monkeypatch):
             if step is not None and at >= step:
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(Record, "progress", progress)
+        monkeypatch.setattr(Recorder, "progress", progress)
 
     return set_up
 
@@ -71,7 +71,7 @@ def stop_at(monkeypatch):
 def whole(tmp_path_factory):
     """The run that is never stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "chosen", lambda *_: Dispatch("loop", 1000))
+        patch.setattr(fit, "chosen", lambda *_: DispatchMode("loop", 1000))
         return train(tmp_path_factory.mktemp("whole") / "run")
 
 
@@ -121,7 +121,7 @@ def test_another_seed_is_another_run(tmp_path, whole):
 
 @pytest.mark.slow
 def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
-    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch("step", 2))
+    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode("step", 2))
     draw = np.random.default_rng(0)
     data = {"x": draw.random((24, 8, 8, 1), np.float32), "y": np.arange(24, dtype=np.int32) % 3}
     model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2, batch_norm=True)
@@ -201,7 +201,7 @@ def test_the_form_of_dispatch_is_kept(tmp_path, stop_at, monkeypatch):
     auto = quiet(dispatch="auto", log_every=7, evaluate_every=5)
     train(tmp_path / "run", options=auto, epochs=1)
     form = (tmp_path / "run" / "dispatch.json").read_bytes()
-    monkeypatch.setattr("jdl.run.execution.choosing.faster", None)  # to measure again would fail
+    monkeypatch.setattr("jdl.run.execution.choosing.autotune", None)  # to measure again would fail
     train(tmp_path / "run", options=auto, epochs=2)
     assert (tmp_path / "run" / "dispatch.json").read_bytes() == form
 
@@ -246,9 +246,9 @@ KILLED = """
 import sys, time
 import jdl
 from jdl.run import fit
-from jdl.run.execution.executor import Dispatch
+from jdl.run.execution.executor import DispatchMode
 from tests.support.runs import classes, dropout_net, quiet
-fit.chosen = lambda *_: Dispatch("loop", 3)
+fit.chosen = lambda *_: DispatchMode("loop", 3)
 options = quiet(log_every=7, evaluate_every=5, save_seconds=0.0)
 jdl.fit(
     dropout_net(), classes(), valid=classes(20, seed=1), run_dir=sys.argv[1], batch_size=8,
@@ -276,7 +276,7 @@ def test_killed_without_warning_and_resumed_is_the_same_run(tmp_path, program_st
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    steps = max(row["step"] for row in read(folder / "metrics.jsonl"))
+    steps = max(row["step"] for row in read_metrics(folder / "metrics.jsonl"))
     assert 20 < steps < 150
     options = quiet(log_every=7, evaluate_every=5)
     resumed = train(folder, epochs=20, options=options)

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 
 import jdl
-from jdl.core.text import without_clocks
+from jdl.core.text import without_timings
 from jdl.core.types import Learner, Mean, TrainState
 from jdl.run.storage.checkpoint import Checkpoints
-from jdl.run.storage.metrics_log import read
+from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,8 +78,12 @@ def content(state: TrainState) -> dict[str, Any]:
 
 def rows(where: Any) -> list[dict[str, Any]]:
     """The log of a result or of a folder, without clocks; nan becomes text, to be comparable."""
-    found = read(Path(where) / "metrics.jsonl") if isinstance(where, str | Path) else where.history
-    return [{k: str(v) if v != v else v for k, v in without_clocks(row).items()} for row in found]
+    found = (
+        read_metrics(Path(where) / "metrics.jsonl")
+        if isinstance(where, str | Path)
+        else where.history
+    )
+    return [{k: str(v) if v != v else v for k, v in without_timings(row).items()} for row in found]
 
 
 def saved(folder: Path, like: TrainState, step: int | None = None) -> TrainState:

@@ -17,7 +17,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def judge(digits):
-    return jdl.judge(digits, epochs=4)
+    return jdl.train_image_evaluator(digits, epochs=4)
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_probe_reads_what_is_open_and_not_what_is_not():
 
 def test_a_table_aligns_and_leaves_single_numbers_alone():
     rows = {"a": {"loss": [1.0, 3.0], "n": 2.0}, "longer": {"loss": [0.5, 0.5], "n": 1.0}}
-    lines = jdl.table(rows, "net", digits=1).splitlines()
+    lines = jdl.seed_table(rows, "net", digits=1).splitlines()
     assert lines == ["net     loss       n", "a       2.0 ± 1.0  2.0", "longer  0.5 ± 0.0  1.0"]
 
 
@@ -58,6 +58,6 @@ def test_the_reach_of_a_causal_network_ends_with_its_field():
     )
     learner = jdl.learner(task, optax.adam(0.01))
     result = jdl.Result(learner.init(jax.random.key(0), data), learner, [], None)
-    changes = jdl.reach(result, data, step=9, back=6, symbols=3)
+    changes = jdl.receptive_field(result, data, step=9, back=6, symbols=3)
     # Dilations 1 and 2 with filters of width 2 see four steps, the present one included.
     assert (changes[:4] > 1e-4).all() and (changes[4:] == 0).all()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import error, within
+from jdl.core.errors import check_range, error
 from jdl.data.arrays import Arrays
 from jdl.data.prepare import tree_batches
 from jdl.data.prepare.trees import Tree, depths
@@ -20,7 +20,7 @@ OPERATORS = ("MAX", "MIN", "MED", "SUM_MOD")
 VOCABULARY = {**{str(digit): digit for digit in range(DIGITS)},
               **{name: DIGITS + number for number, name in enumerate(OPERATORS)}}  # fmt: skip
 """The number of each label: digits are themselves, then the operators."""
-CLOSE = len(VOCABULARY)
+CLOSE_TOKEN = len(VOCABULARY)
 """The bracket that ends a list, in `tokens`; every operator's token opens one."""
 
 
@@ -43,8 +43,8 @@ def generate(
     >>> text(tree), int(evaluate([tree])[0])
     ('(MAX 7 6 1 (SUM_MOD 6 9))', 7)
     """
-    within("n", n, 1)
-    within("nested", nested, 0, 1)
+    check_range("n", n, 1)
+    check_range("nested", nested, 0, 1)
     for name, (low, high) in {"depth": depth, "arity": arity}.items():
         if not 1 <= low <= high:
             raise error(
@@ -93,8 +93,8 @@ def evaluate(trees: Sequence[Tree]) -> np.ndarray:
 def tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
     """The expressions as sequences of words for a network that is not told the trees.
 
-    `x` int32 [n, length]: digits, operators and `CLOSE`, 0 after the end; `lengths` int32 [n].
-    Raises `InputError` for a sequence longer than `length`.
+    `x` int32 [n, length]: digits, operators and `CLOSE_TOKEN`, 0 after the end; `lengths` int32
+    [n]. Raises `InputError` for a sequence longer than `length`.
 
     >>> from jdl.data.prepare.trees import encode, from_text
     >>> tokens(encode([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY))["x"].tolist()
@@ -118,7 +118,7 @@ def tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
         )
     row = np.repeat(np.arange(len(trees)), counts)
     column = ends - closed - 1 - np.repeat(ends[last] - lengths, counts)
-    x = np.where(np.arange(room)[None] < lengths[:, None], CLOSE, 0).astype(np.int32)
+    x = np.where(np.arange(room)[None] < lengths[:, None], CLOSE_TOKEN, 0).astype(np.int32)
     x[row, column] = np.concatenate([tree.labels for tree in trees])
     return {"x": x, "lengths": lengths.astype(np.int32)}
 
@@ -128,7 +128,7 @@ def text(tree: Tree) -> str:
     names = {number: name for name, number in VOCABULARY.items()}
     words = {number: f"({name}" for name, number in VOCABULARY.items() if number >= DIGITS}
     row = tokens([tree])["x"][0].tolist()
-    said = [")" if word == CLOSE else words.get(word, names.get(word, "")) for word in row]
+    said = [")" if word == CLOSE_TOKEN else words.get(word, names.get(word, "")) for word in row]
     return " ".join(said).replace(" )", ")")
 
 
@@ -182,7 +182,7 @@ def _expression(draw: random.Random, depth: int, arity: tuple[int, int], nested:
 
 
 def _check(label: np.ndarray, arguments: np.ndarray, start: np.ndarray) -> None:
-    known = (label >= 0) & (label < CLOSE)
+    known = (label >= 0) & (label < CLOSE_TOKEN)
     wrong = np.flatnonzero(~known | ((label >= DIGITS) != (arguments > 0)))
     if len(wrong):
         at = wrong[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.data.arrays import check_labels
 from jdl.data.datasets import images, series, tables
 from jdl.data.datasets.build import PARTS, by_class, check_alike, classes_of, finish, prepare, rows
@@ -61,7 +61,7 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         f'data set "{name}"',
         expected="a known name, a folder of images or a path that ends in .npz",
         got=name,
-        fix=nearest(name, known()),
+        fix=did_you_mean(name, dataset_names()),
     )
 
 
@@ -169,10 +169,10 @@ def _along(values: Any, n: int, name: str) -> np.ndarray:
     return values
 
 
-def known() -> Mapping[str, str]:
+def dataset_names() -> Mapping[str, str]:
     """Names that `load` knows, with where the data comes from.
 
-    >>> [name for name in sorted(known()) if "mnist" in name]
+    >>> [name for name in sorted(dataset_names()) if "mnist" in name]
     ['mnist', 'mnist1d']
     """
     sources = {

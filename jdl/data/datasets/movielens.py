@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.errors import InputError, error, within
+from jdl.core.errors import InputError, check_range, error
 from jdl.data.arrays import Arrays
 from jdl.data.prepare import split
 from jdl.data.readers.binary import read_lines
@@ -125,8 +125,8 @@ def generate(
     >>> generate(1_000, users=50, items=40).info["sizes"]
     {'train': 700, 'valid': 100, 'test': 200}
     """
-    within("n", n, 10, users * items)
-    within("rank", rank, 1)
+    check_range("n", n, 10, users * items)
+    check_range("rank", rank, 1)
     rng = np.random.default_rng(seed)
     biases = rng.normal(0, 0.4, users), rng.normal(0, 0.4, items)
     factors = [rng.normal(0, np.sqrt(0.8 / np.sqrt(rank)), (m, rank)) for m in (users, items)]

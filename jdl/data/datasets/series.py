@@ -11,7 +11,7 @@ from jdl.core.errors import error
 from jdl.data.datasets.build import finish, rows
 from jdl.data.prepare import split
 from jdl.data.prepare.scale import standardise
-from jdl.data.readers.time_series import pad, read_ts, scaled, true_steps
+from jdl.data.readers.time_series import pad, read_ts, scale_series, true_steps
 from jdl.data.records import Arrays, Data
 
 VALID = 0.2
@@ -34,7 +34,7 @@ def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
 
     def part(series: Any, index: Any) -> Arrays:
         x, lengths = series.x[index], series.lengths[index]
-        x = scaled(standardise, statistics, x, lengths)
+        x = scale_series(standardise, statistics, x, lengths)
         whole, _ = pad(list(x), steps)
         return {"x": whole, "y": series.y[index], "lengths": lengths}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jdl.core.errors import error, within
+from jdl.core.errors import check_range, error
 from jdl.data.records import Arrays, Data
 
 
@@ -112,16 +112,16 @@ def modes_found(
     return int(((distance < 4 * width).mean(0) >= least).sum())
 
 
-def mislabelled(data: Arrays, share: float, classes: int, seed: int = 0) -> Arrays:
+def with_label_noise(data: Arrays, share: float, classes: int, seed: int = 0) -> Arrays:
     """The same data with about that share of the labels y [n] replaced by classes drawn at random.
 
     A class may be drawn again: about `share` * (1 - 1 / `classes`) of the labels are wrong.
 
     >>> zeros = {"y": np.zeros(1000, np.int32)}
-    >>> int((mislabelled(zeros, 0.2, classes=10)["y"] != 0).sum()) in range(150, 210)
+    >>> int((with_label_noise(zeros, 0.2, classes=10)["y"] != 0).sum()) in range(150, 210)
     True
     """
-    within("share", share, 0, 1)
+    check_range("share", share, 0, 1)
     draw, y = np.random.default_rng(seed), data["y"]
     drawn = draw.integers(0, classes, len(y), dtype=np.int32)
     return {**data, "y": np.where(draw.random(len(y)) < share, drawn, y)}
@@ -151,8 +151,8 @@ def blobs(
 
 
 def _draw(n: int, noise: float, seed: int) -> np.random.Generator:
-    within("n", n, 1)
-    within("noise", noise, 0)
+    check_range("n", n, 1)
+    check_range("noise", noise, 0)
     return np.random.default_rng(seed)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdl.core.errors import error, within
+from jdl.core.errors import check_range, error
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -93,7 +93,7 @@ def flip(probability: float = 0.5, *, vertical: bool = False) -> Augment:
     >>> flip(1.0)(jax.random.key(0), jnp.arange(3.0).reshape(1, 1, 3, 1)).ravel()
     Array([2., 1., 0.], dtype=float32)
     """
-    within("flip probability", probability, 0, 1)
+    check_range("flip probability", probability, 0, 1)
     mirror = _pix("random_flip_up_down" if vertical else "random_flip_left_right")
     return each(lambda key, image: mirror(key, image, probability=probability))
 
@@ -104,7 +104,7 @@ def brightness(delta: float) -> Augment:
     >>> brightness(0.1)(jax.random.key(0), jnp.ones((2, 8, 8, 1))).shape
     (2, 8, 8, 1)
     """
-    within("brightness delta", delta, 0)
+    check_range("brightness delta", delta, 0)
     change = _pix("random_brightness")
     return each(lambda key, image: change(key, image, delta))
 
@@ -133,7 +133,7 @@ def hue(delta: float) -> Augment:
     >>> hue(0.1)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
-    within("hue delta", delta, 0, 0.5)
+    check_range("hue delta", delta, 0, 0.5)
     change = _pix("random_hue")
     return each(_rgb(lambda key, image: change(key, image, delta)))
 
@@ -147,8 +147,8 @@ def elastic(alpha: float, sigma: float) -> Augment:
     >>> jax.eval_shape(elastic(2, 1), jax.random.key(0), jnp.ones((2, 8, 8, 1))).shape
     (2, 8, 8, 1)
     """
-    within("elastic alpha", alpha, 0)
-    within("elastic sigma", sigma, 0.1)
+    check_range("elastic alpha", alpha, 0)
+    check_range("elastic sigma", sigma, 0.1)
     bend = _pix("elastic_deformation")
     return each(lambda key, image: bend(key, image, alpha, sigma, mode="constant"))
 

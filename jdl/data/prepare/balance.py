@@ -67,14 +67,14 @@ def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]
     return _resampled(data, "undersampled", drawn, seed)
 
 
-def thinned(
+def make_rare(
     data: Mapping[str, Any], classes: Sequence[int], kept: int, seed: int = 0
 ) -> tuple[Arrays, Report]:
     """Make some classes rare: of each, `kept` examples drawn with that seed stay.
 
     For experiments on imbalance. The examples come back in random order.
 
-    >>> few, report = thinned({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
+    >>> few, report = make_rare({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
     >>> np.bincount(few["y"]).tolist()
     [3, 1]
     """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 
 Names = tuple[np.ndarray, ...]
 
@@ -111,7 +111,7 @@ def _places(known: np.ndarray, column: np.ndarray, number: int) -> np.ndarray:
             f"values to encode, column {number}",
             expected=f"one of the {len(known)} names that the encoder was fitted on: {shown}",
             got=f'{len(unknown)} unknown, the first "{value}" at row {unknown[0]}',
-            fix=nearest(value, map(str, known)) if len(known) <= 100 else "correct the value",
+            fix=did_you_mean(value, map(str, known)) if len(known) <= 100 else "correct the value",
         )
     return matches.argmax(1)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import InputError, error, nearest
+from jdl.core.errors import InputError, did_you_mean, error
 
 _MEANT = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -59,10 +59,10 @@ def read_csv(
     return {name: _array(columns[name], kind, path, name) for name, kind in wanted.items()}
 
 
-def stack(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np.ndarray:
+def stack_columns(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np.ndarray:
     """Columns of numbers side by side: float32 [n, columns], to train on.
 
-    >>> stack({"a": np.array([1, 2]), "b": np.array([0.5, 0.0])}, ["b", "a"]).tolist()
+    >>> stack_columns({"a": np.array([1, 2]), "b": np.array([0.5, 0.0])}, ["b", "a"]).tolist()
     [[0.5, 1.0], [0.0, 2.0]]
     """
     for name in columns:
@@ -72,7 +72,7 @@ def stack(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np.ndarray
                 f'column "{name}"',
                 expected="a column of numbers",
                 got="no such column" if missing else f"{table[name].dtype}",
-                fix=nearest(name, table) if missing else "encode it first (jdl.data.encode)",
+                fix=did_you_mean(name, table) if missing else "encode it first (jdl.data.encode)",
             )
     return np.stack([table[name].astype(np.float32) for name in columns], axis=1)
 
@@ -118,7 +118,7 @@ def _wanted(types: Mapping[str, type] | type, header: list[str], path: Path) -> 
                 f'{path}, column "{name}"',
                 expected=f"one of the columns {', '.join(header)}",
                 got=name,
-                fix=nearest(name, header),
+                fix=did_you_mean(name, header),
             )
     return wanted
 

@@ -80,13 +80,13 @@ def windows(tokens: np.ndarray, length: int, step: int | None = None) -> np.ndar
     return tokens[_starts(len(tokens), length, step)[:, None] + np.arange(length)]
 
 
-def predicted_once(tokens: np.ndarray, context: int) -> dict[str, np.ndarray]:
+def evaluation_windows(tokens: np.ndarray, context: int) -> dict[str, np.ndarray]:
     """Windows for evaluation on a whole text: `x` [n, context + 1] and `mask` [n, context].
 
     Every token but the first is predicted exactly once. Where the last window, which ends with
     the text, overlaps the one before, the mask hides what was predicted there.
 
-    >>> parts = predicted_once(np.arange(8), 3)
+    >>> parts = evaluation_windows(np.arange(8), 3)
     >>> (parts["x"][:, 1:] * parts["mask"]).astype(int).tolist()
     [[1, 2, 3], [4, 5, 6], [0, 0, 7]]
     """

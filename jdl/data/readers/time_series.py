@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.errors import InputError, error, nearest
+from jdl.core.errors import InputError, did_you_mean, error
 from jdl.data.prepare.scale import Scaler
 from jdl.data.readers.binary import read_lines
 
@@ -89,7 +89,7 @@ def true_steps(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return x[np.arange(x.shape[1])[None] < lengths[:, None]]
 
 
-def scaled(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def scale_series(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The series scaled at true steps; the padding stays zero."""
     real = np.arange(x.shape[1])[None] < lengths[:, None]
     return np.where(real[..., None], scaler.apply(statistics, x), np.float32(0))
@@ -167,7 +167,7 @@ def _number(path: Path, at: int, text: str) -> float:
 
 def _class(path: Path, at: int, name: str, classes: tuple[str, ...]) -> int:
     if name not in classes:
-        fix = f"add it to the line @classLabel, or {nearest(name, classes)}"
+        fix = f"add it to the line @classLabel, or {did_you_mean(name, classes)}"
         raise _wrong(path, at, f"a class of {', '.join(classes)}", repr(name), fix)
     return classes.index(name)
 

@@ -10,11 +10,11 @@ import jax
 from flax import linen as nn
 
 from jdl.core.errors import error
-from jdl.core.lowering import with_examples
+from jdl.core.lowering import constrain_batch
 from jdl.models.layers import attention_ops, primitives
-from jdl.models.layers.remat import rematerialised
+from jdl.models.layers.remat import rematerialize
 
-SMALL = nn.initializers.normal(0.02)
+GPT2_NORMAL = nn.initializers.normal(0.02)
 """First weights of a transformer's layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
 
 EPSILON = 1e-5
@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
     heads: int
     dropout: float = 0.0
     use_bias: bool = True
-    output_init: primitives.Initializer = SMALL
+    output_init: primitives.Initializer = GPT2_NORMAL
     causal: bool = False
 
     @nn.compact
@@ -67,7 +67,9 @@ class SelfAttention(nn.Module):
         """The outputs, and the past with the new keys and values."""
         batch, time, width = x.shape
         _check_heads(width, self.heads)
-        qkv = primitives.Dense(3 * width, use_bias=self.use_bias, kernel_init=SMALL, name="qkv")(x)
+        qkv = primitives.Dense(
+            3 * width, use_bias=self.use_bias, kernel_init=GPT2_NORMAL, name="qkv"
+        )(x)
         qkv = qkv.reshape(batch, time, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if past is not None:
@@ -81,11 +83,11 @@ class SelfAttention(nn.Module):
         if mask is None and past is None and not drops and not shows:
             y = attention_ops.attention(query, key, value, is_causal=is_causal)
         else:
-            mask = attention_ops.causal(time) if is_causal else mask
-            weights = attention_ops.scores(query, key, mask)
+            mask = attention_ops.causal_mask(time) if is_causal else mask
+            weights = attention_ops.attention_weights(query, key, mask)
             self.sow("intermediates", "weights", weights)
             drop = nn.Dropout(self.dropout, deterministic=not train, name="drop_weights")
-            y = attention_ops.mixed(drop(weights), value)
+            y = attention_ops.weighted_values(drop(weights), value)
         y = y.reshape(batch, time, width)
         output = primitives.Dense(
             width, use_bias=self.use_bias, kernel_init=self.output_init, name="output"
@@ -109,7 +111,7 @@ class Block(nn.Module):
     hidden: int
     dropout: float = 0.0
     use_bias: bool = True
-    output_init: primitives.Initializer = SMALL
+    output_init: primitives.Initializer = GPT2_NORMAL
     causal: bool = False
 
     @nn.compact
@@ -134,7 +136,7 @@ class Block(nn.Module):
         x = x + y
         y = norm(self.use_bias, "norm_2")(x)
         y = primitives.Dense(
-            self.hidden, use_bias=self.use_bias, kernel_init=SMALL, name="dense_1"
+            self.hidden, use_bias=self.use_bias, kernel_init=GPT2_NORMAL, name="dense_1"
         )(y)
         y = primitives.gelu(y)
         y = primitives.Dense(
@@ -148,7 +150,7 @@ class Stack(nn.Module):
 
     `hidden` is four times the width where left out. The two layers of each block that write to
     the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
-    what each block keeps for its backward pass (`jdl.models.layers.remat.rematerialised`), `causal`
+    what each block keeps for its backward pass (`jdl.models.layers.remat.rematerialize`), `causal`
     which keys a query looks at where there is no mask (`SelfAttention`). With `scan` the blocks are
     one, `blocks`, whose parameters have a leading axis for each of them: a deep stack is compiled
     as fast as a shallow one, and cannot take a cache.
@@ -174,7 +176,7 @@ class Stack(nn.Module):
         """The sequence (batch, time, width), and the cache with the new tokens in it."""
         output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
         length = 0 if cache is None else cache.length
-        build = rematerialised(Block, self.remat, train_at=4)
+        build = rematerialize(Block, self.remat, train_at=4)
         sizes = (self.heads, self.hidden or 4 * x.shape[-1], self.dropout, self.use_bias)
         if self.scan:
             block = build(*sizes, output_init, self.causal, name="blocks")
@@ -229,8 +231,8 @@ class Positions(nn.Module):
                 got=f"{time}",
                 fix="cut the sequence, or give the model a larger context",
             )
-        table = self.param("embedding", SMALL, (self.context, width))
-        return with_examples(x + jax.lax.dynamic_slice_in_dim(table, start, time)[None])
+        table = self.param("embedding", GPT2_NORMAL, (self.context, width))
+        return constrain_batch(x + jax.lax.dynamic_slice_in_dim(table, start, time)[None])
 
 
 def norm(use_bias: bool = True, name: str | None = None) -> nn.LayerNorm:

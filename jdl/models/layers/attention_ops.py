@@ -12,17 +12,17 @@ import jax.numpy as jnp
 
 from jdl.core import lowering
 
-SMALLEST_PART = 32
+SMALLEST_PART_QUERIES = 32
 """Queries that are looked up together at least; fewer cost more than what they leave out."""
 
-FLASH_FROM = 128
+FLASH_FROM_KEYS = 128
 """Tokens from which cuDNN's attention is taken on a GPU."""
 
 
-def causal(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
+def causal_mask(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
     """The mask under which query i, at position `start` + i, sees keys 0 ... `start` + i.
 
-    >>> causal(3)[0, 0].astype(int)
+    >>> causal_mask(3)[0, 0].astype(int)
     Array([[1, 0, 0],
            [1, 1, 0],
            [1, 1, 1]], dtype=int32)
@@ -31,17 +31,17 @@ def causal(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
     return (jnp.arange(keys or queries)[None] <= places)[None, None]
 
 
-def padding(lengths: jax.Array, time: int) -> jax.Array:
+def padding_mask(lengths: jax.Array, time: int) -> jax.Array:
     """The mask (batch, 1, 1, time) that hides positions at and after each sequence's length.
 
-    >>> padding(jnp.array([1, 3]), 3)[:, 0, 0].astype(int)
+    >>> padding_mask(jnp.array([1, 3]), 3)[:, 0, 0].astype(int)
     Array([[1, 0, 0],
            [1, 1, 1]], dtype=int32)
     """
     return (jnp.arange(time)[None] < lengths[:, None])[:, None, None]
 
 
-def scores(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     r"""Attention weights $\mathrm{softmax}(q k^\top / \sqrt{d})$, (batch, heads, queries, keys).
 
     The softmax is taken in float32 at least. Where the mask is False the weight is exactly zero; a
@@ -58,21 +58,21 @@ def _softmax(products: jax.Array, mask: jax.Array | None) -> jax.Array:
     return jax.nn.softmax(wide).astype(products.dtype)
 
 
-def mixed(weights: jax.Array, value: jax.Array) -> jax.Array:
-    """Values summed by `scores`, (batch, queries, heads, d)."""
+def weighted_values(weights: jax.Array, value: jax.Array) -> jax.Array:
+    """Values summed by `attention_weights`, (batch, queries, heads, d)."""
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, *, is_causal: bool = False
 ) -> jax.Array:
-    """`scores` times the values, (batch, time, heads, d); under the `causal` mask where wanted.
+    """`attention_weights` times the values, (batch, time, heads, d); causal where wanted.
 
     On CPU the queries of causal attention are taken in parts, of which each looks only at keys up
     to its own end: from 128 tokens on three eighths of the products and of the softmax are zero
-    and left out. On an NVIDIA GPU from compute capability 8.0, inputs of 16 bits and `FLASH_FROM`
-    tokens take cuDNN's flash attention, which keeps no weights (Dao et al. 2022) and has no
-    forward-mode derivative.
+    and left out. On an NVIDIA GPU from compute capability 8.0, inputs of 16 bits and
+    `FLASH_FROM_KEYS` tokens take cuDNN's flash attention, which keeps no weights (Dao et al. 2022)
+    and has no forward-mode derivative.
     """
     forms: dict[str, Any] = {"cpu": _in_parts} if is_causal else {}
     if _has_flash(query):
@@ -84,7 +84,9 @@ def attention(
 
 
 def _whole(is_causal: bool, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    return mixed(scores(query, key, causal(query.shape[1]) if is_causal else None), value)
+    return weighted_values(
+        attention_weights(query, key, causal_mask(query.shape[1]) if is_causal else None), value
+    )
 
 
 def _flash(is_causal: bool, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -99,7 +101,7 @@ def _has_flash(query: jax.Array) -> bool:
         return False
     time, size = query.shape[1], query.shape[3]
     is_half = query.dtype in (jnp.bfloat16, jnp.float16)
-    return is_half and time >= FLASH_FROM and size <= 128 and size % 8 == 0
+    return is_half and time >= FLASH_FROM_KEYS and size <= 128 and size % 8 == 0
 
 
 def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -108,10 +110,10 @@ def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
     query *= query.shape[-1] ** -0.5
     time, parts = query.shape[2], []
-    size = max(SMALLEST_PART, -(-time // 4))
+    size = max(SMALLEST_PART_QUERIES, -(-time // 4))
     for start in range(0, max(time, 1), size):
         end = min(start + size, time)
         products = jnp.einsum("bhqd,bhkd->bhqk", query[:, :, start:end], key[:, :, :end])
-        weights = _softmax(products, causal(end - start, end, start))
+        weights = _softmax(products, causal_mask(end - start, end, start))
         parts.append(jnp.einsum("bhqk,bhkd->bhqd", weights, value[:, :, :end]))
     return jnp.swapaxes(jnp.concatenate(parts, axis=2), 1, 2)

@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jdl.core.errors import error, nearest
+from jdl.core.errors import did_you_mean, error
 from jdl.models.layers import normalization, primitives
 
 STEMS = ("large", "small")
@@ -84,5 +84,5 @@ def check_stem(kind: str) -> None:
             "stem",
             expected='"large" (photographs) or "small" (images of 64x64 or less)',
             got=repr(kind),
-            fix=nearest(str(kind), STEMS),
+            fix=did_you_mean(str(kind), STEMS),
         )

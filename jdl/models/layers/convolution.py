@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdl.core.lowering import is_alone
+from jdl.core.lowering import in_single_step_program
 
 Pairs = Sequence[tuple[int, int]]
 
-NARROW = 16
+ONE_PRODUCT_BELOW_ROW_ELEMENTS = 16
 """Below this many numbers in one row of a window, one product serves the whole window."""
 
-MOST_COPIES = 2.5
+PRODUCTS_UP_TO_COPIES = 2.5
 """Copies of a number in all windows up to which a program of its own has products too."""
 
-LARGEST = 2**27
+MAX_WINDOW_BYTES = 2**27
 """Bytes of windows laid out at once, above which they cost more memory than they are worth."""
 
 
@@ -63,8 +63,8 @@ def convolution(
         feature_group_count == 1
         and all(d == 1 for d in lhs_dilation or ())
         and numbers == _channels_last(x.ndim)
-        and 0 < _laid_out(x, kernel, window) <= LARGEST
-        and (not is_alone() or _is_light(kernel, window))
+        and 0 < _laid_out(x, kernel, window) <= MAX_WINDOW_BYTES
+        and (not in_single_step_program() or _is_light(kernel, window))
     ):
         return _by_platform(x, kernel, window, precision)
     return lax.conv_general_dilated(
@@ -81,13 +81,13 @@ def convolution(
 
 
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
-def transposed(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+def transposed_convolution(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
     """The transpose of a convolution of that stride and padding: its gradient in its input.
 
     Inputs (batch, ..., features), kernel (..., c, features); an axis of n becomes
     (n - 1) stride + k - 2 padding. XLA's own form takes 3 to 20 times as long on CPU.
 
-    >>> transposed(jnp.ones((1, 3, 3, 5)), jnp.ones((4, 4, 2, 5)), 2, 1).shape
+    >>> transposed_convolution(jnp.ones((1, 3, 3, 5)), jnp.ones((4, 4, 2, 5)), 2, 1).shape
     (1, 6, 6, 2)
     """
     rank = x.ndim - 2
@@ -136,7 +136,7 @@ def _by_products(x: jax.Array, kernel: jax.Array, window: Window, precision: Any
     sizes = kernel.shape[:-2]
     outputs = window.outputs(x.shape[1:-1], sizes)
     starts = list(itertools.product(*map(range, sizes)))
-    if math.prod(kernel.shape[1:-1]) < NARROW:
+    if math.prod(kernel.shape[1:-1]) < ONE_PRODUCT_BELOW_ROW_ELEMENTS:
         groups = [starts]
     else:
         groups = [[start for start in starts if start[0] == row] for row in range(sizes[0])]
@@ -159,7 +159,10 @@ def _by_products(x: jax.Array, kernel: jax.Array, window: Window, precision: Any
 def _is_light(kernel: jax.Array, window: Window) -> bool:
     """Whether the windows hold few numbers, or not many more than what they are made of."""
     copies = math.prod(kernel.shape[:-2]) / math.prod(window.strides)
-    return math.prod(kernel.shape[1:-1]) < NARROW or copies <= MOST_COPIES
+    return (
+        math.prod(kernel.shape[1:-1]) < ONE_PRODUCT_BELOW_ROW_ELEMENTS
+        or copies <= PRODUCTS_UP_TO_COPIES
+    )
 
 
 def _laid_out(x: jax.Array, kernel: jax.Array, window: Window) -> int:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.custom_derivatives import SymbolicZero
 
-from jdl.models.layers.scan_time import State, kept, over_time, scanned
+from jdl.models.layers.scan_time import State, carry_and_output, scan_time, scan_unrolled
 
 
 class Gates(NamedTuple):
@@ -32,11 +32,11 @@ class Gates(NamedTuple):
 def lstm(
     reverse: bool, kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array, real: Any
 ) -> tuple[State, jax.Array]:
-    """`over_time` of `step`, with the rule below.
+    """`scan_time` of `step`, with the rule below.
 
     `kernel` (n + m, 4 m) acts on the joined input and hidden state; `bias` is (1, 4 m).
     """
-    return over_time(partial(step, kernel, bias), state, x, real, reverse)
+    return scan_time(partial(step, kernel, bias), state, x, real, reverse)
 
 
 def step(kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array) -> State:
@@ -74,13 +74,13 @@ def _tangent(reverse: bool, primals: Any, tangents: Any) -> Any:
         pushed, by_gates, by_cell, forget, real = now
         parts = jnp.split((pushed + dot[0] @ recurrent) * by_gates, 4, axis=-1)
         c = forget * dot[1] + (parts[0] + parts[1] + parts[2])
-        return kept(real, (parts[3] + by_cell * c, c), dot)
+        return carry_and_output(real, (parts[3] + by_cell * c, c), dot)
 
     start = tuple(
         jnp.zeros_like(leaf) if _is_zero(dot) else dot
         for leaf, dot in zip(state, state_dot, strict=True)
     )
-    dots = scanned(advance, start, (pushed, *slopes, real), reverse)
+    dots = scan_unrolled(advance, start, (pushed, *slopes, real), reverse)
     return (last, outputs), dots
 
 
@@ -103,10 +103,10 @@ def _with_slopes(
             bent * (leave * (1 - leave)),
         ]
         slopes = jnp.concatenate(by_gates, axis=-1), leave * (1 - bent * bent), forget
-        after, output = kept(real, after, state)
+        after, output = carry_and_output(real, after, state)
         return after, (output, joined, *slopes)
 
-    return scanned(advance, state, (x, real), reverse)
+    return scan_unrolled(advance, state, (x, real), reverse)
 
 
 def _product(rows: jax.Array, weights: jax.Array) -> jax.Array:

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jdl.core.errors import error, one_of
+from jdl.core.errors import check_one_of, error
 from jdl.models.layers import primitives
 
 NORMS = ("none", "batch", "layer", "instance", "group")
-GROUPS = 8
+DEFAULT_GROUPS = 8
 
 
 class LayerNorm(nn.LayerNorm):
@@ -120,11 +120,11 @@ def norm(
     if kind == "none":
         return lambda x: x
     # The number of groups depends on the channels, which are known when the layer is called.
-    return lambda x: GroupNorm(1 if kind == "layer" else math.gcd(GROUPS, x.shape[-1]), name=name)(
-        x
-    )
+    return lambda x: GroupNorm(
+        1 if kind == "layer" else math.gcd(DEFAULT_GROUPS, x.shape[-1]), name=name
+    )(x)
 
 
 def check_norm(kind: str) -> None:
     """Raise unless `kind` names a normalisation."""
-    one_of("norm", kind, NORMS)
+    check_one_of("norm", kind, NORMS)

@@ -6,31 +6,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-MOST = 16
+COUNT_TIES_UP_TO_PLACES = 16
 """Places of a window up to which its ties are counted place by place."""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def largest(window: int, x: jax.Array) -> jax.Array:
+def max_of_windows(window: int, x: jax.Array) -> jax.Array:
     """The largest value of each window; values that tie share its gradient evenly.
 
     Images (batch, height, width, channels); rows and columns that fill no window are dropped.
     """
-    return cut(window, x).max((2, 4))
+    return split_into_windows(window, x).max((2, 4))
 
 
-@largest.defjvp
+@max_of_windows.defjvp
 def _tangent(window: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (dot,) = primals, tangents
-    y, places = largest(window, x), cut(window, x)
+    y, places = max_of_windows(window, x), split_into_windows(window, x)
     counted = _together
-    if window**2 <= MOST:
+    if window**2 <= COUNT_TIES_UP_TO_PLACES:
         counted = partial(jax.lax.platform_dependent, cpu=_place_by_place, default=_together)
     is_largest = places == y[:, :, None, :, None]
-    return y, jnp.where(is_largest, cut(window, dot), 0).sum((2, 4)) / counted(places, y)
+    return y, jnp.where(is_largest, split_into_windows(window, dot), 0).sum((2, 4)) / counted(
+        places, y
+    )
 
 
-def cut(window: int, x: jax.Array) -> jax.Array:
+def split_into_windows(window: int, x: jax.Array) -> jax.Array:
     """Images as (batch, down, window, across, window, channels)."""
     batch, height, width, channels = x.shape
     down, across = height // window, width // window

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core import lowering
-from jdl.core.errors import error, nearest, one_of
+from jdl.core.errors import check_one_of, did_you_mean, error
 from jdl.models.layers import pooling
 from jdl.models.layers.convolution import Pairs, convolution
 
@@ -52,7 +52,7 @@ def activation(name: str) -> Activation:
     >>> activation("relu").initializer
     'he'
     """
-    return ACTIVATIONS[one_of("activation", name, ACTIVATIONS)]
+    return ACTIVATIONS[check_one_of("activation", name, ACTIVATIONS)]
 
 
 def initializer(name: str, activation_name: str) -> Initializer:
@@ -66,7 +66,7 @@ def initializer(name: str, activation_name: str) -> Initializer:
     - `"lecun"`, normal with variance $1/n$, for linear and SELU layers (LeCun et al. 1998);
     - `"orthogonal"` (Saxe et al. 2014) and `"zeros"` on request.
     """
-    one_of("initializer", name, ["matched", *INITIALIZERS])
+    check_one_of("initializer", name, ["matched", *INITIALIZERS])
     return INITIALIZERS[activation(activation_name).initializer if name == "matched" else name]
 
 
@@ -98,7 +98,7 @@ class Dense(nn.Dense):
         return super().__call__(flat).reshape(*leading, self.features)
 
 
-FEW = 1024
+ONE_HOT_UP_TO_VECTORS = 1024
 """Vectors of an embedding up to which a GPU or TPU finds them by a product."""
 
 
@@ -106,14 +106,16 @@ class Embed(nn.Embed):
     """A vector for each number from 0 to `num_embeddings` - 1.
 
     Any other number gives nan, which training refuses; Flax counts negative ones from the end.
-    Up to `FEW` are found on a GPU or TPU by a product with a matrix of zeros and ones: looked up,
-    many examples add to the same few rows of the gradient, one after the other and in any order,
-    which takes a GPU several times as long as all the rest of a transformer.
+    Up to `ONE_HOT_UP_TO_VECTORS` are found on a GPU or TPU by a product with a matrix of zeros and
+    ones: looked up, many examples add to the same few rows of the gradient, one after the other and
+    in any order, which takes a GPU several times as long as all the rest of a transformer.
     """
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """The vectors, (..., features)."""
-        is_few = self.num_embeddings <= FEW and jnp.issubdtype(inputs.dtype, jnp.integer)
+        is_few = self.num_embeddings <= ONE_HOT_UP_TO_VECTORS and jnp.issubdtype(
+            inputs.dtype, jnp.integer
+        )
         if lowering.platform() == "cpu" or not is_few:
             return super().__call__(jnp.where(inputs < 0, self.num_embeddings, inputs))
         known = (inputs >= 0) & (inputs < self.num_embeddings)
@@ -216,7 +218,7 @@ def conv(
             "padding",
             expected='"VALID" or "SAME"',
             got=repr(padding),
-            fix=nearest(padding.upper(), ["VALID", "SAME"]),
+            fix=did_you_mean(padding.upper(), ["VALID", "SAME"]),
         )
     return Conv(
         features,
@@ -245,7 +247,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     if stride in (None, window) and padding == "VALID":
-        return pooling.largest(window, x)
+        return pooling.max_of_windows(window, x)
     stride = stride or window
     sizes, strides = (window, window), (stride, stride)
     return nn.max_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
@@ -263,7 +265,7 @@ def avg_pool(
            [10.5, 12.5]], dtype=float32)
     """
     if stride in (None, window) and padding == "VALID":
-        return pooling.cut(window, x).mean((2, 4))
+        return pooling.split_into_windows(window, x).mean((2, 4))
     stride = stride or window
     sizes, strides = (window, window), (stride, stride)
     return nn.avg_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]

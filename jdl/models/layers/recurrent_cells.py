@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.core import Tracer
 
-from jdl.core.errors import check_lengths, error, one_of
+from jdl.core.errors import check_lengths, check_one_of, error
 from jdl.models.layers import lstm_kernel, primitives
-from jdl.models.layers.scan_time import State, Step, over_time
+from jdl.models.layers.scan_time import State, Step, scan_time
 
 Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]]
 """`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
@@ -144,13 +144,13 @@ def cell(name: str) -> Cell:
     >>> cell("lstm").blocks
     4
     """
-    return CELLS[one_of("cell", name, CELLS)]
+    return CELLS[check_one_of("cell", name, CELLS)]
 
 
 def _stepwise(
     kind: Cell, weights: Weights, state: State, x: jax.Array, real: Any, reverse: bool
 ) -> tuple[State, jax.Array]:
-    return over_time(kind.bind(weights), state, x, real, reverse)
+    return scan_time(kind.bind(weights), state, x, real, reverse)
 
 
 class Recurrent(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from jdl.core.errors import one_of
+from jdl.core.errors import check_one_of
 
 POLICIES: dict[str, Callable[..., Any]] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -14,7 +14,7 @@ POLICIES: dict[str, Callable[..., Any]] = {
 }
 
 
-def rematerialised(block: type[nn.Module], policy: str, *, train_at: int) -> Any:
+def rematerialize(block: type[nn.Module], policy: str, *, train_at: int) -> Any:
     """The class of a block that keeps, for its backward pass, only what `policy` says.
 
     - `"none"`: every activation, as without;
@@ -27,6 +27,6 @@ def rematerialised(block: type[nn.Module], policy: str, *, train_at: int) -> Any
     place of `train` among the arguments of its call, which is no array (Chen et al. 2016,
     "Training deep nets with sublinear memory cost").
     """
-    if one_of("remat", policy, ("none", *POLICIES)) == "none":
+    if check_one_of("remat", policy, ("none", *POLICIES)) == "none":
         return block
     return nn.remat(block, policy=POLICIES[policy], static_argnums=(train_at + 1,))

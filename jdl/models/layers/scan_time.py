@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from jdl.core import lowering
 
-UNROLLED = 8
+STEPS_PER_GPU_ITERATION = 8
 """Steps of one turn of the loop on a GPU; 16 take twice as long to compile."""
 
 State = tuple[jax.Array, ...]
 Step = Callable[[State, jax.Array], State]
 
 
-def over_time(
+def scan_time(
     step: Step, state: State, x: jax.Array, real: Any, reverse: bool
 ) -> tuple[State, jax.Array]:
     """The last state and all outputs (time, batch, m) over inputs (time, batch, n).
@@ -25,18 +25,18 @@ def over_time(
 
     def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
         x, real = now
-        return kept(real, step(state, x), state)
+        return carry_and_output(real, step(state, x), state)
 
-    return scanned(advance, state, (x, real), reverse)
+    return scan_unrolled(advance, state, (x, real), reverse)
 
 
-def scanned(advance: Callable[..., Any], state: Any, xs: Any, reverse: bool) -> Any:
+def scan_unrolled(advance: Callable[..., Any], state: Any, xs: Any, reverse: bool) -> Any:
     """`jax.lax.scan`; on a GPU, where the turns of a loop cost more than a step, of some steps."""
-    unroll = UNROLLED if lowering.platform() == "gpu" else 1
+    unroll = STEPS_PER_GPU_ITERATION if lowering.platform() == "gpu" else 1
     return jax.lax.scan(advance, state, xs, reverse=reverse, unroll=unroll)
 
 
-def kept(real: Any, after: State, before: State) -> tuple[State, jax.Array]:
+def carry_and_output(real: Any, after: State, before: State) -> tuple[State, jax.Array]:
     """The state that goes on from a step, and its output."""
     if real is None:
         return after, after[0]

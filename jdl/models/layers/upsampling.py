@@ -24,7 +24,9 @@ class ConvTranspose(nn.Module):
         shape = (self.window, self.window, self.features, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = promote_dtype(x, kernel)
-        y = convolution.transposed(x, kernel, self.stride, (self.window - self.stride) // 2)
+        y = convolution.transposed_convolution(
+            x, kernel, self.stride, (self.window - self.stride) // 2
+        )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y = y + bias[None, None, None]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 _WAIT = 'read -r dismissed || printf "%s\\n" "$0" >&2'
 
 
-def text(index: int) -> str:
+def exit_message(index: int) -> str:
     """What a witness says of process `index`."""
     return (
         f"jdl: process {index} was ended from below Python, by a kill or inside a collective that "
@@ -20,14 +20,14 @@ def text(index: int) -> str:
     )
 
 
-def witness(index: int) -> Callable[[], None]:
+def exit_reporter(index: int) -> Callable[[], None]:
     """Start one for this process, which is number `index`; call the result to dismiss it.
 
     Where there is no shell there is no witness.
     """
     if not os.access("/bin/sh", os.X_OK):
         return lambda: None
-    shell = subprocess.Popen(["/bin/sh", "-c", _WAIT, text(index)], stdin=subprocess.PIPE)
+    shell = subprocess.Popen(["/bin/sh", "-c", _WAIT, exit_message(index)], stdin=subprocess.PIPE)
 
     def dismiss() -> None:
         if shell.stdin is not None and not shell.stdin.closed:

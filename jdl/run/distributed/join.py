@@ -63,7 +63,7 @@ def _give_up(what: str, seconds: float) -> None:
     """End a process that nobody came to meet; its main thread is inside JAX and hears nothing."""
     missing = error(
         what,
-        expected=f"all processes within {seconds:g} s (--run.join-seconds)",
+        expected=f"all processes within {seconds:g} s (--run.join-timeout)",
         got="at least one that is missing",
         fix="start every process, with the same address and count and an index of its own",
     )

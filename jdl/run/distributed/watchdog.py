@@ -22,17 +22,17 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 from jdl.core.errors import Diverged, InputError
-from jdl.run.distributed.exit_reporter import witness
+from jdl.run.distributed.exit_reporter import exit_reporter
 from jdl.run.distributed.signals import Interrupted
 
-OTHER_FAILED = 4
+EXIT_CODE_OTHER_FAILED = 4
 """The exit code of a process that ends because of another one."""
 
-PAUSE = 0.5
+SECONDS_BETWEEN_CHECKS = 0.5
 """Seconds between two looks."""
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """What a process tells of itself."""
 
     number: int
@@ -47,18 +47,18 @@ class Beat(NamedTuple):
 DONE = "done"
 
 
-class Verdict(NamedTuple):
+class Failure(NamedTuple):
     """Why all processes have to end, and because of which."""
 
     process: int
     reason: str
 
 
-class Judge:
+class HealthCheck:
     """Finds the process that is silent, or that keeps the others waiting.
 
-    >>> judge = Judge(limit=5)
-    >>> ahead, behind = Beat(1, 8, 5, "step 40"), Beat(1, 7, 5, "step 30")
+    >>> judge = HealthCheck(limit=5)
+    >>> ahead, behind = Heartbeat(1, 8, 5, "step 40"), Heartbeat(1, 7, 5, "step 30")
     >>> judge({0: ahead, 1: behind}, now=0)
     >>> judge({0: ahead._replace(number=2), 1: behind._replace(number=2)}, now=6).reason
     'process 1 has not moved for 6 s while others wait for it, at: step 30'
@@ -69,7 +69,7 @@ class Judge:
         self._spoke: dict[int, tuple[Any, float]] = {}
         self._stood: dict[int, tuple[Any, float]] = {}
 
-    def __call__(self, beats: Mapping[int, Beat | None], now: float) -> Verdict | None:
+    def __call__(self, beats: Mapping[int, Heartbeat | None], now: float) -> Failure | None:
         """The first fault there is; `now` is the judge's own time, which stops when it does."""
         ahead = max((b.place for b in beats.values() if b and b.doing != DONE), default=0)
         for process, beat in beats.items():
@@ -81,13 +81,13 @@ class Judge:
             silent = now - self._since(self._spoke, process, number, now)
             behind = now - self._since(self._stood, process, (place, place < ahead), now)
             if silent > self._limit:
-                return Verdict(
+                return Failure(
                     process,
                     f"process {process} is silent since {silent:.0f} s (last seen at: {doing}): "
                     "it was killed or frozen, or its machine is gone",
                 )
             if beat is not None and place < ahead and behind > beat.limit:
-                return Verdict(
+                return Failure(
                     process,
                     f"process {process} has not moved for {behind:.0f} s while others wait for it, "
                     f"at: {doing}",
@@ -102,7 +102,7 @@ class Judge:
         return seen[process][1]
 
 
-class Watch:
+class Watchdog:
     """The two threads of one process.
 
     `limit` is in seconds of silence or standstill, `start` in seconds for what may take longer: the
@@ -114,12 +114,12 @@ class Watch:
         self._limit, self._start = limit, start
         self._place, self._now, self._allowed = 0, "starting", start
         self._known: set[str] = set()
-        self._beats: dict[int, Beat | None] = {}
-        self._told: Verdict | None = None
+        self._beats: dict[int, Heartbeat | None] = {}
+        self._told: Failure | None = None
         self._answered = 0
         self._key = f"jdl/{'others' if index else 'first'}/{index}"
         self._over, self._ending = threading.Event(), threading.Lock()
-        self._dismiss = witness(index)
+        self._dismiss = exit_reporter(index)
 
     def begin(self) -> None:
         """Start both threads."""
@@ -144,7 +144,7 @@ class Watch:
         """End this process because of an exception, and tell the others why."""
         # After an echo the watch knows in a moment whose end it was, and says so in its own thread.
         if _is_echo(failure):
-            time.sleep(self._limit + 4 * PAUSE)
+            time.sleep(self._limit + 4 * SECONDS_BETWEEN_CHECKS)
         self._ending.acquire()
         text = f"{type(failure).__name__}: {failure}".strip()
         if isinstance(failure, InputError):
@@ -153,29 +153,31 @@ class Watch:
             text = f"exit code {failure.code or 0} before the end of the run"
         else:
             traceback.print_exception(failure)
-        self._end(Verdict(self._index, f"process {self._index} has ended. {text}"), _code(failure))
+        self._end(Failure(self._index, f"process {self._index} has ended. {text}"), _code(failure))
 
-    def _follow(self, verdict: Verdict, tell: bool = True) -> NoReturn:
+    def _follow(self, verdict: Failure, tell: bool = True) -> NoReturn:
         """End this process by a verdict."""
         self._ending.acquire()  # one thread says it, once
-        self._end(verdict, OTHER_FAILED, tell)
+        self._end(verdict, EXIT_CODE_OTHER_FAILED, tell)
 
-    def _end(self, verdict: Verdict, code: int, tell: bool = True) -> NoReturn:
+    def _end(self, verdict: Failure, code: int, tell: bool = True) -> NoReturn:
         """Say why, in every process, and be gone."""
         sys.stdout.flush()
         print(f"jdl: process {self._index} ends. {verdict.reason}", file=sys.stderr, flush=True)
-        if verdict.process == self._index and code == OTHER_FAILED:
+        if verdict.process == self._index and code == EXIT_CODE_OTHER_FAILED:
             faulthandler.dump_traceback()
         if tell:
             teller = threading.Thread(target=self._tell, args=(verdict,), daemon=True)
             teller.start()
             teller.join(2.0)  # process 0 may be frozen
         if self._index == 0:
-            time.sleep(2 * PAUSE)  # it holds the store that the others read the reason from
+            time.sleep(
+                2 * SECONDS_BETWEEN_CHECKS
+            )  # it holds the store that the others read the reason from
         self._dismiss()
         os._exit(code)
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _tell(self, verdict: Failure) -> None:
         try:
             self._client.key_value_set("jdl/verdict/first", json.dumps(verdict))
         except jax.errors.JaxRuntimeError:  # told already, or nobody is left to listen
@@ -186,7 +188,7 @@ class Watch:
         number = 0
         while not self._over.is_set():
             number += 1
-            beat = Beat(number, self._place, self._allowed, self._now)
+            beat = Heartbeat(number, self._place, self._allowed, self._now)
             try:
                 self._client.key_value_set(self._key, json.dumps(beat), allow_overwrite=True)
                 self._hear(beat)
@@ -194,16 +196,16 @@ class Watch:
                 if not self._over.is_set():
                     gone = str(failure).splitlines()[0]
                     reason = f"process 0, which the others meet at, is gone ({gone})"
-                    self._follow(Verdict(0, reason), tell=False)
+                    self._follow(Failure(0, reason), tell=False)
             self._answered = number
-            time.sleep(PAUSE)
+            time.sleep(SECONDS_BETWEEN_CHECKS)
 
-    def _hear(self, own: Beat) -> None:
+    def _hear(self, own: Heartbeat) -> None:
         found = self._client.key_value_dir_get("jdl/verdict")
         if found:
-            self._told = Verdict(*json.loads(found[0][1]))
+            self._told = Failure(*json.loads(found[0][1]))
         texts = self._client.key_value_dir_get("jdl/others" if self._index == 0 else "jdl/first")
-        heard = {int(key.rpartition("/")[2]): Beat(*json.loads(text)) for key, text in texts}
+        heard = {int(key.rpartition("/")[2]): Heartbeat(*json.loads(text)) for key, text in texts}
         if self._index == 0:
             heard[0] = own
         watched = range(self._count) if self._index == 0 else [0]
@@ -211,12 +213,12 @@ class Watch:
 
     def _look(self) -> None:
         """Judge, in a time of its own: a machine that sleeps or stalls is no fault of others."""
-        judge, answers = Judge(self._limit), Judge(self._limit)
+        judge, answers = HealthCheck(self._limit), HealthCheck(self._limit)
         clock, last = 0.0, time.monotonic()
-        while not self._over.wait(PAUSE):
+        while not self._over.wait(SECONDS_BETWEEN_CHECKS):
             now = time.monotonic()
-            clock, last = clock + min(now - last, 2 * PAUSE), now
-            store = Beat(self._answered, 0, self._limit, "answering the others")
+            clock, last = clock + min(now - last, 2 * SECONDS_BETWEEN_CHECKS), now
+            store = Heartbeat(self._answered, 0, self._limit, "answering the others")
             verdict = self._told or judge(self._beats, clock) or answers({0: store}, clock)
             if verdict is not None and not self._over.is_set():
                 self._follow(verdict)
@@ -240,10 +242,10 @@ def _code(failure: BaseException) -> int:
     return next((code for kind, code in known.items() if isinstance(failure, kind)), 1)
 
 
-_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_WATCH: ContextVar[Watchdog | None] = ContextVar("watch", default=None)
 
 
-def at(doing: str, step: int | None = None, slow: bool = False) -> None:
+def report_phase(doing: str, step: int | None = None, slow: bool = False) -> None:
     """Tell the watch, if there is one, what the training thread does next."""
     watch = _WATCH.get()
     if watch is not None:
@@ -266,7 +268,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def watched(limit: float, start: float) -> Iterator[None]:
+def watch_processes(limit: float, start: float) -> Iterator[None]:
     """Within the block a fault in any process ends all of them; process 0 alone prints.
 
     An exception that all raise at the same step (a signal, training that diverged) goes on; any
@@ -276,7 +278,7 @@ def watched(limit: float, start: float) -> Iterator[None]:
 
     joined = distributed.global_state  # asking jax itself would start its backend, unwatched
     index = joined.process_id
-    watch = Watch(joined.client, index, joined.num_processes, limit, start)
+    watch = Watchdog(joined.client, index, joined.num_processes, limit, start)
     watch.begin()
     token = _WATCH.set(watch)
     try:

@@ -12,41 +12,49 @@ import jax
 import numpy as np
 
 from jdl.core import lowering
-from jdl.core.lowering import alone
+from jdl.core.lowering import single_step_program
 from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import Feed
-from jdl.data.prefetch import ahead, windows
+from jdl.data.prefetch import prefetch, stacks_of_batches
 from jdl.learn.transforms import loop
-from jdl.run.execution.host_memory import release
-from jdl.run.execution.placement import mesh_of, placed_shapes, placement, readable, slices
+from jdl.run.execution.host_memory import return_freed_pages
+from jdl.run.execution.placement import (
+    local_batch,
+    mesh_of,
+    placed_shapes,
+    placement,
+    readable_sharding,
+)
 from jdl.run.execution.training_form import cache_trace, from_index_table, from_stack
-from jdl.run.telemetry.clock import Accounts
-from jdl.run.telemetry.recompilation import Watched
+from jdl.run.telemetry.clock import TimeBreakdown
+from jdl.run.telemetry.recompilation import CompilationMonitor
 
 
-class Dispatch(NamedTuple):
+class DispatchMode(NamedTuple):
     """`form` "step" (one step a dispatch) or "loop" (up to `size` steps in a while loop)."""
 
     form: str
     size: int
 
 
-LONGEST = 1024
+MAX_STEPS_PER_DISPATCH = 1024
 """Steps of a dispatch, at most."""
 
 STACK_BYTES = 2**25
 """Batches of a stream are moved to the device in stacks of up to this size."""
 
-GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+CUDA_GRAPH_COMMANDS = (
+    "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+)
 """What may become part of a CUDA graph: XLA's own kinds of kernels, and loops and branches."""
 
-TABLE = 2**20
+MAX_TABLE_ROWS = 2**20
 """Rows of the set that are found at once, at most."""
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, int]]
 
 
-class Programs:
+class Executor:
     """The compiled steps of a run over one feed, in both forms; compiled when first used.
 
     `looped(feed_into)` is the learner of many steps, where it is another one than a loop of the
@@ -58,11 +66,11 @@ class Programs:
         learner: Learner,
         feed: Feed,
         state: TrainState,
-        accounts: Accounts | None = None,
+        accounts: TimeBreakdown | None = None,
         looped: Callable[[Callable[[Learner], Learner]], Learner] | None = None,
     ):
         self.feed = feed
-        self.accounts = accounts or Accounts()
+        self.accounts = accounts or TimeBreakdown()
         self.shapes: Any = None
         if feed.is_resident:
             self._put, self._set = placement(state), None
@@ -75,17 +83,17 @@ class Programs:
             one = self._fed(learner)
         else:
             one = learner
-            self._rows, self._put_rows = slices(state, feed.batch_size)
+            self._rows, self._put_rows = local_batch(state, feed.batch_size)
         many = loop(self._fed(learner)) if looped is None else looped(self._fed)
         # Pinned, so that the state a step returns never makes the next step compile anew.
         pinned = jax.tree.map(lambda x: x.sharding, state) if mesh_of(state) else None
-        out = (pinned, readable(state)) if pinned else None
+        out = (pinned, readable_sharding(state)) if pinned else None
         options = {"donate_argnums": (0,), "out_shardings": out}
         self._one = jax.jit(_alone(one), static_argnames="axis", **options)
         self._many = jax.jit(many.step, static_argnames="axis", **options, **_in_one_graph())
         self.watched = {
-            "step": Watched(self._one, self.accounts, "state", "batch"),
-            "loop": Watched(self._many, self.accounts, "state", "data", "n"),
+            "step": CompilationMonitor(self._one, self.accounts, "state", "batch"),
+            "loop": CompilationMonitor(self._many, self.accounts, "state", "data", "n"),
         }
 
     def _fed(self, learner: Learner) -> Learner:
@@ -94,7 +102,7 @@ class Programs:
             return cache_trace(from_index_table(learner))
         return cache_trace(from_stack(learner))
 
-    def advance(self, dispatch: Dispatch, start: int) -> Advance:
+    def advance(self, dispatch: DispatchMode, start: int) -> Advance:
         """A function `(state, step, boundary) -> (state, metrics, step)`: the next few steps."""
         given = self._ordered(start) if self.feed.is_resident else self._streamed(dispatch, start)
         program = self.watched[dispatch.form]
@@ -137,24 +145,24 @@ class Programs:
             self._set = None
             # JAX gives memory of numpy's back when the collector comes by.
             gc.collect(0)
-            release()
+            return_freed_pages()
 
     def _table_size(self) -> int:
-        return int(np.clip(TABLE // self.feed.batch_size, 1, LONGEST))
+        return int(np.clip(MAX_TABLE_ROWS // self.feed.batch_size, 1, MAX_STEPS_PER_DISPATCH))
 
     def _table(self, first: int, size: int) -> dict[str, Any]:
         rows, mask = self.feed.rows(np.arange(first, first + size))
         table = {"rows": rows, "first": np.int32(first)}
         return table if mask is None else {**table, "mask": mask}
 
-    def _streamed(self, dispatch: Dispatch, start: int) -> Callable[[int], tuple[PyTree, int]]:
+    def _streamed(self, dispatch: DispatchMode, start: int) -> Callable[[int], tuple[PyTree, int]]:
         """The same of a stream: a stack of batches on the device, or one batch for single steps.
 
         The next stack is put together on the host while the program runs.
         """
         loops = dispatch.form == "loop"
         size = self._stack_size(dispatch.size) if loops else 1
-        made = ahead(windows(self.feed, start, size, self._rows))
+        made = prefetch(stacks_of_batches(self.feed, start, size, self._rows))
         data, end = None, start
 
         def given(step: int) -> tuple[PyTree, int]:
@@ -214,21 +222,21 @@ class Programs:
         if self.watched[form].is_new(*given):
             self._put_away()
             self.watched[form].compile(*given)
-            release()
+            return_freed_pages()
 
 
 def _in_one_graph() -> dict[str, Any]:
     """On an NVIDIA device a loop is launched whole: each of its turns else waits for the host."""
     if lowering.cuda_capability() == 0:
         return {}
-    return {"compiler_options": {"xla_gpu_enable_command_buffer": GRAPH}}
+    return {"compiler_options": {"xla_gpu_enable_command_buffer": CUDA_GRAPH_COMMANDS}}
 
 
 def _alone(learner: Learner) -> Callable[..., tuple[TrainState, Metrics]]:
     """The step of a program that holds no loop, and says so to what is traced in it."""
 
     def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
-        with alone():
+        with single_step_program():
             return learner.step(state, batch, axis=axis)
 
     return step

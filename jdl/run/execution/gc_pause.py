@@ -4,18 +4,18 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FEW = 10_000
+FREEZE_UP_TO_OBJECTS = 10_000
 """Objects that the collector passes over: Python 3.12 begins with hundreds, a command has 10^5."""
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Collect no cycles within.
 
     Importing, tracing and lowering make a million objects, nearly all of which stay; the collector
     would go through all of them several times, for a sixth of the time of a start.
 
-    >>> with uncollected():
+    >>> with gc_paused():
     ...     print(gc.isenabled())
     False
     """
@@ -28,11 +28,11 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def stay() -> None:
+def freeze_gc() -> None:
     """Let the collector pass over what exists by now, from the first call on in a process.
 
     For a program's own main, once it has imported and loaded what it needs: nearly all of that
     stays, and the collector's next two rounds would else go through it, for a twentieth of a start.
     """
-    if gc.get_freeze_count() < FEW:
+    if gc.get_freeze_count() < FREEZE_UP_TO_OBJECTS:
         gc.freeze()

@@ -14,7 +14,7 @@ from typing import Any
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 """Names of `mallopt`'s parameters in glibc's malloc.h."""
 
-SETTINGS = {
+MALLOPT_SETTINGS = {
     MMAP_MAX: 0,
     TRIM_THRESHOLD: 2**31 - 1,
     TOP_PAD: 64 * 2**20,
@@ -23,7 +23,7 @@ SETTINGS = {
 HUGE_PAGE, MADV_HUGEPAGE = 2**21, 14
 
 
-def keep_mapped() -> bool:
+def keep_freed_pages() -> bool:
     """Make this process keep freed memory; whether the platform can (Linux with glibc).
 
     It holds for the whole process and cannot be taken back, so only a program's own main may ask
@@ -31,7 +31,9 @@ def keep_mapped() -> bool:
     its peak of memory to its end.
     """
     libc = _glibc()
-    is_kept = libc is not None and all([libc.mallopt(name, at) for name, at in SETTINGS.items()])
+    is_kept = libc is not None and all(
+        [libc.mallopt(name, at) for name, at in MALLOPT_SETTINGS.items()]
+    )
     if is_kept:
         _ask_for_huge_pages(libc, _at_hand() // 4)
     return is_kept
@@ -77,7 +79,7 @@ def is_for_cpu() -> bool:
     return not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
 
 
-def release() -> None:
+def return_freed_pages() -> None:
     """Give back what lies free between blocks in use (glibc only; elsewhere nothing is done).
 
     Compiling leaves a hundred MB or two of it; the next program would be compiled on top.

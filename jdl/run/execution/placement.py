@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jdl.core.types import PyTree, TrainState
-from jdl.data.order import share
+from jdl.data.order import process_rows
 from jdl.parallel.mesh import batch_axis
 
-ALIGNMENT = 64
+ALIGNMENT_BYTES = 64
 """Bytes, of which the address of an array that JAX uses in place is a multiple."""
 
 
@@ -36,8 +36,8 @@ def placed_shapes(state: TrainState, tree: PyTree) -> PyTree:
 def _copied(x: Any) -> np.ndarray:
     """A copy at an address from which JAX uses it in place on CPU; it would else copy it again."""
     x = np.asarray(x)
-    memory = np.empty(x.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
+    memory = np.empty(x.nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
     copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
     copy[...] = x
     return copy
@@ -48,7 +48,9 @@ def _everywhere(state: TrainState) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
-def slices(state: TrainState, batch_size: int) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
+def local_batch(
+    state: TrainState, batch_size: int
+) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
     """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
 
     `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
@@ -69,10 +71,10 @@ def slices(state: TrainState, batch_size: int) -> tuple[np.ndarray | None, Calla
 
         return jax.tree.map(place, tree)
 
-    return share(own, len(parts), batch_size), put
+    return process_rows(own, len(parts), batch_size), put
 
 
-def readable(state: TrainState) -> NamedSharding | None:
+def readable_sharding(state: TrainState) -> NamedSharding | None:
     """Where results must be for every process to read them; None where one process has it all."""
     mesh = mesh_of(state)
     return NamedSharding(mesh, PartitionSpec()) if mesh and mesh.is_multi_process else None

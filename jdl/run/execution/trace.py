@@ -13,12 +13,12 @@ from jdl.core.types import TrainState
 from jdl.run.execution.executor import Advance
 
 log = logging.getLogger("jdl")
-WARM_UP = 1
+WARM_UP_DISPATCHES = 1
 """Dispatches that go before a trace: the first one compiles."""
 
 
 @contextmanager
-def profiled(advance: Advance, folder: Path | None, steps: int) -> Iterator[Advance]:
+def trace_steps(advance: Advance, folder: Path | None, steps: int) -> Iterator[Advance]:
     """`advance`, of whose steps so many, after the first dispatch, leave a trace in `folder`.
 
     Each dispatch is marked by the number of its first step and waited for, so that the trace shows
@@ -57,7 +57,7 @@ def _without_python() -> jax.profiler.ProfileOptions:
 class _Trace:
     def __init__(self, advance: Advance, folder: Path, steps: int):
         self._advance, self._folder, self.left = advance, folder, steps
-        self._before = WARM_UP
+        self._before = WARM_UP_DISPATCHES
         self._on = False
 
     def __call__(self, state: TrainState, step: int, boundary: int) -> Any:

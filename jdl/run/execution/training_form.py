@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jdl.core.lowering import is_alone
+from jdl.core.lowering import in_single_step_program
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.data.feed import masked
 from jdl.learn.guard import count_invalid, guard
@@ -68,7 +68,7 @@ def cache_trace(inner: Learner) -> Learner:
     def step(
         state: TrainState, batch: Batch, *, axis: str | None = None
     ) -> tuple[TrainState, Metrics]:
-        return traced[is_alone()](state, batch, axis=axis)
+        return traced[in_single_step_program()](state, batch, axis=axis)
 
     def lone_step(
         state: TrainState, batch: Batch, *, axis: str | None = None

@@ -29,7 +29,7 @@ log = logging.getLogger("jdl")
 MANIFEST = "manifest.json"
 
 
-class Damaged(Exception):
+class CorruptCheckpoint(Exception):
     """A checkpoint on the disk is not what was written."""
 
 
@@ -37,7 +37,7 @@ class Checkpoints:
     """The checkpoints of one run, one folder a step.
 
     `keep` is how many of the newest stay; the best one stays besides. Only one process may write
-    to the folder (see `RunFolder.lock`). With several JAX processes all of them call `save` and
+    to the folder (see `RunDir.lock`). With several JAX processes all of them call `save` and
     `restore`, and the first one does the book-keeping.
     """
 
@@ -60,9 +60,9 @@ class Checkpoints:
         self.wait()
         _check_names(step, state)
         for leaf in jax.tree.leaves(state):
-            if isinstance(leaf, jax.Array) and not leaf_io.is_spread(leaf):
+            if isinstance(leaf, jax.Array) and not leaf_io.is_distributed(leaf):
                 leaf.copy_to_host_async()
-        copy = jax.tree.map(leaf_io.copied, state)
+        copy = jax.tree.map(leaf_io.to_host, state)
         # Several processes begin together, by a collective, which must not run in the background
         # beside those of the training; in the background they meet through the coordinator.
         begun = self._begin(int(step), copy) if jax.process_count() > 1 else None
@@ -106,7 +106,7 @@ class Checkpoints:
         for candidate in [step] if step is not None else self._numbered()[::-1]:
             try:
                 return self._read(candidate, target), candidate
-            except Damaged as damage:
+            except CorruptCheckpoint as damage:
                 found.append(f"step {candidate}: {damage}")
                 if step is None:
                     log.warning("checkpoint %d is left out: %s", candidate, damage)
@@ -167,7 +167,7 @@ class Checkpoints:
     def _has(self, step: int, described: dict[str, Any]) -> bool:
         try:  # several processes could see this differently, and would then wait for each other
             return jax.process_count() == 1 and self._check(step)["leaves"] == described
-        except Damaged:
+        except CorruptCheckpoint:
             return False
 
     def _retain(self, step: int, best: bool) -> None:
@@ -200,20 +200,20 @@ class Checkpoints:
             manifest = from_json((folder / MANIFEST).read_bytes())
             body = manifest["body"]
             if manifest["sha256"] != _digest(body) or body["step"] != step:
-                raise Damaged(f"{MANIFEST} is not what was written (SHA-256 differs)")
+                raise CorruptCheckpoint(f"{MANIFEST} is not what was written (SHA-256 differs)")
             _check_form(body)
         except FileNotFoundError:
             missing = f"unfinished, it has no {MANIFEST}" if folder.is_dir() else "no such folder"
-            raise Damaged(missing) from None
+            raise CorruptCheckpoint(missing) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
-            raise Damaged(f"{MANIFEST} cannot be read ({bad})") from bad
+            raise CorruptCheckpoint(f"{MANIFEST} cannot be read ({bad})") from bad
         for name, recorded in body["files"].items():
             try:
                 found = _digest_file(folder / name)
             except OSError as bad:
-                raise Damaged(f"{name} cannot be read ({bad.strerror})") from bad
+                raise CorruptCheckpoint(f"{name} cannot be read ({bad.strerror})") from bad
             if found != recorded:
-                raise Damaged(f"{name} is not what was written (SHA-256 differs)")
+                raise CorruptCheckpoint(f"{name} is not what was written (SHA-256 differs)")
         return body
 
     def _read(self, step: int, target: TrainState) -> TrainState:
@@ -223,14 +223,14 @@ class Checkpoints:
         for name, leaf in tree.flatten(loaded).items():
             digests = {leaf_io.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
             if len(digests) > 1:
-                raise Damaged(f"leaf {name} is not what was written (SHA-256 differs)")
-        placed = jax.tree.map(leaf_io.placed, target, loaded)
+                raise CorruptCheckpoint(f"leaf {name} is not what was written (SHA-256 differs)")
+        placed = jax.tree.map(leaf_io.to_device, target, loaded)
         for name, leaf in tree.flatten(placed).items():
-            if leaf_io.kind(leaf)["dtype"] != saved[name]["dtype"]:
+            if leaf_io.describe_type(leaf)["dtype"] != saved[name]["dtype"]:
                 raise error(
                     f"checkpoint {step}, leaf {name}",
                     expected=f"JAX to hold {saved[name]['dtype']}",
-                    got=f"it turns it into {leaf_io.kind(leaf)['dtype']}",
+                    got=f"it turns it into {leaf_io.describe_type(leaf)['dtype']}",
                     fix='set jax.config.update("jax_enable_x64", True) first',
                 )
         return placed
@@ -310,7 +310,7 @@ def _check_names(step: int, state: TrainState) -> None:
 
 def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
     """Compare names, types and shapes before anything is read: Orbax casts without a word."""
-    wanted = {name: leaf_io.kind(leaf) for name, leaf in tree.flatten(target).items()}
+    wanted = {name: leaf_io.describe_type(leaf) for name, leaf in tree.flatten(target).items()}
     for name in [*wanted, *saved]:
         expected, got = (
             "{dtype} {shape}".format(**side[name]) if name in side else "no such leaf"
@@ -345,7 +345,7 @@ def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        loaded = ocp.load(str(path), jax.tree.map(leaf_io.asked, target))
+        loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
     except ValueError as refusal:  # files and leaves are right: containers without leaves differ
         where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
         raise _mismatch(

@@ -43,18 +43,18 @@ def write_json(path: Path, value: Any) -> None:
         raise cannot_write(path, bad) from bad
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A configuration as JSON can hold it: dataclasses and mappings become dicts, tuples lists.
 
-    >>> plain({"features": (32, 64), "data_dir": Path("data")})
+    >>> to_json({"features": (32, 64), "data_dir": Path("data")})
     {'features': [32, 64], 'data_dir': 'data'}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
@@ -96,23 +96,23 @@ def cannot_write(path: Path, reason: OSError) -> InputError:
     )
 
 
-def fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by their dotted name.
 
-    >>> fields({"run": {"seed": 0}})
+    >>> flatten_config({"run": {"seed": 0}})
     {'run.seed': 0}
     """
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            flat |= fields(value, f"{prefix}{name}.")
+            flat |= flatten_config(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """What the system refuses to write is said plainly."""
     try:
         yield

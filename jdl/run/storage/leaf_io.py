@@ -10,7 +10,7 @@ import numpy as np
 from jdl.core import tree
 
 
-def is_spread(leaf: Any) -> bool:
+def is_distributed(leaf: Any) -> bool:
     """Whether no single process sees all of a leaf; such a leaf cannot become one numpy array."""
     sharding = getattr(leaf, "sharding", None)
     return sharding is not None and not (
@@ -18,15 +18,15 @@ def is_spread(leaf: Any) -> bool:
     )
 
 
-def copied(leaf: Any) -> Any:
+def to_host(leaf: Any) -> Any:
     """A copy on the host, which no donation and no write in place can reach."""
     if tree.is_key(leaf) and leaf.is_fully_addressable:
         data = jnp.asarray(np.array(jax.random.key_data(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return leaf.copy() if is_spread(leaf) or tree.is_key(leaf) else np.array(leaf)
+    return leaf.copy() if is_distributed(leaf) or tree.is_key(leaf) else np.array(leaf)
 
 
-def kind(leaf: Any) -> dict[str, Any]:
+def describe_type(leaf: Any) -> dict[str, Any]:
     """Type (`float32`, `key<fry>`, ...) and shape of an array, a shape or a Python number."""
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
@@ -34,27 +34,27 @@ def kind(leaf: Any) -> dict[str, Any]:
 
 def describe(leaf: Any) -> dict[str, Any]:
     """Type, shape and digest of a leaf."""
-    if is_spread(leaf):
-        return {**kind(leaf), "sha256": None}
+    if is_distributed(leaf):
+        return {**describe_type(leaf), "sha256": None}
     data = np.asarray(jax.random.key_data(leaf) if tree.is_key(leaf) else leaf)
-    return {**kind(leaf), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
+    return {**describe_type(leaf), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
 
 
-def asked(leaf: Any) -> Any:
+def restore_target(leaf: Any) -> Any:
     """What to ask Orbax for: numpy, but for keys and what one process cannot hold."""
     if tree.is_key(leaf):
         there, here = leaf.sharding, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         place = here if there is None or there.is_fully_addressable else there
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    if is_spread(leaf):
+    if is_distributed(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return np.empty(leaf.shape, leaf.dtype) if leaf.size else None
 
 
-def placed(like: Any, value: Any) -> Any:
+def to_device(like: Any, value: Any) -> Any:
     """A loaded leaf in the form, and on the devices, of the target's."""
-    if is_spread(like) or isinstance(like, np.ndarray):
+    if is_distributed(like) or isinstance(like, np.ndarray):
         return value
     if not hasattr(like, "dtype"):
         return type(like)(value.item())

@@ -12,12 +12,12 @@ import numpy as np
 
 from jdl.core.errors import error, from_json
 from jdl.core.types import Row
-from jdl.run.storage.files import _writing, write_bytes
+from jdl.run.storage.files import explain_write_errors, write_bytes
 
 log = logging.getLogger("jdl")
 
 
-def read(path: Path) -> list[Row]:
+def read_metrics(path: Path) -> list[Row]:
     """The rows of a `metrics.jsonl`; no file is no rows.
 
     A last line without its end is what a killed process leaves, and is left out. Any other line
@@ -61,7 +61,7 @@ class MetricsLog:
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; it is on the disk after `sync` or `close`."""
         line = json.dumps(row, default=_as_list) + "\n"
-        with _writing(self.path):
+        with explain_write_errors(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_torn_line(self.path)
@@ -71,16 +71,16 @@ class MetricsLog:
     def sync(self) -> None:
         """Make every row durable."""
         if self._file is not None:
-            with _writing(self.path):
+            with explain_write_errors(self.path):
                 self._file.flush()
                 os.fsync(self._file.fileno())
 
     def cut(self, step: int) -> list[Row]:
         """Keep the rows up to a step (atomically), and return them: how a run resumes."""
         self.close()
-        rows = [row for row in read(self.path) if row.get("step", 0) <= step]
+        rows = [row for row in read_metrics(self.path) if row.get("step", 0) <= step]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        with _writing(self.path):
+        with explain_write_errors(self.path):
             if self.path.exists():
                 write_bytes(self.path, text.encode())
         return rows
@@ -119,10 +119,10 @@ def _drop_torn_line(path: Path) -> None:
             os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def scalars(row: Row) -> dict[str, float]:
+def scalars_of(row: Row) -> dict[str, float]:
     """The plain numbers of a row; a list over members becomes its mean and `_std`.
 
-    >>> scalars({"step": 3, "split": "train", "loss": [1.0, 3.0]})
+    >>> scalars_of({"step": 3, "split": "train", "loss": [1.0, 3.0]})
     {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
     """
     numbers: dict[str, float] = {}

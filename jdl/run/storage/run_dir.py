@@ -14,12 +14,19 @@ from typing import Any
 
 import jdl
 from jdl.core.errors import error
-from jdl.run.storage.files import cannot_write, fields, plain, read_json, write_bytes, write_json
+from jdl.run.storage.files import (
+    cannot_write,
+    flatten_config,
+    read_json,
+    to_json,
+    write_bytes,
+    write_json,
+)
 
 log = logging.getLogger("jdl")
 
 
-def next_run(root: Path, name: str) -> Path:
+def next_run_dir(root: Path, name: str) -> Path:
     """Make the folder `<root>/<name>/<n>` with the next free number; two processes never share one.
 
     Gaps are not filled, so that a higher number is always a later run.
@@ -38,7 +45,7 @@ def next_run(root: Path, name: str) -> Path:
         raise cannot_write(parent, bad) from bad
 
 
-class RunFolder:
+class RunDir:
     """Names and contents of a run's files.
 
     `config.json`, `experiment.py` (the source, one file), `environment.json`, `dispatch.json`,
@@ -66,9 +73,9 @@ class RunFolder:
         """Whether the folder holds a run (`config.json` is written last)."""
         return self.config_file.is_file()
 
-    def begin(self, settings: Mapping[str, Any]) -> "RunFolder":
+    def begin(self, settings: Mapping[str, Any]) -> "RunDir":
         """Make the folder, or check that the run in it has the same configuration."""
-        config = {**plain(self._config or {}), **settings}
+        config = {**to_json(self._config or {}), **settings}
         if not self.exists():
             return self.create(config, self._experiment)
         self.open().check_same_config(config)
@@ -78,7 +85,7 @@ class RunFolder:
         """What every process of a run has to have the same: settings, source and versions."""
         source = None if self._experiment is None else _source(Path(self._experiment))
         return {
-            **plain(self._config or {}),
+            **to_json(self._config or {}),
             "folder": str(self.path),
             "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
             "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": jdl.__version__},
@@ -90,7 +97,7 @@ class RunFolder:
         experiment: Path | None = None,
         *,
         command: list[str] | None = None,
-    ) -> "RunFolder":
+    ) -> "RunDir":
         """Make the folder of a new run; one that holds another run already is an `InputError`.
 
         `config` is a dict or dataclass, `experiment` the file that defines it, `command` the
@@ -113,12 +120,12 @@ class RunFolder:
                 write_bytes(self.experiment_file, source)
             environment = describe_environment(command)
             write_json(self.environment_file, {**environment, "experiment_sha256": digest})
-            write_json(self.config_file, plain(config))
+            write_json(self.config_file, to_json(config))
         except OSError as bad:
             raise cannot_write(self.path, bad) from bad
         return self
 
-    def open(self) -> "RunFolder":
+    def open(self) -> "RunDir":
         """Check that the folder holds a readable run."""
         if not self.exists():
             raise error(
@@ -156,15 +163,15 @@ class RunFolder:
 
     def write_dispatch(self, choice: Mapping[str, Any]) -> None:
         """Record the form of dispatch, before step 1."""
-        write_json(self.dispatch_file, plain(choice))
+        write_json(self.dispatch_file, to_json(choice))
 
     def check_same_config(self, new: Any) -> None:
         """Refuse to resume with other settings, naming every one that differs with both values.
 
         Only a larger `epochs` is accepted, and recorded.
         """
-        old, new = self.config(), plain(new)
-        before, after = fields(old), fields(new)
+        old, new = self.config(), to_json(new)
+        before, after = flatten_config(old), flatten_config(new)
         changed = []
         for name in dict.fromkeys([*before, *after]):
             was, wanted = before.get(name, _ABSENT), after.get(name, _ABSENT)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-NAMES = ("setup", "compile", "data", "compute", "evaluate", "save", "other")
+CATEGORIES = ("setup", "compile", "data", "compute", "evaluate", "save", "other")
 """Setting up and measuring the form of dispatch; tracing and compiling; waiting for batches and
 moving them; steps; evaluations; checkpoints; the log and whatever else."""
 
@@ -22,7 +22,7 @@ _WORK = (
 _RECALLED = "/jax/compilation_cache/cache_hits"
 
 
-class Accounts:
+class TimeBreakdown:
     """A clock whose seconds all go to one account: that of the innermost `span` they pass in.
 
     Outside of every span they are "setup". While it is entered, as a context, it listens to JAX:
@@ -32,7 +32,7 @@ class Accounts:
     are ready in time cost nothing under "data", and a checkpoint that is written beside the next
     steps costs under "save" what it keeps them from running.
 
-    >>> accounts = Accounts()
+    >>> accounts = TimeBreakdown()
     >>> with accounts.span("compute"), accounts.span("save"):
     ...     time.sleep(0.01)
     >>> accounts.seconds["save"] > 0.01 > accounts.seconds["compute"]
@@ -40,7 +40,7 @@ class Accounts:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(NAMES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self.compiled: Counter[str] = Counter()
         """Programs by name, those included that were recalled from the disk."""
         self.recalled = 0
@@ -70,7 +70,7 @@ class Accounts:
         self._turn()
         return sum(self.seconds.values())
 
-    def __enter__(self) -> "Accounts":
+    def __enter__(self) -> "TimeBreakdown":
         jax.monitoring.register_event_duration_secs_listener(self._hear)
         jax.monitoring.register_event_listener(self._hear_event)
         return self

@@ -8,23 +8,23 @@ import jax
 
 from jdl.core import flops, tree
 from jdl.core.flops import Flops
-from jdl.run.telemetry.clock import Accounts
+from jdl.run.telemetry.clock import TimeBreakdown
 
 log = logging.getLogger("jdl")
-TOLD = 5
+MAX_WARNINGS = 5
 """Warnings of one program, after which its compilations are only counted."""
 _LEAVES = 4
 Signature = dict[str, str]
 
 
-class Watched:
+class CompilationMonitor:
     """A jitted function that notices its own compilations, and says why there was more than one.
 
     `names` are those of its arguments, for the message. What tells two programs apart are the
     shapes, types and places of the leaves; they are looked at only when JAX has compiled.
     """
 
-    def __init__(self, call: Any, accounts: Accounts, *names: str):
+    def __init__(self, call: Any, accounts: TimeBreakdown, *names: str):
         self.call = call
         self._accounts, self._names = accounts, names
         self._program = f"jit({call.__name__})"
@@ -69,9 +69,9 @@ class Watched:
             # The nearest of those it was compiled for, and of equally near ones the latest.
             changed = min((differences(old, now) for old in reversed(self._seen)), key=len)
             self._accounts.recompiled.append({"program": self._program, "changed": changed})
-            if len(self._seen) <= TOLD:
-                last = "; further ones are only counted" if len(self._seen) == TOLD else ""
-                log.warning("%s%s", told(self._program, changed), last)
+            if len(self._seen) <= MAX_WARNINGS:
+                last = "; further ones are only counted" if len(self._seen) == MAX_WARNINGS else ""
+                log.warning("%s%s", describe_recompilation(self._program, changed), last)
         self._seen.append(now)
 
 
@@ -125,10 +125,10 @@ def _wanted(leaf: Any) -> Any:
     return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
 
 
-def told(program: str, changed: list[str]) -> str:
+def describe_recompilation(program: str, changed: list[str]) -> str:
     """A compilation in a line, with the first of the leaves that changed.
 
-    >>> told("jit(step)", ["batch/x was float32[8,3] and is float32[8,4]"])
+    >>> describe_recompilation("jit(step)", ["batch/x was float32[8,3] and is float32[8,4]"])
     'jit(step) was compiled again: batch/x was float32[8,3] and is float32[8,4]'
     """
     shown = "; ".join(changed[:_LEAVES]) or "its arguments look the same"

@@ -9,12 +9,12 @@ import jax
 
 from jdl.core.flops import Flops
 from jdl.run.storage.files import cannot_write, write_json
-from jdl.run.telemetry.clock import NAMES, Accounts
-from jdl.run.telemetry.recompilation import told
+from jdl.run.telemetry.clock import CATEGORIES, TimeBreakdown
+from jdl.run.telemetry.recompilation import describe_recompilation
 
 Session = dict[str, Any]
 
-PEAKS = {
+PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
@@ -33,7 +33,7 @@ PEAKS = {
 _SHOWN = 10
 
 
-def session(accounts: Accounts, first: int, last: int, work: Flops | None) -> Session:
+def session(accounts: TimeBreakdown, first: int, last: int, work: Flops | None) -> Session:
     """One process's part of a run, from step `first` to step `last`."""
     accounts.total()
     return {
@@ -75,13 +75,15 @@ def totals(sessions: Sequence[Session]) -> dict[str, float]:
     >>> totals([{"time_seconds": {"save": 1.0}}, {"time_seconds": {"save": 2.0}}])["save"]
     3.0
     """
-    return {name: sum(one["time_seconds"].get(name, 0.0) for one in sessions) for name in NAMES}
+    return {
+        name: sum(one["time_seconds"].get(name, 0.0) for one in sessions) for name in CATEGORIES
+    }
 
 
-def line(sessions: Sequence[Session]) -> str:
+def summary_line(sessions: Sequence[Session]) -> str:
     """The accounts in a line, the largest first, and what else is known of the time.
 
-    >>> line([{"time_seconds": {"compute": 3.0, "compile": 1.0}}])
+    >>> summary_line([{"time_seconds": {"compute": 3.0, "compile": 1.0}}])
     '4.0 s: compute 75 %, compile 25 %'
     """
     seconds = totals(sessions)
@@ -102,7 +104,7 @@ def notes(sessions: Sequence[Session]) -> list[str]:
     if rate is not None:
         last = sessions[-1]
         said.append(f"{_short(last['flops'])}FLOP a step, {_short(rate)}FLOP/s")
-        peak = PEAKS.get(last["device_kind"])
+        peak = PEAK_FLOPS.get(last["device_kind"])
         if peak is not None:
             share = 100 * rate / (peak * last["devices"])
             each = f"{last['device_kind']} at {_short(peak)}FLOP/s"
@@ -113,7 +115,7 @@ def notes(sessions: Sequence[Session]) -> list[str]:
 def recompilations(sessions: Sequence[Session]) -> list[str]:
     """What was compiled again, in words; the first ones of many."""
     found = [one for each in sessions for one in each.get("recompiled", ())]
-    return [told(one["program"], one["changed"]) for one in found[:_SHOWN]]
+    return [describe_recompilation(one["program"], one["changed"]) for one in found[:_SHOWN]]
 
 
 def speed(one: Mapping[str, Any]) -> float | None:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jdl.run.storage.files import _writing
+from jdl.run.storage.files import explain_write_errors
 from jdl.run.storage.metrics_log import log
 
 
-class Events:
+class TensorBoard:
     """TensorBoard's event file, through tensorboardX; without that package nothing is written.
 
     It is written in place, as the file of rows is: tensorboardX's own queue would cost more than
@@ -34,7 +34,7 @@ class Events:
             {"tag": re.sub(r"[^-/\w.]", "_", name), "simple_value": value}
             for name, value in values.items()
         ]
-        with _writing(self.folder):
+        with explain_write_errors(self.folder):
             if self._file is None:
                 self._file = self._open(step)
             self._file.write_event(_event(step, summary={"value": each}))
@@ -52,13 +52,13 @@ class Events:
     def sync(self) -> None:
         """Make every event durable."""
         if self._file is not None:
-            with _writing(self.folder):
+            with explain_write_errors(self.folder):
                 self._file.flush()
 
     def close(self) -> None:
         """Make every event durable and release the file."""
         if self._file is not None:
-            with _writing(self.folder):
+            with explain_write_errors(self.folder):
                 self._file.close()
             self._file = None
 

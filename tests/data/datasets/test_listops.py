@@ -68,7 +68,11 @@ def test_text_and_tokens_say_the_same():
     for tree, row, length in zip(made, flat["x"], flat["lengths"], strict=True):
         opened = listops.text(tree).count("(")
         assert length == len(tree.labels) + opened and not row[length:].any()
-        assert (row[:length] == listops.CLOSE).sum() == opened == (row[:length] // 10 > 0).sum() / 2
+        assert (
+            (row[:length] == listops.CLOSE_TOKEN).sum()
+            == opened
+            == (row[:length] // 10 > 0).sum() / 2
+        )
 
 
 def test_bad_input():

@@ -92,7 +92,7 @@ def test_modes_of_the_ring_are_counted():
 
 def test_labels_are_wrong_in_their_share():
     data = {"x": np.ones((5_000, 1)), "y": np.zeros(5_000, np.int32)}
-    made = synthetic.mislabelled(data, 0.2, classes=10, seed=1)
+    made = synthetic.with_label_noise(data, 0.2, classes=10, seed=1)
     assert made["x"] is data["x"] and made["y"].dtype == np.int32
     assert abs((made["y"] != 0).mean() - 0.18) < 0.02
-    assert (synthetic.mislabelled(data, 0.0, classes=10)["y"] == 0).all()
+    assert (synthetic.with_label_noise(data, 0.0, classes=10)["y"] == 0).all()

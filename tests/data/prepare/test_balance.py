@@ -74,7 +74,7 @@ def test_errors(make, words):
 @given(COUNTS, st.integers(1, 5), st.integers(0, 100))
 def test_thinned_classes_keep_so_many(counts, kept, seed):
     data = synthetic.blobs(counts, seed=seed) | {"row": np.arange(sum(counts), dtype=np.int32)}
-    few, report = balance.thinned(data, [0], kept, seed)
+    few, report = balance.make_rare(data, [0], kept, seed)
     expected = [min(counts[0], kept), *counts[1:]]
     assert np.bincount(few["y"], minlength=len(counts)).tolist() == expected
     assert len(set(few["row"])) == len(few["row"]) == sum(expected)

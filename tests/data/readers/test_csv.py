@@ -43,7 +43,7 @@ def test_a_table_becomes_data(read):
     rows = "".join(f"{i}.5,{i * i},{'ab'[i % 2]}\n" for i in range(20))
     table = read("x1,x2,kind\n" + rows, {"x1": float, "x2": int, "kind": str})
     y = encode.labels.apply(encode.labels.fit(table["kind"]), table["kind"])
-    data = jdl.data.from_arrays(csv.stack(table, ["x1", "x2"]), y)
+    data = jdl.data.from_arrays(csv.stack_columns(table, ["x1", "x2"]), y)
     assert data.info["classes"] == 2 and data.train["x"].shape == (14, 2)
 
 
@@ -81,6 +81,6 @@ def test_bad_requests(read, tmp_path):
     with pytest.raises(InputError, match="int, float, bool or str"):
         read(GOOD, {"size": complex})
     with pytest.raises(InputError, match="encode it first"):
-        csv.stack(read(GOOD), ["size", "name"])
+        csv.stack_columns(read(GOOD), ["size", "name"])
     with pytest.raises(InputError, match='did you mean "size"'):
-        csv.stack(read(GOOD), ["sice"])
+        csv.stack_columns(read(GOOD), ["sice"])

@@ -48,9 +48,9 @@ def test_a_split_is_by_position():
 def test_every_token_is_predicted_once(n, context):
     tokens = np.arange(n, dtype=np.uint8)
     if n < context + 1:
-        assert "shorter context" in message(lambda: text.predicted_once(tokens, context))
+        assert "shorter context" in message(lambda: text.evaluation_windows(tokens, context))
         return
-    parts = text.predicted_once(tokens, context)
+    parts = text.evaluation_windows(tokens, context)
     targets = parts["x"][:, 1:][parts["mask"] == 1]
     assert sorted(targets) == list(range(1, n))
     assert parts["x"].dtype == np.uint8 and parts["x"].shape[1] == context + 1

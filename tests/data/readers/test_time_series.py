@@ -9,7 +9,7 @@ import pytest
 
 from jdl.core.errors import InputError
 from jdl.data import load, pad, read_ts, scale
-from jdl.data.readers.time_series import scaled, true_steps
+from jdl.data.readers.time_series import scale_series, true_steps
 
 GOOD = """# about
 @problemName Two
@@ -94,7 +94,7 @@ def test_scaling_looks_at_true_steps_only():
     x[1, 1:] = 99
     statistics = scale.standardise.fit(true_steps(x, lengths))
     assert statistics["mean"] == [3]
-    done = scaled(scale.standardise, statistics, x, lengths)
+    done = scale_series(scale.standardise, statistics, x, lengths)
     assert (done[1, 1:] == 0).all() and np.isclose(true_steps(done, lengths).std(), 1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from jdl.core.lowering import alone
+from jdl.core.lowering import single_step_program
 from jdl.models.layers import convolution as module
 from jdl.models.layers import primitives
 from jdl.models.layers.convolution import convolution
@@ -129,9 +129,9 @@ def test_what_products_do_not_serve_is_left_to_xla(options):
 
 def test_windows_too_large_to_lay_out_are_left_to_xla(monkeypatch):
     x, kernel = problem(5, (2, 6, 6, 3), (3, 3, 3, 4))
-    monkeypatch.setattr(module, "LARGEST", 2 * 36 * 9 * 4 - 1)
+    monkeypatch.setattr(module, "MAX_WINDOW_BYTES", 2 * 36 * 9 * 4 - 1)
     assert " convolution(" in program(lambda k: convolution(x, k, (1, 1), "SAME"), kernel)
-    monkeypatch.setattr(module, "LARGEST", 2 * 36 * 9 * 4)
+    monkeypatch.setattr(module, "MAX_WINDOW_BYTES", 2 * 36 * 9 * 4)
     assert " convolution(" not in program(lambda k: convolution(x, k, (1, 1), "SAME"), kernel)
 
 
@@ -150,7 +150,7 @@ def test_a_program_of_its_own_has_xlas_form_where_that_is_faster(kernel, stride,
     looped = program(conv, x, kernel)
 
     def by_itself(x, kernel):
-        with alone():
+        with single_step_program():
             return conv(x, kernel)
 
     assert " convolution(" not in looped
@@ -177,7 +177,7 @@ def test_the_transpose_is_xlas(window, stride):
         x, kernel = problem(7, (2, 5, 4, 3), (window, window, 2, 3), np.float64)
 
         def ours(x, kernel):
-            return module.transposed(x, kernel, stride, (window - stride) // 2)
+            return module.transposed_convolution(x, kernel, stride, (window - stride) // 2)
 
         def theirs(x, kernel):
             return lax.conv_transpose(

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jdl.core.errors import InputError
 from jdl.models import CNN, from_linen
-from jdl.models.layers.normalization import GROUPS, NORMS, GroupNorm, LayerNorm, norm
+from jdl.models.layers.normalization import DEFAULT_GROUPS, NORMS, GroupNorm, LayerNorm, norm
 
 KEY = jax.random.key(0)
 # Far from zero and of unequal size in every example and channel.
@@ -43,7 +43,7 @@ def test_mean_zero_and_variance_one_over_its_own_axes(kind):
 
 
 def test_group_norm_takes_eight_groups():
-    y = outputs("group").reshape(4, 5, 6, GROUPS, 2)
+    y = outputs("group").reshape(4, 5, 6, DEFAULT_GROUPS, 2)
     np.testing.assert_allclose(y.mean((1, 2, 4)), 0, atol=1e-5)
     np.testing.assert_allclose(y.var((1, 2, 4)), 1, atol=1e-3)
 

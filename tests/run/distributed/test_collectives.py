@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from jdl.cli import flags, process
 from jdl.core.errors import InputError
 from jdl.data.feed import Feed
-from jdl.data.order import Order, share
+from jdl.data.order import Order, process_rows
 from jdl.run.distributed import collectives, exit_reporter, join
-from jdl.run.distributed.watchdog import DONE, Beat, Judge
-from jdl.run.experiment import from_file
-from jdl.run.setup import feeds, make_plan
+from jdl.run.distributed.watchdog import DONE, HealthCheck, Heartbeat
+from jdl.run.experiment import load_module
+from jdl.run.setup import prepare, resolve_data
 from tests.support import learners, multiprocess
 from tests.support.multiprocess import command, ended, members, started, struck, train
 from tests.support.runs import content, rows, saved
@@ -40,7 +40,7 @@ def test_64_hosts_feed_every_example_of_every_step_once(size, each, step, seed):
     hosts, batch = 64, 64 * each
     order = Order(size, seed)
     for at in (step, step + 1):
-        parts = [order(at, batch, np)[share([host], hosts, batch)] for host in range(hosts)]
+        parts = [order(at, batch, np)[process_rows([host], hosts, batch)] for host in range(hosts)]
         assert {len(part) for part in parts} == {each}
         np.testing.assert_array_equal(np.concatenate(parts), order(at, batch, np))
 
@@ -50,7 +50,7 @@ def test_64_hosts_see_whole_epochs_and_the_same_slices_after_a_resume():
     feed = Feed({"x": np.arange(size)}, batch, seed=3)
     seen = []
     for host in range(hosts):
-        mine = share([host], hosts, batch)
+        mine = process_rows([host], hosts, batch)
         whole = [feed.batch(step, mine)["x"] for step in range(10)]
         if host in (0, 63):
             resumed = feed.stream(7, rows=mine)
@@ -64,63 +64,66 @@ def test_64_hosts_see_whole_epochs_and_the_same_slices_after_a_resume():
 
 
 def test_a_process_with_several_parts_feeds_them_in_order():
-    assert share([5, 1], 8, 16).tolist() == [2, 3, 10, 11]
-    assert share(range(8), 8, 16).tolist() == list(range(16))
+    assert process_rows([5, 1], 8, 16).tolist() == [2, 3, 10, 11]
+    assert process_rows(range(8), 8, 16).tolist() == list(range(16))
     with pytest.raises(InputError, match=r"multiple of the 8 parts.*\n.*12\n.*use 8"):
-        share([0], 8, 12)
+        process_rows([0], 8, 12)
 
 
 # The judge, without processes
 
 
 def beats(*places, number=1, limit=5.0):
-    return {i: Beat(number, place, limit, f"step {place}") for i, place in enumerate(places)}
+    return {i: Heartbeat(number, place, limit, f"step {place}") for i, place in enumerate(places)}
 
 
 def test_a_judge_waits_for_the_slow_and_not_for_the_silent():
-    judge = Judge(limit=5)
+    judge = HealthCheck(limit=5)
     assert judge(beats(3, 3, 3), 0) is None
     assert judge(beats(3, 3, 3, number=2), 100) is None  # all wait: a long step is no fault
     assert judge(beats(4, 4, 3, number=3), 101) is None  # nor is it to be a moment late
     assert judge(beats(4, 4, 3, number=4), 106) is None
     assert judge(beats(4, 4, 3, number=5), 106.1).process == 2
-    silent = Judge(limit=5)
+    silent = HealthCheck(limit=5)
     assert silent(beats(3, 3), 0) is None
-    assert silent({**beats(3, 3), 0: Beat(2, 3, 5, "step 3")}, 5) is None
-    verdict = silent({**beats(3, 3), 0: Beat(3, 3, 5, "step 3")}, 5.1)
+    assert silent({**beats(3, 3), 0: Heartbeat(2, 3, 5, "step 3")}, 5) is None
+    verdict = silent({**beats(3, 3), 0: Heartbeat(3, 3, 5, "step 3")}, 5.1)
     assert verdict.process == 1 and "process 1 is silent" in verdict.reason
 
 
 def test_a_judge_allows_more_for_slow_work_and_forgets_who_is_done():
-    judge = Judge(limit=5)
+    judge = HealthCheck(limit=5)
     for now in range(0, 300, 4):  # compiling may take `start`
-        slow = {0: Beat(now, 4, 5, "step 4"), 1: Beat(now, 3, 300, "compiling")}
+        slow = {0: Heartbeat(now, 4, 5, "step 4"), 1: Heartbeat(now, 3, 300, "compiling")}
         assert judge(slow, now) is None
-    over = {0: Beat(1, 9, 5, DONE), 1: Beat(now, 3, 300, "compiling")}
-    assert judge(over, now + 1) is None and judge({**over, 1: Beat(0, 3, 5, "x")}, now + 2) is None
+    over = {0: Heartbeat(1, 9, 5, DONE), 1: Heartbeat(now, 3, 300, "compiling")}
+    assert (
+        judge(over, now + 1) is None
+        and judge({**over, 1: Heartbeat(0, 3, 5, "x")}, now + 2) is None
+    )
 
 
 def test_a_process_that_never_spoke_is_silent():
-    judge = Judge(limit=5)
-    assert judge({0: Beat(1, 0, 5, "starting"), 1: None}, 0) is None
-    assert judge({0: Beat(2, 0, 5, "starting"), 1: None}, 6).process == 1
+    judge = HealthCheck(limit=5)
+    assert judge({0: Heartbeat(1, 0, 5, "starting"), 1: None}, 0) is None
+    assert judge({0: Heartbeat(2, 0, 5, "starting"), 1: None}, 6).process == 1
 
 
 # One process alone
 
 
 def test_one_process_agrees_with_itself_at_once():
-    agreed = collectives.Agreement()
+    agreed = collectives.Consensus()
     assert agreed(None, False) == (None, False)
     assert agreed(15, True) == (15, True)
-    assert collectives.gathered({"a": 1}) == [{"a": 1}] and collectives.shared("b") == "b"
-    assert collectives.by_first(lambda: 3) == 3
-    collectives.check_same({"a": 1})
+    assert collectives.all_gather({"a": 1}) == [{"a": 1}] and collectives.broadcast("b") == "b"
+    assert collectives.on_process_0(lambda: 3) == 3
+    collectives.check_consistent({"a": 1})
 
 
 def test_a_wish_is_carried_out_by_all_two_dispatches_later(monkeypatch):
-    monkeypatch.setattr(collectives, "are_several", lambda: True)
-    agreed = collectives.Agreement()
+    monkeypatch.setattr(collectives, "is_multiprocess", lambda: True)
+    agreed = collectives.Consensus()
     nothing = (None, False)
     assert [agreed(None, True) for _ in range(2)] == [nothing] * 2
     # Each of the dispatches asked for a save, and it is made once.
@@ -132,10 +135,10 @@ def test_a_wish_is_carried_out_by_all_two_dispatches_later(monkeypatch):
 
 def test_what_differs_between_processes_is_named(monkeypatch):
     theirs = [{"width": 8, "run.seed": 0}, {"width": 8, "run.seed": 1}, {"width": 9}]
-    monkeypatch.setattr(collectives, "are_several", lambda: True)
-    monkeypatch.setattr(collectives, "gathered", lambda mine: theirs)
+    monkeypatch.setattr(collectives, "is_multiprocess", lambda: True)
+    monkeypatch.setattr(collectives, "all_gather", lambda mine: theirs)
     with pytest.raises(InputError, match="configuration of 3 processes") as refused:
-        collectives.check_same({"width": 8, "run": {"seed": 0}})
+        collectives.check_consistent({"width": 8, "run": {"seed": 0}})
     got = "run.seed: 0 in process 0, 1 in process 1; width: 8 in process 0, 9 in process 2"
     assert got in str(refused.value) and "run.seed: 0 in process 0, None" in str(refused.value)
 
@@ -144,10 +147,10 @@ def test_flags_of_several_processes():
     for words in (["localhost:1"], ["localhost", "--run.processes", "2", "--run.process", "0"]):
         run = flags.parse(several_config(), ["--run.coordinator", *words], "jdl train")[1]
         with pytest.raises(InputError, match=r"--run.coordinator\n.*HOST:PORT"):
-            process.together(run)
+            process.join_processes(run)
     with pytest.raises(InputError, match=r"--run.process\n.*from 0 to 1"):
         join.join("localhost:1", 2, 2, 1)
-    assert flags.everywhere(flags.Run()).mesh is None
+    assert flags.default_mesh(flags.RunFlags()).mesh is None
 
 
 def several_config():
@@ -159,7 +162,7 @@ def several_config():
 def test_a_learner_without_a_mesh_is_refused_in_several_processes(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(InputError, match=r"fit in 2 processes\n.*all 8 devices"):
-        collectives.check_spread(None)
+        collectives.check_uses_all_processes(None)
 
 
 # Real processes
@@ -213,10 +216,10 @@ def places_of(count):
 @functools.cache
 def shapes():
     """The state of the faulty experiment, to be restored into."""
-    module = from_file(multiprocess.FAULTY)
+    module = load_module(multiprocess.FAULTY)
     made = module.experiment(module.Config())
-    feed, valid = feeds(made.data, made.valid, made.batch_size, 0)
-    plan = make_plan(made.learner, feed, valid, made.epochs, made.best, None, made.options)
+    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
+    plan = prepare(made.learner, feed, valid, made.epochs, made.best, None, made.options)
     return jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
 
 
@@ -315,7 +318,9 @@ def check_fault(folder, whole, kind, process, count):
         # Where process 0 is gone at once, so is the place to tell it: JAX says it. And where Gloo
         # ends a process from below, its witness does.
         gone = process == 0 and GONE in one.err
-        assert said in one.err or gone or exit_reporter.text(index) in one.err, one.err[-3000:]
+        assert said in one.err or gone or exit_reporter.exit_message(index) in one.err, one.err[
+            -3000:
+        ]
     check_resumes(folder, count, whole)
 
 
@@ -355,12 +360,12 @@ def test_a_different_configuration_is_named_in_every_process(tmp_path):
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_that_is_missing_is_waited_for_so_long(tmp_path, process):
     member = members(2)[process]
-    only = command("--run.dir", tmp_path / "run", *member, "--run.join-seconds", 5)
+    only = command("--run.dir", tmp_path / "run", *member, "--run.join-timeout", 5)
     with started([only]) as running:
         (one,) = ended(running)
     assert one.code == 4
     assert f"process {process} of 2 at localhost" in one.err
-    assert "all processes within 5 s (--run.join-seconds)" in one.err
+    assert "all processes within 5 s (--run.join-timeout)" in one.err
 
 
 @pytest.mark.slow

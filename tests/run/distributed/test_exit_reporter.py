@@ -9,8 +9,8 @@ from jdl.run.distributed import exit_reporter
 
 PROGRAM = """
 import os, signal, sys
-from jdl.run.distributed.exit_reporter import witness
-dismiss = witness(3)
+from jdl.run.distributed.exit_reporter import exit_reporter
+dismiss = exit_reporter(3)
 {end}
 """
 INTERRUPTED = """
@@ -44,7 +44,7 @@ def heard(end: str) -> str:
 
 @pytest.mark.parametrize("end", SAID)
 def test_an_end_from_below_is_said(end):
-    assert exit_reporter.text(3) in heard(SAID[end]).splitlines()
+    assert exit_reporter.exit_message(3) in heard(SAID[end]).splitlines()
 
 
 @pytest.mark.parametrize("end", SILENT)
@@ -55,4 +55,4 @@ def test_an_end_that_was_said_is_not_said_again(end):
 def test_without_a_shell_there_is_no_witness(monkeypatch):
     monkeypatch.setattr(exit_reporter.os, "access", lambda *_: False)
     monkeypatch.setattr(exit_reporter.subprocess, "Popen", lambda *_, **__: pytest.fail("no shell"))
-    exit_reporter.witness(0)()
+    exit_reporter.exit_reporter(0)()

@@ -14,8 +14,8 @@ from jdl.data import feed as feed_module
 from jdl.data.feed import Feed
 from jdl.run import fit
 from jdl.run.execution import autotune, choosing, executor, remembered
-from jdl.run.execution.executor import STACK_BYTES, Dispatch, Programs
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.execution.executor import STACK_BYTES, DispatchMode, Executor
+from jdl.run.storage.run_dir import RunDir
 from tests.support import learners
 from tests.support.runs import assert_same_run, classes, dropout_net, line, net, quiet
 from tests.support.sources import Source
@@ -28,7 +28,7 @@ def forced(monkeypatch):
     """Runs a learner in a given form."""
 
     def run(learner, data, form, size, **given):
-        monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch(form, size))
+        monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode(form, size))
         given = {"batch_size": 8, "epochs": 4, "options": quiet(log_every=5)} | given
         return jdl.fit(learner, data, valid=line(20, seed=1), **given)
 
@@ -55,7 +55,7 @@ def test_a_loop_cut_in_any_way_has_the_same_bits(forced):
 def test_dropout_is_the_same_in_any_cut(monkeypatch):
     runs = []
     for size in (1000, 4):
-        monkeypatch.setattr(fit, "chosen", lambda *_, size=size: Dispatch("loop", size))
+        monkeypatch.setattr(fit, "chosen", lambda *_, size=size: DispatchMode("loop", size))
         runs.append(jdl.fit(dropout_net(), classes(), batch_size=8, epochs=2, options=quiet()))
     assert_same_run(*runs)
 
@@ -80,7 +80,7 @@ def test_resident_and_streamed_have_the_same_bits(forced, monkeypatch, form):
 @pytest.mark.slow
 def test_resident_and_streamed_have_the_same_bits_with_convolutions(monkeypatch, cnn):
     learner, data = cnn
-    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch("step", 3))
+    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode("step", 3))
     feeds = [Feed(data, 8, 0), Feed(Source(data), 8, 0)]
     one, other = (jdl.fit(learner, feed, epochs=2, options=quiet(log_every=4)) for feed in feeds)
     assert_same_run(one, other)
@@ -95,7 +95,7 @@ def test_sharded_runs_have_the_same_bits_in_any_cut(forced):
 
 @pytest.mark.parametrize("form", ["step", "loop"])
 def test_one_program_trains_from_a_stream(monkeypatch, form):
-    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch(form, 6))
+    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode(form, 6))
     with learners.compilations() as names:
         jdl.fit(net(), Feed(Source(line()), 8), epochs=3, options=quiet(log_every=7))
     assert names.count("jit(step)") == 1
@@ -109,20 +109,20 @@ def test_measuring_chooses_one_form_and_writes_it_down(tmp_path, monkeypatch):
     choice = json.loads((tmp_path / "run" / "dispatch.json").read_text())
     assert choice["form"] in ("step", "loop") and choice["size"] >= 1
     # What was measured leaves no trace in the run.
-    monkeypatch.setattr(fit, "chosen", lambda *_: Dispatch(**choice))
+    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode(**choice))
     assert_same_run(measured, jdl.fit(net(), line(), options=quiet(), **given))
 
 
 def test_a_form_is_measured_once_in_the_life_of_a_run(tmp_path, monkeypatch):
-    RunFolder(tmp_path).create({})
+    RunDir(tmp_path).create({})
     state = jax.jit(net().init)(jax.random.key(0), line(8))
-    programs = Programs(net(), Feed(line(), 8), state)
-    chosen = [(Dispatch("loop", 5), True), (Dispatch("step", 1), True)]
-    monkeypatch.setattr(choosing, "faster", lambda *_: chosen.pop(0))
+    programs = Executor(net(), Feed(line(), 8), state)
+    chosen = [(DispatchMode("loop", 5), True), (DispatchMode("step", 1), True)]
+    monkeypatch.setattr(choosing, "autotune", lambda *_: chosen.pop(0))
     monkeypatch.setattr(remembered, "_file", lambda: None)
     for _ in range(3):
-        assert choosing.chosen(programs, state, "auto", RunFolder(tmp_path)) == ("loop", 5)
-    assert choosing.chosen(programs, state, "step", RunFolder(tmp_path)) == ("loop", 5)
+        assert choosing.chosen(programs, state, "auto", RunDir(tmp_path)) == ("loop", 5)
+    assert choosing.chosen(programs, state, "step", RunDir(tmp_path)) == ("loop", 5)
     assert choosing.chosen(programs, state, "auto", None) == ("step", 1)
 
 
@@ -139,7 +139,7 @@ def test_a_program_is_known_by_its_text_without_its_large_constants(monkeypatch,
             far = jax.numpy.asarray(held).mean()
             return net(rate).step(state, batch | {"y": batch["y"] + far}, axis=axis)
 
-        programs = Programs(net(rate)._replace(step=step), Feed(line(), 8), state)
+        programs = Executor(net(rate)._replace(step=step), Feed(line(), 8), state)
         return [programs.text(state, form) for form in ("step", "loop")]
 
     assert all(len(text) < 50_000 for text in texts(0.1, 1.0))
@@ -152,7 +152,7 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
     wide = jdl.models.CNN(features=(6, 2), hidden=(), classes=3, padding="SAME")
     learner = jdl.learner(jdl.classification(jdl.from_linen(wide)), optax.sgd(0.1))
     state = jax.jit(learner.init)(jax.random.key(0), {k: v[:8] for k, v in data.items()})
-    programs = Programs(learner, Feed(data, 8), state)
+    programs = Executor(learner, Feed(data, 8), state)
     given = {"step": (state, programs.shapes), "loop": (state, programs.shapes, 2)}
     steps = {"step": programs._one, "loop": programs._many}
     texts = {form: steps[form].lower(*given[form]).compile().as_text() for form in steps}
@@ -161,7 +161,7 @@ def test_single_steps_have_xlas_convolutions_and_loops_products(cnn):
 
 def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
     state = jax.jit(net().init)(jax.random.key(0), line(8))
-    plain = Programs(net(), Feed(line(), 8), state)
+    plain = Executor(net(), Feed(line(), 8), state)
     monkeypatch.setattr(lowering, "cuda_capability", lambda: 9.0)
     asked = {}
     jit = jax.jit
@@ -171,12 +171,12 @@ def test_on_an_nvidia_device_a_loop_is_one_graph(monkeypatch):
         return jit(function, **options)
 
     monkeypatch.setattr(jax, "jit", seen)
-    programs = Programs(net(), Feed(line(), 8), state)
+    programs = Executor(net(), Feed(line(), 8), state)
     kinds = next(filter(None, asked.values()))["xla_gpu_enable_command_buffer"].split(",")
     assert "WHILE" in kinds and "FUSION" in kinds
     # The compiler knows every word, on CPU too, where they mean nothing.
     copies = (jax.tree.map(jax.numpy.copy, state) for _ in range(2))
-    dispatched = [each.advance(Dispatch("loop", 8), 0) for each in (programs, plain)]
+    dispatched = [each.advance(DispatchMode("loop", 8), 0) for each in (programs, plain)]
     learners.assert_same_bits(
         *(run(copy, 0, 8)[0] for run, copy in zip(dispatched, copies, strict=True))
     )
@@ -187,7 +187,7 @@ def test_a_run_that_outlasts_its_table_of_rows_goes_on_in_order(form, monkeypatc
     """A table of three steps, cut by rows of the log at seven."""
     options = quiet(dispatch=form, log_every=7)
     whole = jdl.fit(net(), line(), batch_size=8, epochs=3, options=options)
-    monkeypatch.setattr(executor, "TABLE", 24)
+    monkeypatch.setattr(executor, "MAX_TABLE_ROWS", 24)
     assert_same_run(whole, jdl.fit(net(), line(), batch_size=8, epochs=3, options=options))
 
 
@@ -210,7 +210,7 @@ def shares(data, form="step", **more):
 def test_the_wait_for_data_is_in_the_log(form, monkeypatch):
     # Eight examples a batch in four threads: 20 ms a batch, for a step of less than one. A batch
     # that was read while the program was compiled is not waited for.
-    monkeypatch.setattr(Programs, "_stack_size", lambda *_: 4)
+    monkeypatch.setattr(Executor, "_stack_size", lambda *_: 4)
     slow = shares(Feed(Slow(line()), 8), form, epochs=5)
     assert max(slow) > 0.5 and all(0 <= share <= 1 for share in slow)
     assert set(shares(line(), epochs=5)) == {None}  # what lives on the device is not waited for
@@ -228,9 +228,9 @@ def test_a_stack_is_put_together_while_the_step_before_it_runs(monkeypatch):
 
         return run
 
-    fast = Programs.advance
-    monkeypatch.setattr(Programs, "advance", slowly)
-    monkeypatch.setattr(Programs, "_stack_size", lambda *_: 4)
+    fast = Executor.advance
+    monkeypatch.setattr(Executor, "advance", slowly)
+    monkeypatch.setattr(Executor, "_stack_size", lambda *_: 4)
     monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
     taken = Feed.batches
 
@@ -248,7 +248,7 @@ def test_stacks_that_end_elsewhere_than_the_log_change_nothing(size, monkeypatch
     monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
     runs = []
     for most in (size, 1):
-        monkeypatch.setattr(Programs, "_stack_size", lambda *_, most=most: most)
+        monkeypatch.setattr(Executor, "_stack_size", lambda *_, most=most: most)
         options = quiet(log_every=5, dispatch="loop")
         runs.append(jdl.fit(net(), line(), batch_size=8, epochs=3, options=options))
     learners.assert_same_bits(*(run.state for run in runs))
@@ -259,19 +259,19 @@ def test_stacks_that_end_elsewhere_than_the_log_change_nothing(size, monkeypatch
 def test_a_stack_stays_small():
     state = jax.jit(net().init)(jax.random.key(0), line(8))
     one = sum(array[:8].nbytes for array in line().values())
-    programs = Programs(net(), Feed(line(), 8), state)
+    programs = Executor(net(), Feed(line(), 8), state)
     assert [programs._stack_size(size) for size in (1, 32, 10**9)] == [1, 32, STACK_BYTES // one]
 
 
 def test_the_program_of_a_stream_that_was_measured_is_the_one_of_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
-    real = autotune.one_step
+    real = autotune.time_step
 
     def seconds(programs, form, *given, **named):
         real(programs, form, *given, **named)
         return {"step": 0.2, "loop": 0.01}[form]
 
-    monkeypatch.setattr(autotune, "one_step", seconds)
+    monkeypatch.setattr(autotune, "time_step", seconds)
     options = quiet(dispatch="auto")
     run = jdl.fit(net(), line(), batch_size=8, epochs=40, run_dir=tmp_path / "run", options=options)
     assert run.run_dir is not None

@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core.types import Learner
-from jdl.run.execution.gc_pause import stay, uncollected
+from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from tests.support.runs import line, net, quiet
 
 
@@ -17,13 +17,13 @@ from tests.support.runs import line, net, quiet
 def test_the_collector_is_afterwards_as_it_was(was_on):
     try:
         (gc.enable if was_on else gc.disable)()
-        with uncollected():
+        with gc_paused():
             assert not gc.isenabled()
-            with uncollected():
+            with gc_paused():
                 pass
             assert not gc.isenabled()
         assert gc.isenabled() is was_on
-        with pytest.raises(ZeroDivisionError), uncollected():
+        with pytest.raises(ZeroDivisionError), gc_paused():
             _ = 1 / 0
         assert gc.isenabled() is was_on
     finally:
@@ -115,10 +115,10 @@ def test_a_command_s_collector_passes_over_what_was_loaded(tmp_path):
 
 
 def test_nothing_is_passed_over_a_second_time():
-    stay()
+    freeze_gc()
     made = [[] for _ in range(1000)]
     before = gc.get_freeze_count()
-    stay()
+    freeze_gc()
     assert 0 < gc.get_freeze_count() <= before and len(made) == 1000
 
 

@@ -12,9 +12,9 @@ from jdl.run.execution import host_memory
 
 PROGRAM = """
 import ctypes, resource, sys
-from jdl.run.execution.host_memory import keep_mapped
+from jdl.run.execution.host_memory import keep_freed_pages
 if sys.argv[1] == "on":
-    assert keep_mapped()
+    assert keep_freed_pages()
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -74,11 +74,11 @@ def test_the_steps_of_a_command_touch_no_new_pages():
 
 HUGE = """
 import ctypes, re
-from jdl.run.execution.host_memory import keep_mapped, release
+from jdl.run.execution.host_memory import keep_freed_pages, return_freed_pages
 resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
 before = resident()
-assert keep_mapped()
-release()  # does not shrink the heap that was asked for
+assert keep_freed_pages()
+return_freed_pages()  # does not shrink the heap that was asked for
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 place = libc.malloc(64 * 2**20) + 32 * 2**20
@@ -144,8 +144,8 @@ def test_where_jax_will_compute_is_told_without_starting_it(monkeypatch, wanted,
 def test_elsewhere_nothing_is_done(monkeypatch, platform):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: pytest.fail("no such library"))
-    assert host_memory.keep_mapped() is False
-    host_memory.release()
+    assert host_memory.keep_freed_pages() is False
+    host_memory.return_freed_pages()
 
 
 @pytest.mark.parametrize("library", [object(), None])
@@ -156,13 +156,13 @@ def test_another_c_library_is_left_alone(monkeypatch, library):
         return library
 
     monkeypatch.setattr(host_memory.ctypes, "CDLL", load)
-    assert host_memory.keep_mapped() is False
-    host_memory.release()
+    assert host_memory.keep_freed_pages() is False
+    host_memory.return_freed_pages()
 
 
 HOLES = """
 import ctypes, resource, sys
-from jdl.run.execution.host_memory import release
+from jdl.run.execution.host_memory import return_freed_pages
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -173,7 +173,7 @@ for block in blocks[:-1]:  # the last one holds the top of the heap
     libc.free(block)
 pages = lambda: int(open("/proc/self/statm").read().split()[1])
 before = pages()
-release()
+return_freed_pages()
 print((before - pages()) * resource.getpagesize() // 2**20)
 """
 

@@ -8,10 +8,10 @@ import pytest
 
 import jdl
 from jdl.cli import process
-from jdl.core.lowering import is_alone
+from jdl.core.lowering import in_single_step_program
 from jdl.data.feed import Feed
 from jdl.run.execution import choosing, remembered
-from jdl.run.execution.executor import Dispatch
+from jdl.run.execution.executor import DispatchMode
 from tests.support.runs import classes, line, net, quiet
 
 
@@ -37,9 +37,9 @@ def measured(monkeypatch, is_for_all=True) -> list[int]:
 
     def measure(programs, state, steps):
         calls.append(1)
-        return Dispatch("loop", 3), is_for_all
+        return DispatchMode("loop", 3), is_for_all
 
-    monkeypatch.setattr("jdl.run.execution.choosing.faster", measure)
+    monkeypatch.setattr("jdl.run.execution.choosing.autotune", measure)
     return calls
 
 
@@ -81,7 +81,7 @@ def test_a_cache_that_the_user_has_chosen_keeps_small_programs_too(cache):
         for start, found in (((1.0, 0), [0.0, -1]), ((3.0, 100), [3.0, 100])):
             for name, value in zip(names, start, strict=True):
                 jax.config.update(name, value)
-            process.set_up(host_memory="off")
+            process.configure_process(host_memory="off")
             assert [getattr(jax.config, name) for name in names] == found
             assert jax.config.jax_compilation_cache_dir == str(cache.parent)
     finally:
@@ -106,12 +106,12 @@ def traced(monkeypatch, found) -> list[str]:
 
     def seen(learner):
         def step(state, batch, *, axis=None):
-            forms.append("step" if is_alone() else "loop")
+            forms.append("step" if in_single_step_program() else "loop")
             return learner.step(state, batch, axis=axis)
 
         return learner._replace(step=step)
 
-    monkeypatch.setattr("jdl.run.execution.choosing.faster", measure)
+    monkeypatch.setattr("jdl.run.execution.choosing.autotune", measure)
     options = quiet(dispatch="auto")
     jdl.fit(seen(net()), line(), batch_size=8, epochs=1, options=options)
     return forms
@@ -121,7 +121,7 @@ def traced(monkeypatch, found) -> list[str]:
 def test_the_form_of_the_last_run_with_such_data_is_the_only_one_traced(
     cache, monkeypatch, form, other
 ):
-    found = Dispatch(form, 2)
+    found = DispatchMode(form, 2)
     assert set(traced(monkeypatch, found)) == {"loop", form}  # nothing is known: a loop is likely
     assert traced(monkeypatch, found) == [form]
     # Another program was the last one with such data: the guess is wrong, what is known is found.

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.core.text import is_clock, without_clocks
-from jdl.run.storage.metrics_log import MetricsLog, read
+from jdl.core.text import is_timing, without_timings
+from jdl.run.storage.metrics_log import MetricsLog, read_metrics
 from jdl.run.trackers import tensorboard
-from jdl.run.trackers.tensorboard import Events
+from jdl.run.trackers.tensorboard import TensorBoard
 
 # Rows
 
@@ -35,25 +35,25 @@ def test_rows_come_back_exactly(tmp_path):
     for row in rows:
         log.append(row)
     log.sync()
-    got = read(log.path)
+    got = read_metrics(log.path)
     assert repr(got) == repr(rows)
     assert '"loss": NaN, "up": Infinity, "down": -Infinity' in log.path.read_text()
     log.close()
-    assert repr(read(log.path)) == repr(rows)
+    assert repr(read_metrics(log.path)) == repr(rows)
 
 
 def test_numpy_numbers_become_plain_ones(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append({"step": np.int64(1), "loss": np.float32(0.1), "all": np.array([[1.5], [np.nan]])})
     log.close()
-    (row,) = read(log.path)
+    (row,) = read_metrics(log.path)
     assert repr(row) == "{'step': 1, 'loss': 0.10000000149011612, 'all': [[1.5], [nan]]}"
     with pytest.raises(TypeError, match="a row holds numbers, strings and lists, not object"):
         log.append({"step": object()})
 
 
 def test_no_file_is_no_rows(tmp_path):
-    assert read(tmp_path / "none.jsonl") == []
+    assert read_metrics(tmp_path / "none.jsonl") == []
     assert MetricsLog(tmp_path / "none.jsonl").cut(5) == []
     assert not (tmp_path / "none.jsonl").exists()
 
@@ -63,7 +63,7 @@ def test_a_torn_last_line_is_left_out_and_spoils_no_later_row(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
     whole = '{"step": 1}\n{"step": 2}\n'
     path.write_text(whole + torn)
-    assert read(path) == [{"step": 1}, {"step": 2}]
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
     log = MetricsLog(path)
     log.append({"step": 4})
     log.close()
@@ -71,7 +71,7 @@ def test_a_torn_last_line_is_left_out_and_spoils_no_later_row(tmp_path, torn):
     path.write_text(torn)
     log.append({"step": 4})
     log.close()
-    assert read(path) == [{"step": 4}]
+    assert read_metrics(path) == [{"step": 4}]
 
 
 @pytest.mark.parametrize("line", ["{'step': 2}", "", "7", "\x00"])
@@ -79,7 +79,7 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
     with pytest.raises(InputError) as info:
-        read(path)
+        read_metrics(path)
     assert str(info.value) == (
         f"{path}, line 2\n"
         "  expected: a JSON object\n"
@@ -102,17 +102,17 @@ def test_cut_back_to_a_step_and_go_on(tmp_path, monkeypatch):
         patch.setattr(os, "replace", die)
         with pytest.raises(KeyboardInterrupt):
             log.cut(3)
-    assert len(read(log.path)) == 10  # a cut that is killed leaves the file as it was
-    assert repr(log.cut(3)) == repr(whole) == repr(read(log.path))
+    assert len(read_metrics(log.path)) == 10  # a cut that is killed leaves the file as it was
+    assert repr(log.cut(3)) == repr(whole) == repr(read_metrics(log.path))
     log.append({"step": 4, "split": "again"})
     log.close()
-    assert [row["step"] for row in read(log.path)] == [1, 1, 2, 2, 3, 3, 4]
-    assert log.cut(-1) == [] == read(log.path)
+    assert [row["step"] for row in read_metrics(log.path)] == [1, 1, 2, 2, 3, 3, 4]
+    assert log.cut(-1) == [] == read_metrics(log.path)
 
 
 def read_rows(log, step):
     log.sync()
-    return [row for row in read(log.path) if row["step"] == step]
+    return [row for row in read_metrics(log.path) if row["step"] == step]
 
 
 def test_a_cut_log_has_the_bytes_of_one_that_was_never_longer(tmp_path):
@@ -135,7 +135,7 @@ def test_sync_makes_rows_durable(tmp_path, monkeypatch):
     log.append({"step": 1})
     assert synced == []
     log.sync()
-    assert len(synced) == 1 and read(log.path) == [{"step": 1}]
+    assert len(synced) == 1 and read_metrics(log.path) == [{"step": 1}]
 
 
 def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
@@ -162,9 +162,9 @@ def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
 
 def test_clocks():
     clocks = {"seconds": 1, "steps_per_second": 2, "time": 3, "wait_feed": 4, "wall_time": 5}
-    assert all(map(is_clock, clocks))
+    assert all(map(is_timing, clocks))
     kept = {"step": 1, "loss": 2.0, "weight": 3, "epoch": 1.5, "gradient_norm": 4.0}
-    assert without_clocks({**kept, **clocks}) == kept
+    assert without_timings({**kept, **clocks}) == kept
 
 
 # TensorBoard
@@ -196,7 +196,7 @@ def scalars_in(folder) -> dict[str, list[tuple[int, float]]]:
 
 def test_events_hold_the_numbers(tmp_path):
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
-    events = Events(tmp_path / "events")
+    events = TensorBoard(tmp_path / "events")
     assert not (tmp_path / "events").exists()
     events.scalars(1, {"train/loss": 0.5, "valid/accuracy": 0.25})
     events.scalars(2, {"train/loss": math.nan, "train/top 5": 0.75})
@@ -213,7 +213,7 @@ def test_events_hold_the_numbers(tmp_path):
 def test_a_resumed_run_tells_tensorboard_to_drop_what_it_repeats(tmp_path):
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     for first in (1, 7):
-        events = Events(tmp_path)
+        events = TensorBoard(tmp_path)
         events.scalars(first, {"loss": 1.0})
         events.close()
     assert scalars_in(tmp_path) == {"loss": [(1, 1.0), (7, 1.0)]}
@@ -226,7 +226,7 @@ def test_events_need_no_thread_and_sync_makes_them_durable(tmp_path, monkeypatch
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     synced, before = [], threading.active_count()
     real = os.fsync
-    events = Events(tmp_path)
+    events = TensorBoard(tmp_path)
     events.scalars(1, {"loss": 1.0})
     assert threading.active_count() == before
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
@@ -241,7 +241,7 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    events = Events(tmp_path)
+    events = TensorBoard(tmp_path)
     events.scalars(1, {"loss": 1.0})
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
@@ -250,13 +250,13 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
     events.close()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected: a folder that can be written"):
-        Events(tmp_path / "file" / "events").scalars(1, {"loss": 1.0})
+        TensorBoard(tmp_path / "file" / "events").scalars(1, {"loss": 1.0})
 
 
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, "jdl"):
-        events = Events(tmp_path / "events")
+        events = TensorBoard(tmp_path / "events")
         for step in range(3):
             events.scalars(step, {"loss": 1.0})
         events.close()

@@ -17,7 +17,7 @@ import pytest
 from jdl.core.errors import InputError
 from jdl.run.storage import files
 from jdl.run.storage.files import write_bytes, write_json
-from jdl.run.storage.run_dir import RunFolder, next_run
+from jdl.run.storage.run_dir import RunDir, next_run_dir
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,8 +38,8 @@ def source(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, source) -> RunFolder:
-    return RunFolder(tmp_path / "run").create(Config(), source, command=["jdl", "train"])
+def run(tmp_path, source) -> RunDir:
+    return RunDir(tmp_path / "run").create(Config(), source, command=["jdl", "train"])
 
 
 def test_create_and_open(run, source):
@@ -50,7 +50,7 @@ def test_create_and_open(run, source):
         "experiment.py",
         "figures",
     ]
-    again = RunFolder(run.path).open()
+    again = RunDir(run.path).open()
     assert again.config() == {
         "learning_rate": 2e-3,
         "features": [32, 64],
@@ -67,7 +67,7 @@ def test_create_and_open(run, source):
     assert set(about) >= {"platform", "jdl", "experiment_sha256", "processes"}
     assert again.dispatch() is None
     again.write_dispatch({"form": "loop", "size": 50})
-    assert RunFolder(run.path).dispatch() == {"form": "loop", "size": 50}
+    assert RunDir(run.path).dispatch() == {"form": "loop", "size": 50}
 
 
 def test_a_second_run_in_the_same_folder(run):
@@ -77,21 +77,21 @@ def test_a_second_run_in_the_same_folder(run):
 
 def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
     def begin(config, fit):
-        return RunFolder(tmp_path / "run", config, source).begin({"fit": fit})
+        return RunDir(tmp_path / "run", config, source).begin({"fit": fit})
 
     run = begin(Config(), {"epochs": 3})
     assert run.check_experiment().read_bytes() == source.read_bytes()
     begin(Config(), {"epochs": 4})
-    assert run.config() == {**files.plain(Config()), "fit": {"epochs": 4}}
+    assert run.config() == {**files.to_json(Config()), "fit": {"epochs": 4}}
     with pytest.raises(InputError, match=r"learning_rate: 0\.002 in the run, 1\.0 now"):
         begin(Config(learning_rate=1.0), {"epochs": 4})
 
 
 def test_open_what_is_no_run(tmp_path):
     with pytest.raises(InputError, match="got:      no such folder\n  fix:      give the path"):
-        RunFolder(tmp_path / "none").open()
+        RunDir(tmp_path / "none").open()
     with pytest.raises(InputError, match="got:      a folder without one"):
-        RunFolder(tmp_path).open()
+        RunDir(tmp_path).open()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", b"\xff\xfe"])
@@ -128,7 +128,7 @@ def test_only_more_epochs_are_accepted_and_recorded(run):
 
 
 def test_nested_absent_and_retyped_settings(tmp_path):
-    run = RunFolder(tmp_path / "run").create(
+    run = RunDir(tmp_path / "run").create(
         {"run": {"epochs": 3, "seed": 0}, "old": 1, "flag": True, "empty": {}}
     )
     run.check_same_config({"run": {"epochs": 4, "seed": 0}, "old": 1, "flag": True, "empty": {}})
@@ -161,37 +161,37 @@ def test_a_changed_experiment_is_not_run(run):
 
 
 def test_a_run_without_an_experiment(tmp_path):
-    run = RunFolder(tmp_path / "run").create({})
+    run = RunDir(tmp_path / "run").create({})
     with pytest.raises(InputError, match="no file, and no recorded hash"):
         run.check_experiment()
     with pytest.raises(InputError, match="expected: a Python file\n  got:      No such file"):
-        RunFolder(tmp_path / "other").create({}, tmp_path / "none.py")
-    assert not RunFolder(tmp_path / "other").exists()
+        RunDir(tmp_path / "other").create({}, tmp_path / "none.py")
+    assert not RunDir(tmp_path / "other").exists()
 
 
 def test_source_with_windows_line_ends_keeps_its_hash(tmp_path):
     path = tmp_path / "dos.py"
     path.write_bytes(b"x = 1\r\nprint(x)\r\n")
-    run = RunFolder(tmp_path / "run").create({}, path)
+    run = RunDir(tmp_path / "run").create({}, path)
     assert run.check_experiment().read_bytes() == path.read_bytes()
 
 
 def test_next_run_is_free_and_race_free(tmp_path):
-    assert next_run(tmp_path, "digits") == tmp_path / "digits" / "1"
+    assert next_run_dir(tmp_path, "digits") == tmp_path / "digits" / "1"
     (tmp_path / "digits" / "7").mkdir()
     (tmp_path / "digits" / "notes").mkdir()
-    assert next_run(tmp_path, "digits").name == "8"
+    assert next_run_dir(tmp_path, "digits").name == "8"
     with ThreadPoolExecutor(8) as pool:
-        names = list(pool.map(lambda _: next_run(tmp_path, "digits").name, range(40)))
+        names = list(pool.map(lambda _: next_run_dir(tmp_path, "digits").name, range(40)))
     assert sorted(map(int, names)) == list(range(9, 49))
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for act in (
-        lambda: next_run(tmp_path / "file", "x"),
-        lambda: RunFolder(tmp_path / "file" / "run").create({}),
-        lambda: RunFolder(tmp_path / "file" / "run").lock().__enter__(),
+        lambda: next_run_dir(tmp_path / "file", "x"),
+        lambda: RunDir(tmp_path / "file" / "run").create({}),
+        lambda: RunDir(tmp_path / "file" / "run").lock().__enter__(),
     ):
         with pytest.raises(InputError, match="expected: a folder that can be written") as info:
             act()
@@ -205,9 +205,9 @@ def test_a_full_disk_while_the_folder_is_made(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(InputError, match="cannot be written\n  expected: room on the disk"):
-            RunFolder(tmp_path / "run").create({})
-    assert not RunFolder(tmp_path / "run").exists()
-    RunFolder(tmp_path / "run").create({})  # what was left half made is no hindrance
+            RunDir(tmp_path / "run").create({})
+    assert not RunDir(tmp_path / "run").exists()
+    RunDir(tmp_path / "run").create({})  # what was left half made is no hindrance
 
 
 def test_files_are_replaced_at_once(tmp_path, monkeypatch):
@@ -228,15 +228,15 @@ def test_files_are_replaced_at_once(tmp_path, monkeypatch):
 
 HOLDER = """
     import sys, time
-    from jdl.run.storage.run_dir import RunFolder
-    with RunFolder(sys.argv[1]).lock():
+    from jdl.run.storage.run_dir import RunDir
+    with RunDir(sys.argv[1]).lock():
         print("held", flush=True)
         time.sleep(60)
 """
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path):
-    run = RunFolder(tmp_path / "run")
+    run = RunDir(tmp_path / "run")
     holder = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(HOLDER), str(run.path)],
         cwd=ROOT,
@@ -265,7 +265,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
 
 
 def test_no_error_leaves_the_lock_held(tmp_path):
-    run = RunFolder(tmp_path)
+    run = RunDir(tmp_path)
     with pytest.raises(ZeroDivisionError), run.lock():
         raise ZeroDivisionError
     with run.lock():
@@ -279,4 +279,4 @@ def test_the_folder_module_needs_no_jax():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ended.stdout == "False\n"
-    assert files.plain(Config())["features"] == [32, 64]
+    assert files.to_json(Config())["features"] == [32, 64]

@@ -16,12 +16,12 @@ import jdl
 from jdl.core.flops import Flops
 from jdl.report.report import write_report
 from jdl.run import fit
-from jdl.run.execution.executor import Dispatch
-from jdl.run.execution.trace import profiled
-from jdl.run.storage.run_dir import RunFolder
+from jdl.run.execution.executor import DispatchMode
+from jdl.run.execution.trace import trace_steps
+from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
-from jdl.run.telemetry.clock import NAMES, Accounts
-from jdl.run.telemetry.recompilation import TOLD, Watched
+from jdl.run.telemetry.clock import CATEGORIES, TimeBreakdown
+from jdl.run.telemetry.recompilation import MAX_WARNINGS, CompilationMonitor
 from tests.support import learners
 from tests.support.runs import line, net, quiet
 
@@ -41,7 +41,7 @@ def clock(monkeypatch):
 
 
 def test_every_second_is_in_one_account(clock):
-    accounts = Accounts()
+    accounts = TimeBreakdown()
     clock(1)
     with accounts.span("other"):
         clock(2)
@@ -55,13 +55,13 @@ def test_every_second_is_in_one_account(clock):
             _ = 1 / 0
         clock(64)
     expected = {"setup": 1, "other": 66, "compute": 20, "data": 8, "save": 32}
-    assert accounts.seconds == dict.fromkeys(NAMES, 0.0) | expected
+    assert accounts.seconds == dict.fromkeys(CATEGORIES, 0.0) | expected
     assert accounts.skipped() == 127
 
 
 def test_compiling_is_taken_out_of_the_open_account_and_nested_tracing_counts_once(clock):
     hear = "/jax/core/compile/{}".format
-    accounts = Accounts()
+    accounts = TimeBreakdown()
     with accounts, accounts.span("compute"):
         clock(10)  # of which 3 traced a function within one that took 7, and 2 compiled it
         jax.monitoring.record_event_duration_secs(hear("jaxpr_trace_duration"), 3.0)
@@ -89,12 +89,12 @@ def watched(accounts):
     def step(state, batch):
         return jax.tree.map(lambda t: t + batch["x"].sum(), state), batch["x"] @ jnp.ones((3, 5))
 
-    return Watched(jax.jit(step, donate_argnums=0), accounts, "state", "batch")
+    return CompilationMonitor(jax.jit(step, donate_argnums=0), accounts, "state", "batch")
 
 
 def test_a_compilation_is_explained_by_the_leaf_that_changed(caplog):
     caplog.set_level(logging.WARNING, logger="jdl")
-    accounts = Accounts()
+    accounts = TimeBreakdown()
     step = watched(accounts)
 
     def call(x, start=0.0):
@@ -120,7 +120,7 @@ def test_a_compilation_is_explained_by_the_leaf_that_changed(caplog):
 
 
 def test_where_an_array_lies_tells_programs_apart():
-    accounts = Accounts()
+    accounts = TimeBreakdown()
     step = watched(accounts)
     wide = jdl.mesh(data=8)
     rows = jax.NamedSharding(wide, jax.P("data"))
@@ -133,13 +133,13 @@ def test_where_an_array_lies_tells_programs_apart():
 
 
 def test_many_warnings_of_one_program_are_not_all_shown(caplog):
-    accounts = Accounts()
-    step = Watched(jax.jit(_double), accounts, "x")
+    accounts = TimeBreakdown()
+    step = CompilationMonitor(jax.jit(_double), accounts, "x")
     with accounts:
-        for n in range(1, TOLD + 4):
+        for n in range(1, MAX_WARNINGS + 4):
             step(np.ones(n))
-    assert len(accounts.recompiled) == TOLD + 2
-    assert len(caplog.records) == TOLD
+    assert len(accounts.recompiled) == MAX_WARNINGS + 2
+    assert len(caplog.records) == MAX_WARNINGS
     assert caplog.records[-1].getMessage().endswith("; further ones are only counted")
 
 
@@ -173,18 +173,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "one"
     options = quiet(log_every=4, save_seconds=0.0, profile=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "chosen", lambda *_: Dispatch("step", 2))
+        patch.setattr(fit, "chosen", lambda *_: DispatchMode("step", 2))
         began = time.perf_counter()
         feed = Changing(line(32), 8)
         jdl.fit(net(), feed, valid=line(8), epochs=3.5, run_dir=folder, options=options)
-    return RunFolder(folder), time.perf_counter() - began
+    return RunDir(folder), time.perf_counter() - began
 
 
 def test_the_accounts_of_a_run_add_up_to_its_time(run):
     folder, whole = run
     (session,) = sessions.read(folder.times)
     seconds = session["time_seconds"]
-    assert tuple(seconds) == NAMES
+    assert tuple(seconds) == CATEGORIES
     assert 0.9 * whole < sum(seconds.values()) <= whole
     assert all(value > 0 for value in seconds.values())
     assert (session["first_step"], session["last_step"]) == (0, 14)
@@ -260,7 +260,7 @@ def test_a_trace_changes_no_number(tmp_path):
 
 
 def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
-    with profiled(lambda state, step, boundary: (state, {}, boundary), tmp_path, 5) as advance:
+    with trace_steps(lambda state, step, boundary: (state, {}, boundary), tmp_path, 5) as advance:
         advance(None, 0, 9)  # pyright: ignore[reportArgumentType]
     assert caplog.records[0].getMessage().startswith("no trace: ")
     assert not list(tmp_path.iterdir())
@@ -272,7 +272,7 @@ def test_a_trace_ends_with_its_run_and_needs_a_folder(tmp_path):
             raise KeyboardInterrupt
         return state, {}, 1
 
-    with pytest.raises(KeyboardInterrupt), profiled(failing, tmp_path, 5) as advance:
+    with pytest.raises(KeyboardInterrupt), trace_steps(failing, tmp_path, 5) as advance:
         advance({}, 0, 9)
         advance({}, 1, 9)
     jax.profiler.start_trace(str(tmp_path))  # which would raise, had the other not been ended
@@ -292,18 +292,18 @@ def made(**more):
 def test_the_line_says_how_fast_it_was_where_the_peak_is_known():
     known = made(flops=197 * 10**12, devices=4, device_kind="TPU v5 lite")
     # 8 steps of 197 T in 8 seconds are a quarter of four devices' peak.
-    assert sessions.line([known]) == (
+    assert sessions.summary_line([known]) == (
         "10.0 s: compute 60 %, compile 20 %, data 10 %, other 10 %; "
         "197 TFLOP a step, 197 TFLOP/s; "
         "25.0 % of 4 x TPU v5 lite at 197 TFLOP/s (model-FLOPs utilisation)"
     )
-    cpu = sessions.line([made(), made(flops=1000, devices=1, device_kind="cpu")])
+    cpu = sessions.summary_line([made(), made(flops=1000, devices=1, device_kind="cpu")])
     assert cpu.startswith("20.0 s: ") and cpu.endswith("1 kFLOP a step, 1 kFLOP/s")
 
 
 def test_the_line_counts_what_was_compiled_again():
     again = [{"program": "jit(step)", "changed": []}]
-    assert sessions.line([made(recompiled=again)]).endswith(
+    assert sessions.summary_line([made(recompiled=again)]).endswith(
         "; 1 compilation of a program that had been compiled"
     )
     assert sessions.recompilations([made(recompiled=again)]) == [
