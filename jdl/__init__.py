@@ -3,10 +3,9 @@
 Names are loaded when they are first used, so `import jdl` loads no jax and sets no flag.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from jdl.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jdl import data as data
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from jdl.core.types import Model as Model
     from jdl.core.types import Task as Task
     from jdl.core.types import TrainState as TrainState
+    from jdl.core.version import __version__ as __version__
     from jdl.data.feed import Feed as Feed
     from jdl.data.records import Data as Data
     from jdl.learn.ema import ema as ema
@@ -77,56 +77,4 @@ if TYPE_CHECKING:
     from jdl.understand.receptive_field import receptive_field as receptive_field
     from jdl.understand.summary import summary as summary
 
-_PACKAGES = ("data", "metrics", "models", "optim", "plots", "tasks")
-_ELSEWHERE = {"rules": "jdl.parallel.rules"}
-_HOME = {
-    "jdl.cli.main": ("main",),
-    "jdl.core.errors": ("Diverged", "InputError", "check_fields"),
-    "jdl.core.types": ("Count", "Learner", "Mean", "Metric", "Model", "Task", "TrainState"),
-    "jdl.data.feed": ("Feed",),
-    "jdl.data.records": ("Data",),
-    "jdl.learn.ema": ("ema",),
-    "jdl.learn.ensemble": ("ensemble",),
-    "jdl.learn.game": ("Player", "game", "independent"),
-    "jdl.learn.gradient": ("accumulate", "clip_gradient", "mean_gradient", "sharpness_aware"),
-    "jdl.learn.guard": ("guard",),
-    "jdl.learn.keep_best": ("keep_best",),
-    "jdl.learn.learner": ("learner",),
-    "jdl.learn.sweep": ("group_by", "sweep", "sweep_table"),
-    "jdl.learn.transforms": ("jit",),
-    "jdl.models.adapters.linen": ("from_functions", "from_linen"),
-    "jdl.models.adapters.precision": ("precision",),
-    "jdl.models.adapters.nnx": ("from_nnx",),
-    "jdl.parallel.shard_members": ("shard_members",),
-    "jdl.parallel.mesh": ("mesh",),
-    "jdl.parallel.pmap": ("pmap",),
-    "jdl.parallel.shard": ("shard",),
-    "jdl.parallel.shard_map": ("shard_map",),
-    "jdl.run.experiment": ("Experiment", "load"),
-    "jdl.run.evaluate": ("Result", "evaluate", "predict"),
-    "jdl.understand.evaluators": ("ImageEvaluator", "train_image_evaluator", "linear_probe"),
-    "jdl.run.fit": ("fit", "steps"),
-    "jdl.run.setup": ("Options",),
-    "jdl.understand.receptive_field": ("receptive_field",),
-    "jdl.understand.summary": ("summary",),
-    "jdl.core.text": ("seed_table",),
-    "jdl.tasks.transforms": ("augment", "l1", "l2", "label_smoothing", "mixup"),
-    "jdl.tasks.supervised": ("binary_classification", "classification", "regression"),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = [*_PACKAGES, *_ELSEWHERE, *_MODULE]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"jdl.{name}")
-    if name in _ELSEWHERE:
-        return import_module(_ELSEWHERE[name])
-    if name in _MODULE:
-        return getattr(import_module(_MODULE[name]), name)
-    raise AttributeError(f"module 'jdl' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

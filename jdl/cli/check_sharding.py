@@ -1,4 +1,4 @@
-"""`jdl check-sharding`: a few steps of an experiment under every layout, beside one device's."""
+"""`jdl check-sharding`: steps of an experiment under every layout, compared with one device."""
 
 import math
 import os
@@ -18,15 +18,15 @@ from jdl.parallel.compare import (
     layouts,
     possible_layouts,
 )
+from jdl.run.checks import resolve_data
 from jdl.run.experiment import Experiment, load_module
-from jdl.run.setup import resolve_data
 
 DEVICES = 8
 STEPS = 3
 _COUNT = "--xla_force_host_platform_device_count"
 
 
-def check_sharding_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl check-sharding FILE.py ...`: 0 where every layout agrees with one device, else 1."""
     file, rest = flags.positional(given, "jdl check-sharding FILE.py", "the file of an experiment")
     process.quiet_backend()
@@ -35,11 +35,11 @@ def check_sharding_command(given: list[str]) -> int | None:
         return code
     module = load_module(file)
     config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
-    process.configure_process(run.cache, run.host_memory)
+    process.configure_process(run.cache, verbose=run.verbose)
     made = module.experiment(config)
     wanted = layouts()
     if run.mesh is not None:
-        name = f"{run.mesh} {run.rule}"
+        name = f"{run.mesh} {run.sharding}"
         wanted.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
     feed = divisible_feed(made)
     batches = [feed.batch(step) for step in range(STEPS + 1)]

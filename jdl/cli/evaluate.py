@@ -9,7 +9,7 @@ from jdl.run.evaluate import evaluate
 from jdl.run.experiment import Experiment, open_run, restore
 
 
-def evaluate_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl evaluate RUN [--json]`."""
     from jdl.report.report import result_line
 

@@ -11,7 +11,7 @@ class RunFlags:
     """Options of a run, beside the fields of its experiment."""
 
     dir: str | None = None
-    """Folder of the run; an existing run goes on there. Default: runs/NAME/N."""
+    """Directory of the run; an existing run is resumed there. Default: runs/NAME/N."""
     seed: int = 0
     """Seed of the weights, the order and every mask."""
     seeds: int = 1
@@ -20,7 +20,7 @@ class RunFlags:
     """A run whose weights to begin from."""
     mesh: str | None = None
     """Devices by axis: data=8, or data=4,model=2; of a sweep also members=8."""
-    rule: str = "replicated"
+    sharding: str = "replicated"
     """How the state lies on the mesh: data (or replicated), fsdp, tensor, tensor+fsdp, or a list
     'REGEX=SPEC; ...', where a spec is an axis, data+model or None for each dimension: a,None."""
     coordinator: str | None = None
@@ -36,13 +36,13 @@ class RunFlags:
     cache: bool = True
     """Keep compiled programs on disk for the next run."""
     dispatch: Literal["auto", "step", "loop"] = "auto"
-    """One step or many for each call of the device; "auto" measures both, once for a program."""
-    host_memory: Literal["on", "off"] = "on"
-    """Keep freed memory in the process (Linux, CPU): faster steps, for some more of it."""
+    """One step or many for each call of the compiled program; "auto" chooses one."""
     profile: int = 0
     """Leave a trace of so many steps, after the first ones, for TensorBoard's profiler."""
     report: bool = True
     """Write figures and report.html."""
+    verbose: bool = False
+    """Print how the run is carried out too: memory, dispatch, conversions."""
 
 
 def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, RunFlags]:
@@ -50,21 +50,13 @@ def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, RunFlags
     import tyro
 
     # Help is given with the two fields, else tyro looks for it in the source: 20 ms each time.
-    arguments = dataclasses.make_dataclass(
-        "Arguments",
-        [
-            (
-                "config",
-                Annotated[config_type, tyro.conf.arg(name="", help=config_type.__doc__)],
-                dataclasses.field(default_factory=config_type),
-            ),
-            (
-                "run",
-                Annotated[RunFlags, tyro.conf.arg(help=RunFlags.__doc__)],
-                dataclasses.field(default=RunFlags()),
-            ),
-        ],
-    )
+    config = Annotated[config_type, tyro.conf.arg(name="", help=config_type.__doc__)]
+    run = Annotated[RunFlags, tyro.conf.arg(help=RunFlags.__doc__)]
+    fields = [
+        ("config", config, dataclasses.field(default_factory=config_type)),
+        ("run", run, dataclasses.field(default=RunFlags())),
+    ]
+    arguments = dataclasses.make_dataclass("Arguments", fields)
     parsed: Any = tyro.cli(arguments, prog=prog, args=given, description=config_type.__doc__)
     return parsed.config, parsed.run
 
@@ -78,14 +70,10 @@ def positional(given: list[str], usage: str, what: str) -> tuple[str, list[str]]
 
 def parse_simple(given: list[str], known: dict[str, Any]) -> dict[str, Any]:
     """The few flags of the small commands; `False` marks a switch, `None` one with a value."""
-    values, rest = dict(known), list(given)
-    while rest:
-        flag = rest.pop(0)
-        if flag not in known:
-            raise error(flag, expected=", ".join(known), got=flag, fix=did_you_mean(flag, known))
-        if known[flag] is None and not rest:
-            raise error(flag, expected="a value", got="nothing", fix=f"say {flag} VALUE")
-        values[flag] = True if known[flag] is False else rest.pop(0)
+    values, rest = split_flags(given, known)
+    if rest:
+        flag = rest[0]
+        raise error(flag, expected=", ".join(known), got=flag, fix=did_you_mean(flag, known))
     return values
 
 
@@ -96,16 +84,19 @@ def split_flags(given: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
     >>> split_flags(given, {"--json": False, "--memory": None})
     ({'--json': True, '--memory': '16GB'}, ['--width', '8'])
     """
-    own, rest, left = [], [], list(given)
+    values, rest, left = dict(known), [], list(given)
     while left:
-        flag, equals, value = left.pop(0).partition("=")
+        word = left.pop(0)
+        flag, equals, value = word.partition("=")
         if flag not in known:
-            rest.append(flag + equals + value)
-            continue
-        own.append(flag)
-        if known[flag] is None and (equals or left):
-            own.append(value if equals else left.pop(0))
-    return parse_simple(own, known), rest
+            rest.append(word)
+        elif known[flag] is False:
+            values[flag] = True
+        elif equals or left:
+            values[flag] = value if equals else left.pop(0)
+        else:
+            raise error(flag, expected="a value", got="nothing", fix=f"say {flag} VALUE")
+    return values, rest
 
 
 def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -168,15 +159,15 @@ def on_mesh(learner: Any, run: RunFlags) -> Any:
     from jdl.parallel.shard import shard
     from jdl.parallel.shard_members import shard_members
 
-    rule = rules.parse(run.rule)
+    rule = rules.parse(run.sharding)
     if run.mesh is not None:
         axes = mesh_axes(run.mesh)
         if "members" in axes:
             return shard_members(learner, mesh(**axes))
         return shard(learner, mesh(**axes), rule)
-    if run.rule != RunFlags.rule:
+    if run.sharding != RunFlags.sharding:
         raise error(
-            f"--run.sharding {run.rule}",
+            f"--run.sharding {run.sharding}",
             expected="a mesh to place the state on",
             got="no --run.mesh",
             fix="say --run.mesh data=8 too",

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import InputError, error
+from jdl.core.errors import error
 from jdl.data.arrays import check_arrays
 from jdl.data.prepare import scale
-from jdl.data.readers.binary import read_npy, read_npz
+from jdl.data.readers.binary import read_lines, read_npy, read_npz
 from jdl.data.readers.images import SUFFIXES, read_image
 
 
@@ -33,19 +33,10 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
             got=path.suffix or "no suffix",
             fix="np.savez(path, x=x) writes one",
         )
-    try:
-        raw = read(path).astype(np.float32)
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError) as bad:
-        raise error(
-            str(path),
-            expected="npz with x, npy, csv or an image",
-            got=str(bad),
-            fix="check the file",
-        ) from bad
+    raw = read(path)
     if raw.size:
         check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
+    raw = raw.astype(np.float32)
     shape = tuple(info.get("shape", raw.shape[1:]))
     numbers = math.prod(shape)
     if not raw.size or numbers not in (raw.size, math.prod(raw.shape[1:])):
@@ -80,7 +71,7 @@ def _npz(path: Path) -> np.ndarray:
 
 
 def _csv(path: Path) -> np.ndarray:
-    lines = path.read_text().splitlines()
+    lines = read_lines(path, "a CSV file in UTF-8")
     first = lines[0].split(",") if lines else []
     header = bool(first) and not _is_number(first[0])
     rows = []

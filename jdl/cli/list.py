@@ -6,7 +6,7 @@ from jdl.run.storage.files import read_json
 from jdl.run.storage.run_dir import RunDir
 
 
-def list_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl list [FOLDER]`."""
     from jdl.run.storage.metrics_log import read_metrics
 

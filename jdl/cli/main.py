@@ -1,35 +1,52 @@
-"""The command line: `jdl train | sweep | plan | evaluate | predict | report | list`."""
+"""The command line: a table of commands, one module each."""
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-USAGE = """\
-jdl: deep learning on JAX, where a training run is a few pure functions
+COMMANDS = {
+    "train": "FILE.py [--field value ...] [--run.dir FOLDER ...]: train, or resume a run",
+    "sweep": "FILE.py --sweep.field 1,2,3 [--field value ...]: every combination in one program",
+    "check-sharding": "FILE.py [--field value ...]: compare every layout with one device",
+    "plan": "FILE.py [--field value ...] [--topology v5e:16x16]: does a step fit, and where not",
+    "evaluate": "RUN [--json]: the test set, from a run directory",
+    "predict": "RUN INPUT [--out FILE.csv]: predictions for an npz, npy, csv or image file",
+    "report": "RUN: write the run's report anew",
+    "list": "[FOLDER]: the runs in a folder (runs/)",
+}
+"""One line a command: its arguments and what it does. Its code is `command` in the module of
+`jdl.cli` with its name."""
 
-  jdl train FILE.py [--field value ...] [--run.dir FOLDER ...]   train, or go on with a run
-  jdl sweep FILE.py --sweep.field 1,2,3 [--field value ...]      every combination in one program
-  jdl check-sharding FILE.py [--field value ...]                 every layout against one device
-  jdl plan FILE.py [--field value ...] [--topology v5e:16x16]    does a step fit, and where not
-  jdl evaluate RUN [--json]                                      the test set, from a run's folder
-  jdl predict RUN INPUT [--out FILE.csv]                         npz, npy, csv or an image
-  jdl report RUN                                                 write the run's report anew
-  jdl list [FOLDER]                                              the runs in a folder (runs/)
 
-`jdl train FILE.py --help` lists the fields of an experiment and the options of a run.
-Exit codes: 0 done, 1 a check failed or a plan does not fit, 2 unusable input, 3 diverged,
-4 another process failed, 130 stopped by Ctrl-C (nothing is lost)."""
+def usage() -> str:
+    """What `jdl --help` prints.
 
-COMMANDS = (
-    "train", "sweep", "plan", "check-sharding", "evaluate", "predict", "report", "list",
-)  # fmt: skip
+    >>> print(usage().splitlines()[2])
+      jdl train FILE.py [--field value ...] [--run.dir FOLDER ...]   train, or resume a run
+    """
+    lines = [(f"jdl {name} {text.partition(': ')[0]}", text) for name, text in COMMANDS.items()]
+    width = max(len(call) for call, _ in lines)
+    table = [f"  {call:<{width}}   {text.partition(': ')[2]}" for call, text in lines]
+    return "\n".join(
+        [
+            "jdl: deep learning on JAX, where a training run is a few pure functions",
+            "",
+            *table,
+            "",
+            "`jdl train FILE.py --help` lists an experiment's fields and the options of a run.",
+            "Exit codes: 0 done, 1 a check failed or a plan does not fit, 2 unusable input, "
+            "3 diverged,",
+            "4 another process failed, 130 stopped by Ctrl-C (nothing is lost).",
+        ]
+    )
 
 
 def command(arguments: list[str] | None = None) -> None:
     """The program `jdl`. Loads no more than the command needs: `--help` needs nothing."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help", "help"):
-        print(USAGE)
+        print(usage())
         return
     if given[0] == "--version":
         from jdl import __version__
@@ -64,23 +81,9 @@ def _dispatch(given: list[str]) -> int | None:
             fix=did_you_mean(name, COMMANDS),
         )
     if rest[:1] in (["-h"], ["--help"]):
-        print(USAGE)
+        print(usage())
         return None
-    if name == "sweep":
-        from jdl.cli.sweep import sweep_command
-
-        return sweep_command(rest)
-    if name == "check-sharding":
-        from jdl.cli.check_sharding import check_sharding_command
-
-        return check_sharding_command(rest)
-    if name == "plan":
-        from jdl.cli.plan import plan_command
-
-        return plan_command(rest)
-    from jdl.cli import train
-
-    return getattr(train, f"{name}_command")(rest)
+    return import_module(f"jdl.cli.{name.replace('-', '_')}").command(rest)
 
 
 def _guarded(call: Callable[[list[str]], int | None], given: list[str]) -> None:

@@ -17,8 +17,9 @@ from jdl.parallel import rules, topology
 from jdl.parallel.describe import describe_layout
 from jdl.parallel.estimate import MemoryEstimate, estimate, local_bytes
 from jdl.parallel.shard import shard
+from jdl.run.checks import resolve_data
 from jdl.run.experiment import Experiment, load_module
-from jdl.run.setup import prepare, resolve_data
+from jdl.run.setup import make_setup
 
 USAGE = "jdl plan FILE.py [--field value ...] [--topology v5e:16x16]"
 FLAGS = {
@@ -45,7 +46,7 @@ class Attempt(NamedTuple):
         return self.plan is not None and self.plan.fits is True
 
 
-def plan_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl plan FILE.py [--topology v5e:16x16 [--slices 2]] [--memory 16GB] [--json] ...`.
 
     Prints what a step takes of each device and whether that fits; if it does not, changes are
@@ -59,34 +60,31 @@ def plan_command(given: list[str]) -> int | None:
         jax.config.update("jax_platforms", "cpu")
     module = load_module(file)
     config, run = flags.parse(module.Config, rest, USAGE)
-    process.configure_process(cache=False, host_memory="off")
+    process.configure_process(cache=False, keep_memory=False)
     target = _target(options)
     axes = None if run.mesh is None else flags.mesh_axes(run.mesh)
-    if axes is None and (options["--topology"] or run.rule != flags.RunFlags.rule):
+    if axes is None and (options["--topology"] or run.sharding != flags.RunFlags.sharding):
         axes = {"data": len(target.devices)}
-    first = plan_changes.MemorySetup(config, axes, run.rule)
+    first = plan_changes.MemorySetup(config, axes, run.sharding)
     limit = None if options["--memory"] is None else parse_bytes(options["--memory"])
 
     def build(setup: plan_changes.MemorySetup) -> MemoryEstimate:
         return estimate_experiment(module.experiment(setup.config), setup, target, limit)
 
     found = build(first)
-    tries: list[Attempt] = []
-    if not options["--json"]:
-        print(format_estimate(found, first.rule))
-    if found.fits is False and not options["--no-suggestions"]:
-        for each in attempts(first, build, len(target.devices)):
-            tries.append(each)
-            if not options["--json"]:
-                print(_line(each), flush=True)
+    suggests = found.fits is False and not options["--no-suggestions"]
+    tries = attempts(first, build, len(target.devices)) if suggests else iter(())
     if options["--json"]:
-        print(
-            json.dumps(
-                estimate_to_json(found) | {"tries": [_attempt_to_json(each) for each in tries]}
-            )
-        )
-    elif found.fits is False and not options["--no-suggestions"]:
-        print(_conclusion(tries))
+        as_json = [_attempt_to_json(each) for each in tries]
+        print(json.dumps(estimate_to_json(found) | {"tries": as_json}))
+    else:
+        print(format_estimate(found, first.rule))
+        tried = []
+        for each in tries:
+            print(_line(each), flush=True)
+            tried.append(each)
+        if suggests:
+            print(_conclusion(tried))
     return 1 if found.fits is False else None
 
 
@@ -113,7 +111,7 @@ def estimate_experiment(
     rule = rules.parse(setup.rule)
     learner = made.learner if mesh is None else shard(made.learner, mesh, rule)
     feed, _ = resolve_data(made.data, None, made.batch_size, 0)
-    run = prepare(learner, feed, None, made.epochs, None, None, made.options)
+    run = make_setup(learner, feed, epochs=made.epochs, options=made.options)
     return estimate(
         run.learner,
         feed.batch(0),
@@ -155,13 +153,8 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("16GB"), parse_bytes("1.5 KiB")
     (16000000000, 1536)
     """
-    found = re.fullmatch(r"([\d.]+)\s*([A-Za-z]+)", text.strip())
-    if (
-        found is None
-        or found[2] not in BYTES_PER_UNIT
-        or found[1].count(".") > 1
-        or found[1] == "."
-    ):
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([A-Za-z]+)", text.strip())
+    if found is None or found[2] not in BYTES_PER_UNIT:
         raise error(
             "--memory",
             expected=f"a number and one of {', '.join(BYTES_PER_UNIT)}",
@@ -202,11 +195,13 @@ def _memory_lines(found: MemoryEstimate) -> list[tuple[str, str]]:
         return lines
     c = found.compiled
     inputs = sum(size for name, size in found.held.items() if name != "data set")
-    lines.append(("layout of these in tiles", format_bytes(max(0, c.arguments - inputs))))
-    lines.append(("activations and temporaries", format_bytes(c.temporaries)))
-    lines.append(("results beside the state", format_bytes(c.outputs - c.aliased)))
-    lines.append(("program", format_bytes(c.code)))
-    return lines
+    compiled = {
+        "layout of these in tiles": max(0, c.arguments - inputs),
+        "activations and temporaries": c.temporaries,
+        "results beside the state": c.outputs - c.aliased,
+        "program": c.code,
+    }
+    return lines + [(name, format_bytes(size)) for name, size in compiled.items()]
 
 
 def verdict(found: MemoryEstimate) -> str:

@@ -39,16 +39,10 @@ def single_changes(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
 
 def combined_change(first: MemorySetup, devices: int) -> MemorySetup:
     """The strongest form of every change that leaves the mathematics of a step as it is."""
-    setup = first
-    rules = list(_rules(first, devices))
-    if rules:
-        setup = rules[0]
+    setup = next(_rules(first, devices), first)
     for name, values in _changes(first):
-        if values and name != "batch_size":
-            value = values[-1]
-            words = (*setup.words, _flag(name), str(value))
-            config = dataclasses.replace(setup.config, **{name: value})
-            setup = setup._replace(config=config, words=words)
+        if name != "batch_size":
+            setup = next(_field(setup, name, values[-1:]), setup)
     return setup
 
 
@@ -77,7 +71,8 @@ def _changes(first: MemorySetup) -> list[tuple[str, list[Any]]]:
 def _field(first: MemorySetup, name: str, values: list[Any]) -> Iterator[MemorySetup]:
     for value in values:
         config = dataclasses.replace(first.config, **{name: value})
-        yield first._replace(config=config, words=(_flag(name), str(value)))
+        words = (*first.words, f"--{name.replace('_', '-')}", str(value))
+        yield first._replace(config=config, words=words)
 
 
 def _rules(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
@@ -106,7 +101,3 @@ def _placed(first: MemorySetup, axes: dict[str, int], rule: str) -> MemorySetup:
     if axes != first.axes:
         words = ("--run.mesh", ",".join(f"{k}={v}" for k, v in axes.items()), *words)
     return first._replace(axes=axes, rule=rule, words=words)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

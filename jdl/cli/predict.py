@@ -14,10 +14,10 @@ from jdl.cli.inputs import read_inputs
 from jdl.core.errors import error
 from jdl.run.evaluate import predict
 from jdl.run.experiment import open_run, restore
-from jdl.run.storage.files import cannot_write
+from jdl.run.storage.files import explain_write_errors
 
 
-def predict_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl predict RUN INPUT [--out FILE.csv]`."""
     run, rest = flags.positional(given, "jdl predict RUN INPUT", "the folder of a run")
     source, rest = flags.positional(rest, "jdl predict RUN INPUT", "a file of inputs")
@@ -34,7 +34,7 @@ def predict_command(given: list[str]) -> int | None:
     info = getattr(made.data, "info", {})
     result = restore(folder, made)
     outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
-    if result.state.key.ndim:  # one row for an example; of several members the mean
+    if result.state.members:  # one row for an example; of several members the mean
         outputs = outputs.mean(0)
     rows = outputs.reshape(len(outputs), -1)
     classes = info.get("classes")
@@ -53,9 +53,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    try:
+    with explain_write_errors(Path(path)):
         file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
-    except OSError as bad:
-        raise cannot_write(Path(path), bad) from bad
     with file:
         yield file

@@ -6,9 +6,13 @@ import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jdl.cli.flags import RunFlags
 from jdl.run.execution.host_memory import is_for_cpu, keep_freed_pages
+
+if TYPE_CHECKING:
+    from jdl.run.distributed.watchdog import Watchdog
 
 
 def quiet_backend() -> None:
@@ -16,9 +20,13 @@ def quiet_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def configure_process(cache: bool = True, host_memory: str = "on") -> None:
-    """What only a program's own main may do: messages, memory, programs kept for the next time."""
-    is_kept = host_memory == "on" and is_for_cpu() and keep_freed_pages()
+def configure_process(cache: bool = True, keep_memory: bool = True, verbose: bool = False) -> None:
+    """What only a program's own main may do: messages, memory, programs kept for the next time.
+
+    The environment variable `JDL_HOST_MEMORY=off` leaves memory as the platform has it.
+    """
+    keep_memory = keep_memory and os.environ.get("JDL_HOST_MEMORY", "on") != "off"
+    is_kept = keep_memory and is_for_cpu() and keep_freed_pages()
     import jax
 
     from jdl.run.distributed.collectives import is_process_0
@@ -30,10 +38,13 @@ def configure_process(cache: bool = True, host_memory: str = "on") -> None:
     # The collector would go through a million objects once more, just before all of them go.
     atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("jdl").setLevel(logging.INFO if is_process_0() else logging.ERROR)
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("jdl").setLevel(level if is_process_0() else logging.ERROR)
     logging.getLogger("absl").setLevel(logging.WARNING)
     if is_kept:
-        logging.getLogger("jdl").info("host memory: freed pages are kept (--run.host-memory on)")
+        logging.getLogger("jdl").debug(
+            "host memory: freed pages are kept (JDL_HOST_MEMORY=off: not)"
+        )
     if cache:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         # What jax starts with would keep no program that takes less than a second to compile.
@@ -46,7 +57,7 @@ def configure_process(cache: bool = True, host_memory: str = "on") -> None:
                 jax.config.update(name, value)
 
 
-def join_processes(run: RunFlags) -> AbstractContextManager[None]:
+def join_processes(run: RunFlags) -> AbstractContextManager["Watchdog | None"]:
     """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
     from jdl.run.distributed.join import join
     from jdl.run.distributed.watchdog import watch_processes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jdl.cli import flags, process
-from jdl.cli.train import config_to_record, explain_interruptions, run_folder, with_dispatch
+from jdl.cli.train import config_to_record, explain_interruptions, run_folder, with_run_options
 from jdl.core.errors import error
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
@@ -17,7 +17,7 @@ from jdl.run.storage.files import write_json
 from jdl.run.storage.run_dir import RunDir
 
 
-def sweep_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl sweep FILE.py --sweep.learning-rate 1e-4,1e-3 ...`."""
     file, rest = flags.positional(
         given, "jdl sweep FILE.py --sweep.field 1,2", "the file of an experiment"
@@ -25,27 +25,20 @@ def sweep_command(given: list[str]) -> int | None:
     process.quiet_backend()
     with gc_paused():
         module = load_module(file)
-    command = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
+    call = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
     texts, rest = flags.sweep_fields(rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
-    if run.start is not None:
-        raise error(
-            "--run.start",
-            expected="members that begin from their own seeds",
-            got=run.start,
-            fix="leave it out, or train the points one by one with jdl train",
-        )
-    if run.coordinator is not None:
-        raise error(
-            "--run.coordinator",
-            expected="one process for a sweep",
-            got=run.coordinator,
-            fix="leave it out, or train the points one by one with jdl train",
-        )
+    for flag, value, expected in (
+        ("--run.start", run.start, "members that begin from their own seeds"),
+        ("--run.coordinator", run.coordinator, "one process for a sweep"),
+    ):
+        if value is not None:
+            fix = "leave it out, or train the points one by one with jdl train"
+            raise error(flag, expected=expected, got=value, fix=fix)
     with gc_paused():
-        process.configure_process(run.cache, run.host_memory)
-        first = with_dispatch(module.experiment(config), run)
+        process.configure_process(run.cache, verbose=run.verbose)
+        first = with_run_options(module.experiment(config), run)
         freeze_gc()
     for name, values in grid.items():
         for value in values:
@@ -60,8 +53,8 @@ def sweep_command(given: list[str]) -> int | None:
 
     many = sweep_experiment(module, config, grid, run.seeds)
     learner = flags.on_mesh(many, run)
-    place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "rule": run.rule}
-    with run_folder(run, f"{first.name}-sweep", command) as (path, resume):
+    place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "sharding": run.sharding}
+    with run_folder(run, f"{first.name}-sweep", call) as (path, resume):
         recorded = config_to_record(config, first) | {"sweep": grid, "run": place}
         folder = RunDir(path, recorded, Path(file))
         with explain_interruptions(folder, resume):

@@ -1,4 +1,4 @@
-"""What each command of the command line does."""
+"""`jdl train`: train an experiment, or resume its run, and report the result."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 from jdl.cli import flags, process
 from jdl.cli.report import _report
 from jdl.core.errors import Diverged, InputError, error
-from jdl.core.text import without_timings
+from jdl.core.text import metrics_of
 from jdl.run.distributed.collectives import is_process_0, on_process_0
 from jdl.run.distributed.signals import Interrupted
 from jdl.run.evaluate import Result, evaluate, local_result
@@ -25,7 +25,7 @@ from jdl.run.storage.run_dir import RunDir, next_run_dir
 from jdl.run.telemetry import sessions
 
 
-def train_command(given: list[str]) -> int | None:
+def command(given: list[str]) -> int | None:
     """`jdl train FILE.py ...`."""
     file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
     process.quiet_backend()
@@ -45,10 +45,13 @@ def train(
     config, run = flags.parse(config_type, given, prog)
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
-    with process.join_processes(run):
+    with process.join_processes(run) as watchdog:
         with gc_paused():
-            process.configure_process(run.cache, run.host_memory)
-            made = with_dispatch(experiment(config), run)
+            process.configure_process(run.cache, verbose=run.verbose)
+            made = with_run_options(experiment(config), run)
+            if watchdog is not None:
+                options = dataclasses.replace(made.options, on_phase=watchdog.at)
+                made = dataclasses.replace(made, options=options)
             freeze_gc()
         _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
     return None
@@ -74,7 +77,7 @@ def _train_all(
             )
 
 
-def with_dispatch(made: Experiment, run: flags.RunFlags) -> Experiment:
+def with_run_options(made: Experiment, run: flags.RunFlags) -> Experiment:
     """The experiment with the form of dispatch and the trace that the command line asks for."""
     given = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
     wanted: Any = {name: value for name, (value, default) in given.items() if value != default}
@@ -86,7 +89,7 @@ def _train_once(
 ) -> dict[str, Any]:
     learner = flags.on_mesh(made.learner, flags.default_mesh(run))
     start = None if run.start is None else restore(*open_run(run.start)).state
-    place = {"seed": run.seed, "mesh": run.mesh, "rule": run.rule, "start": run.start}
+    place = {"seed": run.seed, "mesh": run.mesh, "sharding": run.sharding, "start": run.start}
     with run_folder(run, made.name, command) as (path, resume):
         folder = RunDir(
             path, config_to_record(config, made) | {"run": place}, source_file(experiment)
@@ -166,13 +169,9 @@ def _test(made: Experiment, result: Result, folder: RunDir) -> dict[str, Any]:
     test = getattr(made.data, "test", None)
     if test is None:
         rows = [row for row in result.history if row["split"] == "valid"] or result.history
-        numbers = without_timings(rows[-1]) if rows else {}
-        for key in ("step", "epoch", "split"):
-            numbers.pop(key, None)
-        means = {k: np.mean(v) for k, v in numbers.items()}
-        print(
-            f"step {int(result.state.step)}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items())
-        )
+        numbers = metrics_of(rows[-1]) if rows else {}
+        means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in numbers.items())
+        print(f"step {int(result.state.step)}: {means}")
         return numbers
     data = test()
     numbers = evaluate(result, data)

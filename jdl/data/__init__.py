@@ -1,7 +1,8 @@
 """Files and arrays to batches. Names are loaded when they are first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jdl.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jdl.data.arrays import as_arrays as as_arrays
@@ -41,55 +42,4 @@ if TYPE_CHECKING:
     from jdl.data.records import Data as Data
     from jdl.data.records import Report as Report
 
-_MODULES = {
-    "augment": "prepare.augment",
-    "balance": "prepare.balance",
-    "baselines": "prepare.baselines",
-    "clean": "prepare.clean",
-    "csv": "readers.csv",
-    "encode": "prepare.encode",
-    "leakage": "prepare.leakage",
-    "listops": "datasets.listops",
-    "movielens": "datasets.movielens",
-    "scale": "prepare.scale",
-    "split": "prepare.split",
-    "synthetic": "datasets.synthetic",
-    "synthetic_sequences": "datasets.synthetic_sequences",
-    "text": "readers.text",
-    "tokenizers": "prepare.tokenizers",
-    "tree_batches": "prepare.tree_batches",
-    "trees": "prepare.trees",
-}
-_HOME = {
-    "Data": "records",
-    "Feed": "feed",
-    "Order": "order",
-    "Report": "records",
-    "as_arrays": "arrays",
-    "check_arrays": "arrays",
-    "evaluation_batches": "feed",
-    "from_arrays": "datasets.load",
-    "dataset_names": "datasets.load",
-    "load": "datasets.load",
-    "mnist_or_digits": "datasets.load",
-    "pad": "readers.time_series",
-    "read_cifar": "readers.images",
-    "read_csv": "readers.csv",
-    "read_idx": "readers.binary",
-    "read_images": "readers.images",
-    "read_npy": "readers.binary",
-    "read_npz": "readers.binary",
-    "read_ts": "readers.time_series",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"jdl.data.{_MODULES[name]}")
-    if name in _HOME:
-        return getattr(import_module(f"jdl.data.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'jdl.data' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*_MODULES, *_HOME])
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,79 +1,55 @@
 """`jdl.plots`: whole figures of a run, and panels to put figures together from.
 
 >>> import numpy as np
+>>> from jdl import plots
 >>> x = np.linspace(0, 6, 50)
->>> curve = lines({"sine": (x, np.sin(x))}, "A sine", "x")
->>> whole = figure(overlay(curve, horizontal_lines({"zero": 0})), bars([3, 1, 2]))
+>>> curve = plots.lines({"sine": (x, np.sin(x))}, "A sine", "x")
+>>> zero = plots.horizontal_lines({"zero": 0})
+>>> whole = plots.figure(plots.overlay(curve, zero), plots.bars([3, 1, 2]))
 >>> len(whole.axes)
 2
 """
 
-from jdl.plots.grids import (
-    activations,
-    attention,
-    confusion_of,
-    decision_surface,
-    generated_samples,
-    image,
-    image_grid,
-    kernels,
-    matrices,
-    matrix,
-    square_grid,
-)
-from jdl.plots.panels import (
-    Panel,
-    band,
-    bars,
-    figure,
-    histogram,
-    history,
-    horizontal_lines,
-    lines,
-    logged_curve,
-    overlay,
-    series,
-    shaded_spans,
-    text,
-)
-from jdl.plots.points import embedding, embeddings, plane, predicted_vs_true, scatter, strip, strips
-from jdl.plots.training import confusion, curves, parity, png, worst_errors
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Panel",
-    "activations",
-    "attention",
-    "band",
-    "bars",
-    "confusion",
-    "confusion_of",
-    "curves",
-    "decision_surface",
-    "embedding",
-    "embeddings",
-    "figure",
-    "generated_samples",
-    "histogram",
-    "history",
-    "horizontal_lines",
-    "image",
-    "image_grid",
-    "kernels",
-    "lines",
-    "logged_curve",
-    "matrices",
-    "matrix",
-    "overlay",
-    "parity",
-    "plane",
-    "png",
-    "predicted_vs_true",
-    "scatter",
-    "series",
-    "shaded_spans",
-    "square_grid",
-    "strip",
-    "strips",
-    "text",
-    "worst_errors",
-]
+from jdl.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from jdl.plots.grids import activations as activations
+    from jdl.plots.grids import attention as attention
+    from jdl.plots.grids import confusion_of as confusion_of
+    from jdl.plots.grids import decision_surface as decision_surface
+    from jdl.plots.grids import generated_samples as generated_samples
+    from jdl.plots.grids import image as image
+    from jdl.plots.grids import image_grid as image_grid
+    from jdl.plots.grids import kernels as kernels
+    from jdl.plots.grids import matrices as matrices
+    from jdl.plots.grids import matrix as matrix
+    from jdl.plots.grids import square_grid as square_grid
+    from jdl.plots.panels import Panel as Panel
+    from jdl.plots.panels import band as band
+    from jdl.plots.panels import bars as bars
+    from jdl.plots.panels import figure as figure
+    from jdl.plots.panels import histogram as histogram
+    from jdl.plots.panels import history as history
+    from jdl.plots.panels import horizontal_lines as horizontal_lines
+    from jdl.plots.panels import lines as lines
+    from jdl.plots.panels import logged_curve as logged_curve
+    from jdl.plots.panels import overlay as overlay
+    from jdl.plots.panels import series as series
+    from jdl.plots.panels import shaded_spans as shaded_spans
+    from jdl.plots.panels import text as text
+    from jdl.plots.points import embedding as embedding
+    from jdl.plots.points import embeddings as embeddings
+    from jdl.plots.points import plane as plane
+    from jdl.plots.points import predicted_vs_true as predicted_vs_true
+    from jdl.plots.points import scatter as scatter
+    from jdl.plots.points import strip as strip
+    from jdl.plots.points import strips as strips
+    from jdl.plots.training import confusion as confusion
+    from jdl.plots.training import curves as curves
+    from jdl.plots.training import parity as parity
+    from jdl.plots.training import png as png
+    from jdl.plots.training import worst_errors as worst_errors
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -4,12 +4,18 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jdl.core.types import Row
 from jdl.run.storage.files import explain_write_errors
-from jdl.run.storage.metrics_log import log
+from jdl.run.storage.metrics_log import log, scalars_of
+from jdl.run.storage.run_dir import RunDir
+
+
+def open_tracker(run_dir: RunDir) -> "TensorBoard":
+    """The events of a run, in its directory."""
+    return TensorBoard(run_dir.events)
 
 
 class TensorBoard:
@@ -24,15 +30,17 @@ class TensorBoard:
         self._file: Any = None
         self._absent = importlib.util.find_spec("tensorboardX") is None
         if self._absent:
-            log.info('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
+            log.debug('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step, as one event; it is on the disk after `sync` or `close`."""
+    def write(self, row: Row) -> None:
+        """Add the numbers of a row, as one event; it is on the disk after `sync` or `close`."""
         if self._absent:
             return
+        step, split = row["step"], row["split"]
         each = [
-            {"tag": re.sub(r"[^-/\w.]", "_", name), "simple_value": value}
-            for name, value in values.items()
+            {"tag": re.sub(r"[^-/\w.]", "_", f"{split}/{name}"), "simple_value": value}
+            for name, value in scalars_of(row).items()
+            if name != "step"
         ]
         with explain_write_errors(self.folder):
             if self._file is None:

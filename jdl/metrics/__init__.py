@@ -1,0 +1,30 @@
+"""Metrics that merge by addition: masked, counted in integers, computed on the host.
+
+A `Metric` counts in the compiled step and turns the sum of all counts into values afterwards, so
+no split of the data into batches or devices changes the result. Examples whose `batch["mask"]`
+is zero are left out. Values keep leading axes, such as that of ensemble members.
+"""
+
+from typing import TYPE_CHECKING
+
+from jdl.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from jdl.metrics.checks import check_integer_labels as check_integer_labels
+    from jdl.metrics.checks import check_same_shape as check_same_shape
+    from jdl.metrics.classification import accuracy as accuracy
+    from jdl.metrics.classification import auc as auc
+    from jdl.metrics.classification import binary_accuracy as binary_accuracy
+    from jdl.metrics.classification import confusion as confusion
+    from jdl.metrics.classification import perplexity as perplexity
+    from jdl.metrics.classification import top_k as top_k
+    from jdl.metrics.distances import frechet as frechet
+    from jdl.metrics.host import compute as compute
+    from jdl.metrics.intervals import wilson as wilson
+    from jdl.metrics.masked import fraction as fraction
+    from jdl.metrics.masked import mean as mean
+    from jdl.metrics.masked import mean_of as mean_of
+    from jdl.metrics.regression import mean_absolute_error as mean_absolute_error
+    from jdl.metrics.regression import mean_squared_error as mean_squared_error
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,32 @@
+"""Confidence intervals of what was measured."""
+
+import math
+from statistics import NormalDist
+
+from jdl.core.errors import error
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    r"""Wilson's interval for a proportion of which $k$ successes in $n$ trials were seen.
+
+    $\frac{\hat p + z^2/2n \pm z\sqrt{\hat p(1-\hat p)/n + z^2/4n^2}}{1 + z^2/n}$ with
+    $\hat p = k/n$; unlike $\hat p \pm z\,\mathrm{se}$ it stays within [0, 1] and is sound near the
+    ends (Wilson 1927).
+
+    >>> low, high = wilson(9912, 10000)
+    >>> print(f"{low:.4f}-{high:.4f}")
+    0.9892-0.9929
+    """
+    if not (n > 0 and 0 <= successes <= n and 0 < level < 1):
+        raise error(
+            "wilson",
+            expected="0 <= successes <= n, n > 0 and 0 < level < 1",
+            got=f"{successes} of {n} at level {level}",
+            fix="count the examples that were evaluated, and those that were right",
+        )
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    p = successes / n
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)

@@ -1,0 +1,27 @@
+"""Metrics for regression."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jdl.core.types import Batch, Mean, Metric
+from jdl.metrics.checks import check_same_shape
+from jdl.metrics.masked import mean
+
+
+def _squared_error(outputs: Any, batch: Batch) -> Mean:
+    check_same_shape(outputs, batch["y"])
+    return mean(jnp.square(outputs - batch["y"]), batch.get("mask"))
+
+
+mean_squared_error = Metric(_squared_error, Mean.compute)
+"""The mean over all numbers of the squared difference between outputs and labels."""
+
+
+def _absolute_error(outputs: Any, batch: Batch) -> Mean:
+    check_same_shape(outputs, batch["y"])
+    return mean(jnp.abs(outputs - batch["y"]), batch.get("mask"))
+
+
+mean_absolute_error = Metric(_absolute_error, Mean.compute)
+"""The mean over all numbers of the absolute difference between outputs and labels."""
