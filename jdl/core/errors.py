@@ -1,6 +1,7 @@
 """Errors that say what was expected, what came, and how to mend it."""
 
 import difflib
+import importlib
 import json
 import math
 from collections.abc import Iterable
@@ -67,6 +68,29 @@ def from_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def require_package(module: str, package: str, what: str, install: str | None = None) -> Any:
+    """A module of an optional package; `InputError` with how to install it where it is absent.
+
+    `what` needs it; `install` is what pip is told, where that is not the package itself.
+
+    >>> require_package("absent.data", "absent", "the set")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: the set
+      expected: the package absent
+      got:      no module named absent
+      fix:      pip install absent
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise error(
+            what,
+            expected=f"the package {package}",
+            got=f"no module named {module.partition('.')[0]}",
+            fix=f"pip install {install or package}",
+        ) from None
 
 
 def require_key(key: Key | None, expected: str) -> Key:

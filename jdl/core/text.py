@@ -1,6 +1,6 @@
 """Tables of text: numbers of several seeds, and arrays with their shapes and sizes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,7 @@ def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: 
     cells = [[corner, *columns]]
     for name, row in rows.items():
         cells.append([name, *[_shown(row[column], digits) for column in columns]])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
-    return "\n".join(line.rstrip() for line in padded)
+    return "\n".join(line.rstrip() for line in align_columns(cells, last=str.ljust))
 
 
 def _shown(values: Any, digits: int) -> str:
@@ -39,20 +34,22 @@ def _shown(values: Any, digits: int) -> str:
     return mean if np.ndim(values) == 0 else f"{mean} ± {np.std(values):.{digits}f}"
 
 
-def align_columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of cells as lines of text: columns of one width, the last one to the right.
+def align_columns(
+    lines: Sequence[Sequence[str]], last: Callable[[str, int], str] = str.rjust
+) -> list[str]:
+    """Lines of cells as lines of text: columns of one width, by default the last to the right.
 
     >>> align_columns([("leaf", "size"), ("kernel", "8")])
     ['leaf    size', 'kernel     8']
     """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place == len(widths) - 1 else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
+    sides = [str.ljust] * (len(widths) - 1) + [last]
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = zip(sides, line, widths, strict=True)
+        return "  ".join(side(cell, width) for side, cell, width in cells)
+
+    return list(map(aligned, lines))
 
 
 def format_shape(sizes: Sequence[int]) -> str:
@@ -87,6 +84,16 @@ def is_timing(name: str) -> bool:
     (True, False)
     """
     return any(word in name for word in TIMING_WORDS)
+
+
+def metrics_of(row: Mapping[str, Any]) -> Row:
+    """A row without clocks and without where in the run it was taken.
+
+    >>> metrics_of({"step": 50, "epoch": 1.0, "split": "train", "loss": 0.5, "seconds": 1.25})
+    {'loss': 0.5}
+    """
+    places = ("step", "epoch", "split")
+    return {name: value for name, value in without_timings(row).items() if name not in places}
 
 
 def without_timings(row: Mapping[str, Any]) -> Row:

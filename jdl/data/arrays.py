@@ -68,7 +68,7 @@ def check_arrays(
     if "lengths" in arrays and arrays.get("x", np.empty(0)).ndim >= 2:
         check_lengths(arrays["lengths"], arrays["x"].shape[1], f'{name}["lengths"]')
     for key, value in arrays.items():
-        _check_finite(key, value, arrays.get("lengths"), name)
+        check_finite(value, f'{name}["{key}"]', lengths=arrays.get("lengths"))
     if "mask" in arrays:
         _check_mask(arrays["mask"], f'{name}["mask"]')
     labels = arrays.get("y")
@@ -186,7 +186,13 @@ def _check_mask(mask: np.ndarray, name: str) -> None:
         )
 
 
-def _check_finite(key: str, value: np.ndarray, lengths: np.ndarray | None, name: str) -> None:
+def check_finite(
+    value: np.ndarray,
+    name: str,
+    fix: str = "remove or fill these examples",
+    lengths: np.ndarray | None = None,
+) -> None:
+    """Raises `InputError` unless all numbers are finite, those after the true `lengths` apart."""
     if not jnp.issubdtype(value.dtype, np.inexact):
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -200,9 +206,9 @@ def _check_finite(key: str, value: np.ndarray, lengths: np.ndarray | None, name:
     if bad.any():
         first = np.argwhere(bad)[0]
         raise error(
-            f'{name}["{key}"]',
+            name,
             expected="finite numbers",
             got=f"{int(bad.sum())} of {value.size} not finite, "
             f"the first {value[tuple(first)]} at index {first.tolist()}",
-            fix="remove or fill these examples",
+            fix=fix,
         )

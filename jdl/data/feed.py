@@ -189,27 +189,18 @@ def _examples(data: Any, *, notice: bool = True) -> Any:
     if isinstance(data, Mapping):
         return as_arrays(data, notice=notice)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise error(
-            "data of a feed",
-            expected="a dict of arrays, or a source with a length and examples by index",
-            got=type(data).__name__,
-            fix='wrap the arrays: {"x": x, "y": y}',
-        )
-    if len(data) == 0:
-        raise error(
-            "data of a feed",
-            expected="at least one example",
-            got="an empty source",
-            fix="check the file or the split that it came from",
-        )
-    if not isinstance(data[0], Mapping):
-        raise error(
-            "data of a feed",
-            expected='examples that are dicts, {"x": ..., "y": ...}',
-            got=f"source[0] of type {type(data[0]).__name__}",
-            fix="return a dict of arrays from __getitem__",
-        )
-    return data
+        expected = "a dict of arrays, or a source with a length and examples by index"
+        got, fix = type(data).__name__, 'wrap the arrays: {"x": x, "y": y}'
+    elif len(data) == 0:
+        expected, got = "at least one example", "an empty source"
+        fix = "check the file or the split that it came from"
+    elif not isinstance(data[0], Mapping):
+        expected = 'examples that are dicts, {"x": ..., "y": ...}'
+        got = f"source[0] of type {type(data[0]).__name__}"
+        fix = "return a dict of arrays from __getitem__"
+    else:
+        return data
+    raise error("data of a feed", expected=expected, got=got, fix=fix)
 
 
 def _size(data: Any) -> int:

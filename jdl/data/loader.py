@@ -4,9 +4,10 @@ import operator
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import closing
+from typing import TypeVar
 
-from jdl.core.errors import error
+from jdl.core.errors import require_package
 
 Item = TypeVar("Item")
 
@@ -22,20 +23,13 @@ def read_in_threads(
     what waits for a disk gains by threads, what is held up by Python's lock loses. The threads end
     when the iterator is closed or dropped. Raises `InputError` without Grain.
     """
-    try:
-        import grain
-    except ImportError:
-        raise error(
-            "a streaming feed",
-            expected="Grain",
-            got="no module named grain",
-            fix='pip install "jdl-jax[grain]"',
-        ) from None
+    grain = require_package("grain", "grain", "a streaming feed", '"jdl-jax[grain]"')
 
     def after(first: int, threads: int) -> Generator[Item, None, None]:
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         items = grain.MapDataset.range(operator.index(first), 2**31).map(read)
-        return _closing(items.to_iter_dataset(options).__iter__())
+        with closing(iter(items.to_iter_dataset(options))) as stream:
+            yield from stream
 
     return after(start, threads) if threads is not None else _measured(read, start, after)
 
@@ -56,10 +50,3 @@ def _measured(
         together = (time.perf_counter() - begin) / THREADS
     yield from items
     yield from after(few.stop, THREADS if together < alone else 1)
-
-
-def _closing(items: Any) -> Generator[Any, None, None]:
-    try:
-        yield from items
-    finally:
-        items.close()

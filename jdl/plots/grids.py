@@ -27,9 +27,7 @@ def image(
     end = float(np.abs(pixels).max()) if top is None else top
 
     def draw(axis: "Axes") -> None:
-        low, shades = (-end, "RdBu_r") if signed else (0.0, colours)
-        axis.imshow(pixels, cmap=shades, vmin=low, vmax=end, interpolation="nearest")
-        _bare(axis)
+        _pixels(axis, pixels, end, signed, colours)
         axis.set_title(title, fontsize=9, fontweight="normal", loc="center")
         axis.set(xticks=[], yticks=[])
 
@@ -53,11 +51,7 @@ def image_grid(
     whole = tile_images(images, signed)
 
     def draw(axis: "Axes") -> None:
-        top = float(np.nanmax(np.abs(whole))) if signed else 1.0
-        colours = "RdBu_r" if signed else "gray"
-        low = -top if signed else 0.0
-        axis.imshow(whole, cmap=colours, vmin=low, vmax=top, interpolation="nearest")
-        _bare(axis)
+        _pixels(axis, whole, float(np.nanmax(np.abs(whole))) if signed else 1.0, signed)
         height = len(whole) / len(images)
         middles = [height * (index + 0.5) - 0.5 for index in range(len(rows))]
         axis.set_yticks(middles, labels=list(rows))
@@ -255,6 +249,15 @@ def decision_surface(
         describe(axis, title, "", "", axes)
 
     return Panel(draw, 2.6, 2.6)
+
+
+def _pixels(
+    axis: "Axes", pixels: np.ndarray, end: float, signed: bool, colours: str = "gray"
+) -> None:
+    """Numbers up to `end` as shades, from zero or, signed, from -`end`."""
+    low, shades = (-end, "RdBu_r") if signed else (0.0, colours)
+    axis.imshow(pixels, cmap=shades, vmin=low, vmax=end, interpolation="nearest")
+    _bare(axis)
 
 
 def _bare(axis: "Axes") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.plots.style import COLOURS, GREY, blank_figure, in_house_style
+from jdl.plots.style import COLOURS, GREY, blank_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ class Panel(NamedTuple):
     height: float = 4.0
 
 
-@in_house_style
+@style()
 def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figure":
     """Panels in rows of `columns`, or all in one row, as a matplotlib figure in the house style.
 

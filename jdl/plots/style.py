@@ -1,12 +1,10 @@
 """The house style of figures, which leaves pyplot, its backend and the user's own style alone."""
 
-import functools
-import importlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jdl.core.errors import InputError, error
+from jdl.core.errors import require_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,33 +34,13 @@ _STYLE = {
 }
 
 
-def in_house_style(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
-    """Draw in the house style, whatever style the user's own figures have."""
-
-    @functools.wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> "Figure":
-        with style():
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-def style() -> AbstractContextManager[None]:
-    """The house style while a `with` block runs."""
-    try:
-        matplotlib = importlib.import_module("matplotlib.style")
-    except ImportError as absent:
-        raise _needs_matplotlib() from absent
-    return matplotlib.context(["default", _STYLE])
-
-
-def _needs_matplotlib() -> InputError:
-    return error(
-        "figures",
-        expected="the package matplotlib",
-        got="none installed",
-        fix='pip install "jdl-jax[report]"',
-    )
+@contextmanager
+def style() -> Iterator[None]:
+    """The house style while a `with` block, or a function that it decorates, runs."""
+    install = '"jdl-jax[report]"'
+    matplotlib = require_package("matplotlib.style", "matplotlib", "figures", install)
+    with matplotlib.context(["default", _STYLE]):
+        yield
 
 
 def blank_figure(width: float, height: float) -> "Figure":

@@ -12,7 +12,7 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.core.text import is_timing
-from jdl.plots.style import COLOURS, blank_figure, in_house_style, plain_text, style
+from jdl.plots.style import COLOURS, blank_figure, plain_text, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def png(figure: "Figure") -> bytes:
 # Curves
 
 
-@in_house_style
+@style()
 def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Figure":
     """Every number of a log over the epochs, one panel each, training beside validation.
 
@@ -105,10 +105,10 @@ def _panel(
     best: float | None,
 ) -> None:
     low, high = math.inf, 0.0
-    splits = sorted({str(row.get("split", "train")) for row in rows})
+    splits = sorted(set(map(_split, rows)))
     for name in names:
         for split in splits:
-            pairs = [(_x(row), members(row.get(name))) for row in rows if _of(row, split)]
+            pairs = [(_x(row), members(row.get(name))) for row in rows if _split(row) == split]
             points = [(x, value) for x, value in pairs if value is not None]
             if not points:
                 continue
@@ -179,8 +179,8 @@ def _line(
     return (numbers.min(), numbers.max()) if numbers.size else (math.inf, 0.0)
 
 
-def _of(row: Mapping[str, Any], split: str) -> bool:
-    return str(row.get("split", "train")) == split
+def _split(row: Mapping[str, Any]) -> str:
+    return str(row.get("split", "train"))
 
 
 def _x(row: Mapping[str, Any]) -> float:
@@ -194,7 +194,7 @@ def _epoch_of(rows: Sequence[Mapping[str, Any]], step: int | None) -> float | No
 # Classes
 
 
-@in_house_style
+@style()
 def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
     """How often each true class (row) was taken for each class (column).
 
@@ -203,6 +203,8 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
 
     Raises `InputError` for anything but a square matrix and a name for each of its rows.
     """
+    from matplotlib.colors import PowerNorm
+
     counts = np.asarray(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise error(
@@ -225,7 +227,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
     figure = blank_figure(side + 1.8, side + 0.8)
     axis = figure.subplots()
     # The square root lets a single mistake be seen beside a row of right answers.
-    image = axis.imshow(share, cmap="Blues", norm=_square_root())
+    image = axis.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     ticks = range(0, classes, -(-classes // 25))
     long = max(map(len, names)) > 3
     axis.set_xticks(ticks, [names[i] for i in ticks], rotation=45 if long else 0)
@@ -250,12 +252,6 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
     return figure
 
 
-def _square_root() -> Any:
-    from matplotlib.colors import PowerNorm
-
-    return PowerNorm(0.5, 0, 1)
-
-
 def _write_counts(axis: "Axes", counts: np.ndarray, share: np.ndarray, cell: float) -> None:
     digits = len(f"{counts.max():g}")
     size = min(10.0, 72 * cell * 0.8 / (0.62 * max(digits, 2)))
@@ -272,7 +268,7 @@ def _write_counts(axis: "Axes", counts: np.ndarray, share: np.ndarray, cell: flo
             )
 
 
-@in_house_style
+@style()
 def worst_errors(
     images: Any,
     labels: Any,
@@ -337,7 +333,7 @@ def _sentence(words: str) -> "Figure":
 # Numbers
 
 
-@in_house_style
+@style()
 def parity(labels: Any, outputs: Any) -> "Figure":
     """Predicted against true numbers, both of one shape; a perfect model lies on the line.
 

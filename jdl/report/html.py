@@ -13,6 +13,7 @@ import numpy as np
 from jdl.core.types import Row
 from jdl.plots.training import members
 from jdl.report.predictions import ReportFigure
+from jdl.run.storage.files import flatten_config
 
 
 def page(title: str, body: str) -> str:
@@ -45,29 +46,21 @@ def image(picture: ReportFigure, content: bytes) -> str:
 
 def definition_list(values: Mapping[str, Any]) -> str:
     """Names and values, nested ones with dots."""
-    flat = list(_flattened(values))
-    if not flat:
+    if not values:
         return "<p>none recorded</p>"
-    lines = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in flat)
+    flat = {name: _listed(value) for name, value in flatten_config(values).items()}
+    lines = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in flat.items())
     return f"<div class=wide><table class=pairs>{''.join(lines)}</table></div>"
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flattened(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", _listed(value)
-        else:
-            yield f"{prefix}{name}", "–" if value is None else str(value)
-
-
-def _listed(values: Sequence[Any]) -> str:
-    """Words with commas; equal neighbours, such as devices, are counted."""
-    kinds = list(dict.fromkeys(map(str, values)))
-    if len(values) > 1 and len(kinds) == 1:
-        return f"{len(values)} × {kinds[0]}"
-    return ", ".join(map(str, values)) or "–"
+def _listed(value: Any) -> str:
+    """A list with commas; equal neighbours, such as devices, are counted."""
+    if value is None:
+        return "–"
+    values = list(map(str, value)) if isinstance(value, list) else [str(value)]
+    if len(values) > 1 and len(set(values)) == 1:
+        return f"{len(values)} × {values[0]}"
+    return ", ".join(values) or "–"
 
 
 def log_table(rows: Sequence[Row]) -> str:
@@ -128,7 +121,7 @@ def shell_command(words: Any) -> str:
         return ""
     first, *rest = map(str, words)
     name = Path(first).name
-    if name == "jdl" or first.endswith(("jdl/cli/main.py", "jdl/__main__.py")):
+    if name == "jdl" or first.endswith("jdl/cli/__main__.py"):
         return shlex.join(["jdl", *rest])
     return shlex.join((["python"] if name.endswith(".py") else []) + [first, *rest])
 

@@ -30,7 +30,7 @@ class Predictions(NamedTuple):
     split: str = "test"
 
 
-def test_predictions(data: Any, result: Result) -> Predictions | None:
+def predict_test_set(data: Any, result: Result) -> Predictions | None:
     """What a run answers on the test part of its `Data`; None where the data has no such part."""
     test = getattr(data, "test", None)
     if test is None:

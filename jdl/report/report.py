@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jdl.core.errors import error, from_json
-from jdl.core.text import without_timings
+from jdl.core.errors import InputError, error
+from jdl.core.text import metrics_of
 from jdl.core.types import Row
 from jdl.metrics import wilson
 from jdl.plots import training
@@ -23,7 +23,7 @@ from jdl.report.predictions import (
     report_figures,
 )
 from jdl.run.early_stopping import Best
-from jdl.run.storage.files import cannot_write, write_bytes
+from jdl.run.storage.files import explain_write_errors, read_json, write_bytes
 from jdl.run.storage.metrics_log import read_metrics
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
@@ -123,23 +123,20 @@ def write_report(
     drawn += [ReportFigure(file_name(k), k, "", figure) for k, figure in (figures or {}).items()]
     images = [(picture, training.png(picture.figure)) for picture in drawn]
     text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
-    try:
+    with explain_write_errors(folder.path):
         folder.figures.mkdir(parents=True, exist_ok=True)
         for picture, content in images:
             write_bytes(folder.figures / f"{picture.name}.png", content)
         write_bytes(folder.report, text.encode())
-    except OSError as bad:
-        raise cannot_write(folder.path, bad) from bad
     return folder.report
 
 
 def _recorded(folder: RunDir) -> dict[str, Any]:
     """The numbers that the run wrote down at its end; none where it did not get there."""
     try:
-        found = from_json((folder.path / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder.path / "result.json")
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _best_step(config: Mapping[str, Any], rows: Sequence[Row]) -> int | None:
@@ -186,8 +183,7 @@ def _lines(
     row = _representative(rows, best)
     if row is None:
         return ["no numbers yet"]
-    named = {k: v for k, v in without_timings(row).items() if k not in ("step", "epoch", "split")}
-    return [f"{result_line(named, None, row['split'])} at step {row['step']}"]
+    return [f"{result_line(metrics_of(row), None, row['split'])} at step {row['step']}"]
 
 
 def _representative(rows: Sequence[Row], best: int | None) -> Row | None:
@@ -296,12 +292,11 @@ def _time(folder: RunDir) -> str:
 
 def _refusals(rows: Sequence[Row]) -> str:
     found = _skipped(rows)
-    if not found:
-        return ""
     intro = (
         "<p>These updates had a loss, gradient or result that is not finite, and were left out.</p>"
     )
-    return html.section("Skipped steps", intro + html.table(("steps", "skipped"), found))
+    table = intro + html.table(("steps", "skipped"), found)
+    return html.section("Skipped steps", table) if found else ""
 
 
 def _reproduce(folder: RunDir, config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

@@ -118,12 +118,8 @@ def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
     elif isinstance(thing, Learner):
         inputs = batch
         state = jax.eval_shape(thing.init, key, batch)
-        params, model_state, optimizer, extra = (
-            state.params,
-            state.model_state,
-            state.opt_state,
-            state.extra,
-        )
+        params, model_state = state.params, state.model_state
+        optimizer, extra = state.opt_state, state.extra
         outputs = jax.eval_shape(thing.predict, state, batch)
     else:
         raise error(

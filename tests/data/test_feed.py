@@ -1,7 +1,7 @@
 """Feeds: random access, streaming and the order inside a program give the same batches."""
 
-import builtins
 import itertools
+import sys
 import threading
 
 import jax
@@ -92,14 +92,7 @@ def test_an_error_in_a_source_reaches_the_reader():
 
 
 def test_without_grain_the_error_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **named):
-        if name == "grain":
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(InputError, match=r'pip install "jdl-jax\[grain\]"'):
         Feed(numbers(8), 4).stream()
 

@@ -19,7 +19,7 @@ import jdl
 from jdl.core.errors import InputError
 from jdl.metrics import wilson
 from jdl.plots import training
-from jdl.report.predictions import Predictions, test_predictions
+from jdl.report.predictions import Predictions, predict_test_set
 from jdl.report.report import result_line, write_report
 from jdl.run.storage.metrics_log import MetricsLog
 from jdl.run.storage.run_dir import RunDir
@@ -104,10 +104,10 @@ def test_what_is_not_finite_is_left_out_and_marked():
 
 
 def test_refusals_are_shown_only_where_there_are_any():
-    none, some = [row(1, loss=1.0, refused=0.0)], [row(1, loss=1.0, refused=[0.0, 0.5])]
+    none, some = [row(1, loss=1.0, skipped=0.0)], [row(1, loss=1.0, skipped=[0.0, 0.5])]
     assert len(training.curves(none).axes) == 1
     titles = [axis.get_title("left") for axis in training.curves(some).axes]
-    assert titles == ["loss", "share of steps refused"]
+    assert titles == ["loss", "share of steps skipped"]
 
 
 def test_the_players_of_a_game_share_a_panel():
@@ -244,7 +244,7 @@ def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
     assert str(info.value) == (
         "figures\n"
         "  expected: the package matplotlib\n"
-        "  got:      none installed\n"
+        "  got:      no module named matplotlib\n"
         '  fix:      pip install "jdl-jax[report]"'
     )
 
@@ -490,14 +490,14 @@ def test_a_run_without_rows_and_settings(make):
 
 def test_a_diverged_run_names_its_refused_steps(make):
     rows = [
-        row(5, loss=1.0, refused=0.0),
-        row(10, loss=2.0, refused=0.4),
-        row(15, loss=NAN, gradient_norm=NAN, refused=1.0),
+        row(5, loss=1.0, skipped=0.0),
+        row(10, loss=2.0, skipped=0.4),
+        row(15, loss=NAN, gradient_norm=NAN, skipped=1.0),
     ]
     page = Page(write_report(make(rows)))
     assert "diverged: the loss is no longer finite, 15 of 100 steps" in page.text
     assert "6–10 2" in page.text and "11–15 5" in page.text and "1–5 0" not in page.text
-    rows = [row(5, loss=[1.0, NAN, NAN], refused=[0.0, 0.4, 1.0])]
+    rows = [row(5, loss=[1.0, NAN, NAN], skipped=[0.0, 0.4, 1.0])]
     page = Page(write_report(make(rows, name="many")))
     assert "1–5 member 1: 2, member 2: 5" in page.text and "diverged:" not in page.text
 
@@ -517,7 +517,7 @@ def test_other_pictures_are_added(make):
     ("command", "line"),
     [
         (["/usr/bin/jdl", "train", "x.py"], "jdl train x.py"),
-        (["lib/jdl/cli.py", "train"], "jdl train"),
+        (["lib/jdl/cli/__main__.py", "train"], "jdl train"),
         (["tool", "--flag"], "tool --flag"),
     ],
 )
@@ -542,11 +542,11 @@ def test_a_real_run_from_data_to_page(tmp_path):
     result = jdl.fit(
         learner, data, batch_size=20, epochs=2, run_dir=tmp_path / "run", options=options
     )
-    evaluation = test_predictions(data, result)
+    evaluation = predict_test_set(data, result)
     assert evaluation is not None and evaluation.labels_names == ["dark", "light"]
     assert evaluation.outputs.shape == (2, 60, 2)
     numbers = jdl.evaluate(result, part)
     page = Page(write_report(RunDir(tmp_path / "run"), result=numbers, evaluation=evaluation))
     assert result_line(numbers, 60) in page.text
     assert "finished: 6 of 6 steps" in page.text and len(page.images) == 3
-    assert test_predictions(part, result) is None
+    assert predict_test_set(part, result) is None

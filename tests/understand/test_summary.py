@@ -18,9 +18,9 @@ def network(**settings):
     return jdl.from_linen(jdl.models.CNN(features=(4, 6), hidden=(8,), classes=3, **settings))
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_counts_are_those_of_the_real_state(batch_norm):
-    model = network(batch_norm=batch_norm)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_counts_are_those_of_the_real_state(norm):
+    model = network(norm=norm)
     task = jdl.classification(model)
     learner = jdl.ema(jdl.learner(task, optax.adam(1e-3)), 0.9)
     state = jax.jit(learner.init)(jax.random.key(0), BATCH)
@@ -30,7 +30,7 @@ def test_counts_are_those_of_the_real_state(batch_norm):
         assert (
             found.model_state_count
             == tree.count(state.model_state)
-            == (40 if batch_norm else 0) // 2
+            == (40 if norm == "batch" else 0) // 2
         )
         assert {leaf.path: leaf.shape for leaf in found.parameters} == {
             path: leaf.shape for path, leaf in tree.flatten(state.params).items()
@@ -93,7 +93,7 @@ def test_the_size_of_a_model_does_not_matter():
 
 
 def test_the_table():
-    task = jdl.classification(network(batch_norm=True))
+    task = jdl.classification(network(norm="batch"))
     found = summary(jdl.learner(task, optax.adam(1e-3)), BATCH)
     lines = str(found).splitlines()
     assert lines[0].split() == ["parameter", "shape", "type", "count"]

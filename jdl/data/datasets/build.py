@@ -1,6 +1,8 @@
 """What every source does with its arrays: check, split by class, scale by the training part."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,33 @@ from jdl.data.prepare.scale import Scaler, divide
 from jdl.data.records import Arrays, Data
 
 PARTS = {"train": 0.7, "valid": 0.1, "test": 0.2}
+
+
+def data_folder(name: str, dir: str | Path | None, files: str) -> Path:
+    """Where the files of a data set are: `dir`, or else the environment variable JDL_DATA_DIR."""
+    folder = dir if dir is not None else os.environ.get("JDL_DATA_DIR")
+    if not folder:
+        raise error(
+            f'data set "{name}"',
+            expected=f"the folder of its {files}",
+            got="neither dir= nor the environment variable JDL_DATA_DIR",
+            fix="give one of them, or use the embedded set: digits",
+        )
+    return Path(folder)
+
+
+def find_file(name: str, folder: Path, spellings: Sequence[str], fix: str) -> Path:
+    """A file under one of its names, in the folder or in its subfolder of the set."""
+    places = [folder, folder / name]
+    for path in (place / spelling for place in places for spelling in spellings):
+        if path.is_file():
+            return path
+    raise error(
+        f'data set "{name}"',
+        expected=f"a file {' or '.join(spellings[:2])}",
+        got=f"none in {' or '.join(map(str, places))}",
+        fix=fix,
+    )
 
 
 def prepare(data: Mapping[str, Any], where: str, *, notice: bool = True) -> Arrays:
@@ -64,6 +93,14 @@ def three_parts(whole: Arrays, seed: int) -> dict[str, Arrays]:
     return {part: rows(whole, index) for part, index in zip(PARTS, indices, strict=True)}
 
 
+def hold_out(
+    train: Arrays, test: Arrays, sizes: tuple[float, float], seed: int
+) -> dict[str, Arrays]:
+    """Train, valid and test for a set with a test part: the valid part is taken from the rest."""
+    keep, valid = split.stratified(train["y"], sizes, seed)
+    return {"train": rows(train, keep), "valid": rows(train, valid), "test": test}
+
+
 def check_alike(parts: dict[str, Arrays], where: str) -> None:
     """Raises unless all parts have the training part's entries, shapes and dtypes."""
 
@@ -89,11 +126,12 @@ def finish(
     """Fits the scaler on the training part and applies it to each."""
     scaler = scaler or (divide(255) if parts["train"]["x"].dtype == np.uint8 else None)
     statistics = scaler.fit(parts["train"]["x"]) if scaler else None
-    apply: Callable[[Arrays], Arrays] = (
-        (lambda arrays: {**arrays, "x": scaler.apply(statistics, arrays["x"])})
-        if scaler and statistics is not None
-        else dict
-    )
+
+    def apply(arrays: Arrays) -> Arrays:
+        if scaler is None or statistics is None:
+            return dict(arrays)
+        return {**arrays, "x": scaler.apply(statistics, arrays["x"])}
+
     train = apply(parts["train"])
     info = {
         **about,

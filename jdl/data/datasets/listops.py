@@ -67,12 +67,10 @@ def evaluate(trees: Sequence[Tree]) -> np.ndarray:
     >>> evaluate(encode([from_text("(MAX 2 9 (MIN 4 7) 0)")], VOCABULARY)).tolist()
     [9]
     """
-    depth = depths(trees)
-    counts = np.array([len(tree.parents) for tree in trees])
-    start = np.cumsum(counts) - counts
-    parent = np.concatenate([tree.parents for tree in trees]) + np.repeat(start, counts)
+    tree, parent, depth, _ = tree_batches.forest_of(trees)
     label = np.concatenate([tree.labels for tree in trees])
-    _check(label, np.bincount(parent[depth > 0], minlength=len(label)), np.repeat(start, counts))
+    start = np.searchsorted(tree, np.arange(len(trees)))
+    _check(label, np.bincount(parent[depth > 0], minlength=len(label)), start[tree])
     value = label.astype(np.int64)
     for level in range(depth.max(), 0, -1):
         nodes = np.flatnonzero(depth == level)

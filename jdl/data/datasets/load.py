@@ -1,7 +1,8 @@
 """Data sets by name, from files and from memory: split first, then scaled by the training part."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from jdl.data.prepare import split
 from jdl.data.prepare.scale import Scaler
 from jdl.data.readers.binary import read_npz
 from jdl.data.records import Data
+
+_SETS: dict[str, tuple[str, Callable[[str | Path | None, int], Data]]] = {
+    "cifar10": ("binary files of yours", partial(images.cifar, 10)),
+    "cifar100": ("binary files of yours", partial(images.cifar, 100)),
+    "digits": ("inside the package", lambda _, seed: images.digits(seed)),
+    "japanese_vowels": ("two .ts files of yours", series.japanese_vowels),
+    "mnist": ("four IDX files of yours", images.mnist),
+    "mnist1d": ("the package mnist1d", lambda _, seed: series.mnist1d(seed)),
+}
+"""Where the data of each set comes from, and what makes it of a folder and a seed."""
 
 
 def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int = 0) -> Data:
@@ -41,16 +52,8 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
     ((1258, 8, 8, 1), {'train': 1258, 'valid': 180, 'test': 359})
     """
     name = str(name_or_path)
-    if name == "digits":
-        return images.digits(seed)
-    if name == "mnist":
-        return images.mnist(dir, seed)
-    if name == "japanese_vowels":
-        return series.japanese_vowels(dir, seed)
-    if name == "mnist1d":
-        return series.mnist1d(seed)
-    if name in ("cifar10", "cifar100"):
-        return images.cifar(int(name.removeprefix("cifar")), dir, seed)
+    if name in _SETS:
+        return _SETS[name][1](dir, seed)
     if name in tables.TABLES:
         return tables.table_set(name, seed)
     if Path(name).is_dir():
@@ -175,12 +178,5 @@ def dataset_names() -> Mapping[str, str]:
     >>> [name for name in sorted(dataset_names()) if "mnist" in name]
     ['mnist', 'mnist1d']
     """
-    sources = {
-        "cifar10": "binary files of yours",
-        "cifar100": "binary files of yours",
-        "digits": "inside the package",
-        "japanese_vowels": "two .ts files of yours",
-        "mnist": "four IDX files of yours",
-        "mnist1d": "the package mnist1d",
-    }
-    return {**sources, **{name: "scikit-learn" for name in tables.TABLES}}
+    sources = {name: source for name, (source, _) in _SETS.items()}
+    return sources | dict.fromkeys(tables.TABLES, "scikit-learn")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import InputError, check_range, error
-from jdl.data.arrays import Arrays
+from jdl.data.datasets.build import rows
 from jdl.data.prepare import split
 from jdl.data.readers.binary import read_lines
 from jdl.data.records import Data
@@ -50,7 +50,7 @@ def read_ratings(path: str | Path) -> Ratings:
     separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
     if separator is None:
         raise _wrong(path, 1, "user, item, rating between ',', tabs or '::'", first or "nothing")
-    rows = []
+    found = []
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split(separator)]
         is_header = line is first and [name.lower() for name in fields[2:3]] == ["rating"]
@@ -60,10 +60,10 @@ def read_ratings(path: str | Path) -> Ratings:
             raise _wrong(path, number, "user, item and rating", line)
         if not _is_number(fields[2]):
             raise _wrong(path, number, "a finite number as the rating", fields[2])
-        rows.append((fields[0], fields[1], float(fields[2])))
-    if not rows:
+        found.append((fields[0], fields[1], float(fields[2])))
+    if not found:
         raise _wrong(path, len(lines), "at least one rating", "none")
-    users, items, ratings = zip(*rows, strict=True)
+    users, items, ratings = zip(*found, strict=True)
     return Ratings(np.array(users), np.array(items), np.array(ratings, np.float32))
 
 
@@ -77,33 +77,29 @@ def as_data(
     """Ratings split at random, with users and items numbered by the training part, as in `read`."""
     user, item, rating = (np.asarray(values) for values in ratings)
     train, valid, test = split.random(len(rating), parts, seed)
+    index = {"train": train, "valid": valid, "test": test}
     names = {"user": np.unique(user[train]), "item": np.unique(item[train])}
     numbered = {"user": _numbers(user, names["user"]), "item": _numbers(item, names["item"])}
-    x = np.stack([numbered["user"], numbered["item"]], 1)
     y = rating.astype(np.float32)[:, None]
+    whole = {"x": np.stack([numbered["user"], numbered["item"]], 1), "y": y}
     pairs = np.stack([np.unique(v, return_inverse=True)[1] for v in (user, item)], 1)
-
-    def part(index: np.ndarray) -> Arrays:
-        return {"x": x[index], "y": y[index]}
-
-    index = {"train": train, "valid": valid, "test": test}
     info = {
         **(about or {"name": "ratings", "seed": seed}),
         "classes": None,
         "shape": (2,),
-        "sizes": {name: len(rows) for name, rows in index.items()},
+        "sizes": {name: len(which) for name, which in index.items()},
         "scaler": None,
         "users": len(names["user"]),
         "items": len(names["item"]),
         "names": names,
         "mean": float(y[train].mean(dtype=np.float64)),
         "unknown": {
-            name: {kind: int((numbers[rows] == 0).sum()) for kind, numbers in numbered.items()}
-            for name, rows in index.items()
+            name: {kind: int((numbers[which] == 0).sum()) for kind, numbers in numbered.items()}
+            for name, which in index.items()
         },
         "repeated": len(pairs) - len(np.unique(pairs, axis=0)),
     }
-    return Data(part(train), part(valid), lambda: part(test), info)
+    return Data(rows(whole, train), rows(whole, valid), lambda: rows(whole, test), info)
 
 
 def generate(

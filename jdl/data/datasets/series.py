@@ -1,14 +1,13 @@
 """Data sets of sequences that `jdl.data.load` knows by name."""
 
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import error
-from jdl.data.datasets.build import finish, rows
+from jdl.core.errors import error, require_package
+from jdl.data.datasets.build import data_folder, find_file, finish, hold_out
 from jdl.data.prepare import split
 from jdl.data.prepare.scale import standardise
 from jdl.data.readers.time_series import pad, read_ts, scale_series, true_steps
@@ -19,7 +18,12 @@ VALID = 0.2
 
 def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
     """Nine speakers, 12 channels, 7 to 29 steps: 270 training and 370 test series."""
-    files = {part: _find(dir, f"JapaneseVowels_{part.upper()}.ts") for part in ("train", "test")}
+    name, fix = "japanese_vowels", "give the folder of the two files as dir= or JDL_DATA_DIR"
+    folder = data_folder(name, dir, "two .ts files")
+    files = {
+        part: find_file(name, folder, [f"JapaneseVowels_{part.upper()}.ts"], fix)
+        for part in ("train", "test")
+    }
     train, test = (read_ts(files[part]) for part in ("train", "test"))
     if train.y is None or train.labels != test.labels or train.x.shape[2] != test.x.shape[2]:
         raise error(
@@ -39,7 +43,7 @@ def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
         return {"x": whole, "y": series.y[index], "lengths": lengths}
 
     info = {
-        "name": "japanese_vowels",
+        "name": name,
         "source": "M. Kudo, J. Toyama and M. Shimbo, 1999; UCI Machine Learning Repository",
         "licence": "CC BY 4.0 (UCI)",
         "files": {part: str(path) for part, path in files.items()},
@@ -56,19 +60,11 @@ def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
 
 def mnist1d(seed: int) -> Data:
     """Digits as series of 40 numbers, made by the package of the same name."""
-    try:
-        from mnist1d.data import get_dataset_args, make_dataset
-    except ImportError:
-        raise error(
-            'data set "mnist1d"',
-            expected="the package that makes it",
-            got="no module named mnist1d",
-            fix="pip install mnist1d",
-        ) from None
+    package = require_package("mnist1d.data", "mnist1d", 'data set "mnist1d"')
     # The package sets the seeds of the global generators: put back what they were.
     numbers, plain = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        raw = make_dataset(get_dataset_args())
+        raw = package.make_dataset(package.get_dataset_args())
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(plain)
@@ -76,28 +72,11 @@ def mnist1d(seed: int) -> Data:
         {"x": raw[x].astype(np.float32)[..., None], "y": raw[y].astype(np.int32)}
         for x, y in (("x", "y"), ("x_test", "y_test"))
     )
-    keep, valid = split.stratified(train["y"], (1 - VALID / 2, VALID / 2), seed)
     about = {
         "name": "mnist1d",
         "source": "S. Greydanus and D. Kobak, Scaling down deep learning with MNIST-1D, 2024",
         "licence": "Apache 2.0",
         "seed": seed,
     }
-    parts = {"train": rows(train, keep), "valid": rows(train, valid), "test": test}
+    parts = hold_out(train, test, (1 - VALID / 2, VALID / 2), seed)
     return finish(parts, None, about, 10)
-
-
-def _find(dir: str | Path | None, name: str) -> Path:
-    folder = dir if dir is not None else os.environ.get("JDL_DATA_DIR")
-    places = [Path(folder), Path(folder) / "japanese_vowels"] if folder else []
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    raise error(
-        'data set "japanese_vowels"',
-        expected=f"a file {name}",
-        got=f"none in {' or '.join(map(str, places))}"
-        if places
-        else "neither dir= nor the environment variable JDL_DATA_DIR",
-        fix="give the folder of JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts",
-    )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jdl.core.errors import error
+from jdl.core.errors import check_range, error
 from jdl.data.records import Arrays
 
 ADDING_BASELINE = 1 / 6
@@ -22,7 +22,7 @@ def adding(n: int, steps: int, seed: int = 0) -> Arrays:
     >>> bool(np.allclose((batch["x"][..., 0] * batch["x"][..., 1]).sum(1), batch["y"][:, 0]))
     True
     """
-    _at_least("steps", steps, 2)
+    check_range("steps", steps, 2)
     rng = np.random.default_rng(seed)
     values = rng.random((n, steps), np.float32)
     marks = np.zeros((n, steps), np.float32)
@@ -43,7 +43,7 @@ def copying(n: int, delay: int, symbols: int = 8, length: int = 10, seed: int = 
     >>> bool((batch["y"][0, -2:] == batch["x"][0, :2]).all()), batch["x"].shape
     (True, (1, 7))
     """
-    _at_least("delay", delay, 1)
+    check_range("delay", delay, 1)
     shown = np.random.default_rng(seed).integers(1, symbols + 1, (n, length))
     x = np.zeros((n, delay + 2 * length), np.int32)
     y = np.zeros_like(x)
@@ -79,7 +79,7 @@ def autoregressive(
     >>> bool((batch["x"] == batch["y"]).all())
     True
     """
-    _at_least("the smallest lag", min(lags), 1)
+    check_range("the smallest lag", min(lags), 1)
     chances = np.asarray(noise, np.float64)
     if not (np.isclose(chances.sum(), 1) and (chances >= 0).all()):
         raise error(
@@ -114,8 +114,3 @@ def entropy(chances: Sequence[float]) -> float:
     """
     kept = np.asarray([p for p in chances if p > 0], np.float64)
     return float(-(kept * np.log(kept)).sum())
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if value < low:
-        raise error(name, expected=f"at least {low}", got=str(value), fix="raise it")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jdl.core.errors import error
+from jdl.core.errors import require_package
 from jdl.data.datasets.build import classes_of, finish, prepare, three_parts
 from jdl.data.prepare.scale import standardise
 from jdl.data.records import Data
@@ -17,15 +17,8 @@ TABLES = {
 
 def table_set(name: str, seed: int) -> Data:
     """One of `TABLES`, standardised."""
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise error(
-            f'data set "{name}"',
-            expected="scikit-learn, which holds it",
-            got="no module named sklearn",
-            fix='pip install "jdl-jax[datasets]"',
-        ) from None
+    what = f'data set "{name}"'
+    datasets = require_package("sklearn.datasets", "scikit-learn", what, '"jdl-jax[datasets]"')
     function, source = TABLES[name]
     # diabetes comes scaled by statistics of all its rows, the test rows included, unless asked.
     options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}

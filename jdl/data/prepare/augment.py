@@ -5,14 +5,13 @@ Images are [B, H, W, C]; every example draws its own change. On 2 CPU cores a ba
 there, and `each` lifts any further operation of it.
 """
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jdl.core.errors import check_range, error
+from jdl.core.errors import check_range, error, require_package
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -26,8 +25,7 @@ def shift(pixels: int) -> Augment:
     >>> move(jax.random.key(0), jnp.ones((2, 8, 8, 1))).shape
     (2, 8, 8, 1)
     """
-    if pixels < 0:
-        raise error("shift", expected="pixels >= 0", got=str(pixels), fix="give the largest offset")
+    check_range("shift: pixels", pixels, 0)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
         _check_images(images)
@@ -94,8 +92,8 @@ def flip(probability: float = 0.5, *, vertical: bool = False) -> Augment:
     Array([2., 1., 0.], dtype=float32)
     """
     check_range("flip probability", probability, 0, 1)
-    mirror = _pix("random_flip_up_down" if vertical else "random_flip_left_right")
-    return each(lambda key, image: mirror(key, image, probability=probability))
+    way = "up_down" if vertical else "left_right"
+    return each(_pix(f"random_flip_{way}", probability=probability))
 
 
 def brightness(delta: float) -> Augment:
@@ -105,8 +103,7 @@ def brightness(delta: float) -> Augment:
     (2, 8, 8, 1)
     """
     check_range("brightness delta", delta, 0)
-    change = _pix("random_brightness")
-    return each(lambda key, image: change(key, image, delta))
+    return each(_pix("random_brightness", delta))
 
 
 def contrast(low: float, high: float) -> Augment:
@@ -115,7 +112,7 @@ def contrast(low: float, high: float) -> Augment:
     >>> contrast(0.8, 1.2)(jax.random.key(0), jnp.ones((2, 8, 8, 1))).shape
     (2, 8, 8, 1)
     """
-    return _colour("contrast", "random_contrast", low, high)
+    return each(_colour("contrast", low, high))
 
 
 def saturation(low: float, high: float) -> Augment:
@@ -124,7 +121,7 @@ def saturation(low: float, high: float) -> Augment:
     >>> saturation(0.8, 1.2)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
-    return _colour("saturation", "random_saturation", low, high, rgb=True)
+    return each(_rgb(_colour("saturation", low, high)))
 
 
 def hue(delta: float) -> Augment:
@@ -134,8 +131,7 @@ def hue(delta: float) -> Augment:
     (2, 8, 8, 3)
     """
     check_range("hue delta", delta, 0, 0.5)
-    change = _pix("random_hue")
-    return each(_rgb(lambda key, image: change(key, image, delta)))
+    return each(_rgb(_pix("random_hue", delta)))
 
 
 def elastic(alpha: float, sigma: float) -> Augment:
@@ -149,8 +145,7 @@ def elastic(alpha: float, sigma: float) -> Augment:
     """
     check_range("elastic alpha", alpha, 0)
     check_range("elastic sigma", sigma, 0.1)
-    bend = _pix("elastic_deformation")
-    return each(lambda key, image: bend(key, image, alpha, sigma, mode="constant"))
+    return each(_pix("elastic_deformation", alpha, sigma, mode="constant"))
 
 
 def compose(*augments: Augment) -> Augment:
@@ -203,7 +198,7 @@ def _sources(draws: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.
     return cosine * y - sine * x + down + middle[0], sine * y + cosine * x + right + middle[1]
 
 
-def _colour(name: str, operation: str, low: float, high: float, rgb: bool = False) -> Augment:
+def _colour(name: str, low: float, high: float) -> Augment:
     if not 0 <= low <= high:
         raise error(
             name,
@@ -211,12 +206,7 @@ def _colour(name: str, operation: str, low: float, high: float, rgb: bool = Fals
             got=f"low={low}, high={high}",
             fix=f"{name}(0.8, 1.2), say",
         )
-    change = _pix(operation)
-
-    def apply(key: jax.Array, image: jax.Array) -> jax.Array:
-        return change(key, image, low, high)
-
-    return each(_rgb(apply) if rgb else apply)
+    return _pix(f"random_{name}", low, high)
 
 
 def _rgb(change: Augment) -> Augment:
@@ -233,16 +223,12 @@ def _rgb(change: Augment) -> Augment:
     return apply
 
 
-def _pix(operation: str) -> Callable[..., Any]:
-    try:
-        return getattr(importlib.import_module("dm_pix"), operation)
-    except ImportError:
-        raise error(
-            f"augmentation {operation}",
-            expected="the package dm-pix",
-            got="none installed",
-            fix='pip install "jdl-jax[augment]"',
-        ) from None
+def _pix(operation: str, *amounts: float, **options: Any) -> Augment:
+    """An operation of dm-pix on one image."""
+    what = f"augmentation {operation}"
+    dm_pix = require_package("dm_pix", "dm-pix", what, '"jdl-jax[augment]"')
+    change = getattr(dm_pix, operation)
+    return lambda key, image: change(key, image, *amounts, **options)
 
 
 def _check_images(images: jax.Array) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.data.arrays import as_arrays
+from jdl.data.arrays import as_arrays, check_labels
 from jdl.data.records import Arrays, Report
 
 
@@ -146,13 +146,8 @@ def _counts(labels: Any, classes: int | None) -> np.ndarray:
             fix="number the classes, e.g. with jdl.data.encode.labels",
         )
     counts = np.bincount(labels, minlength=classes or 0)
-    if classes is not None and len(counts) > classes:
-        raise error(
-            "labels",
-            expected=f"labels from 0 to {classes - 1}, for {classes} classes",
-            got=f"label {len(counts) - 1}",
-            fix="raise the number of classes",
-        )
+    if classes is not None:
+        check_labels(labels, classes, "labels")
     if (counts == 0).any():
         raise error(
             "labels",

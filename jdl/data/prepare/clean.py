@@ -77,9 +77,7 @@ def fill_missing(data: Mapping[str, Any], values: Any, entry: str = "x") -> Clea
     values = _fitting(values, x, "values to fill in")
     absent = _absent(x)
     filled = np.where(absent, np.broadcast_to(values, x.shape), x).astype(x.dtype)
-    title = f"missing values in {len(x)} examples"
-    report = Report(title, {"changed": _numbers(_any(absent))}, _by_feature("filled", absent))
-    return {**arrays, entry: filled}, report
+    return {**arrays, entry: filled}, _found("missing values", "changed", "filled", absent)
 
 
 def drop_outliers(
@@ -93,14 +91,8 @@ def drop_outliers(
       dropped: 1 (rows 4)
       outside in feature 0: 1
     """
-    arrays = _arrays(data)
-    x, low, high = _fenced(arrays, fences, entry)
-    outside = (x < low) | (x > high)
-    report = Report(
-        f"outliers in {len(x)} examples",
-        {"dropped": _numbers(_any(outside))},
-        _by_feature("outside", outside),
-    )
+    arrays, outside, _ = _fenced(data, fences, entry)
+    report = _found("outliers", "dropped", "outside", outside)
     return _rows(arrays, ~_any(outside)), report
 
 
@@ -113,15 +105,8 @@ def clip_outliers(
     >>> clip_outliers({"x": x}, fences(x))[0]["x"][-1]
     array([7.])
     """
-    arrays = _arrays(data)
-    x, low, high = _fenced(arrays, fences, entry)
-    outside = (x < low) | (x > high)
-    report = Report(
-        f"outliers in {len(x)} examples",
-        {"changed": _numbers(_any(outside))},
-        _by_feature("clipped", outside),
-    )
-    return {**arrays, entry: np.clip(x, low, high).astype(x.dtype)}, report
+    arrays, outside, clipped = _fenced(data, fences, entry)
+    return {**arrays, entry: clipped}, _found("outliers", "changed", "clipped", outside)
 
 
 def medians(x: Any) -> np.ndarray:
@@ -223,9 +208,11 @@ def _numbers(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(flags).tolist())
 
 
-def _by_feature(verb: str, flags: np.ndarray) -> dict[str, int]:
-    found = flags.reshape(-1, flags.shape[-1]).sum(0)
-    return {f"{verb} in feature {i}": int(number) for i, number in enumerate(found) if number}
+def _found(what: str, done: str, verb: str, flags: np.ndarray) -> Report:
+    """What was done to the flagged examples, and how often it was done to each feature."""
+    counts = enumerate(flags.reshape(-1, flags.shape[-1]).sum(0))
+    by_feature = {f"{verb} in feature {i}": int(number) for i, number in counts if number}
+    return Report(f"{what} in {len(flags)} examples", {done: _numbers(_any(flags))}, by_feature)
 
 
 def _features(x: Any, name: str) -> np.ndarray:
@@ -253,11 +240,13 @@ def _fitting(values: Any, x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _fenced(
-    arrays: Arrays, fences: Mapping[str, np.ndarray], entry: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str
+) -> tuple[Arrays, np.ndarray, np.ndarray]:
+    """The arrays, where the entry is outside its fences, and the entry moved onto them."""
+    arrays = _arrays(data)
     x = _features(_entry(arrays, entry), f'data["{entry}"]')
     low, high = (_fitting(fences[side], x, f'fences["{side}"]') for side in ("low", "high"))
-    return x, low, high
+    return arrays, (x < low) | (x > high), np.clip(x, low, high).astype(x.dtype)
 
 
 def _quantiles(x: Any, levels: list[float]) -> np.ndarray:

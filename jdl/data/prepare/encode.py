@@ -38,10 +38,9 @@ def ordinal(order: Sequence[Any]) -> Encoder:
         )
 
     def fit(values: Any) -> Names:
-        columns = _columns(values)
-        for number, column in enumerate(columns.T):
-            _places(places, column, number)
-        return (places,) * columns.shape[1]
+        names = (places,) * _columns(values).shape[1]
+        _places(names, values)
+        return names
 
     return Encoder(fit, _apply_places)
 
@@ -84,24 +83,22 @@ def _fit_labels(values: Any) -> Names:
 
 
 def _apply_places(names: Names, values: Any) -> np.ndarray:
-    columns = _columns(values)
-    found = [
-        _places(known, column, number)
-        for number, (known, column) in enumerate(_paired(names, columns))
-    ]
-    return np.stack(found, -1).reshape(np.shape(values)).astype(np.int32)
+    return np.stack(_places(names, values), -1).reshape(np.shape(values)).astype(np.int32)
 
 
 def _apply_one_hot(names: Names, values: Any) -> np.ndarray:
-    columns = _columns(values)
-    blocks = [
-        _places(known, column, number)[:, None] == np.arange(len(known))[None]
-        for number, (known, column) in enumerate(_paired(names, columns))
-    ]
+    places = zip(names, _places(names, values), strict=True)
+    blocks = [place[:, None] == np.arange(len(known))[None] for known, place in places]
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-def _places(known: np.ndarray, column: np.ndarray, number: int) -> np.ndarray:
+def _places(names: Names, values: Any) -> list[np.ndarray]:
+    """Of each column the places of its values among its names."""
+    pairs = _paired(names, _columns(values))
+    return [_column_places(known, column, number) for number, (known, column) in enumerate(pairs)]
+
+
+def _column_places(known: np.ndarray, column: np.ndarray, number: int) -> np.ndarray:
     matches = column[:, None] == known[None]
     unknown = np.flatnonzero(~matches.any(1))
     if len(unknown):

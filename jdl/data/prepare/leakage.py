@@ -24,12 +24,11 @@ def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Repo
     duplicates across train, test
       test examples that are in train: 1 (rows 0)
     """
-    _several(parts)
     printed = {
         name: [f.tobytes() for f in fingerprints({entry: np.asarray(part[entry])})]
         for name, part in parts.items()
     }
-    return Report(f"duplicates across {', '.join(parts)}", _shared(printed, "examples"))
+    return _shared("duplicates", printed, "examples")
 
 
 def groups(parts: Mapping[str, Any]) -> Report:
@@ -41,9 +40,8 @@ def groups(parts: Mapping[str, Any]) -> Report:
     groups across train, test
       test examples of groups that are in train: 1 (rows 0)
     """
-    _several(parts)
     named = {name: list(np.asarray(part).tolist()) for name, part in parts.items()}
-    return Report(f"groups across {', '.join(parts)}", _shared(named, "examples of groups"))
+    return _shared("groups", named, "examples of groups")
 
 
 def scaler(
@@ -98,14 +96,15 @@ def refuse(report: Report) -> None:
         )
 
 
-def _shared(parts: Mapping[str, list[Any]], what: str) -> dict[str, tuple[int, ...]]:
+def _shared(title: str, parts: Mapping[str, list[Any]], what: str) -> Report:
+    _several(parts)
     names, found = list(parts), {}
     for place, later in enumerate(names):
         for earlier in names[:place]:
             known = set(parts[earlier])
             rows = tuple(row for row, value in enumerate(parts[later]) if value in known)
             found[f"{later} {what} that are in {earlier}"] = rows
-    return found
+    return Report(f"{title} across {', '.join(parts)}", found)
 
 
 def _several(parts: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.data.arrays import check_finite
 
 Statistics = dict[str, Any]
 
@@ -30,14 +31,7 @@ def _over_examples(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
             got=f"shape {list(x.shape)}",
             fix="add the axis with x[:, None]",
         )
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        raise error(
-            "data to fit a scaler on",
-            expected="finite numbers",
-            got=f"{len(bad)} not finite, the first {x[tuple(bad[0])]} at index {bad[0].tolist()}",
-            fix="remove or fill these examples before fitting",
-        )
+    check_finite(x, "data to fit a scaler on", "remove or fill these examples before fitting")
     return x.astype(np.float64), tuple(range(x.ndim - 1))
 
 

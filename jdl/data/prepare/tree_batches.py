@@ -38,7 +38,7 @@ def shape_of(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
     >>> shape_of([from_nested((0, 5, (1, 2, 3)))])
     TreeShape(leaves=3, levels=2, width=1, arity=2)
     """
-    counts, arity = _counts(_forest(trees))
+    counts, arity = _counts(forest_of(trees))
     leaves, levels, width, arity = _shapes(counts, arity).max(0).tolist()
     if per_row > 1:
         mean = np.ceil(per_row * counts.mean(0)).astype(int)
@@ -53,7 +53,7 @@ def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
     shape then serves them all, and small trees are not padded to the size of the largest. All
     shapes have the same arity, on which the weights of some networks depend.
     """
-    single = _shapes(*_counts(_forest(trees)))
+    single = _shapes(*_counts(forest_of(trees)))
     single[:, 3] = single[:, 3].max()
     order = np.argsort(single[:, 0] + single[:, 1] * single[:, 2], kind="stable")
     parts = np.array_split(order, min(at_most, len(trees)))
@@ -63,7 +63,7 @@ def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
 
 def by_shape(trees: Sequence[Tree], shapes: Sequence[TreeShape]) -> dict[TreeShape, np.ndarray]:
     """The indices of the trees that each shape is the first to hold; `InputError` if none does."""
-    single = _shapes(*_counts(_forest(trees)))
+    single = _shapes(*_counts(forest_of(trees)))
     fits = np.stack([(single <= np.array(shape)).all(1) for shape in shapes])
     _check_fit(fits.any(0), single, shapes[-1])
     first = fits.argmax(0)
@@ -91,7 +91,7 @@ def pad(
     >>> arrays["x"].tolist(), arrays["children"].tolist()
     ([[5, 2, 3, 1, 0]], [[[[1, 2]], [[0, 3]]]])
     """
-    forest = _forest(trees)
+    forest = forest_of(trees)
     single = _shapes(*_counts(forest))
     shape = TreeShape(*single.max(0).tolist()) if shape is None else shape
     _check_fit((single <= np.array(shape)).all(1), single, shape)
@@ -115,7 +115,7 @@ def pack(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
     >>> arrays["y"].tolist(), arrays["children"][0].tolist()
     ([[7, 8], [9, 0]], [[[0, 1], [2, -1]]])
     """
-    forest = _forest(trees)
+    forest = forest_of(trees)
     counts, arity = _counts(forest)
     single = _shapes(counts, arity)
     _check_fit((single <= np.array(shape)).all(1), single, shape)
@@ -133,7 +133,7 @@ def pack(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
     return {**arrays, "y": placed, "mask": mask}
 
 
-class _Forest(NamedTuple):
+class Forest(NamedTuple):
     """All nodes of all trees, one after another."""
 
     tree: np.ndarray
@@ -144,7 +144,8 @@ class _Forest(NamedTuple):
     """Without children, and no root."""
 
 
-def _forest(trees: Sequence[Tree]) -> _Forest:
+def forest_of(trees: Sequence[Tree]) -> Forest:
+    """The trees side by side; raises `InputError` for what is no tree."""
     depth = depths(trees)
     counts = np.array([len(tree.parents) for tree in trees])
     tree = np.repeat(np.arange(len(trees)), counts)
@@ -152,10 +153,10 @@ def _forest(trees: Sequence[Tree]) -> _Forest:
     parent = np.concatenate([tree.parents for tree in trees])
     parent = np.where(parent >= 0, parent + start, -1)
     has_child = np.bincount(parent[parent >= 0], minlength=len(parent)) > 0
-    return _Forest(tree, parent, depth, ~has_child & (parent >= 0))
+    return Forest(tree, parent, depth, ~has_child & (parent >= 0))
 
 
-def _counts(forest: _Forest) -> tuple[np.ndarray, np.ndarray]:
+def _counts(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
     """Of each tree: its leaves, then its inner nodes at each depth; and its arity."""
     n, columns = forest.tree[-1] + 1, forest.depth.max() + 2
     column = np.where(forest.is_leaf, 0, forest.depth + 1)
@@ -186,7 +187,7 @@ def _rows(counts: np.ndarray, shape: TreeShape) -> np.ndarray:
 
 
 def _lay(
-    forest: _Forest, trees: Sequence[Tree], row: np.ndarray, shape: TreeShape
+    forest: Forest, trees: Sequence[Tree], row: np.ndarray, shape: TreeShape
 ) -> tuple[Arrays, np.ndarray]:
     """The arrays of trees that stand in those rows, and the slot of each node."""
     leaves, levels, width, arity = shape

@@ -46,7 +46,7 @@ def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as reason:
         if isinstance(reason, gzip.BadGzipFile | EOFError | zlib.error):
             raise _damaged(path, "a whole gzip file", f"a damaged one ({reason})") from None
-        raise _unreadable(path, reason) from None
+        raise unreadable(path, reason) from None
 
 
 def read_lines(path: Path, expected: str) -> list[str]:
@@ -54,13 +54,7 @@ def read_lines(path: Path, expected: str) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as reason:
-        missing = isinstance(reason, FileNotFoundError)
-        raise error(
-            str(path),
-            expected=expected,
-            got="no such file" if missing else str(reason),
-            fix="check the path",
-        ) from None
+        raise unreadable(path, reason, expected) from None
 
 
 def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[str, np.ndarray]:
@@ -99,7 +93,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as reason:
         raise _damaged(path, "a whole .npz file", f"a damaged one ({reason})") from None
     except OSError as reason:
-        raise _unreadable(path, reason) from None
+        raise unreadable(path, reason) from None
     return found
 
 
@@ -110,7 +104,7 @@ def read_npy(path: str | Path) -> np.ndarray:
         with path.open("rb") as file:
             return _npy(file, path.stat().st_size, path)
     except OSError as reason:
-        raise _unreadable(path, reason) from None
+        raise unreadable(path, reason) from None
 
 
 def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | None) -> np.ndarray:
@@ -134,14 +128,13 @@ def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | No
     shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
     dtype = np.dtype(_IDX_DTYPES[magic[2]])
     size = math.prod(shape) * dtype.itemsize
+    expected = f"{size} bytes of data for shape {list(shape)}"
     if size > limit:
-        raise _damaged(
-            path, f"{size} bytes of data for shape {list(shape)}", f"at most {limit} bytes"
-        )
+        raise _damaged(path, expected, f"at most {limit} bytes")
     data = _read(file, size + 1)
     if len(data) != size:
         got = f"{len(data)} bytes: cut short" if len(data) < size else "more bytes than that"
-        raise _damaged(path, f"{size} bytes of data for shape {list(shape)}", got)
+        raise _damaged(path, expected, got)
     return _shaped(data, dtype, shape, "C", path).astype(dtype.newbyteorder("="))
 
 
@@ -215,11 +208,14 @@ def _damaged(path: Path, expected: str, got: str) -> InputError:
     )
 
 
-def _unreadable(path: Path, reason: BaseException) -> InputError:
+def unreadable(
+    path: Path, reason: BaseException, expected: str = "a file that can be read"
+) -> InputError:
+    """The error for a file that the system does not give, or that is no text."""
     missing = isinstance(reason, FileNotFoundError)
     return error(
         str(path),
-        expected="a file that can be read",
+        expected=expected,
         got="no such file" if missing else str(getattr(reason, "strerror", None) or reason),
         fix="check the path",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.errors import InputError, did_you_mean, error
+from jdl.data.readers.binary import unreadable
 
 _MEANT = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -39,16 +40,13 @@ def read_csv(
             columns: dict[str, list[Any]] = {name: [] for name in wanted}
             for number, row in lines:
                 if len(row) != len(header):
-                    raise _wrong(
-                        path, number, f"{len(header)} cells, as in the first line", f"{len(row)}"
-                    )
+                    expected = f"{len(header)} cells, as in the first line"
+                    raise _wrong(path, number, expected, str(len(row)))
                 for name, kind in wanted.items():
                     cell = row[header.index(name)].strip()
                     columns[name].append(_cell(cell, kind, path, number, name))
-    except UnicodeDecodeError as reason:
-        raise _unreadable(path, f"bytes that are not UTF-8 (at {reason.start})") from None
-    except OSError as reason:
-        raise _unreadable(path, reason.strerror or str(reason)) from None
+    except (OSError, UnicodeDecodeError) as reason:
+        raise unreadable(path, reason, "a CSV file in UTF-8") from None
     if not next(iter(columns.values())):
         raise error(
             str(path),
@@ -97,9 +95,8 @@ def _header(first: tuple[int, list[str]] | None, path: Path) -> list[str]:
     number, names = first[0], [name.strip() for name in first[1]]
     if len(set(names)) < len(names) or "" in names:
         twice = next(name for name in names if names.count(name) > 1 or not name)
-        raise _wrong(
-            path, number, "a name of its own for each column", f'"{twice}"' if twice else "no name"
-        )
+        got = f'"{twice}"' if twice else "no name"
+        raise _wrong(path, number, "a name of its own for each column", got)
     return names
 
 
@@ -150,7 +147,3 @@ def _array(values: list[Any], kind: type, path: Path, name: str) -> np.ndarray:
 
 def _wrong(path: Path, number: int, expected: str, got: str) -> InputError:
     return error(f"{path}, line {number}", expected=expected, got=got, fix="correct that line")
-
-
-def _unreadable(path: Path, reason: str) -> InputError:
-    return error(str(path), expected="a CSV file in UTF-8", got=reason, fix="check the path")

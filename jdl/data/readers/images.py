@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.core.errors import InputError, error
+from jdl.core.errors import InputError, error, require_package
 from jdl.data.arrays import Arrays, check_labels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -92,15 +92,9 @@ def read_image(path: Path) -> Any:
     Only by Pillow's own decoders of `SUFFIXES`, whatever the name says: that of PostScript would
     start another program. Pictures of more pixels than Pillow holds for safe are refused.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise error(
-            "image files",
-            expected="Pillow, which reads them",
-            got="no module named PIL",
-            fix='pip install "jdl-jax[report]"',
-        ) from None
+    require_package("PIL", "Pillow", "image files", '"jdl-jax[report]"')
+    from PIL import Image, ImageOps
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.data.readers.binary import unreadable
 
 
 def read_text(path: str | Path) -> str:
@@ -19,12 +20,7 @@ def read_text(path: str | Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as reason:
-        raise error(
-            str(path),
-            expected="a text file that can be read",
-            got=str(reason.strerror or reason),
-            fix="check the path",
-        ) from None
+        raise unreadable(path, reason, "a text file that can be read") from None
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as bad:
@@ -90,11 +86,10 @@ def evaluation_windows(tokens: np.ndarray, context: int) -> dict[str, np.ndarray
     >>> (parts["x"][:, 1:] * parts["mask"]).astype(int).tolist()
     [[1, 2, 3], [4, 5, 6], [0, 0, 7]]
     """
-    tokens = _long_enough(tokens, context + 1)
+    x = windows(tokens, context + 1)
     starts = _starts(len(tokens), context + 1, None)
     places = starts[:, None] + np.arange(1, context + 1)
     seen = np.concatenate([[0], starts[:-1] + context])
-    x = tokens[starts[:, None] + np.arange(context + 1)]
     return {"x": x, "mask": (places > seen[:, None]).astype(np.float32)}
 
 

@@ -37,23 +37,23 @@ def read_ts(path: str | Path) -> Series:
     """
     path = Path(path)
     lines = [line.strip() for line in read_lines(path, "a .ts file that can be read")]
-    header, first = _header(path, lines)
+    classes, last, first = _header(path, lines)
     examples, ends = [], []
     for number, line in enumerate(lines[first:], start=first + 1):
         if line and not line.startswith("#"):
             parts = line.split(":")
-            ends.append((number, parts.pop().strip()) if header.last else (number, ""))
+            ends.append((number, parts.pop().strip()) if last else (number, ""))
             examples.append(_example(path, number, parts, examples))
     if not examples:
         raise _wrong(path, len(lines), "at least one example after @data", "none", "add examples")
     x, lengths = pad(examples)
-    if header.classes:
-        y = np.array([_class(path, at, end, header.classes) for at, end in ends], np.int32)
-    elif header.last:
+    if classes:
+        y = np.array([_class(path, at, end, classes) for at, end in ends], np.int32)
+    elif last:
         y = np.array([[_number(path, at, end)] for at, end in ends], np.float32)
     else:
         y = None
-    return Series(x, lengths, y, header.classes)
+    return Series(x, lengths, y, classes)
 
 
 def pad(examples: Sequence[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -95,14 +95,8 @@ def scale_series(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.nda
     return np.where(real[..., None], scaler.apply(statistics, x), np.float32(0))
 
 
-class _Header(NamedTuple):
-    classes: tuple[str, ...]
-    last: bool
-    """Whether a class or a target ends each line."""
-
-
-def _header(path: Path, lines: Sequence[str]) -> tuple[_Header, int]:
-    """What the header says, and the number of lines before the data."""
+def _header(path: Path, lines: Sequence[str]) -> tuple[tuple[str, ...], bool, int]:
+    """The classes, whether one (or a target) ends each line, and the lines before the data."""
     classes: tuple[str, ...] = ()
     last = False
     for number, line in enumerate(lines, start=1):
@@ -113,7 +107,7 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[_Header, int]:
         if not word.startswith("@"):
             break
         if word == "@data":
-            return _Header(classes, last), number
+            return classes, last, number
         said = bool(values) and values[0].lower() == "true"
         if word == "@timestamps" and said:
             raise _wrong(path, number, "series without time stamps", line, "resample them first")

@@ -1,12 +1,11 @@
 """Small files, written whole or not at all, and read with the reason where they cannot be."""
 
-import contextlib
 import dataclasses
 import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from jdl.core.errors import InputError, error, from_json
 
 def sync_directory(folder: Path) -> None:
     """Make renames and new names in a folder durable (where the system can)."""
-    with contextlib.suppress(PermissionError):  # Windows opens no directories
+    with suppress(PermissionError):  # Windows opens no directories
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -37,10 +36,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file at once; `InputError` where the system refuses."""
-    try:
+    with explain_write_errors(path):
         write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
-    except OSError as bad:
-        raise cannot_write(path, bad) from bad
 
 
 def to_json(value: Any) -> Any:

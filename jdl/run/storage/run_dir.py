@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jdl
 from jdl.core.errors import error
+from jdl.core.version import __version__
 from jdl.run.storage.files import (
-    cannot_write,
+    explain_write_errors,
     flatten_config,
     read_json,
     to_json,
@@ -32,7 +32,7 @@ def next_run_dir(root: Path, name: str) -> Path:
     Gaps are not filled, so that a higher number is always a later run.
     """
     parent = Path(root) / name
-    try:
+    with explain_write_errors(parent):
         while True:
             parent.mkdir(parents=True, exist_ok=True)
             # Another process may take the number, or leave without a run and remove the parent.
@@ -41,14 +41,12 @@ def next_run_dir(root: Path, name: str) -> Path:
                 folder = parent / str(max(used, default=0) + 1)
                 folder.mkdir()
                 return folder
-    except OSError as bad:
-        raise cannot_write(parent, bad) from bad
 
 
 class RunDir:
     """Names and contents of a run's files.
 
-    `config.json`, `experiment.py` (the source, one file), `environment.json`, `dispatch.json`,
+    `config.json`, `experiment.py` (the source, one file), `environment.json`,
     `metrics.jsonl`, `time.json`, `events/`, `profile/`, `checkpoints/`, `figures/` and
     `report.html`.
     """
@@ -60,7 +58,6 @@ class RunDir:
         self.config_file = self.path / "config.json"
         self.experiment_file = self.path / "experiment.py"
         self.environment_file = self.path / "environment.json"
-        self.dispatch_file = self.path / "dispatch.json"
         self.metrics = self.path / "metrics.jsonl"
         self.times = self.path / "time.json"
         self.profile = self.path / "profile"
@@ -73,13 +70,13 @@ class RunDir:
         """Whether the folder holds a run (`config.json` is written last)."""
         return self.config_file.is_file()
 
-    def begin(self, settings: Mapping[str, Any]) -> "RunDir":
-        """Make the folder, or check that the run in it has the same configuration."""
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the directory, or check that the run in it has the same configuration."""
         config = {**to_json(self._config or {}), **settings}
-        if not self.exists():
-            return self.create(config, self._experiment)
-        self.open().check_same_config(config)
-        return self
+        if self.exists():
+            self.open().check_same_config(config)
+        else:
+            self.create(config, self._experiment)
 
     def identity(self) -> dict[str, Any]:
         """What every process of a run has to have the same: settings, source and versions."""
@@ -88,7 +85,7 @@ class RunDir:
             **to_json(self._config or {}),
             "folder": str(self.path),
             "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
-            "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": jdl.__version__},
+            "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": __version__},
         }
 
     def create(
@@ -110,7 +107,7 @@ class RunDir:
                 got="the folder of an earlier run",
                 fix="resume that run, or choose another folder",
             )
-        try:
+        with explain_write_errors(self.path):
             for folder in (self.path, self.checkpoints, self.figures):
                 folder.mkdir(parents=True, exist_ok=True)
             digest = None
@@ -121,8 +118,6 @@ class RunDir:
             environment = describe_environment(command)
             write_json(self.environment_file, {**environment, "experiment_sha256": digest})
             write_json(self.config_file, to_json(config))
-        except OSError as bad:
-            raise cannot_write(self.path, bad) from bad
         return self
 
     def open(self) -> "RunDir":
@@ -145,25 +140,6 @@ class RunDir:
     def environment(self) -> dict[str, Any]:
         """Versions, devices and command of the run's start."""
         return read_json(self.environment_file)
-
-    def dispatch(self) -> dict[str, Any] | None:
-        """The form of dispatch that was chosen before step 1, or None before that."""
-        if not self.dispatch_file.is_file():
-            return None
-        choice = read_json(self.dispatch_file)
-        size = choice.get("size")
-        if choice.get("form") not in ("step", "loop") or type(size) is not int or size < 1:
-            raise error(
-                f"{self.dispatch_file}",
-                expected='form "step" or "loop", and a size of at least 1',
-                got=json.dumps(choice)[:80],
-                fix="restore the file from a backup, or start a new run",
-            )
-        return choice
-
-    def write_dispatch(self, choice: Mapping[str, Any]) -> None:
-        """Record the form of dispatch, before step 1."""
-        write_json(self.dispatch_file, to_json(choice))
 
     def check_same_config(self, new: Any) -> None:
         """Refuse to resume with other settings, naming every one that differs with both values.
@@ -220,11 +196,9 @@ class RunDir:
             log.info("run folders are not locked on this system")
             yield
             return
-        try:
+        with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
-        except OSError as bad:
-            raise cannot_write(self.path, bad) from bad
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,7 +221,7 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
     import jax
 
     return {
-        "jdl": jdl.__version__,
+        "jdl": __version__,
         "command": sys.argv if command is None else command,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,6 +1,5 @@
 """Data sets: the right numbers, split before anything is fitted, and clear refusals."""
 
-import builtins
 import gzip
 import hashlib
 import shutil
@@ -167,14 +166,7 @@ def test_unknown_name():
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **named):
-        if name.startswith("sklearn"):
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match=r'pip install "jdl-jax\[datasets\]"'):
         load("iris")
 

@@ -27,7 +27,7 @@ def test_files_that_hold_no_text_are_refused(tmp_path):
     path.write_bytes(b"")
     assert "an empty file" in message(lambda: text.read_text(path))
     said = message(lambda: text.read_text(tmp_path / "none.txt"))
-    assert "none.txt" in said and "No such file" in said
+    assert "none.txt" in said and "no such file" in said
 
 
 def test_a_split_is_by_position():

@@ -198,8 +198,9 @@ def test_events_hold_the_numbers(tmp_path):
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     events = TensorBoard(tmp_path / "events")
     assert not (tmp_path / "events").exists()
-    events.scalars(1, {"train/loss": 0.5, "valid/accuracy": 0.25})
-    events.scalars(2, {"train/loss": math.nan, "train/top 5": 0.75})
+    events.write({"step": 1, "split": "train", "loss": 0.5})
+    events.write({"step": 1, "split": "valid", "accuracy": [0.0, 0.5]})
+    events.write({"step": 2, "split": "train", "loss": math.nan, "top 5": 0.75})
     events.close()
     events.close()
     got = scalars_in(tmp_path / "events")
@@ -214,9 +215,9 @@ def test_a_resumed_run_tells_tensorboard_to_drop_what_it_repeats(tmp_path):
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     for first in (1, 7):
         events = TensorBoard(tmp_path)
-        events.scalars(first, {"loss": 1.0})
+        events.write({"step": first, "split": "train", "loss": 1.0})
         events.close()
-    assert scalars_in(tmp_path) == {"loss": [(1, 1.0), (7, 1.0)]}
+    assert scalars_in(tmp_path) == {"train/loss": [(1, 1.0), (7, 1.0)]}
     starts = [event.step for event in events_in(tmp_path) if event.session_log.status == 1]
     assert starts == [7]
 
@@ -227,11 +228,11 @@ def test_events_need_no_thread_and_sync_makes_them_durable(tmp_path, monkeypatch
     synced, before = [], threading.active_count()
     real = os.fsync
     events = TensorBoard(tmp_path)
-    events.scalars(1, {"loss": 1.0})
+    events.write({"step": 1, "split": "train", "loss": 1.0})
     assert threading.active_count() == before
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
     events.sync()
-    assert len(synced) == 1 and scalars_in(tmp_path) == {"loss": [(1, 1.0)]}
+    assert len(synced) == 1 and scalars_in(tmp_path) == {"train/loss": [(1, 1.0)]}
     events.close()
 
 
@@ -242,7 +243,7 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     events = TensorBoard(tmp_path)
-    events.scalars(1, {"loss": 1.0})
+    events.write({"step": 1, "split": "train", "loss": 1.0})
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(InputError, match="cannot be written\n  expected: room on the disk"):
@@ -250,15 +251,15 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
     events.close()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected: a folder that can be written"):
-        TensorBoard(tmp_path / "file" / "events").scalars(1, {"loss": 1.0})
+        TensorBoard(tmp_path / "file" / "events").write({"step": 1, "split": "train", "loss": 1.0})
 
 
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
-    with caplog.at_level(logging.INFO, "jdl"):
+    with caplog.at_level(logging.DEBUG, "jdl"):
         events = TensorBoard(tmp_path / "events")
         for step in range(3):
-            events.scalars(step, {"loss": 1.0})
+            events.write({"step": step, "split": "train", "loss": 1.0})
         events.close()
     assert [record.getMessage() for record in caplog.records] == [
         'no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them'
