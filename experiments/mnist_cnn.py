@@ -56,7 +56,7 @@ def experiment(config: Config) -> jdl.Experiment:
         hidden=config.hidden,
         classes=10,
         padding="VALID" if mnist else "SAME",
-        batch_norm=best,
+        norm="batch" if best else "none",
     )
     task = jdl.classification(jdl.from_linen(network))
     tx = optax.adam(config.learning_rate)

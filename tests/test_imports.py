@@ -240,16 +240,3 @@ def test_importing_jdl_loads_little_and_sets_no_flag(program):
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_lazy_names_and_those_for_type_checkers_are_the_same():
-    import jdl
-
-    block = next(n for n in ast.parse((ROOT / "jdl/__init__.py").read_text()).body
-                 if isinstance(n, ast.If))  # fmt: skip
-    typed = {(n.module, a.name) for n in ast.walk(block) if isinstance(n, ast.ImportFrom)
-             for a in n.names}  # fmt: skip
-    lazy = {(home, name) for home, names in jdl._HOME.items() for name in names}
-    lazy |= {("jdl", name) for name in jdl._PACKAGES}
-    lazy |= {(home.rpartition(".")[0], name) for name, home in jdl._ELSEWHERE.items()}
-    assert typed == lazy

@@ -14,8 +14,8 @@ import jdl
 from benchmarks.peers.jdl_fit import task
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 from jdl.data.feed import Feed
-from jdl.run.execution.executor import DispatchMode, Executor
-from jdl.run.setup import Options, init_state, prepare
+from jdl.run.execution.executor import Executor
+from jdl.run.setup import prepare
 from tests.support.learners import compilations
 
 CEILINGS = {
@@ -30,20 +30,19 @@ CEILINGS = {
 
 
 @functools.cache
-def programs(name: str, gradient=jdl.mean_gradient):
-    """The state and the programs of a run of a workload, on an eighth of its data."""
+def programs(name: str, gradient=jdl.mean_gradient, kind="loop"):
+    """The state and the executor of a run of a workload, on an eighth of its data."""
     work = WORKLOADS[name]
     x, y = (part[: 8 * work.batch] for part in work.data())
     feed = Feed({"x": x} if name == "gpt" else {"x": x, "y": y}, work.batch)
     learner = jdl.learner(task(name), optax.adam(LEARNING_RATE), gradient)
-    plan = prepare(learner, feed, None, 1, None, None, Options())
-    state = init_state(plan.learner, feed, 0)
-    return state, Executor(plan.learner, feed, state, tried=plan.tried)
+    made, state = prepare(learner, feed, epochs=1, options=jdl.Options(dispatch=kind))
+    return state, Executor(made, state)
 
 
 def shares(name: str, state, made) -> list[float]:
     """What a step in a loop, and one look at it, take of each of its ceilings."""
-    compiled = made._many.lower(state, made.shapes, 1).compile()
+    compiled = made._program.call.lower(state, made._batches.shapes, 1).compile()
     found = compiled.cost_analysis()
     cost = found[0] if isinstance(found, list) else found
     temporary = compiled.memory_analysis().temp_size_in_bytes / 1e6
@@ -62,36 +61,32 @@ def test_a_step_that_does_its_work_twice_is_seen():
 
 
 def test_single_steps_copy_nothing_to_the_device():
-    state, made = programs("mlp")
-    state = jax.tree.map(jax.numpy.copy, state)
-    advance = made.advance(DispatchMode("step", 1), 0)
-    state, _, step = advance(state, 0, 1)
+    state, made = programs("mlp", kind="step")
+    state, _ = made.advance(state, until=1)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
-        for _ in range(5):
-            state, _, step = advance(state, step, step + 1)
+        for until in range(2, 7):
+            state, _ = made.advance(state, until)
 
 
 def test_a_loop_is_given_one_number():
     state, made = programs("mlp")
-    state, n, data = jax.tree.map(jax.numpy.copy, state), jax.device_put(7), made.resident(0)
-    state, _ = made._many(state, data, n)
+    state = jax.tree.map(jax.numpy.copy, state)  # others share this executor
+    n, (data, _) = jax.device_put(7), made._batches.at(0)
+    state, _ = made._program.call(state, data, n)
     with jax.transfer_guard_host_to_device("disallow_explicit"):
-        made._many(state, data, n)
+        state, _ = made._program.call(state, data, n)
     # And what is passed for it is a plain number, whose type never makes a program anew.
-    advance = made.advance(DispatchMode("loop", 7), 0)
-    state = jax.tree.map(jax.numpy.copy, programs("mlp")[0])
-    state, _, step = advance(state, 0, 7)
     with compilations() as names:
-        for boundary in (14, 15, 22):
-            state, _, step = advance(state, step, boundary)
-    assert not names and step == 22
+        for count in (7, 1, 7):
+            state, _ = made._program(state, data, count)
+    assert not names and int(state.step) == 29
 
 
 @pytest.mark.parametrize("form", ["step", "loop"])
 def test_a_run_compiles_one_program_for_its_steps(form):
     work = WORKLOADS["mlp"]
     x, y = (part[: 4 * work.batch] for part in work.data())
-    options = Options(bar=False, dispatch=form, log_every=3)
+    options = jdl.Options(bar=False, dispatch=form, log_every=3)
     learner = jdl.learner(task("mlp"), optax.adam(LEARNING_RATE))
     with compilations() as names:
         jdl.fit(learner, {"x": x, "y": y}, batch_size=work.batch, epochs=3, options=options)

@@ -1,57 +1,61 @@
-"""What a step is traced for, where a model or a gradient has to know: its device, its mesh.
+"""The one context of jdl: what a step is being traced for, where a primitive has to know.
 
-Both are promised by whoever traces (`jdl.parallel`), and nothing is known of them elsewhere.
+A model is a function of its arguments, and so is a learner. But the fastest program for the same
+function differs from device to device, and XLA does not always find it. So whoever traces a step
+may promise what is known by then, and a primitive (a convolution, an embedding) chooses its form by
+it. Values do not depend on it, but for rounding.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding
 
-_PLATFORM: ContextVar[str | None] = ContextVar("platform", default=None)
-_BATCH_SHARDING: ContextVar[NamedSharding | None] = ContextVar("examples", default=None)
+
+class Lowering(NamedTuple):
+    """What is promised about the program that is being traced."""
+
+    platform: str | None = None
+    """The kind of device it is compiled for, which may be absent; None: this process's own."""
+    batch_sharding: NamedSharding | None = None
+    """How the leading axis of a batch lies on a mesh."""
+    single_step: bool = False
+    """Whether it is one step and no loop around it; otherwise expect a loop."""
+
+
+_NOTHING = Lowering()
+_LOWERING: ContextVar[Lowering] = ContextVar("lowering", default=_NOTHING)
 
 
 @contextmanager
-def compiled_for(platform: str) -> Iterator[None]:
-    """What is traced within is compiled for devices of this kind, which may be absent.
+def lowering_for(**promised: Any) -> Iterator[None]:
+    """Trace with these fields of `Lowering` promised.
 
-    >>> with compiled_for("tpu"):
-    ...     print(platform())
-    tpu
+    >>> with lowering_for(platform="tpu", single_step=True):
+    ...     print(platform(), is_single_step())
+    tpu True
+    >>> is_single_step()
+    False
     """
-    token = _PLATFORM.set(platform)
+    token = _LOWERING.set(_LOWERING.get()._replace(**promised))
     try:
         yield
     finally:
-        _PLATFORM.reset(token)
+        _LOWERING.reset(token)
 
 
 def platform() -> str:
     """The kind of device that what is traced now will run on: "cpu", "gpu", "tpu"."""
-    return _PLATFORM.get() or jax.default_backend()
+    return _LOWERING.get().platform or jax.default_backend()
 
 
-def cuda_capability() -> float:
-    """The compute capability of this process's NVIDIA device; 0 where there is none."""
-    if jax.default_backend() != "gpu":
-        return 0.0
-    found = str(getattr(jax.devices()[0], "compute_capability", ""))
-    return float(found) if re.fullmatch(r"\d+\.\d+", found) else 0.0  # "gfx..." on AMD's
-
-
-@contextmanager
-def batch_sharding(sharding: NamedSharding) -> Iterator[None]:
-    """Within, `constrain_batch` splits the leading axis of what it is given like this."""
-    token = _BATCH_SHARDING.set(sharding)
-    try:
-        yield
-    finally:
-        _BATCH_SHARDING.reset(token)
+def is_single_step() -> bool:
+    """Whether what is traced is a program of one step; otherwise expect a loop around it."""
+    return _LOWERING.get().single_step
 
 
 def constrain_batch(x: jax.Array) -> jax.Array:
@@ -61,32 +65,15 @@ def constrain_batch(x: jax.Array) -> jax.Array:
     devices would pull what is looked up in it there as well: every device then computes all
     examples. Nothing happens on one device, and where the axis cannot be divided.
     """
-    sharding: Any = _BATCH_SHARDING.get()
+    sharding: Any = _LOWERING.get().batch_sharding
     if sharding is None or x.shape[0] % sharding.mesh.shape[sharding.spec[0]]:
         return x
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
-_SINGLE_STEP = ContextVar("alone", default=False)
-
-
-@contextmanager
-def single_step_program() -> Iterator[None]:
-    """What is traced within is one program, and no part of a loop.
-
-    >>> with single_step_program():
-    ...     print(in_single_step_program())
-    True
-    >>> in_single_step_program()
-    False
-    """
-    token = _SINGLE_STEP.set(True)
-    try:
-        yield
-    finally:
-        _SINGLE_STEP.reset(token)
-
-
-def in_single_step_program() -> bool:
-    """Whether what is traced is a `single_step_program`; otherwise expect a loop around it."""
-    return _SINGLE_STEP.get()
+def cuda_capability() -> float:
+    """The compute capability of this process's NVIDIA device; 0 where there is none."""
+    if jax.default_backend() != "gpu":
+        return 0.0
+    found = str(getattr(jax.devices()[0], "compute_capability", ""))
+    return float(found) if re.fullmatch(r"\d+\.\d+", found) else 0.0  # "gfx..." on AMD's

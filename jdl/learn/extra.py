@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from jdl.core.groups import Groups
-from jdl.core.types import Batch, Learner, PyTree, TrainState
+from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
 
 Record = TypeVar("Record")
 
@@ -76,23 +76,27 @@ def _set(extra: PyTree, params: PyTree, model_state: PyTree, weights: PyTree) ->
 def below(inner: Learner) -> Learner:
     """`inner` for states with one more record around: a transform then replaces what it changes."""
 
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return inner.evaluate(inner_state(state), batch)
+
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        return inner.predict(inner_state(state), batch)
+
     def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         return inner.gradient(inner_state(state), batch, axis=axis)  # type: ignore
 
-    return inner._replace(
-        evaluate=lambda state, batch: inner.evaluate(inner_state(state), batch),
-        predict=lambda state, batch: inner.predict(inner_state(state), batch),
-        gradient=inner.gradient and gradient,
-    )
+    return inner._replace(evaluate=evaluate, predict=predict, gradient=inner.gradient and gradient)
 
 
 def evaluate_with_own_weights(inner: Learner) -> Learner:
     """`below(inner)`, which evaluates and predicts with `state.extra.weights`."""
 
-    def weighted(state: TrainState) -> TrainState:
-        return with_evaluation_weights(inner_state(state), state.extra.weights)
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        weights = state.extra.weights
+        return inner.evaluate(with_evaluation_weights(inner_state(state), weights), batch)
 
-    return below(inner)._replace(
-        evaluate=lambda state, batch: inner.evaluate(weighted(state), batch),
-        predict=lambda state, batch: inner.predict(weighted(state), batch),
-    )
+    def predict(state: TrainState, batch: Batch) -> PyTree:
+        weights = state.extra.weights
+        return inner.predict(with_evaluation_weights(inner_state(state), weights), batch)
+
+    return below(inner)._replace(evaluate=evaluate, predict=predict)

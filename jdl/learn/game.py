@@ -16,9 +16,9 @@ from jdl.learn.learner import evaluation_key, one, step_key
 class Player(NamedTuple):
     """A task, its optimizer, and how often it moves (every `every`-th step, from step 0 on).
 
-    The task's `init` makes this player's own `(params, state)`. Its `loss` and `predict` are given
-    those of all players, as dictionaries by name; `loss` returns the dictionary of states, of which
-    the player's own entry is kept.
+    The task's `init` makes this player's own `(params, model_state)`. Its `loss` and `predict` are
+    given those of all players, as dictionaries by name; `loss` returns the dictionary of states, of
+    which the player's own entry is kept.
     """
 
     task: Task

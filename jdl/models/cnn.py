@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from jdl.core.errors import error
 from jdl.models.layers import normalization, primitives
 
 
@@ -24,8 +23,8 @@ class CNN(nn.Module):
     weights as in `jdl.models.MLP`. `dropout` is the share of units removed before each dense
     layer in training. `norm` names a normalisation after every convolution ("batch", "layer",
     "instance" or "group", see `jdl.models.layers.normalization.norm`), which then has no bias of
-    its own; `batch_norm=True` is short for `norm="batch"`, before which a bias' gradient would be
-    zero. `axis_name` is the mapped device axis over which batch statistics are taken in training.
+    its own: before a batch normalisation its gradient would be zero. `axis_name` is the mapped
+    device axis over which batch statistics are taken in training.
 
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
@@ -41,7 +40,6 @@ class CNN(nn.Module):
     padding: primitives.Padding = "VALID"
     activation: str = "relu"
     dropout: float = 0.0
-    batch_norm: bool = False
     norm: str = "none"
     axis_name: str | None = None
     initializer: str = "matched"
@@ -54,7 +52,8 @@ class CNN(nn.Module):
         function = primitives.activation(self.activation).function
         hidden_init = primitives.initializer(self.initializer, self.activation)
         output_init = primitives.initializer(self.initializer, "identity")
-        norm = self._norm()
+        norm = self.norm
+        normalization.check_norm(norm)
         x = inputs
         for index, width in enumerate(self.features, start=1):
             x = primitives.conv(
@@ -74,14 +73,3 @@ class CNN(nn.Module):
             x = function(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return primitives.Dense(self.classes, kernel_init=output_init, name="output")(x)
-
-    def _norm(self) -> str:
-        normalization.check_norm(self.norm)
-        if self.batch_norm and self.norm not in ("none", "batch"):
-            raise error(
-                "batch_norm",
-                expected="one normalisation",
-                got=f"batch_norm=True and norm={self.norm!r}",
-                fix="leave batch_norm out",
-            )
-        return "batch" if self.batch_norm else self.norm

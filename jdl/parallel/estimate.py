@@ -15,7 +15,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from jdl.core import tree
 from jdl.core.flops import Flops, of_jaxpr
-from jdl.core.lowering import compiled_for, single_step_program
+from jdl.core.lowering import lowering_for
 from jdl.core.types import Batch, Learner, PyTree, TrainState
 from jdl.parallel.hlo import Collective, collectives
 from jdl.parallel.mesh import batch_axis
@@ -113,7 +113,7 @@ def estimate(
     """
     state, shapes = sharded_shapes(learner, batch, target, mesh, rule)
     began = clock()
-    with compiled_for(target.platform), single_step_program():
+    with lowering_for(platform=target.platform, single_step=True):
         pinned = jax.tree.map(lambda x: x.sharding, state)
         step = jax.jit(
             learner.step, static_argnames="axis", donate_argnums=0, out_shardings=(pinned, None)

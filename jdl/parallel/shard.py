@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error
-from jdl.core.lowering import batch_sharding
+from jdl.core.lowering import lowering_for
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.mesh import batch_axis
 from jdl.parallel.rules import Rule, Searching, axes_of, replicated
@@ -43,12 +43,12 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         return placed(inner.init(key, batch))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        with batch_sharding(NamedSharding(mesh, PartitionSpec(axis))):
+        with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
             after, metrics = inner.step(placed(state), split(batch))
         return placed(after), metrics
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        with batch_sharding(NamedSharding(mesh, PartitionSpec(axis))):
+        with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
             return inner.evaluate(placed(state), split(batch))
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
@@ -56,7 +56,7 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
         return inner.predict(placed(state), split(batch) if even else batch)
 
     def gradient(state: TrainState, batch: Batch) -> Any:
-        with batch_sharding(NamedSharding(mesh, PartitionSpec(axis))):
+        with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
             return inner.gradient(placed(state), split(batch))  # type: ignore
 
     return Learner(

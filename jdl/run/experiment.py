@@ -19,9 +19,10 @@ from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.learn.sweep import sweep
+from jdl.run.checks import resolve_data
 from jdl.run.evaluate import Result
 from jdl.run.fit import fit
-from jdl.run.setup import Options, prepare, resolve_data
+from jdl.run.setup import Options, make_setup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import read_metrics
 from jdl.run.storage.run_dir import RunDir
@@ -29,7 +30,7 @@ from jdl.run.storage.run_dir import RunDir
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What `fit` is given, under a name, and the pictures that belong to it.
+    """What `fit` is given, under a name, and the figures that belong to it.
 
     `figures(result)` returns matplotlib figures by name, for the report; `summary_line(result)` a
     line that is printed with the result.
@@ -113,12 +114,22 @@ def sweep_experiment(
 def restore(folder: RunDir, made: Experiment) -> Result:
     """The weights and the log of a run."""
     feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
-    plan = prepare(made.learner, feed, valid, made.epochs, made.best, made.patience, made.options)
-    target = jax.eval_shape(plan.learner.init, tree.any_key(), feed.batch(0))
+    setup = make_setup(
+        made.learner,
+        feed,
+        valid,
+        epochs=made.epochs,
+        best=made.best,
+        patience=made.patience,
+        options=made.options,
+    )
+    target = jax.eval_shape(setup.learner.init, tree.any_key(), feed.batch(0))
     checkpoints = Checkpoints(folder.checkpoints)
-    best = checkpoints.best() if plan.best is not None else None
+    best = checkpoints.best() if setup.best is not None else None
     state, _ = checkpoints.restore(target, best)
-    return Result(state, made.learner, read_metrics(folder.metrics), folder.path)
+    return Result(
+        setup.caller_state(state), made.learner, read_metrics(folder.metrics), folder.path
+    )
 
 
 def load_module(path: str | Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What a run writes down: rows of numbers, the best weights, checkpoints.
+"""What a run writes down: rows of metrics, the best weights, checkpoints.
 
 Values are read from the device one boundary late, when they have long been computed, so that
 training never waits for its own log; only the first row is read at once. What is decided from
@@ -9,7 +9,8 @@ arrive.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -19,82 +20,82 @@ from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import Diverged, InputError
 from jdl.core.types import Metrics, Row, TrainState
+from jdl.data.feed import Feed
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
 from jdl.run.distributed.collectives import check_consistent, is_process_0, on_process_0
-from jdl.run.distributed.watchdog import report_phase
-from jdl.run.early_stopping import Best
-from jdl.run.progress import ProgressBar
+from jdl.run.distributed.signals import Signals
+from jdl.run.evaluate import add_on_host
+from jdl.run.setup import TrainingSetup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import MetricsLog, scalars_of
-from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
-from jdl.run.telemetry.clock import TimeBreakdown
-from jdl.run.telemetry.recompilation import CompilationMonitor
-from jdl.run.trackers.tensorboard import TensorBoard
+from jdl.run.telemetry.progress import ProgressBar
+from jdl.run.trackers import Tracker, open_trackers
 
 log = logging.getLogger("jdl")
 
+LogCallback = Callable[[dict[str, Any]], Any]
 
-def add_on_host(parts: Sequence[Metrics]) -> Metrics:
-    """The sum of metrics in float64 and int64, exact over any number of batches."""
-    wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
-    # What is in the host's own memory is read in a tenth of the time that `device_get` takes.
-    host = list(parts) if jax.default_backend() == "cpu" else jax.device_get(list(parts))
 
-    def total(*leaves: Any) -> Any:
-        values = [np.asarray(leaf) for leaf in leaves]
-        return sum(value.astype(wide.get(value.dtype.kind, value.dtype)) for value in values)
+@contextmanager
+def open_run(
+    setup: TrainingSetup, state: TrainState, log_callback: LogCallback | None
+) -> Iterator[tuple[TrainState, "Recorder", Signals]]:
+    """The run's newest state, its recorder, and the signals that are noted meanwhile.
 
-    return jax.tree.map(total, *host)
+    Within the block this process alone has the run directory, and everything is closed after it.
+    """
+    run_dir = setup.run_dir
+    with run_dir.lock() if run_dir and is_process_0() else nullcontext():
+        if run_dir is not None:
+            on_process_0(lambda: run_dir.begin({"fit": setup.fingerprint()}))
+            check_consistent({"the run directory is on a disk of all processes": run_dir.exists()})
+        recorder = Recorder(setup, log_callback)
+        signals = Signals(terminate=run_dir is not None)
+        with closing(recorder), setup.clock, signals:
+            yield recorder.resume(state), recorder, signals
 
 
 class Recorder:
     """The log, the best weights and the checkpoints of one run."""
 
-    def __init__(
-        self,
-        folder: RunDir | None,
-        best: Best | None,
-        tell: Callable[[dict[str, float]], Any] | None,
-        bar: ProgressBar,
-        per_epoch: float,
-        accounts: TimeBreakdown | None = None,
-    ):
-        self.accounts = accounts or TimeBreakdown()
-        self.program: CompilationMonitor | None = None
-        """The program of a step, for its arithmetic."""
-        self.rows: list[Row] = []
-        self.best, self.best_state = best, None
-        self._tell, self._bar, self._per_epoch = tell, bar, per_epoch
+    def __init__(self, setup: TrainingSetup, log_callback: LogCallback | None = None):
+        self.best, self.best_state = setup.best, None
+        self._setup, self._clock = setup, setup.clock
+        self._rows = RowWriter(setup, log_callback)
         self._queue: list[tuple[int, str, list[Metrics], Any]] = []
+        self._counts: list[GuardState] = []
+        run_dir = setup.run_dir
+        self.checkpoints = Checkpoints(run_dir.checkpoints) if run_dir else None
         # Of several processes the first one writes; all of them save their parts of the state.
-        writes = folder is not None and is_process_0()
-        self._file = MetricsLog(folder.metrics) if folder and writes else None
-        self._events = TensorBoard(folder.path / "events") if folder and writes else None
-        self.checkpoints = Checkpoints(folder.checkpoints) if folder else None
-        self._times = folder.times if folder and writes else None
-        self._sessions = sessions.read(folder.times) if folder else []
+        self._times = run_dir.times if run_dir and is_process_0() else None
+        self._sessions = sessions.read(run_dir.times) if run_dir else []
         self._first = self._last = 0
         self._began = self._saved = time.monotonic()
-        self._clock: tuple[int, float, float] | None = None
+        self._window: tuple[int, float, float] | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """The log so far."""
+        return self._rows.written
 
     def resume(self, state: TrainState) -> TrainState:
         """The newest good checkpoint, with the log cut back to it; `state` where there is none."""
-        state = self._resumed(state)
+        state = self._resume(state)
         self._first = self._last = int(state.step)
-        self.accounts.devices = len(state.step.sharding.device_set)
+        self._clock.devices = len(state.step.sharding.device_set)
+        self._counts = copy_guard_states(state)
         return state
 
-    def _resumed(self, state: TrainState) -> TrainState:
+    def _resume(self, state: TrainState) -> TrainState:
         if self.checkpoints is None or not on_process_0(self.checkpoints.steps):
-            if self._file is not None:
-                self._file.cut(-1)
+            self._rows.cut(-1)
             return state
         target = state
         state, step = self.checkpoints.restore(target)
         check_consistent({"the newest good checkpoint": step})
-        self.rows = on_process_0(lambda: self._file.cut(step) if self._file else [])
+        self._rows.cut(step)
         if self.best is not None:
             for row in self.rows:
                 if row["split"] == "valid":
@@ -108,16 +109,16 @@ class Recorder:
 
     def training(self, step: int, metrics: Metrics) -> None:
         """Note the sums over a window of steps, to be read later."""
-        now, waited = time.perf_counter(), self.accounts.seconds["data"]
-        clocks = {}
-        if self._clock is not None and step > self._clock[0]:
-            first, began, before = self._clock
-            clocks["steps_per_second"] = (step - first) / (now - began)
+        now, waited = time.perf_counter(), self._clock.seconds["data"]
+        timings = {}
+        if self._window is not None and step > self._window[0]:
+            first, began, before = self._window
+            timings["steps_per_second"] = (step - first) / (now - began)
             if waited:
-                clocks["wait_share"] = (waited - before) / (now - began)
-        clocks["seconds"] = time.monotonic() - self._began
-        self._clock = (step, now, waited)
-        self._queue.append((step, "train", [metrics], clocks))
+                timings["wait_share"] = (waited - before) / (now - began)
+        timings["seconds"] = time.monotonic() - self._began
+        self._window = (step, now, waited)
+        self._queue.append((step, "train", [metrics], timings))
 
     def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
         """Note the parts of an evaluation; its weights are kept until it is known to be best."""
@@ -125,97 +126,134 @@ class Recorder:
         self._queue.append((step, "valid", parts, candidate))
 
     def read(self) -> None:
-        """Turn what was noted into rows, and send them to file, events, screen and `log`."""
+        """Turn what was noted into rows, and send them to file, trackers, screen and `log`."""
         queue, self._queue = self._queue, []
         for step, split, parts, more in queue:
-            row: Row = {"step": step, "epoch": step / self._per_epoch, "split": split}
-            with self.accounts.span("compute" if split == "train" else "evaluate"):
+            epoch = step / self._setup.steps_per_epoch
+            row: Row = {"step": step, "epoch": epoch, "split": split}
+            with self._clock.span("compute" if split == "train" else "evaluate"):
                 host = add_on_host(parts)  # waits for the device
-            numbers = measure.compute(host)
-            row |= {"loss": numbers["loss"], **numbers}
+            values = measure.compute(host)
+            row |= {"loss": values["loss"], **values}
             if split == "train":
                 row |= more
-            self._write(row)
+            self._rows.write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_state = more
-                self._keep(step, more, best=True)
+                self._save(step, more, best=True)
 
-    def _write(self, row: Row) -> None:
-        self.rows.append(row)
-        numbers = scalars_of(row)
-        if self._file is not None:
-            self._file.append(row)
-        self._bar.show(row["step"], row["split"], numbers)
-        if self._tell is not None:
-            self._tell({"split": row["split"], **numbers})
-        if self._events is not None:  # last: its package is imported for the first row
-            self._events.scalars(
-                row["step"], {f"{row['split']}/{k}": v for k, v in numbers.items()}
-            )
+    def check_divergence(self, state: TrainState, wait: bool = False) -> None:
+        """Raise `Diverged` when too many steps in a row were skipped, as of the boundary before.
+
+        The counts of `state` itself are checked at the next call, or now where it may `wait`.
+        """
+        counts, self._counts = self._counts, copy_guard_states(state)
+        for each in [counts, self._counts] if wait else [counts]:
+            check_guard_states(each, self._setup.feed, self._setup.guard)
 
     def progress(self, step: int) -> None:
-        """Move the bar."""
+        """Move the bar; show the first row at once, for somebody who waits to see the run work."""
         self._last = step
-        self._bar.at(step)
+        self._rows.bar.at(step)
+        if not self.rows:
+            self.read()
 
-    def save_due(self, seconds: float) -> bool:
+    def is_save_due(self) -> bool:
         """Whether it is time for a checkpoint."""
+        seconds = self._setup.options.save_seconds
         return self.checkpoints is not None and time.monotonic() - self._saved >= seconds
 
     def save(self, step: int, state: TrainState, wait: bool = False) -> None:
         """Write a checkpoint; everything up to its step is in the log before it exists."""
         self.read()
+        if self.checkpoints is not None:
+            with self._clock.span("compute"):
+                jax.block_until_ready(state)  # which saving would wait for
+            self._save(step, state, self.best is not None and self.best.step == step, wait)
+            self._write_times()
+            self._saved = time.monotonic()
+        if wait:
+            self._setup.report_phase("finishing", step, slow=True)
+
+    def _save(self, step: int, state: TrainState, best: bool, wait: bool = False) -> None:
+        """A run may be resumed from a checkpoint, so its log has to be complete first."""
         if self.checkpoints is None:
             return
-        with self.accounts.span("compute"):
-            jax.block_until_ready(state)  # which saving would wait for
-        is_best = self.best is not None and self.best.step == step
-        self._keep(step, state, best=is_best, wait=wait)
-        self._write_times()
-        self._saved = time.monotonic()
+        with self._clock.span("save"):
+            self._rows.flush()
+            self._setup.report_phase("saving", step, slow=True)
+            self.checkpoints.save(step, state, best=best, wait=wait)
+            self._setup.report_phase("training", step)
 
     def _write_times(self) -> None:
         if self._times is not None:
-            work = None if self.program is None else self.program.flops()
-            now = sessions.session(self.accounts, self._first, self._last, work)
+            program = self._clock.program
+            flops = None if program is None else program.flops()
+            now = sessions.session(self._clock, self._first, self._last, flops)
             sessions.write(self._times, self._sessions, now)
-
-    def _keep(self, step: int, state: TrainState, best: bool, wait: bool = False) -> None:
-        """A run may be gone on with from a checkpoint, so its log has to be complete first."""
-        if self.checkpoints is None:
-            return
-        with self.accounts.span("save"):
-            for sink in (self._file, self._events):
-                if sink is not None:
-                    sink.sync()
-            report_phase("saving", step, slow=True)
-            self.checkpoints.save(step, state, best=best, wait=wait)
-            report_phase("training", step)
 
     def close(self) -> None:
         """Finish what is being written."""
-        self._bar.close()
+        self._rows.bar.close()
         if self.checkpoints is not None:
-            with self.accounts.span("save"):
+            with self._clock.span("save"):
                 self.checkpoints.wait()
             self._write_times()
-        for sink in (self._file, self._events):
+        self._rows.close()
+
+
+class RowWriter:
+    """Sends each row to `metrics.jsonl`, the progress bar, the caller's `log` and the trackers."""
+
+    def __init__(self, setup: TrainingSetup, log_callback: LogCallback | None):
+        run_dir = setup.run_dir if is_process_0() else None
+        self.written: list[Row] = []
+        self.bar = ProgressBar(setup.total_steps, shown=setup.options.bar and is_process_0())
+        self._file = MetricsLog(run_dir.metrics) if run_dir else None
+        self._log = log_callback
+        self._trackers: list[Tracker] = []
+        if run_dir is not None:
+            self._trackers = open_trackers(setup.options.track, run_dir)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows after a step, on the disk too."""
+        self.written = on_process_0(lambda: self._file.cut(step) if self._file else [])
+
+    def write(self, row: Row) -> None:
+        """Send one row everywhere."""
+        self.written.append(row)
+        values = scalars_of(row)
+        if self._file is not None:
+            self._file.append(row)
+        self.bar.show(row["step"], row["split"], values)
+        if self._log is not None:
+            self._log({"split": row["split"], **values})
+        for tracker in self._trackers:  # last: their packages are imported for the first row
+            tracker.write(row)
+
+    def flush(self) -> None:
+        """Make every row durable."""
+        for sink in (self._file, *self._trackers):
+            if sink is not None:
+                sink.sync()
+
+    def close(self) -> None:
+        """Make every row durable and release the files."""
+        for sink in (self._file, *self._trackers):
             if sink is not None:
                 sink.close()
 
 
-def copy_skipped_steps(state: TrainState) -> list[GuardState]:
+def copy_guard_states(state: TrainState) -> list[GuardState]:
     """The counts of every `guard` in a state, copied so that they outlive its donation."""
-    found: Any = [
-        dataclasses.replace(guard, inner=None) for guard in find_records(state.extra, GuardState)
-    ]
-    return tree.copy(found)
+    found: Any = find_records(state.extra, GuardState)
+    return tree.copy([dataclasses.replace(counts, inner=None) for counts in found])
 
 
-def check_divergence(counts: list[GuardState], feed: Any, limit: int) -> None:
+def check_guard_states(counts: Sequence[GuardState], feed: Feed, limit: int) -> None:
     """Raise `Diverged` when every member skipped too many steps in a row.
 
-    That is `limit` times, or as often as the learner's own guard says where the limit is 0.
+    That is `limit` of them, or as many as the learner's own guard allows where the limit is 0.
     """
     if not counts:
         return
@@ -230,6 +268,6 @@ def check_divergence(counts: list[GuardState], feed: Any, limit: int) -> None:
         "that is not finite\n"
         f"  first bad step: {first}\n"
         f"  its batch:      examples {shown}\n"
-        "  fix:            lower the learning rate, clip the gradient, or look at these examples;\n"
+        "  fix:            lower the learning rate, clip the gradient, or check these examples;\n"
         "                  the weights are those from before that step"
     )

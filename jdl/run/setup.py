@@ -1,11 +1,12 @@
 """What a run will do, worked out and checked before anything is trained or written."""
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,26 +15,35 @@ from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
 from jdl.core.types import Learner, PyTree, TrainState
-from jdl.data.arrays import as_arrays, check_arrays
-from jdl.data.feed import Feed, evaluation_batches
+from jdl.data.feed import Feed
 from jdl.data.records import Data
-from jdl.learn.extra import find_records
+from jdl.learn.extra import find_records, inner_state
 from jdl.learn.guard import GuardState
-from jdl.learn.transforms import loop
 from jdl.learn.window import WindowState
-from jdl.parallel.describe import describe_layout
+from jdl.run.checks import (
+    Arrays,
+    check_learner,
+    check_options,
+    count_steps,
+    resolve_data,
+)
+from jdl.run.distributed.collectives import (
+    check_consistent,
+    check_uses_all_processes,
+    is_multiprocess,
+)
 from jdl.run.early_stopping import Best
-from jdl.run.evaluate import check_classes
-from jdl.run.execution.block_guard import guard_in_blocks
+from jdl.run.execution.dispatch import DispatchMode, choose_dispatch
+from jdl.run.execution.gc_pause import gc_paused
 from jdl.run.execution.host_memory import return_freed_pages
+from jdl.run.execution.placement import mesh_of
 from jdl.run.execution.training_form import cache_trace, trained_learner
+from jdl.run.storage.run_dir import RunDir
+from jdl.run.telemetry.clock import TimeBreakdown
 
 log = logging.getLogger("jdl")
 
-Arrays = Mapping[str, Any]
-
-MAX_STEPS = 2**31
-"""Where the numbers of steps end."""
+PhaseCallback = Callable[[str, int, bool], Any]
 
 
 @dataclass(frozen=True)
@@ -45,209 +55,176 @@ class Options:
     evaluate_every: int | None = None
     """Steps between evaluations; about one epoch when left out."""
     save_seconds: float = 60.0
-    """Seconds between checkpoints, where the run has a folder."""
+    """Seconds between checkpoints, where the run has a directory."""
     dispatch: str = "auto"
-    """"step", "loop", or "auto": measure both before the first step."""
+    """"step" or "loop": one step or many for each call of the compiled program; "auto" chooses by
+    what the step computes."""
     guard: int = 10
     """End the run after this many skipped steps in a row; 0 leaves the learner unguarded."""
     bar: bool = True
     """Show progress."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers that are told each row, besides the run's own log (`jdl.run.trackers`)."""
     profile: int = 0
-    """Leave a trace of so many steps, after the first ones, in the run's folder `profile`."""
+    """Leave a trace of so many steps, after the first ones, in the run's directory `profile`."""
+    on_phase: PhaseCallback | None = None
+    """Called with what comes next, such as ("training", step, False); the last argument says
+    whether it may take long. The watchdog of several processes listens to it."""
 
 
-def resolve_data(
-    data: Arrays | Data | Feed, valid: Arrays | None, batch_size: int, seed: int
-) -> tuple[Feed, Arrays | None]:
-    """The training feed and the validation set, both checked for numbers that are not finite."""
-    if isinstance(data, Data):
-        data, valid = data.train, (data.valid or None) if valid is None else valid
-    if not isinstance(data, Feed):
-        data = Feed(data, batch_size, seed)
-    if isinstance(data.data, dict):
-        check_arrays(data.data, name="training data")
-        _notice_pixels(data.data)
-    if valid is not None:
-        valid = as_arrays(valid, name="validation data")
-        check_arrays(valid, name="validation data")
-    return data, valid
-
-
-def _notice_pixels(data: Arrays) -> None:
-    """Raw 8-bit pictures train badly, and without an error: say so."""
-    for name, value in data.items():
-        if value.dtype == np.uint8 and value.ndim == 4:
-            log.warning(
-                'training data["%s"]: 8-bit pictures with values up to %d; most networks train '
-                "better on x.astype(np.float32) / 255",
-                name,
-                value.max(),
-            )
-
-
-class TrainingSetup(NamedTuple):
-    """What a run will do, worked out before anything is trained or written."""
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a run will do: its learner and data, when to log, to evaluate and to stop."""
 
     inner: Learner
     """The caller's learner, traced once."""
-    guard: int
-    """The limit of the run's own guard; 0 where it has none, or the learner brings its own."""
     learner: Learner
     """The same as it trains: with the run's sums and its guard."""
     feed: Feed
+    valid: Arrays | None
     best: Best | None
     epochs: float
-    total: int
-    log_every: int
+    seed: int
+    total_steps: int
     evaluate_every: int | None
     options: Options
+    guard: int
+    """The limit of the run's own guard; 0 where it has none, or the learner brings its own."""
+    run_dir: RunDir | None
+    clock: TimeBreakdown
 
-    def looped(self, feed_into: Callable[[Learner], Learner]) -> Learner:
-        """The learner of many steps in one program: `step(state, data, n)`."""
-        if not self.guard:
-            return loop(feed_into(self.learner))
-        return guard_in_blocks(feed_into(self.inner), self.guard, self.log_every)
+    @cached_property
+    def dispatch(self) -> DispatchMode:
+        """How many steps go into one dispatch. What is wrong with a step shows here."""
+        sample = self.feed.batch(0)
+        shapes = jax.eval_shape(self.inner.init, tree.any_key(), sample)
+        return choose_dispatch(self.inner.step, shapes, sample, self.options.dispatch)
+
+    def caller_state(self, state: TrainState) -> TrainState:
+        """The state of a run as the caller's learner knows it: without the run's own records."""
+        return inner_state(inner_state(state) if self.guard else state)
+
+    def report_phase(self, phase: str, step: int, slow: bool = False) -> None:
+        """Tell whoever watches this run what comes next."""
+        if self.options.on_phase is not None:
+            self.options.on_phase(phase, step, slow)
 
     @property
-    def per_epoch(self) -> float:
+    def steps_per_epoch(self) -> float:
         """Steps in an epoch; batches may cross its end."""
         return self.feed.size / self.feed.batch_size
 
-    def boundary_after(self, step: int) -> int:
+    def next_boundary(self, step: int) -> int:
         """The next step at which something is noted; the same however a run is cut."""
-        periods = [self.log_every] + ([self.evaluate_every] if self.evaluate_every else [])
-        return min([self.total] + [(step // every + 1) * every for every in periods])
+        periods = [self.options.log_every, *([self.evaluate_every] if self.evaluate_every else [])]
+        return min([self.total_steps] + [(step // every + 1) * every for every in periods])
 
     def logs(self, step: int) -> bool:
-        """Whether a row of training numbers ends at this step."""
-        return step % self.log_every == 0 or step == self.total
+        """Whether a row of training metrics ends at this step."""
+        return step % self.options.log_every == 0 or step == self.total_steps
 
     def evaluates(self, step: int) -> bool:
         """Whether the validation set is evaluated at this step."""
         return self.evaluate_every is not None and (
-            step % self.evaluate_every == 0 or step == self.total
+            step % self.evaluate_every == 0 or step == self.total_steps
         )
 
     def is_over(self, step: int) -> bool:
-        """Whether patience has run out; asked at boundaries only, so that every cut agrees."""
-        at_boundary = step > 0 and self.boundary_after(step - 1) == step
-        return self.best is not None and at_boundary and self.best.is_over(step)
+        """Whether all steps are taken or patience has run out.
+
+        Patience is asked at boundaries only, so that every cut of a run agrees.
+        """
+        if step >= self.total_steps:
+            return True
+        is_boundary = step > 0 and self.next_boundary(step - 1) == step
+        return self.best is not None and is_boundary and self.best.is_over(step)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, as far as `fit` knows it."""
+        return {
+            "examples": self.feed.size,
+            "batch_size": self.feed.batch_size,
+            "feed_seed": self.feed.seed,
+            # 4 and 4.0 are the same run.
+            "epochs": int(self.epochs) if self.epochs == int(self.epochs) else self.epochs,
+            "seed": self.seed,
+            "best": None if self.best is None else self.best.rule,
+            "patience": None if self.best is None else self.best.patience,
+            "log_every": self.options.log_every,
+            "dispatch": self.options.dispatch,
+            "evaluate_every": self.evaluate_every,
+        }
 
 
 def prepare(
     learner: Learner,
+    data: Arrays | Data | Feed,
+    valid: Arrays | None = None,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    start: TrainState | None = None,
+    **how: Any,
+) -> tuple[TrainingSetup, TrainState]:
+    """Check what `fit` was given; the setup of the run, and its state before step 1.
+
+    Whatever is wrong with model, data, task or options shows here, as an `InputError`.
+    """
+    clock = TimeBreakdown()
+    with clock, gc_paused():
+        feed, valid = resolve_data(data, valid, batch_size, seed)
+        setup = make_setup(learner, feed, valid, seed=seed, clock=clock, **how)
+        state = init_state(setup.learner, feed, seed)
+        if start is not None:
+            state = start_from(start, state)
+        check_learner(learner, setup.caller_state(state), feed, valid)  # not traced: it sees values
+        _ = setup.dispatch  # which traces the step
+    if is_multiprocess():
+        identity = setup.run_dir.identity() if setup.run_dir else {}
+        check_consistent({"fit": setup.fingerprint()} | identity)
+        check_uses_all_processes(mesh_of(state))
+    return setup, state
+
+
+def make_setup(
+    learner: Learner,
     feed: Feed,
-    valid: Mapping[str, Any] | None,
-    epochs: float,
-    best: str | None,
-    patience: int | None,
-    options: Options,
+    valid: Arrays | None = None,
+    *,
+    epochs: float = 10,
+    seed: int = 0,
+    run_dir: str | Path | RunDir | None = None,
+    best: str | None = None,
+    patience: int | None = None,
+    options: Options | None = None,
+    clock: TimeBreakdown | None = None,
 ) -> TrainingSetup:
-    """Check what `fit` was given, and put the learner into the form that it trains."""
-    per_epoch = feed.size / feed.batch_size
-    numbers = {
-        "epochs": epochs,
-        "log_every": options.log_every,
-        "evaluate_every": options.evaluate_every or 1,
-        "patience": 1 if patience is None else patience,
-    }
-    for name, value in numbers.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise error(
-                name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
-            )
-        if name != "epochs" and not (isinstance(value, Integral) and value < MAX_STEPS):
-            raise error(
-                name,
-                expected=f"a whole number from 1 to {MAX_STEPS - 1}",
-                got=repr(value),
-                fix="round it to one of these",
-            )
-    if options.dispatch not in ("auto", "step", "loop"):
-        raise error(
-            "dispatch",
-            expected='"auto", "step" or "loop"',
-            got=repr(options.dispatch),
-            fix='leave it at "auto"',
-        )
-    if (best or patience) and valid is None:
-        raise error(
-            "best" if best else "patience",
-            expected="a validation set to choose by",
-            got="none",
-            fix="give valid=...",
-        )
-    rule = Best(best or "min loss", patience) if best or patience else None
+    """Check the options of a run and put its learner together; nothing is computed."""
+    options = options or Options()
+    check_options(valid, epochs, best, patience, options)
     inner = cache_trace(learner)
     shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
     if find_records(shapes.extra, WindowState):
         log.warning("the learner sums its metrics itself (window): each row averages running sums")
     # A guard of its own keeps its own limit.
     guard = 0 if find_records(shapes.extra, GuardState) else options.guard
-    every = None if valid is None else options.evaluate_every or max(1, round(per_epoch))
-    total = max(1, math.ceil(epochs * per_epoch - 1e-9))
-    if total >= MAX_STEPS:
-        raise error(
-            "epochs",
-            expected=f"at most {MAX_STEPS - 1} steps, of which an epoch has {per_epoch:g}",
-            got=f"{epochs:g} epochs",
-            fix="train for fewer",
-        )
+    steps_per_epoch = feed.size / feed.batch_size
+    evaluate_every = options.evaluate_every or max(1, round(steps_per_epoch))
     return TrainingSetup(
-        inner,
-        guard,
-        trained_learner(inner, guard, options.log_every),
-        feed,
-        rule,
-        epochs,
-        total,
-        options.log_every,
-        every,
-        options,
+        inner=inner,
+        learner=trained_learner(inner, guard, options.log_every),
+        feed=feed,
+        valid=valid,
+        best=Best(best or "min loss", patience) if best or patience else None,
+        epochs=epochs,
+        seed=seed,
+        total_steps=count_steps(epochs, steps_per_epoch),
+        evaluate_every=None if valid is None else evaluate_every,
+        options=options,
+        guard=guard,
+        run_dir=RunDir(run_dir) if isinstance(run_dir, str | Path) else run_dir,
+        clock=clock or TimeBreakdown(),
     )
-
-
-def initial_state(
-    plan: TrainingSetup, valid: Mapping[str, Any] | None, seed: int, start: TrainState | None
-) -> TrainState:
-    """The state before step 1. Whatever is wrong with model, data or task shows here."""
-    sample = plan.feed.batch(0)
-    state = init_state(plan.learner, plan.feed, seed)
-    if start is not None:
-        state = state.replace(
-            params=_taken("params", start.params, state.params),
-            model_state=_taken("model_state", start.model_state, state.model_state),
-        )
-    if valid is not None:
-        padded = next(evaluation_batches(valid, plan.feed.batch_size))
-        jax.eval_shape(plan.learner.evaluate, state, padded)
-    if isinstance(plan.feed.data, dict):
-        for name, data in (("training data", plan.feed.data), ("validation data", valid or {})):
-            check_classes(plan.learner, state, sample, data, name)
-    where = describe_layout(state)
-    if where is not None:
-        log.info(where)
-    return state
-
-
-def check_extreme_examples(learner: Learner, data: Any, batch_size: int) -> None:
-    """Let the task look at the examples that hold the smallest and the largest of all numbers.
-
-    Tasks compare values (of tokens, pixels, labels) with what their model takes at `init`; in a
-    compiled `init` they see none, and a feed's first batch may lack the wrong one.
-    """
-    if not isinstance(data, Mapping):
-        return
-    ends = {
-        int(find(value)) // max(1, value[0].size)
-        for value in data.values()
-        for find in (np.argmin, np.argmax)
-        if value.size
-    }
-    rows = np.resize(sorted(ends), -(-len(ends) // batch_size) * batch_size)
-    for index in rows.reshape(-1, batch_size):
-        batch = {name: value[index] for name, value in data.items()}
-        jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), tree.any_key())
 
 
 RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": "1"}
@@ -267,32 +244,22 @@ def init_state(learner: Learner, feed: Feed, seed: int) -> TrainState:
             got=repr(seed),
             fix="give a whole number, such as 0",
         )
-    made = jax.jit(init, compiler_options=RUN_ONCE_OPTIONS if platform() == "cpu" else None)
+    compiled = jax.jit(init, compiler_options=RUN_ONCE_OPTIONS if platform() == "cpu" else None)
     # As `key` would take it; in 32 bits JAX keeps the lower ones.
-    state = made(np.int64(seed), feed.batch(0))
+    state = compiled(np.int64(seed), feed.batch(0))
     return_freed_pages()
     return state
 
 
-def fingerprint(plan: TrainingSetup, seed: int) -> dict[str, Any]:
-    """What must be the same for a run to be gone on with, as far as `fit` knows it."""
-    best = plan.best
-    return {
-        "examples": plan.feed.size,
-        "batch_size": plan.feed.batch_size,
-        "feed_seed": plan.feed.seed,
-        # 4 and 4.0 are the same run.
-        "epochs": int(plan.epochs) if plan.epochs == int(plan.epochs) else plan.epochs,
-        "seed": seed,
-        "best": None if best is None else best.rule,
-        "patience": None if best is None else best.patience,
-        "log_every": plan.log_every,
-        "evaluate_every": plan.evaluate_every,
-    }
+def start_from(start: TrainState, state: TrainState) -> TrainState:
+    """`state` with copies of the weights of `start`, which must have the same leaves."""
+    return state.replace(
+        params=_copy_like("params", start.params, state.params),
+        model_state=_copy_like("model_state", start.model_state, state.model_state),
+    )
 
 
-def _taken(name: str, given: PyTree, like: PyTree) -> PyTree:
-    """A copy of `given`, which must have the leaves of `like`."""
+def _copy_like(name: str, given: PyTree, like: PyTree) -> PyTree:
     mine, wanted = tree.flatten(given), tree.flatten(like)
     for leaf in dict.fromkeys([*wanted, *mine]):
         got = mine[leaf].shape if leaf in mine else "no such leaf"
@@ -304,10 +271,10 @@ def _taken(name: str, given: PyTree, like: PyTree) -> PyTree:
                 got=str(got),
                 fix="start from a run of the same model",
             )
-    return jax.tree.map(_copied_to, given, like)
+    return jax.tree.map(_copy_to_devices_of, like, given)
 
 
-def _copied_to(value: Any, like: jax.Array) -> jax.Array:
+def _copy_to_devices_of(like: jax.Array, value: Any) -> jax.Array:
     """A copy in the type of `like` and on its devices, whichever devices the value is on."""
     where = like.sharding if like.committed else None
     return jax.device_put(np.array(value, like.dtype, copy=True), where)

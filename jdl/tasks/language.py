@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl.core.errors import error, require_key
-from jdl.core.types import Batch, Count, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.core.types import Batch, Count, Info, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, supervised_task
 
@@ -68,7 +68,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return inner.predict(params, model_state, {**batch, "x": examples(batch)[:, :context]})
 
-    return Task(init, loss, predict)
+    return Task(init, loss, predict, Info(output="token_logits"))
 
 
 def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.Array:

@@ -99,7 +99,7 @@ def sequence_labelling(
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         return task.loss(params, model_state, _by_step(batch), key, train=train)
 
-    return Task(init, evaluate, task.predict)
+    return task._replace(init=init, loss=evaluate)
 
 
 def _by_step(batch: Batch) -> Batch:

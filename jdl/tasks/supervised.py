@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.errors import did_you_mean, error
-from jdl.core.types import Batch, Count, Key, Mean, Metric, Metrics, Model, PyTree, Task
+from jdl.core.types import Batch, Count, Info, Key, Mean, Metric, Metrics, Model, PyTree, Task
 from jdl.tasks import losses
 from jdl.tasks.losses import Criterion
 
@@ -92,7 +92,7 @@ def classification(
         check_labels(batch["y"], outputs.shape[-1])
         return params, model_state
 
-    return task._replace(init=init)
+    return task._replace(init=init, info=Info(output="class_logits"))
 
 
 def regression(
@@ -107,7 +107,8 @@ def regression(
     Labels have the outputs' shape: y of shape (n,) against outputs (n, 1) raises, since it would
     broadcast to (n, n) and fit the mean. `loss=jdl.tasks.half_squared_error` halves it.
     """
-    return supervised_task(model, loss, metrics, inputs)
+    task = supervised_task(model, loss, metrics, inputs)
+    return task._replace(info=Info(output="values"))
 
 
 def binary_classification(
@@ -132,7 +133,7 @@ def binary_classification(
         _check_answers(batch["y"])
         return params, model_state
 
-    return task._replace(init=init)
+    return task._replace(init=init, info=Info(output="binary_logits"))
 
 
 def uncertain_regression(

@@ -126,21 +126,28 @@ def test_train_prints_the_result_first_and_the_folder_last(trained):
     assert re.match(r"time   \d+\.\d s: \w+ \d+ %, .*FLOP a step, .*FLOP/s$", lines[-2])
 
 
-@pytest.mark.parametrize(("words", "kept"), [((), True), (("--run.host-memory", "off"), False)])
-def test_a_training_process_keeps_its_memory_unless_told_not_to(
-    call, file, monkeypatch, caplog, words, kept
-):
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_training_process_keeps_its_memory_unless_told_not_to(call, file, monkeypatch, kept):
     asked = []
+    monkeypatch.setenv("JDL_HOST_MEMORY", "on" if kept else "off")
     monkeypatch.setattr(process, "keep_freed_pages", lambda: asked.append("kept") or True)
+    assert call("train", file, "--epochs", "1", "--run.no-report")[0] == 0
+    assert bool(asked) == kept
+
+
+@pytest.mark.parametrize("words", [(), ("--run.verbose",)])
+def test_how_a_run_is_carried_out_is_for_those_who_ask(call, file, caplog, monkeypatch, words):
+    monkeypatch.setattr(process, "keep_freed_pages", lambda: True)
     assert call("train", file, "--epochs", "1", "--run.no-report", *words)[0] == 0
-    said = "host memory: freed pages are kept" in caplog.text
-    assert bool(asked) == kept == said
+    said = ["host memory" in caplog.text, "dispatch: " in caplog.text]
+    assert said == [bool(words)] * 2
 
 
-@pytest.mark.parametrize(("words", "form"), [((), "step"), (("--run.dispatch", "loop"), "loop")])
-def test_the_form_of_dispatch_can_be_told(call, file, tmp_path, words, form):
+@pytest.mark.parametrize(("words", "kind"), [((), "step"), (("--run.dispatch", "loop"), "loop")])
+def test_the_dispatch_can_be_chosen(call, file, tmp_path, words, kind):
     call("train", file, "--epochs", "1", "--run.dir", tmp_path / "run", *words)
-    assert json.loads((tmp_path / "run" / "dispatch.json").read_text())["form"] == form
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["fit"]["dispatch"] == kind
 
 
 def test_train_leaves_a_whole_folder(trained):
@@ -384,7 +391,7 @@ def broken(name):
         ("truncated.npz", "truncated.npz"),
         ("other.npz", "an array x"),
         ("program.npy", "could run code and are never loaded"),
-        ("words.npy", "could not convert"),
+        ("words.npy", "an array of numbers"),
         ("large.npy", "examples of shape (4, 4, 1)"),
         ("torn.csv", "torn.csv, line 2"),
         ("empty.csv", "an empty file"),
@@ -560,5 +567,5 @@ def test_ctrl_c_before_training_says_no_more_than_that(call, monkeypatch):
     def stop(given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(list, "list_command", stop)
+    monkeypatch.setattr(list, "command", stop)
     assert call("list") == (130, "", "jdl: interrupted\n")

@@ -12,7 +12,6 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
@@ -28,11 +27,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
 
-    def call(name, *words, form="loop"):
-        # Not measured: that compiles both forms, and has tests of its own.
-        monkeypatch.setattr(
-            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode(form, 32), True)
-        )
+    def call(name, *words):
         module = load_module(BY_NAME[name])
         capfd.readouterr()
         try:
@@ -88,7 +83,7 @@ def test_xor_is_learned_by_members_side_by_side(run):
 @pytest.mark.slow
 def test_digits_mlp(run):
     words = ("--features", "32", "--epochs", "4", "--learning-rate", "1e-2", "--run.no-report")
-    code, out, _, folder = run("digits_mlp", *words, form="step")
+    code, out, _, folder = run("digits_mlp", *words)
     assert code == 0
     assert float(re.match(r"test accuracy (0\.\d+) \(95 %", out)[1]) > 0.85
     assert json.loads((folder / "config.json").read_text())["features"] == [32]
@@ -108,7 +103,7 @@ def test_mnist_cnn_falls_back_to_digits(run, recipe, epochs):
         "--learning-rate",
         "4e-3",
     )
-    code, out, _, folder = run("mnist_cnn", "--recipe", recipe, *words, form="step")
+    code, out, _, folder = run("mnist_cnn", "--recipe", recipe, *words)
     assert code == 0
     assert float(re.match(r"test accuracy (0\.\d+) \(95 %", out)[1]) > 0.4
     assert json.loads((folder / "result.json").read_text())["n"] == 359

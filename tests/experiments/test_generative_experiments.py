@@ -9,7 +9,6 @@ import pytest
 
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
@@ -22,10 +21,7 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
 
-    def call(name, *words, form="step"):
-        monkeypatch.setattr(
-            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode(form, 32), True)
-        )
+    def call(name, *words):
         module = load_module(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         main.main(module.Config, module.experiment, ["--run.dir", "run", *words])
@@ -66,7 +62,7 @@ def test_the_autoencoder_of_mnist_is_784_32_784(mnist_dir):
 
 @pytest.mark.slow
 def test_vae(run):
-    out, folder = run("vae", "--hidden", "16", "--code", "2", "--epochs", "8", form="loop")
+    out, folder = run("vae", "--hidden", "16", "--code", "2", "--epochs", "8")
     found = re.search(
         r"-ELBO (\d+\.\d+) nats: reconstruction (\d+\.\d+), divergence (\d+\.\d+); .* (\d+\.\d+)",
         out,

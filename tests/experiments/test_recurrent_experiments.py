@@ -10,7 +10,6 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.experiment import load_module
 from tests.support.runs import ROOT, rows
 
@@ -26,9 +25,6 @@ def run(capfd, monkeypatch, tmp_path):
     """`jdl.main` of an experiment's file: (stdout, the folder of the run)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
-    monkeypatch.setattr(
-        "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode("loop", 32), True)
-    )
 
     def call(name, *words):
         made = module(name)

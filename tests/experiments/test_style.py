@@ -138,7 +138,7 @@ def test_a_dense_line_is_seen(source: str):
 
 def test_what_is_allowed_is_let_through():
     source = (
-        "import jdl\nfrom jdl import pictures as plots\n"
+        "import jdl\nfrom jdl import plots\n"
         "jdl.data.balance.oversample(jdl.data.load('digits').train)\n"
         "x = 1 if plots.figure() else 2\njdl.Experiment(remark=lambda result: line(result))"
     )

@@ -54,7 +54,7 @@ def test_vit_on_digits(run):
 @pytest.mark.parametrize("pretext", ["contrastive", "rotation", "masked"])
 def test_self_supervised(run, pretext):
     words = ("--pretext", pretext, "--steps", "3", "--batch-size", "16")
-    code, out, _, folder = run("self_supervised", *words, form="step")
+    code, out, _, folder = run("self_supervised", *words)
     assert code == 0
     found = re.search(rf"labels: (0\.\d+) \({pretext}\), (0\.\d+) \(random", out)
     assert all(float(value) > 0.3 for value in found.groups())

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jdl.cli import main
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.experiment import load_module
 from tests.support.runs import ROOT
 
@@ -20,9 +19,6 @@ def run(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(name, *words):
-        monkeypatch.setattr(
-            "jdl.run.execution.choosing.autotune", lambda *_: (DispatchMode("step", 32), True)
-        )
         module = load_module(ROOT / "experiments" / f"{name}.py")
         capfd.readouterr()
         main.main(module.Config, module.experiment, ["--run.dir", "run", *words])

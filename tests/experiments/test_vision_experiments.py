@@ -20,7 +20,7 @@ slow = lambda *names: [pytest.param(name, marks=pytest.mark.slow) for name in na
 @pytest.mark.parametrize("model", ["vgg", *slow("alexnet", "googlenet", "resnet", "densenet")])
 def test_deep_cnns(run, model):
     words = ("--model", model, "--epochs", "1", "--run.no-report")
-    code, out, _, folder = run("deep_cnns", *words, form="step")
+    code, out, _, folder = run("deep_cnns", *words)
     assert code == 0
     assert re.search(rf"{model}: \d\d?,\d\d\d parameters", out)
     assert float(re.match(r"test accuracy (0\.\d+) \(95 %", out)[1]) > 0.12
@@ -62,7 +62,7 @@ def test_normalisation_plays_five_networks_that_do_not_meet():
 
 @pytest.mark.slow
 def test_normalisation(run):
-    code, out, _, folder = run("normalisation", "--epochs", "1", form="step")
+    code, out, _, folder = run("normalisation", "--epochs", "1")
     assert code == 0
     found = re.findall(r"(none|batch|layer|instance|group) (0\.\d+)", out)
     assert [name for name, _ in found] == ["none", "batch", "layer", "instance", "group"]

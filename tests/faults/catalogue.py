@@ -11,7 +11,7 @@ COUNTS = {
     "wrong targets": 16,
     "exact resumes": 12,
     "controls that differ": 5,
-    "full disks": 9,
+    "full disks": 8,
     "bad batches": 40,
     "bad configurations": 60,
     "hostile files": 40,

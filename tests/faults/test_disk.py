@@ -62,13 +62,12 @@ TABLE: dict[str, tuple[str, str, bool]] = {
     "the settings": (".config.json.new", "config.json cannot be written", False),
     "the environment": (".environment.json.new", "environment.json cannot", False),
     "the program": (".experiment.py.new", "run cannot be written", False),
-    "the form of dispatch": (".dispatch.json.new", "dispatch.json", False),
     "the best step": ("checkpoints/.best.json.new", "was not written", False),
     "the best step, later": ("checkpoints/.best.json.new", "was not written", True),
     "the result": (".result.json.new", "result.json", True),
     "the longer settings": (".config.json.new", "config.json", True),
 }
-FAST = ("the form of dispatch", "the result")
+FAST = ("the settings", "the result")
 
 
 @pytest.fixture(scope="module")

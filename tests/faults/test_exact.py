@@ -17,12 +17,10 @@ import pytest
 
 import jdl
 from jdl.core.types import Learner, TrainState
-from jdl.run import fit as fit_module
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.recorder import Recorder
 from tests.support import learners
-from tests.support.runs import assert_same_run, content, quiet
+from tests.support.runs import assert_same_run, content, force, quiet
 
 pytestmark = [pytest.mark.usefixtures("kept_programs")]
 DRAW = np.random.default_rng(0)
@@ -40,7 +38,7 @@ POINTS_IN_A_PLANE = {"x": DRAW.normal(size=(24, 2)).astype(np.float32)}
 
 def cnn() -> Learner:
     model = jdl.models.CNN(
-        features=(2,), hidden=(4,), classes=3, padding="SAME", dropout=0.3, batch_norm=True
+        features=(2,), hidden=(4,), classes=3, padding="SAME", dropout=0.3, norm="batch"
     )
     task = jdl.augment(
         jdl.classification(jdl.from_linen(model)), jdl.data.augment.affine(degrees=20, shift=1.0)
@@ -76,7 +74,7 @@ POINTS = (1, 4, 6, 11)
 def stop_at(monkeypatch):
     """Make the next runs stop, by a real signal, once they have come to a step."""
     plain = Recorder.progress
-    monkeypatch.setattr(fit_module, "chosen", lambda *_: DispatchMode("step", 1))
+    force(monkeypatch, "step", 1)
 
     def set_up(step: int | None) -> None:
         def progress(self: Recorder, at: int) -> None:
@@ -105,7 +103,7 @@ def straight() -> Callable[[str], jdl.Result]:
     def run(name: str) -> jdl.Result:
         if name not in known:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(fit_module, "chosen", lambda *_: DispatchMode("step", 1))
+                force(patch, "step", 1)
                 known[name] = fit(name, None)
         return known[name]
 

@@ -310,13 +310,13 @@ def resigned(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 FOREIGN: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "dispatch of no steps": (
-        lambda run: (run / "dispatch.json").write_text('{"form": "loop", "size": 0}'),
-        ("dispatch.json", "a size of at least 1"),
+    "settings nested": (
+        lambda run: (run / "config.json").write_bytes(make.nested()),
+        ("config.json", "nested too deeply"),
     ),
-    "dispatch of an unknown form": (
-        lambda run: (run / "dispatch.json").write_text('{"form": "exec", "size": 1}'),
-        ("dispatch.json", '"step" or "loop"'),
+    "settings that are a list": (
+        lambda run: (run / "config.json").write_text("[1, 2]"),
+        ("config.json",),
     ),
     "manifest nested": (
         lambda run: max(run.glob("checkpoints/*/manifest.json")).write_bytes(make.nested()),
@@ -345,7 +345,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", rows(FOREIGN, ("dispatch of no steps", "manifest that leads out")))
+@pytest.mark.parametrize("name", rows(FOREIGN, ("settings nested", "manifest that leads out")))
 def test_a_hostile_run_folder_is_refused(name, finished, tmp_path):
     harm, fragments = FOREIGN[name]
     run = shutil.copytree(finished, tmp_path / "run")

@@ -22,14 +22,14 @@ from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.run_dir import RunDir
 from tests.faults.catalogue import COUNTS
 from tests.support import learners
-from tests.support.runs import ROOT, content, rows
+from tests.support.runs import ROOT, content, rows, target_of_experiment
 
 # A step takes so long that several fall between two saves now and then, and a kill hits both.
 FILE = '''"""Two classes, with dropout; everything is saved all the time."""
 import dataclasses
 import optax
 import jdl
-from tests.support.runs import classes
+from tests.support.runs import classes, target_of_experiment
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -84,12 +84,8 @@ def straight(file, tmp_path_factory) -> tuple[Path, dict[int, TrainState]]:
 @pytest.fixture(scope="module")
 def target(file) -> TrainState:
     """The tree of a checkpoint of these runs."""
-    from jdl.run.setup import prepare, resolve_data
-
-    made = load_module(file).experiment(load_module(file).Config())
-    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
-    plan = prepare(made.learner, feed, valid, made.epochs, made.best, None, made.options)
-    return jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
+    module = load_module(file)
+    return target_of_experiment(module.experiment(module.Config()))
 
 
 def begin(file: Path, run: Path, store: Path) -> subprocess.Popen[bytes]:

@@ -12,10 +12,10 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "she
 CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "Popen", "check_output"}
 NETWORK = {"socket", "urllib", "http", "requests", "ftplib", "subprocess", "tarfile"}
 KNOWN = [
-    ("run/checking.py", "subprocess"),  # jdl itself, once more, on eight fake devices
+    ("cli/check_sharding.py", "subprocess"),  # jdl itself, once more, on eight fake devices
+    ("run/distributed/exit_reporter.py", "subprocess"),  # a shell with one line of jdl's own
+    ("run/distributed/exit_reporter.py", "subprocess.Popen"),
     ("run/experiment.py", "exec_module"),  # a run folder's program, after its hash was compared
-    ("run/witness.py", "subprocess"),  # a shell with one line of jdl's own
-    ("run/witness.py", "subprocess.Popen"),
 ]
 """The places where anything is run."""
 

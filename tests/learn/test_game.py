@@ -173,3 +173,19 @@ def test_players_apart_do_what_each_does_alone():
     np.testing.assert_allclose(
         both.predict(after, data), tasks["one"].predict(after.params["one"], {}, data)
     )
+
+
+def test_the_gradients_of_a_game_are_a_dict_by_player():
+    """What each hands to its optimizer; zero for one whose turn it is not."""
+    pair = jdl.jit(game(one=ONE, two=TWO._replace(every=2)))
+    state = pair.init(KEY, DATA)
+    norms = []
+    for _ in range(2):
+        grads, _ = pair.gradient(state, DATA)
+        assert jax.tree.structure(grads) == jax.tree.structure(state.params)
+        state, metrics = pair.step(state, DATA)
+        found = {name: float(optax.tree.norm(grads[name])) for name in grads}
+        expected = metrics["one/gradient_norm"].value
+        np.testing.assert_allclose(found["one"], expected, rtol=1e-5)
+        norms.append(found["two"])
+    assert norms[0] > 0 == norms[1]

@@ -202,7 +202,7 @@ def test_nested_operators_against_numpy(x64):
 @pytest.mark.slow
 def test_batch_statistics_are_updated_by_each_part():
     """What the docstring says of accumulate: as many updates as parts, each with its own part."""
-    model = from_linen(CNN((2,), (), 3, batch_norm=True))
+    model = from_linen(CNN((2,), (), 3, norm="batch"))
     task = tasks.classification(model)
     rng = np.random.default_rng(0)
     data = {"x": rng.normal(size=(8, 6, 6, 1)).astype("f"), "y": rng.integers(0, 3, 8)}

@@ -8,7 +8,7 @@ import pytest
 
 import jdl
 from jdl.core.finite import PACK_BELOW_ELEMENTS
-from jdl.core.lowering import compiled_for
+from jdl.core.lowering import lowering_for
 from jdl.core.types import Mean, Task
 from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
@@ -285,7 +285,7 @@ def test_small_leaves_are_looked_at_together_on_cpu_alone(platform, members):
 
     @jax.jit
     def fine(after):
-        with compiled_for(platform):
+        with lowering_for(platform=platform):
             return is_valid_update(state, after, pack_below=10)
 
     assert (" concatenate" in fine.lower(state).as_text("hlo")) is (platform == "cpu")

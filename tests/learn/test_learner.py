@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import jdl
 from jdl.core.types import Mean, Task
 from jdl.learn.learner import evaluation_key, learner, one, step_key
 from jdl.learn.transforms import jit
@@ -123,3 +124,54 @@ def test_an_infinite_parameter_that_has_no_gradient_leaves_the_norm_alone():
     after, metrics = jax.jit(line.step)(line.init(KEY, {}), {})
     np.testing.assert_allclose(metrics["gradient_norm"].value, (4 * 9 + 1) ** 0.5, rtol=1e-6)
     assert after.params["mask"][1] == -jnp.inf
+
+
+def test_what_a_task_predicts_is_known_through_every_transform():
+    """Static facts stay with a learner: kind of output, points, and the unsharded learner."""
+    model = jdl.from_linen(jdl.models.MLP((), 3))
+    kinds = {
+        "class_logits": jdl.classification(model),
+        "binary_logits": jdl.binary_classification(model),
+        "values": jdl.l2(jdl.regression(model), 0.1),
+    }
+    for kind, task in kinds.items():
+        one = jdl.learner(task, optax.sgd(0.1))
+        assert one.info.output == kind and one.points == ()
+        wide = jdl.shard(jdl.ema(jdl.guard(one), 0.9), jdl.mesh(data=8))
+        for changed in (jdl.jit(one), jdl.ensemble(one, 2), jdl.pmap(one), wide):
+            assert changed.info.output == kind
+        assert wide.info.unsharded is not None and one.info.unsharded is None
+
+
+def test_the_gradient_is_what_the_step_hands_to_the_optimizer():
+    """Under SGD with rate 1 the step is minus the gradient, accumulated or clipped."""
+    for gradient in (jdl.mean_gradient, jdl.accumulate(2), jdl.clip_gradient(0.01)):
+        one = jdl.jit(learner(network(noise=0.1), optax.sgd(1.0), gradient))
+        state = one.init(KEY, batch())
+        grads, (_, metrics) = one.gradient(state, batch())
+        after, seen = one.step(state, batch())
+        moved = jax.tree.map(lambda a, b: a - b, state.params, after.params)
+        assert_close(grads, moved, rtol=1e-4, atol=1e-6)
+        assert_close(metrics["loss"], seen["loss"])
+    many = jdl.jit(jdl.ensemble(learner(network(), optax.sgd(1.0)), 3))
+    state = many.init(KEY, batch())
+    after, _ = many.step(state, batch())
+    grads, _ = many.gradient(state, batch())
+    moved = jax.tree.map(lambda a, b: a - b, state.params, after.params)
+    assert_close(grads, moved, rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_over_devices_is_that_of_one():
+    one = learner(network(), optax.sgd(1.0))
+    state = jax.jit(one.init)(KEY, batch())
+    expected, _ = one.gradient(state, batch())
+    forms = (
+        jdl.shard(one, jdl.mesh(data=8), jdl.rules.fsdp(smallest=1)),
+        jdl.pmap(one),
+        jdl.shard_map(one, jdl.mesh(data=8)),
+    )
+    for wide in forms:
+        wide = jit(wide)
+        grads, (_, metrics) = wide.gradient(wide.init(KEY, batch()), batch())
+        assert_close(grads, expected)
+        assert metrics["loss"].weight == batch()["mask"].sum()

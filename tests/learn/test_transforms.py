@@ -7,13 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from jdl.core.lowering import in_single_step_program, single_step_program
+from jdl.core.lowering import is_single_step, lowering_for
 from jdl.learn.ema import EmaState, ema
 from jdl.learn.guard import GuardState, guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import jit, loop, resident
 from jdl.learn.window import WindowState, window
-from jdl.run.execution.training_form import cache_trace, from_index_table, from_stack
+from jdl.run.execution.batches import from_index_table, from_stack
+from jdl.run.execution.training_form import cache_trace
 from tests.support.learners import (
     KEY,
     assert_close,
@@ -210,7 +211,7 @@ def counting(calls: list[str]):
         return inner.init(key, batch)
 
     def step(state, batch, *, axis=None):
-        calls.append("alone" if in_single_step_program() else "step")
+        calls.append("alone" if is_single_step() else "step")
         return inner.step(state, batch, axis=axis)
 
     return inner._replace(init=init, step=step)
@@ -224,7 +225,7 @@ def test_python_runs_through_a_step_once_for_shapes_programs_and_loops():
         jax.eval_shape(made.step, jax.jit(made.init)(KEY, data), data)
     jax.eval_shape(learner.step, start, data)
     assert calls == ["init", "step"]
-    with single_step_program():  # a promise that may lead to another form of the program
+    with lowering_for(single_step=True):  # a promise that may lead to another form of the program
         for _ in range(2):
             jax.eval_shape(lambda *given: learner.step(*given), start, data)
     assert calls == ["init", "step", "alone"]

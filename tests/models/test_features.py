@@ -23,7 +23,7 @@ def test_a_layer_returns_what_it_computes():
 
 
 def test_a_layer_behind_batch_statistics():
-    module, images = CNN((2,), (4,), 3, batch_norm=True), jnp.ones((2, 6, 6, 1))
+    module, images = CNN((2,), (4,), 3, norm="batch"), jnp.ones((2, 6, 6, 1))
     variables = module.init(jax.random.key(0), images)
     model_state = {name: value for name, value in variables.items() if name != "params"}
     found = layer_outputs(module, variables["params"], images, "dense_1", model_state=model_state)

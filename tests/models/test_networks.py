@@ -30,7 +30,7 @@ def shapes(module, *shape):
         (CNN(), (2, 28, 28, 1), 225_034),
         (CNN(hidden=()), (2, 28, 28, 1), 34_826),
         # BatchNorm has a scale and a bias for each feature, the convolution no bias.
-        (CNN(batch_norm=True), (2, 28, 28, 1), 225_034 + 32 + 64),
+        (CNN(norm="batch"), (2, 28, 28, 1), 225_034 + 32 + 64),
         (CNN(padding="SAME"), (2, 8, 8, 1), 320 + 18_496 + (2 * 2 * 64 + 1) * 128 + 1_290),
     ],
 )
@@ -39,7 +39,7 @@ def test_exact_sizes(module, shape, size):
 
 
 def test_every_layer_is_named():
-    params, model_state = shapes(CNN(batch_norm=True, dropout=0.1), 2, 28, 28, 1)
+    params, model_state = shapes(CNN(norm="batch", dropout=0.1), 2, 28, 28, 1)
     assert set(params) == {
         "conv_1", "conv_2", "batch_norm_1", "batch_norm_2", "dense_1", "output",
     }  # fmt: skip
@@ -77,9 +77,9 @@ def test_cnn_by_hand():
     )
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_every_parameter_gets_a_finite_gradient(batch_norm):
-    model = from_linen(CNN((4, 4), (8,), 3, batch_norm=batch_norm, dropout=0.2))
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_every_parameter_gets_a_finite_gradient(norm):
+    model = from_linen(CNN((4, 4), (8,), 3, norm=norm, dropout=0.2))
     x = jax.random.normal(KEY, (16, 10, 10, 1))
     params, model_state = model.init(KEY, x)
 
@@ -202,8 +202,8 @@ def test_dense_is_a_product_on_the_last_axis():
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():
-    model = from_linen(CNN((4,), (), 2, batch_norm=True, axis_name="data"))
-    whole = from_linen(CNN((4,), (), 2, batch_norm=True))
+    model = from_linen(CNN((4,), (), 2, norm="batch", axis_name="data"))
+    whole = from_linen(CNN((4,), (), 2, norm="batch"))
     x = jax.random.normal(KEY, (8, 6, 6, 1)) * jnp.arange(1.0, 9.0).reshape(8, 1, 1, 1)
     params, model_state = model.init(KEY, x)
     parts = x.reshape(4, 2, 6, 6, 1)
@@ -223,7 +223,7 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
 
 
 def test_batch_norm_with_an_axis_that_is_not_mapped():
-    model = from_linen(CNN((4,), (), 2, batch_norm=True, axis_name="data"))
+    model = from_linen(CNN((4,), (), 2, norm="batch", axis_name="data"))
     x = jnp.ones((2, 6, 6, 1))
     params, model_state = model.init(KEY, x)
     with pytest.raises(InputError, match=r"(?s)BatchNorm axis_name 'data'.*leave axis_name out"):

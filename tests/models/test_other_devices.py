@@ -22,7 +22,7 @@ def both(function, *inputs):
     """Value and gradient as traced for a CPU and for a GPU, and the two programs."""
     found, programs = [], []
     for platform in ("cpu", "gpu"):
-        with lowering.compiled_for(platform):
+        with lowering.lowering_for(platform=platform):
             # A function of its own each time: what is traced once is not traced again.
             traced = jax.jit(lambda *given: jax.value_and_grad(function)(*given)).trace(*inputs)
             programs.append(str(traced.jaxpr))
@@ -46,7 +46,7 @@ def test_few_vectors_are_found_by_a_product(dtype):
 def test_a_number_without_a_vector_is_nan_in_every_form():
     embed, x = primitives.Embed(3, 2), jnp.array([-1, 0, 2, 3])
     params = embed.init(jax.random.key(0), x)
-    with lowering.compiled_for("tpu"):
+    with lowering.lowering_for(platform="tpu"):
         found = embed.apply(params, x)
     np.testing.assert_array_equal(found, embed.apply(params, x))
     assert np.isnan(found).all(1).tolist() == [True, False, False, True]
@@ -56,7 +56,7 @@ def test_many_vectors_are_looked_up(monkeypatch):
     monkeypatch.setattr(primitives, "ONE_HOT_UP_TO_VECTORS", 2)
     embed, x = primitives.Embed(3, 2), jnp.array([0])
     params = embed.init(jax.random.key(0), x)
-    with lowering.compiled_for("gpu"):
+    with lowering.lowering_for(platform="gpu"):
         assert "dot_general" not in str(jax.make_jaxpr(embed.apply)(params, x))
 
 
@@ -75,7 +75,7 @@ def test_cross_entropy_by_comparison_is_that_of_optax():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_cross_entropy_of_odd_labels_and_large_logits(platform):
-    with lowering.compiled_for(platform):
+    with lowering.lowering_for(platform=platform):
         odd = cross_entropy(jnp.zeros((4, 3)), jnp.array([0, -3, 3, -4]))
         large = cross_entropy(jnp.array([[800.0, -800.0], [-jnp.inf, 0.0]]), jnp.array([1, 1]))
     assert np.isnan(odd).tolist() == [False, False, True, True]
@@ -102,7 +102,7 @@ def test_a_guard_has_no_branch_where_a_device_would_wait_for_its_host():
     bad = good | {"y": jnp.full((2, 1), jnp.nan)}
     ends = {}
     for platform, branches in (("cpu", True), ("gpu", False)):
-        with lowering.compiled_for(platform):
+        with lowering.lowering_for(platform=platform):
             step = jax.jit(lambda state, batch: learner.step(state, batch))
             state = learner.init(jax.random.key(0), good)
             assert ("cond[" in str(step.trace(state, good).jaxpr)) == branches
@@ -116,7 +116,7 @@ def test_a_guard_has_no_branch_where_a_device_would_wait_for_its_host():
 def test_only_a_gpu_has_flash_attention():
     """Its call cannot even be traced elsewhere."""
     half = jnp.ones((1, 256, 2, 64), jnp.bfloat16)
-    with lowering.compiled_for("gpu"):
+    with lowering.lowering_for(platform="gpu"):
         # Compiled, for outside of a program only the form of this device is traced.
         y = jax.jit(partial(attention_ops.attention, is_causal=True))(half, half, half)
     assert y.shape == half.shape

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import jdl
 from jdl.core import tree
-from jdl.core.lowering import compiled_for
+from jdl.core.lowering import lowering_for
 from jdl.learn.ema import ema
 from jdl.parallel import estimate as plans
 from jdl.parallel import topology
@@ -147,7 +147,7 @@ def test_accumulation_is_a_loop_where_the_devices_are_no_cpu():
         return str(jax.make_jaxpr(step)(state, BATCH)).count("scan[")
 
     assert loops() == 0
-    with compiled_for("tpu"):
+    with lowering_for(platform="tpu"):
         assert loops() == 1
 
 
@@ -221,7 +221,7 @@ def test_the_compiler_refuses_what_is_too_large():
 def test_a_table_split_by_its_columns_does_not_pull_the_examples_along(monkeypatch, kept):
     """Its vocabulary is odd, so fsdp splits its width: without the constraint XLA follows it."""
     if not kept:
-        monkeypatch.setattr("jdl.parallel.shard.batch_sharding", lambda sharding: nullcontext())
+        monkeypatch.setattr("jdl.parallel.shard.lowering_for", lambda **_: nullcontext())
     network = jdl.models.Decoder(vocabulary=1023, context=32, blocks=1, heads=2, width=64)
     one = jdl.learner(jdl.tasks.language_model(jdl.from_linen(network)), optax.sgd(0.1))
     rule, windows = jdl.rules.fsdp(smallest=1), {"x": np.zeros((8, 33), np.int32)}

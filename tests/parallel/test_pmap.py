@@ -211,7 +211,7 @@ def pictures():
 
 
 def normalised(axis):
-    model = from_linen(CNN((2,), (), 3, batch_norm=True, axis_name=axis))
+    model = from_linen(CNN((2,), (), 3, norm="batch", axis_name=axis))
     return learner(tasks.classification(model), optax.sgd(0.1))
 
 

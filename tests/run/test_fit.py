@@ -13,11 +13,13 @@ import pytest
 
 import jdl
 from jdl.core.errors import Diverged, InputError
-from jdl.core.types import Learner
+from jdl.learn.extra import find_records
+from jdl.learn.guard import GuardState
 from jdl.learn.sweep import sweep_table
-from jdl.run.recorder import guards
-from jdl.run.setup import init_state
+from jdl.learn.window import window
+from jdl.run.setup import init_state, prepare
 from tests.support import learners
+from tests.support.learners import record
 from tests.support.runs import (
     assert_same_run,
     classes,
@@ -28,6 +30,7 @@ from tests.support.runs import (
     net,
     quiet,
     saved,
+    target_of,
 )
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -240,7 +243,7 @@ def test_raw_pictures_are_noticed(caplog):
             epochs=1,
             options=quiet(),
         )
-    assert 'training data["x"]: 8-bit pictures with values up to 200' in caplog.text
+    assert 'training data["x"]: 8-bit images with values up to 200' in caplog.text
 
 
 def test_64_bit_numbers_are_cast_with_one_line(caplog):
@@ -323,7 +326,8 @@ def test_a_sweep_trains_like_any_learner():
     assert len(losses) == 4 and max(losses[:2]) < min(losses[2:])
     table = sweep_table(many.points, jdl.evaluate(result, line())["loss"])
     assert [row["rate"] for row in table] == [1e-2, 1e-5] and table[0]["n"] == 2
-    assert len(guards(result.state)) == 1  # the members' own; fit adds none
+    (counts,) = find_records(result.state.extra, GuardState)  # the members' own; fit adds none
+    assert counts.skipped.shape == (4,)
 
 
 @pytest.mark.slow
@@ -342,9 +346,29 @@ def test_a_game_trains_like_any_learner():
 
 
 def test_a_guarded_learner_is_not_guarded_twice():
+    setup, state = prepare(jdl.guard(net(), 3), line(), options=quiet())
+    assert setup.guard == 0 and len(find_records(state.extra, GuardState)) == 1
     result = fit(jdl.guard(net(), 3), epochs=1)
-    assert len(guards(result.state)) == 1
-    assert not guards(fit(net(), epochs=1, options=quiet(guard=0)).state)
+    assert type(result.state.extra) is GuardState and result.state.extra.inner is None
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+def test_a_result_has_the_state_of_the_callers_learner(limit):
+    """The sums and the guard of a run are its own."""
+    learner = jdl.ema(net(), 0.9)
+    result = fit(learner, epochs=1, options=quiet(guard=limit))
+    assert jax.tree.structure(result.state) == jax.tree.structure(
+        learner.init(jax.random.key(0), line(8))
+    )
+    state, _ = learner.step(result.state, line(8))
+    assert int(state.step) == int(result.state.step) + 1
+
+
+def test_a_learner_with_a_window_trains_and_is_told(caplog):
+    result = fit(window(net(), 3), epochs=2)
+    plain = fit(net(), epochs=2)
+    learners.assert_same_bits(result.state.params, plain.state.params)
+    assert "sums its metrics itself (window)" in caplog.text
 
 
 def test_fit_works_off_the_main_thread(plain_run):
@@ -382,7 +406,7 @@ def test_a_diverged_run_names_the_first_bad_step_and_its_batch(tmp_path):
     explode = jdl.learner(learners.network(), optax.chain(optax.sgd(1.0), optax.scale(1e6)))
     guarded = jdl.guard(explode)
     states = (state for state, _ in jdl.steps(guarded, data, batch_size=8))
-    step = next(n for n, state in enumerate(states) if int(guards(state)[0].total))
+    step = next(n for n, state in enumerate(states) if int(record(state, GuardState).skipped))
     with pytest.raises(Diverged) as info:
         fit(explode, data, run_dir=tmp_path / "run", epochs=100)
     text = str(info.value)
@@ -391,16 +415,9 @@ def test_a_diverged_run_names_the_first_bad_step_and_its_batch(tmp_path):
     told = [int(n) for n in re.search(r"examples ([\d, ]+)", text)[1].split(",")]
     assert told == jdl.data.Order(48, 0)(first, 8, np).tolist()
     assert "10 steps in a row" in text
-    kept = saved(tmp_path / "run", jax.eval_shape(lambda: _initial(explode, data)))
+    kept = saved(tmp_path / "run", target_of(explode, data))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learners.numbers(kept.params)))
     assert int(kept.step) > first
-
-
-def _initial(learner: Learner, data):
-    from jdl.learn.window import window
-
-    wrapped = window(jdl.guard(learner), 5)
-    return wrapped.init(jax.random.key(0), {name: value[:8] for name, value in data.items()})
 
 
 def test_a_single_bad_batch_is_refused_and_the_run_goes_on():
@@ -408,8 +425,8 @@ def test_a_single_bad_batch_is_refused_and_the_run_goes_on():
     data["x"][17] = 100.0
     result = fit(poison(data), data, epochs=10)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
-    refused = guards(result.state)[0]
-    assert int(refused.total) == 10 and int(result.state.step) == 60
+    counts = [row["skipped"] for row in result.history if row["split"] == "train"]
+    assert sum(counts) * 5 == pytest.approx(10) and int(result.state.step) == 60
     assert max(row["skipped"] for row in result.history) > 0
     assert all(np.isfinite(row["loss"]) for row in result.history)
 
@@ -443,7 +460,7 @@ def test_one_program_trains_and_one_evaluates(dispatch, start, plain_run):
         fit(net(), valid=line(37, seed=1), best="min loss", options=options, **given)
     assert names.count("jit(step)") == 1
     assert names.count("jit(init)") == 1
-    others = [name for name in names if name not in ("jit(step)", "jit(init)", "jit(copied)")]
+    others = [name for name in names if name not in ("jit(step)", "jit(init)", "jit(copy)")]
     assert len(others) == 1, others  # the evaluation
 
 

@@ -13,9 +13,7 @@ import optax
 import pytest
 
 import jdl
-from jdl.run import fit
 from jdl.run.distributed.signals import Interrupted
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.recorder import Recorder
 from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
@@ -26,10 +24,12 @@ from tests.support.runs import (
     content,
     counter,
     dropout_net,
+    force,
     line,
     quiet,
     rows,
     saved,
+    target_of,
 )
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -48,7 +48,7 @@ def train(folder, learner=None, **given):
 @pytest.fixture(autouse=True)
 def short_dispatches(monkeypatch):
     """Three steps at most in a dispatch, so that a run can be stopped between boundaries."""
-    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode("loop", 3))
+    force(monkeypatch, "loop", 3)
 
 
 @pytest.fixture
@@ -71,11 +71,12 @@ def stop_at(monkeypatch):
 def whole(tmp_path_factory):
     """The run that is never stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "chosen", lambda *_: DispatchMode("loop", 1000))
+        force(patch, "loop", 1000)
         return train(tmp_path_factory.mktemp("whole") / "run")
 
 
-def assert_same_folder(one, other, like):
+def assert_same_folder(one, other):
+    like = target_of(dropout_net(), classes())
     learners.assert_same_bits(content(saved(one, like)), content(saved(other, like)))
     assert rows(one) == rows(other)
     best = [
@@ -95,7 +96,7 @@ def test_stopped_and_resumed_is_the_same_run(tmp_path, stop_at, whole, stops):
     stop_at(None)
     result = train(folder)
     assert_same_run(result, whole)
-    assert_same_folder(folder, whole.run_dir, result.state)
+    assert_same_folder(folder, whole.run_dir)
 
 
 def test_sigterm_and_resume_is_the_same_run(tmp_path, stop_at, whole):
@@ -121,10 +122,10 @@ def test_another_seed_is_another_run(tmp_path, whole):
 
 @pytest.mark.slow
 def test_convolutions_resume_with_the_same_bits(tmp_path, stop_at, monkeypatch):
-    monkeypatch.setattr(fit, "chosen", lambda *_: DispatchMode("step", 2))
+    force(monkeypatch, "step", 2)
     draw = np.random.default_rng(0)
     data = {"x": draw.random((24, 8, 8, 1), np.float32), "y": np.arange(24, dtype=np.int32) % 3}
-    model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2, batch_norm=True)
+    model = jdl.models.CNN(features=(2,), hidden=(4,), classes=3, dropout=0.2, norm="batch")
     learner = jdl.ema(jdl.learner(jdl.classification(jdl.from_linen(model)), optax.adam(1e-2)), 0.9)
 
     def run(folder):
@@ -195,17 +196,6 @@ def test_another_configuration_is_refused_with_both_values(whole, change, fragme
     assert (whole.run_dir / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.slow
-def test_the_form_of_dispatch_is_kept(tmp_path, stop_at, monkeypatch):
-    monkeypatch.undo()
-    auto = quiet(dispatch="auto", log_every=7, evaluate_every=5)
-    train(tmp_path / "run", options=auto, epochs=1)
-    form = (tmp_path / "run" / "dispatch.json").read_bytes()
-    monkeypatch.setattr("jdl.run.execution.choosing.autotune", None)  # to measure again would fail
-    train(tmp_path / "run", options=auto, epochs=2)
-    assert (tmp_path / "run" / "dispatch.json").read_bytes() == form
-
-
 # Damage
 
 
@@ -245,10 +235,10 @@ def test_no_good_checkpoint_left_is_an_error(tmp_path, stop_at):
 KILLED = """
 import sys, time
 import jdl
-from jdl.run import fit
-from jdl.run.execution.executor import DispatchMode
+from jdl.run import setup
+from jdl.run.execution.dispatch import DispatchMode
 from tests.support.runs import classes, dropout_net, quiet
-fit.chosen = lambda *_: DispatchMode("loop", 3)
+setup.choose_dispatch = lambda *_: DispatchMode("loop", 3)
 options = quiet(log_every=7, evaluate_every=5, save_seconds=0.0)
 jdl.fit(
     dropout_net(), classes(), valid=classes(20, seed=1), run_dir=sys.argv[1], batch_size=8,
@@ -281,4 +271,4 @@ def test_killed_without_warning_and_resumed_is_the_same_run(tmp_path, program_st
     options = quiet(log_every=7, evaluate_every=5)
     resumed = train(folder, epochs=20, options=options)
     assert_same_run(resumed, train(tmp_path / "straight", epochs=20, options=options))
-    assert_same_folder(folder, tmp_path / "straight", resumed.state)
+    assert_same_folder(folder, tmp_path / "straight")

@@ -1,8 +1,8 @@
 """The table of the contract: every model, task and learner transform once, in its smallest form.
 
 A new one is done when its row is here or, for a family of models, in `families/`. The properties
-that each row must have are in `properties.py`; what a row cannot have stands beside it, with the
-reason.
+that each row must have are in `contract_properties.py`; what a row cannot have stands beside it,
+with the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,8 +34,8 @@ from jdl.parallel.pmap import pmap
 from jdl.parallel.shard import shard
 from jdl.parallel.shard_map import shard_map
 from jdl.parallel.shard_members import shard_members
+from jdl.run.execution.batches import from_stack
 from jdl.run.execution.block_guard import guard_in_blocks
-from jdl.run.execution.training_form import from_stack
 from tests.support import learners
 
 Around = Callable[[Learner], Learner]
@@ -191,7 +191,7 @@ def _twice(looped: Learner) -> Learner:
 
 
 def _normalised(axis: str | None) -> Callable[[Around], Learner]:
-    model = from_linen(CNN((2,), (4,), 3, activation="tanh", batch_norm=True, axis_name=axis))
+    model = from_linen(CNN((2,), (4,), 3, activation="tanh", norm="batch", axis_name=axis))
     return lambda around: around(learner(tasks.classification(model), SGD))
 
 

@@ -11,6 +11,10 @@ import optax
 import jdl
 from jdl.core.text import without_timings
 from jdl.core.types import Learner, Mean, TrainState
+from jdl.run import setup
+from jdl.run.checks import resolve_data
+from jdl.run.execution.dispatch import DispatchMode
+from jdl.run.setup import make_setup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
@@ -91,7 +95,24 @@ def saved(folder: Path, like: TrainState, step: int | None = None) -> TrainState
     return Checkpoints(folder / "checkpoints").restore(like, step)[0]
 
 
+def target_of(learner: Learner, data: Any, batch_size: int = 8, **how: Any) -> TrainState:
+    """The shapes of a run's checkpoints: of the caller's state and the run's own records."""
+    feed, _ = resolve_data(data, None, batch_size, 0)
+    made = make_setup(learner, feed, **{"options": quiet(), **how})
+    return jax.eval_shape(made.learner.init, jax.random.key(0), feed.batch(0))
+
+
+def target_of_experiment(made: jdl.Experiment) -> TrainState:
+    """The shapes of the checkpoints of an experiment's runs."""
+    return target_of(made.learner, made.data, made.batch_size, options=made.options)
+
+
 def assert_same_run(one: jdl.Result, other: jdl.Result) -> None:
     """Every bit of the two states, and every number of the two logs."""
     learners.assert_same_bits(content(one.state), content(other.state))
     assert rows(one) == rows(other)
+
+
+def force(monkeypatch: Any, kind: Any, steps: int) -> None:
+    """Every run dispatches its steps like this."""
+    monkeypatch.setattr(setup, "choose_dispatch", lambda *_: DispatchMode(kind, steps))

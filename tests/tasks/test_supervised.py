@@ -127,7 +127,7 @@ def test_inputs_are_chosen_by_a_function():
 
 
 def test_training_reaches_dropout_and_statistics():
-    task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True, dropout=0.5)))
+    task = tasks.classification(from_linen(CNN((4,), (), 3, norm="batch", dropout=0.5)))
     batch = {"x": jax.random.normal(KEY, (8, 6, 6, 1)), "y": jnp.arange(8) % 3}
     params, model_state = task.init(KEY, batch)
     train = jax.jit(lambda key: task.loss(params, model_state, batch, key, train=True))
@@ -213,7 +213,7 @@ def test_missing_entries():
 
 
 def test_a_masked_batch_under_batch_norm_is_refused_in_training_only():
-    task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True)))
+    task = tasks.classification(from_linen(CNN((4,), (), 3, norm="batch")))
     batch = {"x": jnp.ones((4, 6, 6, 1)), "y": jnp.zeros(4, int)}
     params, model_state = task.init(KEY, batch)
     masked = {**batch, "mask": jnp.ones(4)}

@@ -63,7 +63,7 @@ def test_gradient_of_l2_is_a_decay_of_twice_its_weight_under_sgd_not_under_adam(
 
 
 def test_biases_and_scales_are_left_alone_unless_asked_for():
-    task = tasks.classification(from_linen(CNN((4,), (), 3, batch_norm=True)))
+    task = tasks.classification(from_linen(CNN((4,), (), 3, norm="batch")))
     batch = {"x": jnp.zeros((2, 6, 6, 1)), "y": jnp.zeros(2, int)}
     params, model_state = task.init(KEY, batch)
     objective = lambda t: lambda p: t.loss(p, model_state, batch, KEY, train=True)[0].value

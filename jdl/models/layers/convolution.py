@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdl.core.lowering import in_single_step_program
+from jdl.core.lowering import is_single_step
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -64,7 +64,7 @@ def convolution(
         and all(d == 1 for d in lhs_dilation or ())
         and numbers == _channels_last(x.ndim)
         and 0 < _laid_out(x, kernel, window) <= MAX_WINDOW_BYTES
-        and (not in_single_step_program() or _is_light(kernel, window))
+        and (not is_single_step() or _is_light(kernel, window))
     ):
         return _by_platform(x, kernel, window, precision)
     return lax.conv_general_dilated(

@@ -8,6 +8,7 @@ then. A shell that waits at a pipe sees it close, and says what became of the pr
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 
 _WAIT = 'read -r dismissed || printf "%s\\n" "$0" >&2'
 
@@ -31,10 +32,8 @@ def exit_reporter(index: int) -> Callable[[], None]:
 
     def dismiss() -> None:
         if shell.stdin is not None and not shell.stdin.closed:
-            try:
+            with suppress(BrokenPipeError):  # it was interrupted, with all of its group
                 shell.stdin.write(b"\n")
                 shell.stdin.close()
-            except BrokenPipeError:  # it was interrupted, with all of its group
-                return
 
     return dismiss

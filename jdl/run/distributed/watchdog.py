@@ -8,6 +8,7 @@ judges, and ends the process with `os._exit`. Process 0 judges all, the others j
 
 import faulthandler
 import json
+import math
 import os
 import re
 import sys
@@ -16,7 +17,6 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -45,6 +45,8 @@ class Heartbeat(NamedTuple):
 
 
 DONE = "done"
+JOINING = Heartbeat(0, 0, math.inf, "joining")
+"""Stands for a process that has told nothing yet."""
 
 
 class Failure(NamedTuple):
@@ -73,11 +75,9 @@ class HealthCheck:
         """The first fault there is; `now` is the judge's own time, which stops when it does."""
         ahead = max((b.place for b in beats.values() if b and b.doing != DONE), default=0)
         for process, beat in beats.items():
-            if beat is not None and beat.doing == DONE:
+            number, place, limit, doing = beat or JOINING
+            if doing == DONE:
                 continue
-            number, place, doing = (
-                (0, 0, "joining") if beat is None else (beat[0], beat[1], beat[3])
-            )
             silent = now - self._since(self._spoke, process, number, now)
             behind = now - self._since(self._stood, process, (place, place < ahead), now)
             if silent > self._limit:
@@ -86,7 +86,7 @@ class HealthCheck:
                     f"process {process} is silent since {silent:.0f} s (last seen at: {doing}): "
                     "it was killed or frozen, or its machine is gone",
                 )
-            if beat is not None and place < ahead and behind > beat.limit:
+            if place < ahead and behind > limit:
                 return Failure(
                     process,
                     f"process {process} has not moved for {behind:.0f} s while others wait for it, "
@@ -171,9 +171,8 @@ class Watchdog:
             teller.start()
             teller.join(2.0)  # process 0 may be frozen
         if self._index == 0:
-            time.sleep(
-                2 * SECONDS_BETWEEN_CHECKS
-            )  # it holds the store that the others read the reason from
+            # It holds the store that the others read the reason from.
+            time.sleep(2 * SECONDS_BETWEEN_CHECKS)
         self._dismiss()
         os._exit(code)
 
@@ -242,16 +241,6 @@ def _code(failure: BaseException) -> int:
     return next((code for kind, code in known.items() if isinstance(failure, kind)), 1)
 
 
-_WATCH: ContextVar[Watchdog | None] = ContextVar("watch", default=None)
-
-
-def report_phase(doing: str, step: int | None = None, slow: bool = False) -> None:
-    """Tell the watch, if there is one, what the training thread does next."""
-    watch = _WATCH.get()
-    if watch is not None:
-        watch.at(doing, step, slow)
-
-
 @contextmanager
 def _silence() -> Iterator[None]:
     """Nothing reaches standard output, not even what a library writes past Python."""
@@ -268,8 +257,10 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def watch_processes(limit: float, start: float) -> Iterator[None]:
+def watch_processes(limit: float, start: float) -> Iterator[Watchdog]:
     """Within the block a fault in any process ends all of them; process 0 alone prints.
+
+    A run reports to the watchdog by `Options(on_phase=watchdog.at)`.
 
     An exception that all raise at the same step (a signal, training that diverged) goes on; any
     other one ends the process here.
@@ -280,15 +271,12 @@ def watch_processes(limit: float, start: float) -> Iterator[None]:
     index = joined.process_id
     watch = Watchdog(joined.client, index, joined.num_processes, limit, start)
     watch.begin()
-    token = _WATCH.set(watch)
     try:
         with _silence() if index else nullcontext():
-            yield
+            yield watch
         watch.leave()
     except (Interrupted, Diverged):
         watch.leave()
         raise
     except BaseException as failure:
         watch.fail(failure)
-    finally:
-        _WATCH.reset(token)

@@ -1,14 +1,15 @@
-"""How a learner is put together for a run: traced once, summed, guarded, fed."""
+"""How a learner is put together for a run: traced once, summed, guarded, looped."""
+
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
-from jdl.core.lowering import in_single_step_program
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-from jdl.data.feed import masked
+from jdl.core.lowering import is_single_step
+from jdl.core.types import Batch, Learner, Metrics, TrainState
 from jdl.learn.guard import count_invalid, guard
-from jdl.learn.transforms import feed_from, separate
+from jdl.learn.transforms import loop
 from jdl.learn.window import window
+from jdl.run.execution.block_guard import guard_in_blocks
 
 
 def trained_learner(inner: Learner, limit: int, every: int) -> Learner:
@@ -20,41 +21,13 @@ def trained_learner(inner: Learner, limit: int, every: int) -> Learner:
     return window(guard(inner, limit), every)._replace(init=counted.init)
 
 
-def from_index_table(inner: Learner) -> Learner:
-    """A learner whose steps take the set and a table of the rows of several batches.
-
-    Data are `{"first": step, "rows": [k, B], "set": ...}` and, where not all rows count,
-    `"mask": [k, B]`. Row i of the table is the batch of step first + i.
-    """
-
-    def batch_of(state: TrainState, data: PyTree) -> Batch:
-        place = state.step - data["first"]
-        batch = jax.tree.map(lambda x: jnp.take(x, data["rows"][place], axis=0), data["set"])
-        if "mask" in data:
-            batch = {**batch, "mask": masked(batch.get("mask"), data["mask"][place], jnp)}
-        return separate(batch)
-
-    def init(key: Key, data: PyTree) -> TrainState:
-        first = jax.tree.map(lambda x: jnp.take(x, data["rows"][0], axis=0), data["set"])
-        return inner.init(key, first)
-
-    return feed_from(inner, batch_of)._replace(init=init)
-
-
-def from_stack(inner: Learner) -> Learner:
-    """A learner whose steps take several batches, `{"first": step, "stack": [k, B, ...]}`.
-
-    The batch of step first + i is number i of the stack.
-    """
-
-    def batch_of(state: TrainState, data: PyTree) -> Batch:
-        place = state.step - data["first"]
-        return separate(jax.tree.map(lambda x: x[place], data["stack"]))
-
-    def init(key: Key, data: PyTree) -> TrainState:
-        return inner.init(key, jax.tree.map(lambda x: x[0], data["stack"]))
-
-    return feed_from(inner, batch_of)._replace(init=init)
+def looped_learner(
+    inner: Learner, limit: int, every: int, feed_into: Callable[[Learner], Learner]
+) -> Learner:
+    """The same for many steps in one program: `step(state, data, n)`."""
+    if not limit:
+        return loop(feed_into(window(inner, every)))
+    return guard_in_blocks(feed_into(inner), limit, every)
 
 
 def cache_trace(inner: Learner) -> Learner:
@@ -68,7 +41,7 @@ def cache_trace(inner: Learner) -> Learner:
     def step(
         state: TrainState, batch: Batch, *, axis: str | None = None
     ) -> tuple[TrainState, Metrics]:
-        return traced[in_single_step_program()](state, batch, axis=axis)
+        return traced[is_single_step()](state, batch, axis=axis)
 
     def lone_step(
         state: TrainState, batch: Batch, *, axis: str | None = None

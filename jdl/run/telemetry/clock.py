@@ -32,10 +32,10 @@ class TimeBreakdown:
     are ready in time cost nothing under "data", and a checkpoint that is written beside the next
     steps costs under "save" what it keeps them from running.
 
-    >>> accounts = TimeBreakdown()
-    >>> with accounts.span("compute"), accounts.span("save"):
+    >>> clock = TimeBreakdown()
+    >>> with clock.span("compute"), clock.span("save"):
     ...     time.sleep(0.01)
-    >>> accounts.seconds["save"] > 0.01 > accounts.seconds["compute"]
+    >>> clock.seconds["save"] > 0.01 > clock.seconds["compute"]
     True
     """
 
@@ -49,6 +49,8 @@ class TimeBreakdown:
         """Compilations of a program after its first: its name, and the leaves that differed."""
         self.devices = 1
         """Devices that the run is on."""
+        self.program: Any = None
+        """The compiled step, whose `flops()` are known once the run has one."""
         self._open = ["setup"]
         self._at = time.perf_counter()
         self._thread = threading.get_ident()

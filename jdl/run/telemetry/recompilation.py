@@ -24,18 +24,18 @@ class CompilationMonitor:
     shapes, types and places of the leaves; they are looked at only when JAX has compiled.
     """
 
-    def __init__(self, call: Any, accounts: TimeBreakdown, *names: str):
+    def __init__(self, call: Any, clock: TimeBreakdown, *names: str):
         self.call = call
-        self._accounts, self._names = accounts, names
+        self._clock, self._names = clock, names
         self._program = f"jit({call.__name__})"
         self._seen: list[Signature] = []
         self._shapes: tuple[Any, ...] | None = None
 
     def __call__(self, *args: Any) -> Any:
         """The function's results."""
-        before = self._accounts.compiled[self._program]
+        before = self._clock.compiled[self._program]
         results = self.call(*args)
-        if self._accounts.compiled[self._program] != before:
+        if self._clock.compiled[self._program] != before:
             self._explain(args)
         return results
 
@@ -68,7 +68,7 @@ class CompilationMonitor:
         if self._seen:
             # The nearest of those it was compiled for, and of equally near ones the latest.
             changed = min((differences(old, now) for old in reversed(self._seen)), key=len)
-            self._accounts.recompiled.append({"program": self._program, "changed": changed})
+            self._clock.recompiled.append({"program": self._program, "changed": changed})
             if len(self._seen) <= MAX_WARNINGS:
                 last = "; further ones are only counted" if len(self._seen) == MAX_WARNINGS else ""
                 log.warning("%s%s", describe_recompilation(self._program, changed), last)

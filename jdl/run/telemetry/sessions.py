@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jdl.core.flops import Flops
-from jdl.run.storage.files import cannot_write, write_json
+from jdl.run.storage.files import write_json
 from jdl.run.telemetry.clock import CATEGORIES, TimeBreakdown
 from jdl.run.telemetry.recompilation import describe_recompilation
 
@@ -33,18 +33,18 @@ PEAK_FLOPS = {
 _SHOWN = 10
 
 
-def session(accounts: TimeBreakdown, first: int, last: int, work: Flops | None) -> Session:
+def session(clock: TimeBreakdown, first: int, last: int, work: Flops | None) -> Session:
     """One process's part of a run, from step `first` to step `last`."""
-    accounts.total()
+    clock.total()
     return {
         "first_step": first,
         "last_step": last,
-        "time_seconds": dict(accounts.seconds),
-        "programs": accounts.compiled.total(),
-        "recalled": accounts.recalled,
-        "recompiled": accounts.recompiled,
+        "time_seconds": dict(clock.seconds),
+        "programs": clock.compiled.total(),
+        "recalled": clock.recalled,
+        "recompiled": clock.recompiled,
         "flops": None if work is None else work.count,
-        "devices": accounts.devices,
+        "devices": clock.devices,
         "device_kind": jax.devices()[0].device_kind,
     }
 
@@ -52,12 +52,8 @@ def session(accounts: TimeBreakdown, first: int, last: int, work: Flops | None) 
 def write(path: Path, before: Sequence[Session], now: Session) -> None:
     """Write the sessions of a run; those that took no step are left out."""
     sessions = [*before, now] if now["last_step"] > now["first_step"] else [*before]
-    if not sessions:
-        return
-    try:
+    if sessions:
         write_json(path, {"sessions": sessions})
-    except OSError as bad:
-        raise cannot_write(path, bad) from bad
 
 
 def read(path: Path) -> list[Session]:

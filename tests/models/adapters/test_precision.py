@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jdl
+from jdl.learn.transforms import loop, resident
 from jdl.models import CNN, MLP, RNN, Decoder, Encoder, ResNet, ViT, WaveNet, from_linen, precision
 from jdl.models.layers import attention, normalization
 from jdl.models.layers.spectral_norm import SpectralDense
@@ -121,7 +122,7 @@ def test_small_updates_are_not_lost():
     """A thousand steps of 1e-4 move a weight of 1 by a tenth; kept in bfloat16 it would stay."""
     line = jdl.from_functions(lambda key, x: {"w": jnp.ones(())}, lambda p, x: x * p["w"])
     task = jdl.regression(precision(line))
-    learner = jdl.loop(jdl.resident(jdl.learner(task, optax.sgd(1e-4)), _same, 4))
+    learner = loop(resident(jdl.learner(task, optax.sgd(1e-4)), _same, 4))
     data = {"x": jnp.ones((4, 1)), "y": jnp.full((4, 1), 2.0)}
     state, _ = jax.jit(learner.step)(learner.init(KEY, data), data, 1000)
     moved = float(state.params["w"]) - 1

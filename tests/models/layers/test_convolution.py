@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from jdl.core.lowering import single_step_program
+from jdl.core.lowering import lowering_for
 from jdl.models.layers import convolution as module
 from jdl.models.layers import primitives
 from jdl.models.layers.convolution import convolution
@@ -150,7 +150,7 @@ def test_a_program_of_its_own_has_xlas_form_where_that_is_faster(kernel, stride,
     looped = program(conv, x, kernel)
 
     def by_itself(x, kernel):
-        with single_step_program():
+        with lowering_for(single_step=True):
             return conv(x, kernel)
 
     assert " convolution(" not in looped

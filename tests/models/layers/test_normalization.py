@@ -95,15 +95,6 @@ def test_only_batch_norm_looks_at_other_examples(kind):
     np.testing.assert_array_equal(one[:1], two[:1])
 
 
-def test_batch_norm_is_the_same_by_either_name():
-    x = jnp.ones((3, 6, 6, 1))
-    one, two = (
-        jax.make_jaxpr(from_linen(CNN((4,), (), 2, **words)).init)(KEY, x)
-        for words in ({"batch_norm": True}, {"norm": "batch"})
-    )
-    assert str(one) == str(two)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -111,10 +102,6 @@ def test_batch_norm_is_the_same_by_either_name():
         (lambda x: GroupNorm(12).init(KEY, x), r"(?s)got: +12.*fix: +4 does"),
         (lambda x: GroupNorm(0).init(KEY, x), r"(?s)got: +0.*fix: +1 does"),
         (lambda x: CNN(norm="grop").init(KEY, x), 'did you mean "group"'),
-        (
-            lambda x: CNN(norm="group", batch_norm=True).init(KEY, x),
-            r"(?s)one normalisation.*leave batch_norm out",
-        ),
     ],
 )
 def test_errors(make, message):

@@ -21,10 +21,9 @@ from jdl.data.order import Order, process_rows
 from jdl.run.distributed import collectives, exit_reporter, join
 from jdl.run.distributed.watchdog import DONE, HealthCheck, Heartbeat
 from jdl.run.experiment import load_module
-from jdl.run.setup import prepare, resolve_data
 from tests.support import learners, multiprocess
 from tests.support.multiprocess import command, ended, members, started, struck, train
-from tests.support.runs import content, rows, saved
+from tests.support.runs import content, rows, saved, target_of_experiment
 
 # Slices of the one global order, without processes
 
@@ -217,10 +216,7 @@ def places_of(count):
 def shapes():
     """The state of the faulty experiment, to be restored into."""
     module = load_module(multiprocess.FAULTY)
-    made = module.experiment(module.Config())
-    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
-    plan = prepare(made.learner, feed, valid, made.epochs, made.best, None, made.options)
-    return jax.eval_shape(plan.learner.init, jax.random.key(0), feed.batch(0))
+    return target_of_experiment(module.experiment(module.Config()))
 
 
 def values(folder):

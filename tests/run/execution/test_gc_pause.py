@@ -77,7 +77,8 @@ def test_a_command_imports_and_loads_without_the_collector(tmp_path, monkeypatch
         "    return jdl.Experiment('mine', net(), line(), batch_size=8, epochs=config.epochs)\n"
     )
     monkeypatch.chdir(tmp_path)
-    given = ["--run.dir", "run", "--run.no-report", "--run.host-memory", "off", "--run.no-cache"]
+    given = ["--run.dir", "run", "--run.no-report", "--run.no-cache"]
+    monkeypatch.setenv("JDL_HOST_MEMORY", "off")
     main.command(["train", str(file), *given])
     assert "[False, False]" in capsys.readouterr().out and gc.isenabled()
 
@@ -125,8 +126,8 @@ def test_nothing_is_passed_over_a_second_time():
 LAST = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # the last to be called
-from jdl.cli import flags
-flags.set_up(cache=False, host_memory="off")
+from jdl.cli.process import configure_process
+configure_process(cache=False, keep_memory=False)
 """
 
 

@@ -50,8 +50,10 @@ def test_freed_memory_stays_mapped():
 
 STEPS = """
 import resource, sys
-from jdl.cli import flags
-flags.set_up(cache=False, host_memory=sys.argv[1])
+import os
+from jdl.cli.process import configure_process
+os.environ["JDL_HOST_MEMORY"] = sys.argv[1]
+configure_process(cache=False)
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: (x + jnp.tanh(x @ x.T) @ x).astype(jnp.float32))
 x = jnp.ones((4096, 32))

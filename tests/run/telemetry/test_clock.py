@@ -15,15 +15,13 @@ import pytest
 import jdl
 from jdl.core.flops import Flops
 from jdl.report.report import write_report
-from jdl.run import fit
-from jdl.run.execution.executor import DispatchMode
 from jdl.run.execution.trace import trace_steps
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry import sessions
 from jdl.run.telemetry.clock import CATEGORIES, TimeBreakdown
 from jdl.run.telemetry.recompilation import MAX_WARNINGS, CompilationMonitor
 from tests.support import learners
-from tests.support.runs import line, net, quiet
+from tests.support.runs import force, line, net, quiet
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -56,7 +54,7 @@ def test_every_second_is_in_one_account(clock):
         clock(64)
     expected = {"setup": 1, "other": 66, "compute": 20, "data": 8, "save": 32}
     assert accounts.seconds == dict.fromkeys(CATEGORIES, 0.0) | expected
-    assert accounts.skipped() == 127
+    assert accounts.total() == 127
 
 
 def test_compiling_is_taken_out_of_the_open_account_and_nested_tracing_counts_once(clock):
@@ -77,7 +75,7 @@ def test_compiling_is_taken_out_of_the_open_account_and_nested_tracing_counts_on
         )
         other.start()
         other.join()
-    assert accounts.skipped() == 13
+    assert accounts.total() == 13
     assert (accounts.seconds["compile"], accounts.seconds["compute"]) == (9, 4)
     assert accounts.compiled == {"jit(f)": 1}
     # Nothing is heard once it has been left.
@@ -173,7 +171,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "one"
     options = quiet(log_every=4, save_seconds=0.0, profile=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "chosen", lambda *_: DispatchMode("step", 2))
+        force(patch, "step", 2)
         began = time.perf_counter()
         feed = Changing(line(32), 8)
         jdl.fit(net(), feed, valid=line(8), epochs=3.5, run_dir=folder, options=options)
@@ -199,8 +197,8 @@ def test_a_feed_that_changes_is_named(run):
     found = sessions.read(folder.times)[0]["recompiled"]
     assert [one["program"] for one in found] == ["jit(step)"] * 2
     one, other = (change["changed"] for change in found)
-    assert one == ["batch/x was float32[8,3] and is float16[8,3]"]
-    assert [text.split()[0] for text in other] == ["batch/x", "batch/y"]
+    assert one == ["data/stack/x was float32[1,8,3] and is float16[1,8,3]"]
+    assert [text.split()[0] for text in other] == ["data/stack/x", "data/stack/y"]
 
 
 def test_the_trace_holds_its_steps(run):
@@ -218,7 +216,7 @@ def test_the_page_shows_the_time(run):
     page = write_report(folder).read_text()
     section = page.split("<h2>Time</h2>")[1].split("</section>")[0]
     assert section.count("<tr><td>") == section.count("<i style=") >= 3
-    assert "jit(step) was compiled again: batch/x was float32[8,3]" in section
+    assert "jit(step) was compiled again: data/stack/x was float32[1,8,3]" in section
     assert "FLOP a step" in section and "tensorboard --logdir" in section
 
 
@@ -259,26 +257,36 @@ def test_a_trace_changes_no_number(tmp_path):
     learners.assert_same_bits(*(run.state for run in runs))
 
 
+class Steps:
+    """An executor that does nothing, and is interrupted at a step."""
+
+    def __init__(self, fails_at=None):
+        self.step, self._fails_at = 0, fails_at
+
+    def advance(self, state, until):
+        if self.step == self._fails_at:
+            raise KeyboardInterrupt
+        self.step = until
+        return state, {}
+
+
 def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
-    with trace_steps(lambda state, step, boundary: (state, {}, boundary), tmp_path, 5) as advance:
-        advance(None, 0, 9)  # pyright: ignore[reportArgumentType]
+    executor = Steps()
+    with trace_steps(executor, tmp_path, 5):
+        executor.advance({}, 9)
     assert caplog.records[0].getMessage().startswith("no trace: ")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_trace_ends_with_its_run_and_needs_a_folder(tmp_path):
-    def failing(state, step, boundary):
-        if step:
-            raise KeyboardInterrupt
-        return state, {}, 1
-
-    with pytest.raises(KeyboardInterrupt), trace_steps(failing, tmp_path, 5) as advance:
-        advance({}, 0, 9)
-        advance({}, 1, 9)
+    executor = Steps(fails_at=1)
+    with pytest.raises(KeyboardInterrupt), trace_steps(executor, tmp_path, 5):
+        executor.advance({}, 1)
+        executor.advance({}, 9)
     jax.profiler.start_trace(str(tmp_path))  # which would raise, had the other not been ended
     jax.profiler.stop_trace()
     text = learners.message(lambda: jdl.fit(net(), line(), batch_size=8, options=quiet(profile=5)))
-    assert "got:      a run without a folder" in text
+    assert "got:      a run without a directory" in text
 
 
 # The words

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from jdl.run import progress as module
-from jdl.run.progress import ProgressBar
+from jdl.run.telemetry import progress as module
+from jdl.run.telemetry.progress import ProgressBar
 
 
 class Clock:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from jdl.core.text import without_timings
+from jdl.core.text import metrics_of
 
 
 class ProgressBar:
@@ -41,8 +41,8 @@ class ProgressBar:
     def show(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
         """The newest numbers of a split; the first four that no clock made are shown."""
         self._epoch = numbers.get("epoch", self._epoch)
-        named = {k: v for k, v in without_timings(numbers).items() if k not in ("step", "epoch")}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in list(named.items())[:4])
+        named = list(metrics_of(numbers).items())[:4]
+        text = "  ".join(f"{name} {value:.4g}" for name, value in named)
         self._texts[split] = text if split == "train" else f"{split} {text}"
         self._drawn = None
         if self._shown and time.monotonic() >= self._due:

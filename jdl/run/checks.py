@@ -1,0 +1,163 @@
+"""What a run is given, checked before anything is computed; and what is said of it."""
+
+import logging
+import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdl.core import tree
+from jdl.core.errors import error
+from jdl.core.types import Learner, TrainState
+from jdl.data.arrays import as_arrays, check_arrays
+from jdl.data.feed import Feed, evaluation_batches
+from jdl.data.records import Data
+from jdl.parallel.describe import describe_layout
+from jdl.run.evaluate import check_classes
+
+log = logging.getLogger("jdl")
+
+Arrays = Mapping[str, Any]
+
+MAX_TOTAL_STEPS = 2**31 - 1
+
+
+def resolve_data(
+    data: Arrays | Data | Feed, valid: Arrays | None, batch_size: int, seed: int
+) -> tuple[Feed, Arrays | None]:
+    """The training feed and the validation set, both checked for values that are not finite."""
+    if isinstance(data, Data):
+        data, valid = data.train, (data.valid or None) if valid is None else valid
+    if not isinstance(data, Feed):
+        data = Feed(data, batch_size, seed)
+    if isinstance(data.data, dict):
+        check_arrays(data.data, name="training data")
+        _warn_of_8_bit_images(data.data)
+    if valid is not None:
+        valid = as_arrays(valid, name="validation data")
+        check_arrays(valid, name="validation data")
+    return data, valid
+
+
+def _warn_of_8_bit_images(data: Arrays) -> None:
+    """Raw 8-bit images train badly, and without an error."""
+    for name, value in data.items():
+        if value.dtype == np.uint8 and value.ndim == 4:
+            log.warning(
+                'training data["%s"]: 8-bit images with values up to %d; most networks train '
+                "better on x.astype(np.float32) / 255",
+                name,
+                value.max(),
+            )
+
+
+def check_options(
+    valid: Arrays | None, epochs: float, best: str | None, patience: int | None, options: Any
+) -> None:
+    """Raise `InputError` for what no run can be carried out with."""
+    numbers = {
+        "epochs": epochs,
+        "log_every": options.log_every,
+        "evaluate_every": options.evaluate_every or 1,
+        "patience": 1 if patience is None else patience,
+    }
+    for name, value in numbers.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise error(
+                name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
+            )
+        if name != "epochs" and not (isinstance(value, Integral) and value <= MAX_TOTAL_STEPS):
+            raise error(
+                name,
+                expected=f"a whole number from 1 to {MAX_TOTAL_STEPS}",
+                got=repr(value),
+                fix="round it to one of these",
+            )
+    if options.dispatch not in ("auto", "step", "loop"):
+        raise error(
+            "dispatch",
+            expected='"auto", "step" or "loop"',
+            got=repr(options.dispatch),
+            fix='leave it at "auto"',
+        )
+    if (best or patience) and valid is None:
+        raise error(
+            "best" if best else "patience",
+            expected="a validation set to choose by",
+            got="none",
+            fix="give valid=...",
+        )
+
+
+def count_steps(epochs: float, steps_per_epoch: float) -> int:
+    """The steps of a run, the last one included where it is begun."""
+    total = max(1, math.ceil(epochs * steps_per_epoch - 1e-9))
+    if total > MAX_TOTAL_STEPS:
+        raise error(
+            "epochs",
+            expected=f"at most {MAX_TOTAL_STEPS} steps, of which an epoch has {steps_per_epoch:g}",
+            got=f"{epochs:g} epochs",
+            fix="train for fewer",
+        )
+    return total
+
+
+def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
+    """Trace what a run will do with examples of the data, and look for labels out of range."""
+    sample = feed.batch(0)
+    if valid is not None:
+        padded = next(evaluation_batches(valid, feed.batch_size))
+        jax.eval_shape(learner.evaluate, state, padded)
+    if isinstance(feed.data, dict):
+        for name, data in (("training data", feed.data), ("validation data", valid or {})):
+            check_classes(learner, state, sample, data, name)
+    for part in (feed.data, valid):
+        check_extreme_examples(learner, part, feed.batch_size)
+    log.info("data   %s", describe_data(feed, valid))
+    log.info("model  %s", describe_size(state))
+    layout = describe_layout(state)
+    if layout is not None:
+        log.info(layout)
+
+
+def describe_data(feed: Feed, valid: Arrays | None) -> str:
+    """The training set in a line: how many examples, and what one of them is.
+
+    >>> describe_data(Feed({"x": np.zeros((6, 3), np.float32)}, batch_size=2), None)
+    '6 examples: x float32[3]'
+    """
+    entries = ", ".join(
+        f"{name} {value.dtype}[{','.join(map(str, value.shape[1:]))}]"
+        for name, value in feed.batch(0).items()
+    )
+    validation = "" if valid is None else f"; {len(next(iter(valid.values()))):,} for validation"
+    return f"{feed.size:,} examples: {entries}{validation}"
+
+
+def describe_size(state: TrainState) -> str:
+    """The parameters of a state, of each member where there are several."""
+    members, count = math.prod(state.members), tree.count(state.params)
+    return f"{count:,} parameters" + (f" in {members} members" if state.members else "")
+
+
+def check_extreme_examples(learner: Learner, data: Any, batch_size: int) -> None:
+    """Show the task the examples that hold the smallest and the largest of all values.
+
+    Tasks compare values (of tokens, pixels, labels) with what their model takes at `init`; in a
+    compiled `init` they see none, and a feed's first batch may lack the wrong one.
+    """
+    if not isinstance(data, Mapping):
+        return
+    ends = {
+        int(find(value)) // max(1, value[0].size)
+        for value in data.values()
+        for find in (np.argmin, np.argmax)
+        if value.size
+    }
+    rows = np.resize(sorted(ends), -(-len(ends) // batch_size) * batch_size)
+    for index in rows.reshape(-1, batch_size):
+        batch = {name: value[index] for name, value in data.items()}
+        jax.eval_shape(lambda key, batch=batch: learner.init(key, batch), tree.any_key())
