@@ -42,7 +42,7 @@ class RunFlags:
     report: bool = True
     """Write figures and report.html."""
     verbose: bool = False
-    """Print how the run is carried out too: memory, dispatch, conversions."""
+    """Print how the run is carried out too: memory and dispatch."""
 
 
 def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, RunFlags]:
