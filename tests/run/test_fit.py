@@ -346,7 +346,7 @@ def test_a_game_trains_like_any_learner():
 
 
 def test_a_guarded_learner_is_not_guarded_twice():
-    setup, state = prepare(jdl.guard(net(), 3), line(), options=quiet())
+    setup, state = prepare(jdl.guard(net(), 3), line(), batch_size=8, options=quiet())
     assert setup.guard == 0 and len(find_records(state.extra, GuardState)) == 1
     result = fit(jdl.guard(net(), 3), epochs=1)
     assert type(result.state.extra) is GuardState and result.state.extra.inner is None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.support.runs import ROOT
 
-FAULTY = ROOT / "tests" / "faulty.py"
+FAULTY = ROOT / "tests" / "support" / "faulty_experiment.py"
 
 
 class Ended(NamedTuple):
