@@ -174,14 +174,15 @@ def prepare(
     with clock, gc_paused():
         feed, valid = resolve_data(data, valid, batch_size, seed)
         setup = make_setup(learner, feed, valid, seed=seed, clock=clock, **how)
+        if is_multiprocess():  # before anything that could fail in one of them alone
+            identity = setup.run_dir.identity() if setup.run_dir else {}
+            check_consistent({"fit": setup.fingerprint()} | identity)
         state = init_state(setup.learner, feed, seed)
         if start is not None:
             state = start_from(start, state)
         check_learner(learner, setup.caller_state(state), feed, valid)  # not traced: it sees values
         _ = setup.dispatch  # which traces the step
     if is_multiprocess():
-        identity = setup.run_dir.identity() if setup.run_dir else {}
-        check_consistent({"fit": setup.fingerprint()} | identity)
         check_uses_all_processes(mesh_of(state))
     return setup, state
 
