@@ -55,7 +55,7 @@ def dispatch_mode(step: core.ClosedJaxpr, device: str) -> DispatchMode:
     work, _ = _walk(step.jaxpr, "conv_general_dilated", device, {})
     speed = FLOPS_PER_SECOND.get(device, FLOPS_PER_SECOND["gpu"])
     seconds = of_jaxpr(step).count / speed + work.equations * SECONDS_PER_PRIMITIVE
-    steps = max(1, min(MAX_STEPS_PER_DISPATCH, int(MAX_SECONDS / seconds)))
+    steps = int(min(MAX_STEPS_PER_DISPATCH, max(1, MAX_SECONDS / max(seconds, 1e-9))))
     return DispatchMode("step" if device == "cpu" and work.holds else "loop", steps)
 
 

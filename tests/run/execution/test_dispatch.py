@@ -146,3 +146,8 @@ def test_a_long_scan_of_small_steps_takes_its_time():
 def test_an_unknown_platform_is_treated_as_an_accelerator():
     step = jax.make_jaxpr(theirs)(X, KERNEL)
     assert dispatch_mode(step, "quantum") == dispatch_mode(step, "tpu")
+
+
+def test_a_step_that_computes_nothing_has_a_mode_too():
+    step = jax.make_jaxpr(lambda w: w)(ones(3))
+    assert dispatch_mode(step, "cpu") == ("loop", MAX_STEPS_PER_DISPATCH)
