@@ -56,9 +56,9 @@ def sequences(config: Config) -> jdl.Data:
     """20,000 sequences for training, 1,000 for validation and 2,000 for the test."""
 
     def sample(n: int, seed: int) -> dict[str, np.ndarray]:
-        return jdl.data.synthetic_sequences.adding(n, config.time, seed)
+        return jdl.data.synthetic_sequences.adding_problem(n, config.time, seed)
 
-    return jdl.data.synthetic.parts(sample, (20_000, 1_000, 2_000), "adding")
+    return jdl.data.synthetic.sample_data(sample, (20_000, 1_000, 2_000), "adding")
 
 
 def summary_line(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:

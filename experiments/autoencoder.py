@@ -66,7 +66,7 @@ def experiment(config: Config) -> jdl.Experiment:
     noise = None
     if config.kind == "denoising":
         noise = jdl.tasks.gaussian_noise(NOISE)
-        task = jdl.tasks.denoising(task, noise)
+        task = jdl.tasks.denoising_autoencoding(task, noise)
 
     steps = data.steps(epochs, config.batch_size)
     learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
@@ -84,8 +84,8 @@ def experiment(config: Config) -> jdl.Experiment:
 def summary_line(result: jdl.Result, data: jdl.Data, code: int, noisy: bool) -> str:
     train, test = data.train, data.test()
     metrics = jdl.evaluate(result, test)
-    components = jdl.data.baselines.principal_components(train["x"], test["x"], code)
-    mean_image = jdl.data.baselines.principal_components(train["x"], test["x"], 0)
+    components = jdl.data.baselines.pca_error(train["x"], test["x"], code)
+    mean_image = jdl.data.baselines.pca_error(train["x"], test["x"], 0)
     line = (
         f"test mse {metrics['mse']:.5f}, loss {metrics['loss']:.5f}; "
         f"mse {components:.5f} of {code} principal components, {mean_image:.5f} of the mean image"

@@ -45,8 +45,8 @@ class Config:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    corpus = jdl.data.tokenizers.corpus(config.data_dir)
-    network = jdl.models.Decoder(
+    corpus = jdl.data.tokenizers.character_corpus(config.data_dir)
+    network = jdl.models.TransformerDecoder(
         vocabulary=corpus.tokenizer.size,
         context=config.context,
         blocks=config.blocks,

@@ -96,7 +96,7 @@ def gan_learner(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
     """The two players by the recipe's rules."""
     wasserstein = config.recipe == "wgan_gp"
     generator, discriminator = jdl.models.gan_pair(config.kind, config.recipe, shape)
-    generator_task, discriminator_task = jdl.tasks.adversarial(
+    generator_task, discriminator_task = jdl.tasks.gan_tasks(
         jdl.from_linen(generator),
         jdl.from_linen(discriminator),
         latent=LATENT,

@@ -20,7 +20,7 @@ import jdl
 from jdl import plots
 
 MODES = 8
-CENTRES = jdl.data.synthetic.ring(MODES)
+CENTRES = jdl.data.synthetic.ring_centers(MODES)
 WIDTH = 0.05
 LATENT = 16
 
@@ -44,7 +44,7 @@ def experiment(config: Config) -> jdl.Experiment:
     stable = config.recipe == "stable"
     generator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=2))
     discriminator = jdl.from_linen(jdl.models.MLP((128, 128), outputs=1))
-    generator_task, discriminator_task = jdl.tasks.adversarial(
+    generator_task, discriminator_task = jdl.tasks.gan_tasks(
         generator, discriminator, latent=LATENT, r1=0.1 if stable else 0.0
     )
     b1, b2 = (0.5, 0.99) if stable else (0.9, 0.999)
@@ -82,7 +82,7 @@ def generated_points(result: jdl.Result, n: int) -> np.ndarray:
 
 
 def count_modes(points: np.ndarray) -> int:
-    return jdl.data.synthetic.modes_found(points, CENTRES, WIDTH)
+    return jdl.data.synthetic.count_modes(points, CENTRES, WIDTH)
 
 
 def summary_line(result: jdl.Result) -> str:

@@ -95,7 +95,7 @@ def experiment(config: Config) -> jdl.Experiment:
 def expressions(config: Config, **groups: tuple[int, tuple[int, int], int]) -> dict[str, Any]:
     """Random expressions by group, each group given as (how many, (least, largest) depth, seed)."""
     flat = config.model == "lstm"
-    return jdl.data.listops.samples(groups, arity=(2, config.arity), flat=flat)
+    return jdl.data.listops.sample_groups(groups, arity=(2, config.arity), flat=flat)
 
 
 def accuracy_by_depth(result: jdl.Result, config: Config) -> np.ndarray:

@@ -61,7 +61,7 @@ def experiment(config: Config) -> jdl.Experiment:
     task = jdl.classification(jdl.from_linen(network))
     tx = optax.adam(config.learning_rate)
     if best:
-        task = jdl.augment(task, jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5))
+        task = jdl.augment(task, jdl.data.augmentations.affine(degrees=10, scale=0.1, shift=1.5))
         steps = epochs * len(data.train["x"]) // config.batch_size
         learning_rate = optax.warmup_cosine_decay_schedule(
             init_value=0.0,

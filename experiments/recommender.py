@@ -41,9 +41,9 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     if config.ratings:
-        data = jdl.data.movielens.read(config.ratings)
+        data = jdl.data.movielens.load_movielens(config.ratings)
     else:
-        data = jdl.data.movielens.generate(config.n)
+        data = jdl.data.movielens.synthetic_ratings(config.n)
     sizes: dict[str, Any] = {
         "users": data.info["users"],
         "items": data.info["items"],

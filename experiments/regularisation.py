@@ -64,7 +64,7 @@ def experiment(config: Config) -> jdl.Experiment:
         """The test metrics of each method, and the share of its weights that are zero."""
         rows = jdl.group_by(learner.points, "method", jdl.evaluate(result, data.test()))
         for method, row in rows.items():
-            row["zeros"] = jdl.optim.zeros(result.state.params[f"method={method}"], axes=1)
+            row["zeros"] = jdl.optim.sparsity(result.state.params[f"method={method}"], axes=1)
         return rows
 
     return jdl.Experiment(

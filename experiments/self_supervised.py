@@ -62,19 +62,19 @@ def pretext_task(config: Config, shape: tuple[int, ...]) -> jdl.Task:
     """What the encoder learns from images alone."""
     large = shape[0] > 8
     if config.pretext == "rotation":
-        return jdl.tasks.rotation(with_head((4,)))
+        return jdl.tasks.rotation_prediction(with_head((4,)))
     if config.pretext == "masked":
         patch = 4 if large else 2
         return jdl.tasks.masked_reconstruction(with_head(shape), patch=patch, share=0.5)
-    augmentation = jdl.data.augment.affine(
+    augmentation = jdl.data.augmentations.affine(
         degrees=20, scale=0.3 if large else 0.15, shift=3.0 if large else 1.0
     )
-    return jdl.tasks.contrastive(with_head((64,)), augmentation, temperature=0.3)
+    return jdl.tasks.contrastive_learning(with_head((64,)), augmentation, temperature=0.3)
 
 
 def with_head(shape: tuple[int, ...]) -> jdl.Model:
     """The encoder and a head whose outputs have that shape."""
-    return jdl.from_linen(jdl.models.Headed(ENCODER, shape))
+    return jdl.from_linen(jdl.models.EncoderWithHead(ENCODER, shape))
 
 
 def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
@@ -82,13 +82,13 @@ def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
     key = jax.random.fold_in(result.state.key, 1)
     random_params = jax.jit(ENCODER.init)(key, data.train["x"][:1])["params"]
     return {
-        "random": jdl.models.encoder_of(ENCODER, random_params),
-        "learned": jdl.models.encoder_of(ENCODER, result.state.params["encoder"]),
+        "random": jdl.models.batched_encoder(ENCODER, random_params),
+        "learned": jdl.models.batched_encoder(ENCODER, result.state.params["encoder"]),
     }
 
 
 def summary_line(result: jdl.Result, data: jdl.Data, pretext: str) -> str:
-    labelled = jdl.data.balance.first_of_each(data.train, 10)
+    labelled = jdl.data.balance.first_per_class(data.train, 10)
     accuracy = {
         name: jdl.linear_probe(labelled, data.test(), encode)
         for name, encode in encoders(result, data).items()

@@ -44,7 +44,7 @@ def noisy_sines(n: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    data = jdl.data.synthetic.parts(noisy_sines, (config.examples, 500, 5_000), "sines")
+    data = jdl.data.synthetic.sample_data(noisy_sines, (config.examples, 500, 5_000), "sines")
     network = jdl.models.MLP((64, 64), outputs=2, activation="tanh")
     task = jdl.tasks.uncertain_regression(jdl.from_linen(network))
     learning_rate = jdl.optim.schedule("cosine", config.learning_rate, config.steps)

@@ -47,7 +47,7 @@ def experiment(config: Config) -> jdl.Experiment:
     network = jdl.models.VariationalAutoencoder(
         config.code, hidden=(config.hidden,), shape=data.info["shape"]
     )
-    task = jdl.tasks.variational(jdl.from_linen(network))
+    task = jdl.tasks.variational_autoencoding(jdl.from_linen(network))
     steps = data.steps(epochs, config.batch_size)
     learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
@@ -64,7 +64,7 @@ def experiment(config: Config) -> jdl.Experiment:
 def summary_line(result: jdl.Result, data: jdl.Data) -> str:
     test = data.test()
     metrics = jdl.evaluate(result, test)
-    baseline = jdl.data.baselines.pixel_means(data.train["x"], test["x"])
+    baseline = jdl.data.baselines.pixel_mean_nats(data.train["x"], test["x"])
     return (
         f"test -ELBO {metrics['loss']:.2f} nats: reconstruction {metrics['reconstruction']:.2f}, "
         f"divergence {metrics['kl']:.2f}; each pixel by its own mean, without a code: "

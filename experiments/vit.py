@@ -55,7 +55,7 @@ def experiment(config: Config) -> jdl.Experiment:
         remat=config.remat,
     )
     model = jdl.precision(jdl.from_linen(network), config.precision)
-    augmentation = jdl.data.augment.affine(degrees=10, scale=0.1, shift=1.5 if mnist else 0.7)
+    augmentation = jdl.data.augmentations.affine(degrees=10, scale=0.1, shift=1.5 if mnist else 0.7)
     task = jdl.augment(jdl.classification(model), augmentation)
 
     steps = max(20, data.steps(epochs, config.batch_size))

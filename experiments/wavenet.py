@@ -66,12 +66,12 @@ def sequences(config: Config) -> jdl.Data:
         noise = noise_distribution(config)
         return jdl.data.synthetic_sequences.autoregressive(n, LENGTH, noise=noise, seed=seed)
 
-    return jdl.data.synthetic.parts(sample, (8_000, 200, 1_000))
+    return jdl.data.synthetic.sample_data(sample, (8_000, 200, 1_000))
 
 
 def noise_distribution(config: Config) -> tuple[float, ...]:
     """The probability of each number that is added, modulo 4; zero is the most probable."""
-    return jdl.data.synthetic_sequences.mostly(config.certainty, SYMBOLS)
+    return jdl.data.synthetic_sequences.peaked_distribution(config.certainty, SYMBOLS)
 
 
 def entropy(config: Config) -> float:

@@ -149,12 +149,12 @@ def clip(tx: optax.GradientTransformation, norm: float) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(norm), tx)
 
 
-def zeros(params: PyTree, axes: int = 0) -> Any:
+def sparsity(params: PyTree, axes: int = 0) -> Any:
     """The share of weights that are exactly zero, as proximal L1 makes them; biases do not count.
 
     The first `axes` axes, those of an ensemble's members, are kept.
 
-    >>> float(zeros({"dense": {"kernel": jnp.array([[0.0, 1.0]]), "bias": jnp.zeros(2)}}))
+    >>> float(sparsity({"dense": {"kernel": jnp.array([[0.0, 1.0]]), "bias": jnp.zeros(2)}}))
     0.5
     """
     leaves = tree.flatten(params).items()

@@ -12,7 +12,7 @@ import jdl
 from jdl.core import tree
 from jdl.core.errors import InputError
 from jdl.data import leakage, split, synthetic
-from jdl.data.prepare.scale import standardise
+from jdl.data.prepare.scale import standard_scaler
 from jdl.models.layers import primitives
 from tests.support.mistakes_page import caught, told
 from tests.support.runs import quiet
@@ -27,7 +27,7 @@ def pair():
         lambda key, z: {"g": jnp.full(1, -1.0)}, lambda p, z: p["g"][None] + 0 * z[:, :1]
     )
     judge = jdl.from_functions(lambda key, x: {"d": jnp.ones(1)}, lambda p, x: x * p["d"][None])
-    return jdl.tasks.adversarial(generator, judge, latent=1)
+    return jdl.tasks.gan_tasks(generator, judge, latent=1)
 
 
 def slopes(makes, judges):
@@ -109,7 +109,7 @@ def test_13_players_of_a_gan():
     caught(alone, both)
     alone(by_jdl)
     # ReLU at the output: of eight Gaussians on a ring only those without negative coordinates.
-    reached = (synthetic.ring(8) > -1e-9).all(1).sum()
+    reached = (synthetic.ring_centers(8) > -1e-9).all(1).sum()
     told(13, f"{reached} of 8")
 
 
@@ -209,12 +209,12 @@ def test_17_what_training_must_not_know():
     train, test = draw.normal(size=(80, 1)), draw.normal(3, 1, size=(20, 1))
 
     def check(statistics):
-        report = leakage.scaler(standardise, statistics, {"train": train, "test": test})
+        report = leakage.check_scaler(standard_scaler, statistics, {"train": train, "test": test})
         assert report.counts["fitted on the training part"]
 
-    everything = standardise.fit(np.concatenate([train, test]))
+    everything = standard_scaler.fit(np.concatenate([train, test]))
     caught(check, everything)
-    check(standardise.fit(train))
+    check(standard_scaler.fit(train))
 
     # Copies: labels are coins, so nobody can be right more than half the time.
     x, y = draw.normal(size=(1_000, 2)), draw.integers(0, 2, 1_000)
@@ -226,8 +226,8 @@ def test_17_what_training_must_not_know():
 
     def honest(parts):
         try:
-            leakage.refuse(
-                leakage.duplicates({n: {"x": x[p]} for n, p in zip("ab", parts, strict=True)})
+            leakage.raise_if_leaking(
+                leakage.find_duplicates({n: {"x": x[p]} for n, p in zip("ab", parts, strict=True)})
             )
         except InputError as leak:
             raise AssertionError from leak

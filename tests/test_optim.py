@@ -153,6 +153,6 @@ def test_bad_values(make, message):
 
 def test_the_share_of_weights_that_are_zero():
     params = {"one": {"kernel": jnp.array([[0.0, 1.0], [0.0, 0.0]]), "bias": jnp.zeros(2)}}
-    assert float(optim.zeros(params)) == 0.75
+    assert float(optim.sparsity(params)) == 0.75
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), params)
-    assert optim.zeros(members, axes=1).tolist() == [0.75, 0.0]
+    assert optim.sparsity(members, axes=1).tolist() == [0.75, 0.0]

@@ -20,7 +20,7 @@ def lazy_names(
     >>> import jdl.tasks
     >>> get, names, _ = lazy_names("jdl.tasks", jdl.tasks.__file__)
     >>> get("l2").__module__, names()[:2]
-    ('jdl.tasks.transforms', ['adversarial', 'augment'])
+    ('jdl.tasks.transforms', ['augment', 'binary_classification'])
     """
     homes = {name: (module, original) for module, original, name in checked_imports(file)}
 

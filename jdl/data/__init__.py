@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jdl.data.feed import Feed as Feed
     from jdl.data.feed import evaluation_batches as evaluation_batches
     from jdl.data.order import Order as Order
-    from jdl.data.prepare import augment as augment
+    from jdl.data.prepare import augmentations as augmentations
     from jdl.data.prepare import balance as balance
     from jdl.data.prepare import baselines as baselines
     from jdl.data.prepare import clean as clean
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from jdl.data.readers.csv import read_csv as read_csv
     from jdl.data.readers.images import read_cifar as read_cifar
     from jdl.data.readers.images import read_images as read_images
-    from jdl.data.readers.time_series import pad as pad
+    from jdl.data.readers.time_series import pad_sequences as pad_sequences
     from jdl.data.readers.time_series import read_ts as read_ts
     from jdl.data.records import Data as Data
     from jdl.data.records import Report as Report

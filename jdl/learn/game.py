@@ -99,7 +99,7 @@ def game(**players: Player) -> Learner:
     return Learner(init, step, evaluate, predict, gradient, first.info)
 
 
-def independent(**players: Player) -> Learner:
+def independent_players(**players: Player) -> Learner:
     """Train tasks that do not meet: the same batches, one program, each with its own network.
 
     A `game` whose players are ordinary tasks, blind to the others' parameters and state, such as
@@ -108,7 +108,7 @@ def independent(**players: Player) -> Learner:
     >>> import jdl
     >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
     ...          for act in ("relu", "tanh")}
-    >>> both = independent(**{n: Player(task, optax.sgd(0.1)) for n, task in tasks.items()})
+    >>> both = independent_players(**{n: Player(task, optax.sgd(0.1)) for n, task in tasks.items()})
     >>> batch = {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)}
     >>> list(jax.eval_shape(both.init, jax.random.key(0), batch).params)
     ['relu', 'tanh']

@@ -9,12 +9,12 @@ import optax
 
 from jdl.core.types import Batch, Mean, Metric
 from jdl.metrics.checks import check_same_shape, class_indices
-from jdl.metrics.masked import fraction, mask_weights, mean
+from jdl.metrics.masked import mask_weights, masked_fraction, masked_mean
 
 
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
-    return fraction(outputs.argmax(-1) == labels, batch.get("mask"))
+    return masked_fraction(outputs.argmax(-1) == labels, batch.get("mask"))
 
 
 accuracy = Metric(_accuracy, Mean.compute)
@@ -26,7 +26,7 @@ Labels are integers, or one-hot of the outputs' shape.
 
 def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return fraction((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
+    return masked_fraction((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
@@ -39,12 +39,12 @@ def top_k(k: int) -> Metric:
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
         best = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return fraction((best == labels[..., None]).any(-1), batch.get("mask"))
+        return masked_fraction((best == labels[..., None]).any(-1), batch.get("mask"))
 
     return Metric(count, Mean.compute)
 
 
-def confusion(classes: int) -> Metric:
+def confusion_matrix(classes: int) -> Metric:
     """How often class i (row) was taken for class j (column), as integers."""
 
     def count(outputs: Any, batch: Batch) -> jax.Array:
@@ -60,7 +60,7 @@ def _surprise(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-    return mean(values, batch.get("mask"))
+    return masked_mean(values, batch.get("mask"))
 
 
 def _perplexity(surprise: Mean) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from jdl.core.errors import error
 
 
-def frechet(one: Any, other: Any) -> float:
+def frechet_distance(one: Any, other: Any) -> float:
     r"""How far two sets of feature vectors (n, features) are apart, as normal distributions.
 
     $\lVert \mu - \nu \rVert^2 + \mathrm{tr}\,(C + D - 2 (CD)^{1/2})$ with their means and
@@ -15,7 +15,7 @@ def frechet(one: Any, other: Any) -> float:
     (Heusel et al. 2017). Runs on the host in float64. It falls as n grows; compare equal n.
 
     >>> rows = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 2.0]])
-    >>> print(round(frechet(rows, rows + 2), 6))
+    >>> print(round(frechet_distance(rows, rows + 2), 6))
     8.0
     """
     one, other = (np.asarray(rows, np.float64) for rows in (one, other))

@@ -6,14 +6,14 @@ from statistics import NormalDist
 from jdl.core.errors import error
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     r"""Wilson's interval for a proportion of which $k$ successes in $n$ trials were seen.
 
     $\frac{\hat p + z^2/2n \pm z\sqrt{\hat p(1-\hat p)/n + z^2/4n^2}}{1 + z^2/n}$ with
     $\hat p = k/n$; unlike $\hat p \pm z\,\mathrm{se}$ it stays within [0, 1] and is sound near the
     ends (Wilson 1927).
 
-    >>> low, high = wilson(9912, 10000)
+    >>> low, high = wilson_interval(9912, 10000)
     >>> print(f"{low:.4f}-{high:.4f}")
     0.9892-0.9929
     """

@@ -10,13 +10,13 @@ from jdl.core.errors import error
 from jdl.core.types import Batch, Mean, Metric, PyTree
 
 
-def mean(values: jax.Array, mask: Any = None) -> Mean:
+def masked_mean(values: jax.Array, mask: Any = None) -> Mean:
     r"""The sums $\sum_i m_i v_i$ and $\sum_i m_i$ of numbers of shape (batch, ...).
 
     The mask covers the leading axes: (batch,), or (batch, time) for values of that shape. Where
     it is zero the value is not looked at, so it may be nan. The sums are float32 at least.
 
-    >>> float(mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1, 1, 0])).value)
+    >>> float(masked_mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1, 1, 0])).value)
     1.5
     """
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
@@ -24,16 +24,16 @@ def mean(values: jax.Array, mask: Any = None) -> Mean:
     return Mean(jnp.where(weight != 0, weight * values, 0).sum(), weight.sum())
 
 
-def fraction(hits: jax.Array, mask: Any = None) -> Mean:
+def masked_fraction(hits: jax.Array, mask: Any = None) -> Mean:
     """How often something is true, kept as two integers."""
     used = mask_weights(mask, hits) != 0
     return Mean((hits & used).sum(dtype=jnp.int32), used.sum(dtype=jnp.int32))
 
 
-def mean_of(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
+def mean_metric(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
     """The mean of numbers, one for each example, that `values(outputs, batch)` returns."""
     return Metric(
-        lambda outputs, batch: mean(values(outputs, batch), batch.get("mask")), Mean.compute
+        lambda outputs, batch: masked_mean(values(outputs, batch), batch.get("mask")), Mean.compute
     )
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from jdl.models.cnn import CNN as CNN
     from jdl.models.cnn1d import CNN1D as CNN1D
     from jdl.models.densenet import DenseNet as DenseNet
-    from jdl.models.features import Headed as Headed
-    from jdl.models.features import encoder_of as encoder_of
+    from jdl.models.features import EncoderWithHead as EncoderWithHead
+    from jdl.models.features import batched_encoder as batched_encoder
     from jdl.models.features import layer_outputs as layer_outputs
     from jdl.models.gan import ConvDiscriminator as ConvDiscriminator
     from jdl.models.gan import ConvGenerator as ConvGenerator
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from jdl.models.recurrent import TokenLSTM as TokenLSTM
     from jdl.models.resnet import ResNet as ResNet
     from jdl.models.sampling import generate as generate
-    from jdl.models.transformer import Decoder as Decoder
-    from jdl.models.transformer import Encoder as Encoder
+    from jdl.models.transformer import TransformerDecoder as TransformerDecoder
+    from jdl.models.transformer import TransformerEncoder as TransformerEncoder
     from jdl.models.transformer import ViT as ViT
     from jdl.models.transformer import attention_weights as attention_weights
     from jdl.models.tree_lstm import ChildSumTreeLSTM as ChildSumTreeLSTM

@@ -12,14 +12,14 @@ from jdl.core.errors import did_you_mean, error
 from jdl.models.mlp import MLP
 
 
-class Headed(nn.Module):
+class EncoderWithHead(nn.Module):
     """An encoder, ReLU, and a dense network of its own behind it, for a task that trains both.
 
     Inputs are the encoder's, whose outputs (batch, n) become (batch, *shape). The parameters are
     `encoder` and `head`: after training the encoder's serve alone, as in Chen et al. (2020).
 
     >>> import jax.numpy as jnp
-    >>> module, x = Headed(MLP((), 8), (4,)), jnp.ones((2, 6))
+    >>> module, x = EncoderWithHead(MLP((), 8), (4,)), jnp.ones((2, 6))
     >>> sorted(jax.eval_shape(module.init, jax.random.key(0), x)["params"])
     ['encoder', 'head']
     """
@@ -36,12 +36,14 @@ class Headed(nn.Module):
         return head(features).reshape(len(inputs), *self.shape)
 
 
-def encoder_of(module: nn.Module, params: Any, size: int = 2_000) -> Callable[[Any], np.ndarray]:
+def batched_encoder(
+    module: nn.Module, params: Any, size: int = 2_000
+) -> Callable[[Any], np.ndarray]:
     """A trained module as a function of any number of inputs (n, ...), `size` of them at a time.
 
     >>> module = MLP((), 3)
     >>> params = module.init(jax.random.key(0), np.ones((1, 2)))["params"]
-    >>> encoder_of(module, params, size=2)(np.ones((5, 2), np.float32)).shape
+    >>> batched_encoder(module, params, size=2)(np.ones((5, 2), np.float32)).shape
     (5, 3)
     """
     part = jax.jit(lambda inputs: module.apply({"params": params}, inputs))

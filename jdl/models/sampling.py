@@ -9,11 +9,11 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.core.types import Key, PyTree
-from jdl.models.transformer import Decoder
+from jdl.models.transformer import TransformerDecoder
 
 
 def generate(
-    module: Decoder,
+    module: TransformerDecoder,
     params: PyTree,
     prompt: Any,
     key: Key,
@@ -33,7 +33,7 @@ def generate(
     are remembered the memory is filled anew from the last half of them, and goes on from there.
     One program is compiled for each shape of prompt, `steps` and `top_k`.
 
-    >>> module = Decoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
+    >>> module = TransformerDecoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
     >>> params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     >>> generate(module, params, [[1, 2]], jax.random.key(1), steps=6, top_k=2).shape
     (1, 8)
@@ -46,7 +46,7 @@ def generate(
 
 @functools.partial(jax.jit, static_argnames=("module", "steps", "top_k"))
 def _generate(
-    module: Decoder,
+    module: TransformerDecoder,
     params: PyTree,
     prompt: jax.Array,
     key: Key,
@@ -133,7 +133,7 @@ def keep_top_p(logits: jax.Array, p: Any) -> jax.Array:
 
 
 def _check(
-    module: Decoder,
+    module: TransformerDecoder,
     prompt: np.ndarray,
     steps: int,
     temperature: float,

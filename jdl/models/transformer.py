@@ -13,7 +13,7 @@ from jdl.models.layers import attention, attention_ops, primitives
 from jdl.models.layers.attention import Cache, Past
 
 
-class Decoder(nn.Module):
+class TransformerDecoder(nn.Module):
     r"""A language model: causal self-attention over tokens (Radford et al. 2019).
 
     Inputs are integers (batch, time) below `vocabulary`, at most `context` of them in a row;
@@ -28,7 +28,7 @@ class Decoder(nn.Module):
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> init = from_linen(Decoder(vocabulary=65)).init
+    >>> init = from_linen(TransformerDecoder(vocabulary=65)).init
     >>> params, _ = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64), int))
     >>> tree.count(params)
     804096
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
         return Cache((Past(slots, slots),) * self.blocks, jnp.int32(0))
 
 
-class Encoder(nn.Module):
+class TransformerEncoder(nn.Module):
     """Attention in both directions over a sequence (Vaswani et al. 2017, pre-norm).
 
     Inputs are vectors (batch, time, features) or, with `vocabulary`, integers (batch, time); or a
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
     dense), `positions`, `stack` and `output`.
 
     >>> from jdl.models import from_linen
-    >>> model = from_linen(Encoder(outputs=3, context=5, blocks=1, heads=2, width=4))
+    >>> model = from_linen(TransformerEncoder(outputs=3, context=5, blocks=1, heads=2, width=4))
     >>> inputs = {"x": jnp.ones((2, 5, 7)), "lengths": jnp.array([5, 2])}
     >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), inputs)
     >>> jax.eval_shape(model.apply, params, model_state, inputs)[0].shape
@@ -200,7 +200,7 @@ def patches(images: jax.Array, size: int) -> jax.Array:
 def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
     """The weights of every block's attention, (blocks, batch, heads, queries, keys).
 
-    >>> module = Decoder(vocabulary=5, context=4, blocks=2, heads=2, width=4)
+    >>> module = TransformerDecoder(vocabulary=5, context=4, blocks=2, heads=2, width=4)
     >>> tokens = jnp.array([[0, 3, 1]])
     >>> params = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
     >>> jax.eval_shape(lambda p: attention_weights(module, p, tokens), params).shape

@@ -1,7 +1,7 @@
 """Networks over trees: a node's state is computed from its label and its children's states.
 
 All trees of a batch are climbed together, level by level inside the compiled program, from the
-arrays of `jdl.data.tree_batches.pad`.
+arrays of `jdl.data.tree_batches.pad_trees`.
 """
 
 from collections.abc import Callable
@@ -149,7 +149,7 @@ class RvNN(_TreeNet):
 
     >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import from_linen
-    >>> batch = tree_batches.pad([trees.from_nested((2, 0, (2, 0, 1))), trees.from_nested(1)])
+    >>> batch = tree_batches.pad_trees([trees.from_nested((2, 0, (2, 0, 1))), trees.from_nested(1)])
     >>> model = from_linen(RvNN(8, outputs=3, vocabulary=3))
     >>> params, model_state = model.init(jax.random.key(0), batch)
     >>> model.apply(params, model_state, batch)[0].shape
@@ -215,7 +215,7 @@ def _check_tokens(x: Any) -> None:
             "x of trees",
             expected="integer labels, because the network has a vocabulary",
             got=f"{x.dtype} of shape {x.shape}",
-            fix="number the labels with jdl.data.trees.encode, or leave vocabulary out for vectors",
+            fix="number them with jdl.data.trees.encode_labels, or leave out vocabulary",
         )
 
 

@@ -25,7 +25,7 @@ ROWS = rf"{_BLOCK}(attention/output|dense_2)/kernel$"
 TABLES = r"/(tokens|embed)/embedding$"
 
 
-class Searching(NamedTuple):
+class PathRule(NamedTuple):
     """A rule that looks for certain leaves, and can say that it found none of them."""
 
     place: Rule
@@ -244,16 +244,16 @@ def _size(what: str, axis: str, mesh: Mesh) -> int:
 
 def _searching(
     place: Rule, inner: Rule | None, own: Callable[[Collection[str]], None] | None = None
-) -> Searching:
+) -> PathRule:
     """A rule that checks what it and the rule inside it look for."""
 
     def check(paths: Collection[str]) -> None:
         if own is not None:
             own(paths)
-        if isinstance(inner, Searching):
+        if isinstance(inner, PathRule):
             inner.check(paths)
 
-    return Searching(place, check)
+    return PathRule(place, check)
 
 
 def _some(paths: Collection[str], like: str = "") -> str:

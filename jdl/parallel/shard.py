@@ -13,7 +13,7 @@ from jdl.core.errors import InputError, error
 from jdl.core.lowering import lowering_for
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.parallel.mesh import batch_axis
-from jdl.parallel.rules import Rule, Searching, axes_of, replicated
+from jdl.parallel.rules import PathRule, Rule, axes_of, replicated
 
 
 def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
@@ -76,7 +76,7 @@ def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
     an average, stays whole where the parameter's spec does not fit it.
     """
     leaves = tree.flatten(state)
-    if isinstance(rule, Searching):
+    if isinstance(rule, PathRule):
         rule.check(leaves)
     params = {path: leaf.shape for path, leaf in tree.flatten(getattr(state, "params", {})).items()}
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jdl.plots.panels import overlay as overlay
     from jdl.plots.panels import series as series
     from jdl.plots.panels import shaded_spans as shaded_spans
-    from jdl.plots.panels import text as text
+    from jdl.plots.panels import text_panel as text_panel
     from jdl.plots.points import embedding as embedding
     from jdl.plots.points import embeddings as embeddings
     from jdl.plots.points import plane as plane

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.plots.panels import Panel, bars, describe, figure, horizontal_lines, overlay, text
+from jdl.plots.panels import Panel, bars, describe, figure, horizontal_lines, overlay, text_panel
 from jdl.plots.training import confusion
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def activations(kernel: Any, images: Any, most: int = 12) -> "Figure":
     """
     import jax
 
-    kernel, shown = np.asarray(kernel)[..., :most], [text("filters")]
+    kernel, shown = np.asarray(kernel)[..., :most], [text_panel("filters")]
     layout = ("NHWC", "HWIO", "NHWC")
     maps = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
     shown += _scaled(kernel[:, :, 0])

@@ -35,7 +35,8 @@ def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figu
     """Panels in rows of `columns`, or all in one row, as a matplotlib figure in the house style.
 
     >>> wave = lines({"sine": ([0, 1, 2, 3], [0, 1, 0, -1])}, "A wave", "time")
-    >>> [axes.get_title("left") for axes in figure(wave, wave, text("the end"), columns=2).axes]
+    >>> whole = figure(wave, wave, text_panel("the end"), columns=2)
+    >>> [axes.get_title("left") for axes in whole.axes]
     ['A wave', 'A wave', '']
     """
     if not panels:
@@ -69,7 +70,7 @@ def overlay(*panels: Panel, **axes: Any) -> Panel:
     return Panel(draw, panels[0].width, panels[0].height)
 
 
-def text(text: str) -> Panel:
+def text_panel(text: str) -> Panel:
     """Nothing but some words, in the middle."""
 
     def draw(axis: "Axes") -> None:

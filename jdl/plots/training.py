@@ -211,7 +211,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
             "confusion matrix",
             expected="shape (classes, classes)",
             got=f"shape {counts.shape}",
-            fix="give the counts of jdl.metrics.confusion(classes)",
+            fix="give the counts of jdl.metrics.confusion_matrix(classes)",
         )
     classes = len(counts)
     names = [plain_text(label) for label in (range(classes) if labels is None else labels)]

@@ -11,7 +11,7 @@ import numpy as np
 from jdl.core.errors import InputError, error
 from jdl.core.text import metrics_of
 from jdl.core.types import Row
-from jdl.metrics import wilson
+from jdl.metrics import wilson_interval
 from jdl.plots import training
 from jdl.plots.training import members
 from jdl.report import html
@@ -55,7 +55,7 @@ def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") 
         number = float(value)
         notes = counted
         if name == "accuracy" and n and math.isfinite(number) and 0 <= number <= 1:
-            low, high = wilson(round(number * n), n)
+            low, high = wilson_interval(round(number * n), n)
             notes = [f"95 % {low:.4f}–{high:.4f}", *counted]
         return _noted(f"{split} {name} {_short(number)}", notes)
     finite = value[np.isfinite(value)]

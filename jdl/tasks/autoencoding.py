@@ -59,7 +59,7 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
         means = kind.mean(losses.rows(outputs))
         return losses.squared_error(means, losses.rows(batch["y"]))
 
-    inner = _itself(supervised_task(model, kind.loss, {"mse": measures.mean_of(squared)}))
+    inner = _itself(supervised_task(model, kind.loss, {"mse": measures.mean_metric(squared)}))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if pixels == "bernoulli":
@@ -92,15 +92,16 @@ def masking_noise(share: float) -> Corruption:
     return lambda key, x: jnp.where(jax.random.bernoulli(key, share, x.shape), 0, x)
 
 
-def denoising(task: Task, corrupt: Corruption) -> Task:
+def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
     r"""Give back the clean input for a spoiled one (Vincent et al. 2008).
 
-    `task` is a `reconstruction` or `variational`. `corrupt(key, x) -> x` runs inside the step
-    with its key, in training and in evaluation, and the outputs are compared with the clean
-    input. `predict` takes its input as it is: give it spoiled ones.
+    `task` is a `reconstruction` or `variational_autoencoding`. `corrupt(key, x) -> x` runs inside
+    the step with its key, in training and in evaluation, and the outputs are compared with the
+    clean input. `predict` takes its input as it is: give it spoiled ones.
 
     >>> from jdl.models import Autoencoder, from_linen
-    >>> task = denoising(reconstruction(from_linen(Autoencoder(2, shape=(4,)))), gaussian_noise(1))
+    >>> clean = reconstruction(from_linen(Autoencoder(2, shape=(4,))))
+    >>> task = denoising_autoencoding(clean, gaussian_noise(1))
     >>> batch = {"x": jnp.zeros((3, 4))}
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> mean, _ = task.loss(params, model_state, batch, jax.random.key(1), train=False)
@@ -118,7 +119,7 @@ def denoising(task: Task, corrupt: Corruption) -> Task:
     return task._replace(loss=loss)
 
 
-def variational(model: Model) -> Task:
+def variational_autoencoding(model: Model) -> Task:
     r"""Minimise $-\mathrm{ELBO}$ of a variational autoencoder, in nats an example.
 
     $-E_{q(z|x)} \log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,N(0, I))$ with the expectation taken at one
@@ -131,7 +132,7 @@ def variational(model: Model) -> Task:
     Raises `InputError` at `init` for pixels outside [0, 1].
 
     >>> from jdl.models import VariationalAutoencoder, from_linen
-    >>> task = variational(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
+    >>> task = variational_autoencoding(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
     >>> batch = {"x": jnp.zeros((3, 4))}
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> _, (_, metrics) = task.loss(params, model_state, batch, jax.random.key(1), train=False)
@@ -151,8 +152,8 @@ def variational(model: Model) -> Task:
         return surprise(outputs, batch) + distance(outputs, batch)
 
     metrics = {
-        "reconstruction": measures.mean_of(surprise),
-        "kl": measures.mean_of(distance),
+        "reconstruction": measures.mean_metric(surprise),
+        "kl": measures.mean_metric(distance),
     }
     inner = _itself(supervised_task(model, negative_elbo, metrics))
 

@@ -35,7 +35,7 @@ OBJECTIVES = {
 }
 
 
-def adversarial(
+def gan_tasks(
     generator: Model,
     discriminator: Model,
     latent: int,
@@ -106,7 +106,7 @@ def adversarial(
         first, second = jax.random.split(key)
         fake, model_state = invent(params, model_state, batch, first, train)
         logits, _ = judge(params, model_state, fake, second, train)
-        mean = measures.mean(aims.generator(logits), batch.get("mask"))
+        mean = measures.masked_mean(aims.generator(logits), batch.get("mask"))
         return mean, (model_state, {"loss": mean})
 
     def discriminator_loss(
@@ -119,11 +119,11 @@ def adversarial(
         fake = jax.lax.stop_gradient(fake)
         on_real, model_state = judge(params, model_state, batch["x"], second, train)
         on_fake, model_state = judge(params, model_state, fake, third, train)
-        mean = measures.mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
+        mean = measures.masked_mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
         metrics = {
             "loss": mean,
-            "real_accuracy": measures.fraction(on_real > 0, batch.get("mask")),
-            "fake_accuracy": measures.fraction(on_fake < 0, batch.get("mask")),
+            "real_accuracy": measures.masked_fraction(on_real > 0, batch.get("mask")),
+            "fake_accuracy": measures.masked_fraction(on_fake < 0, batch.get("mask")),
         }
         if not train:
             return mean, (model_state, metrics)
@@ -139,7 +139,9 @@ def adversarial(
         if gradient_penalty:
             between = _between(jax.random.fold_in(third, 1), batch["x"], fake)
             penalties.append(gradient_penalty * jnp.square(_root(slopes(between)) - 1))
-        total = mean.total + sum(measures.mean(p, batch.get("mask")).total for p in penalties)
+        total = mean.total + sum(
+            measures.masked_mean(p, batch.get("mask")).total for p in penalties
+        )
         return Mean(total, mean.weight), (model_state, metrics)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:

@@ -20,7 +20,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     A batch holds windows of text, `x` integers (batch, context + 1), and where needed a `mask`
     (batch,), or (batch, context) for the tokens that are predicted. The targets are made from
     them: x without its first token, to be predicted from x without its last. `model` returns
-    logits (batch, time, vocabulary) and must not look ahead, as `jdl.models.Decoder`.
+    logits (batch, time, vocabulary) and must not look ahead, as `jdl.models.TransformerDecoder`.
 
     With `context`, longer windows are cut to `context` + 1 tokens, in training at random places.
     On `jdl.data.text.windows(tokens, 2 * context, step=context)` every stretch of the text is then

@@ -94,14 +94,14 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     return optax.softmax_cross_entropy(outputs, targets)
 
 
-def class_weighted(loss: Criterion, weights: Any) -> Criterion:
+def class_weighted_loss(loss: Criterion, weights: Any) -> Criterion:
     r"""The criterion $w_y\,\ell(z, y)$ for integer labels: rare classes may weigh more.
 
     The mean is over examples, not over weights as in PyTorch, so that a batch's gradient stays an
     unbiased estimate; `jdl.data.balance.class_weights` average 1. It weights what it is given:
-    `class_weighted(focal(2.0), weights)`.
+    `class_weighted_loss(focal(2.0), weights)`.
 
-    >>> loss = class_weighted(cross_entropy, jnp.array([1.0, 3.0]))
+    >>> loss = class_weighted_loss(cross_entropy, jnp.array([1.0, 3.0]))
     >>> loss(jnp.zeros((2, 2)), jnp.array([0, 1]))  # log 2, and three times that
     Array([0.6931472, 2.0794415], dtype=float32)
     """
@@ -122,13 +122,13 @@ def class_weighted(loss: Criterion, weights: Any) -> Criterion:
     return weighted
 
 
-def focal(gamma: Any = 2.0) -> Criterion:
+def focal_loss(gamma: Any = 2.0) -> Criterion:
     r"""The criterion $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$ (Lin et al. 2017).
 
     Examples that are already classified well count less; with $\gamma = 0$ it is cross-entropy.
     Logits (batch, ..., classes) of two classes or more, labels integers (batch, ...).
 
-    >>> focal(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
+    >>> focal_loss(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
     Array([0.1733], dtype=float32)
     """
     check_range("focal gamma", gamma, 0)
@@ -185,13 +185,13 @@ def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     return each.mean(-1)
 
 
-def pinball(levels: tuple[float, ...]) -> Criterion:
+def pinball_loss(levels: tuple[float, ...]) -> Criterion:
     r"""The criterion whose minimum is at quantiles: $\max(q\,e, (q-1)\,e)$ with $e = y - \hat y$.
 
     Output j is the quantile of level `levels[j]`: outputs (batch, levels), targets (batch, 1).
     Averaged over levels (Koenker & Bassett 1978).
 
-    >>> pinball((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
+    >>> pinball_loss((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
     Array([0.75, 0.25], dtype=float32)
     """
     if not levels or not all(0 < level < 1 for level in levels):

@@ -12,7 +12,7 @@ from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
-def rotation(model: Model) -> Task:
+def rotation_prediction(model: Model) -> Task:
     """Say by how many quarters an image was turned (RotNet, Gidaris, Singh & Komodakis 2018).
 
     Every image of a batch (batch, size, size, channels) is shown four times, turned by 0, 90, 180
@@ -20,7 +20,7 @@ def rotation(model: Model) -> Task:
     four. Reports `loss` and `accuracy`; `predict` returns the logits of x as it is.
 
     >>> from jdl.models import CNN, from_linen
-    >>> task = rotation(from_linen(CNN((2,), (), classes=4)))
+    >>> task = rotation_prediction(from_linen(CNN((2,), (), classes=4)))
     >>> batch = {"x": jnp.ones((3, 6, 6, 1))}
     >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
     >>> jax.eval_shape(task.predict, params, model_state, batch).shape
@@ -59,8 +59,8 @@ def rotation(model: Model) -> Task:
         losses = cross_entropy(outputs, answers).reshape(4, -1).T
         hits = (outputs.argmax(-1) == answers).reshape(4, -1).T
         mask = batch.get("mask")
-        mean = measures.mean(losses.mean(-1), mask)
-        return mean, (model_state, {"loss": mean, "accuracy": measures.fraction(hits, mask)})
+        mean = measures.masked_mean(losses.mean(-1), mask)
+        return mean, (model_state, {"loss": mean, "accuracy": measures.masked_fraction(hits, mask)})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, examples(batch), train=False)[0]
@@ -105,7 +105,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
         )
         errors = jnp.where(hidden, jnp.square(outputs - images), 0).sum((1, 2, 3))
         pixels = hidden.sum((1, 2, 3)) * images.shape[3]
-        mean = measures.mean(errors / pixels, batch.get("mask"))
+        mean = measures.masked_mean(errors / pixels, batch.get("mask"))
         return mean, (model_state, {"loss": mean})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:

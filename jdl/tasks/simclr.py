@@ -15,13 +15,13 @@ MIN_SQUARED_NORM = 1e-12
 """Below this squared length an embedding is not stretched further: at zero the gradient is nan."""
 
 
-def contrastive(
+def contrastive_learning(
     model: Model, views: Callable[[Key, Any], Any], *, temperature: float = 0.5
 ) -> Task:
     """Find each example's other view among all of the batch (SimCLR, Chen et al. 2020).
 
-    `views(key, x) -> x` changes examples at random, as the functions of `jdl.data.augment` do; it
-    is called twice, in evaluation too. The model's outputs (batch, n) are compared by `nt_xent`.
+    `views(key, x) -> x` changes examples at random, as those of `jdl.data.augmentations` do; it is
+    called twice, in evaluation too. The model's outputs (batch, n) are compared by `nt_xent`.
     Beside `loss` it reports `accuracy`, the share of views whose nearest is their partner.
     `predict` returns the embeddings of x as it is.
 
@@ -31,7 +31,7 @@ def contrastive(
     >>> from jdl.models import MLP, from_linen
     >>> def noisy(key, x):
     ...     return x + 0.1 * jax.random.normal(key, x.shape)
-    >>> task = contrastive(from_linen(MLP((), 2)), noisy)
+    >>> task = contrastive_learning(from_linen(MLP((), 2)), noisy)
     >>> batch = {"x": jnp.ones((4, 3))}
     >>> jax.eval_shape(task.init, jax.random.key(0), batch)[0]["output"]["kernel"].shape
     (3, 2)
@@ -59,8 +59,8 @@ def contrastive(
         outputs, model_state = model.apply(params, model_state, both, key=own, train=train)
         one, other = jnp.split(outputs, 2)
         losses, hits = _compared(one, other, temperature, mask)
-        mean = measures.mean(losses, mask)
-        return mean, (model_state, {"loss": mean, "accuracy": measures.fraction(hits, mask)})
+        mean = measures.masked_mean(losses, mask)
+        return mean, (model_state, {"loss": mean, "accuracy": measures.masked_fraction(hits, mask)})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, examples(batch), train=False)[0]

@@ -51,7 +51,7 @@ def supervised_task(
             refuse_masked_statistics(model_state, batch)
         outputs, model_state = model.apply(params, model_state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
-        mean = measures.mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
+        mean = measures.masked_mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counted = {name: _count(metric, outputs, plain) for name, metric in chosen.items()}
         return mean, (model_state, {"loss": mean, **counted})
@@ -157,7 +157,7 @@ def uncertain_regression(
     (4, 1)
     """
     if metrics is None:
-        metrics = {"mean_squared_error": measures.mean_of(_squared_error_of_the_mean)}
+        metrics = {"mean_squared_error": measures.mean_metric(_squared_error_of_the_mean)}
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
@@ -259,8 +259,8 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
             "metrics",
             expected="jdl.Metric values",
             got=type(metric).__name__,
-            fix="use those of jdl.metrics, or jdl.metrics.mean_of(fn); "
-            "some need a call first, as jdl.metrics.confusion(10)",
+            fix="use those of jdl.metrics, or jdl.metrics.mean_metric(fn); "
+            "some need a call first, as jdl.metrics.confusion_matrix(10)",
         )
     return Count(metric.count(outputs, batch), metric.compute)
 

@@ -128,7 +128,7 @@ def augment(task: Task, fn: Callable[[Key, Any], Any]) -> Task:
     return _in_training(task, lambda key, batch: {**batch, "x": fn(key, examples(batch))})
 
 
-def masked_in_training(task: Task, name: str) -> Task:
+def mask_training(task: Task, name: str) -> Task:
     """In training, only the examples whose `batch[name]` is not zero; in evaluation all of them.
 
     Lets several learners see the same batches and learn from different parts of them.

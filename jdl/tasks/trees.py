@@ -18,7 +18,7 @@ def tree_arrays(batch: Batch) -> dict[str, Any]:
             "batch",
             expected="trees: entries x, children and present",
             got=f"no {' and no '.join(missing)}",
-            fix="lay the trees out with jdl.data.tree_batches.pad or pack",
+            fix="lay the trees out with jdl.data.tree_batches.pad_trees or pack",
         )
     return {name: batch[name] for name in ("x", "children", "present")}
 
@@ -37,7 +37,8 @@ def tree_classification(
     >>> import jax
     >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import RvNN, from_linen
-    >>> batch = {**tree_batches.pad([trees.from_nested((2, 0, 1))]), "y": jax.numpy.array([1])}
+    >>> tree = trees.from_nested((2, 0, 1))
+    >>> batch = {**tree_batches.pad_trees([tree]), "y": jax.numpy.array([1])}
     >>> task = tree_classification(from_linen(RvNN(8, 2, vocabulary=3)))
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> task.predict(params, model_state, batch).shape
@@ -54,8 +55,8 @@ def node_labelling(
 ) -> Task:
     """Choose a class for every node, as in a sentiment treebank (Socher et al. 2013).
 
-    `y` and `mask` [n, nodes] are those that `jdl.data.tree_batches.pad` makes of targets, and the
-    model gives logits [n, nodes, classes] (`at="nodes"`). Counts `accuracy` over all nodes and
+    `y` and `mask` [n, nodes] are those that `jdl.data.tree_batches.pad_trees` makes of targets, and
+    the model gives logits [n, nodes, classes] (`at="nodes"`). Counts `accuracy` over all nodes and
     `root_accuracy`. Raises `InputError` for a batch without a mask, whose padding would count.
     """
     own = {"accuracy": measures.accuracy, "root_accuracy": _root_accuracy}
@@ -67,7 +68,7 @@ def node_labelling(
                 "mask",
                 expected="one number for each slot, 0 for padding",
                 got=f"shape {batch['mask'].shape}" if "mask" in batch else "none",
-                fix="give jdl.data.tree_batches.pad the targets: it adds the mask",
+                fix="give jdl.data.tree_batches.pad_trees the targets: it adds the mask",
             )
         return task.init(key, batch)
 

@@ -9,7 +9,7 @@ import optax
 from jdl.data.prepare import scale
 from jdl.data.records import Data
 from jdl.learn.learner import learner
-from jdl.metrics import frechet
+from jdl.metrics import frechet_distance
 from jdl.models import CNN, MLP, from_linen, layer_outputs
 from jdl.run.evaluate import Result, evaluate, predict
 from jdl.run.fit import fit
@@ -47,7 +47,7 @@ class ImageEvaluator(NamedTuple):
         outputs = predict(self.result, images)
         shares = np.bincount(outputs.argmax(-1), minlength=outputs.shape[-1]) / len(outputs)
         return GenerationMetrics(
-            shares, frechet(_features(self.network, self.result, images), self.real)
+            shares, frechet_distance(_features(self.network, self.result, images), self.real)
         )
 
     def report(self, images: np.ndarray, real: np.ndarray) -> str:
@@ -109,15 +109,15 @@ def linear_probe(
     1.0
     """
     features, others = encode(known["x"]), encode(judged["x"])
-    statistics = scale.standardise.fit(features)
+    statistics = scale.standard_scaler.fit(features)
     classes = int(np.max(known["y"])) + 1
     task = classification(from_linen(MLP((), outputs=classes)))
     fitted = fit(
         learner(l2(task, penalty), optax.adam(learning_rate)),
-        {"x": scale.standardise.apply(statistics, features), "y": known["y"]},
+        {"x": scale.standard_scaler.apply(statistics, features), "y": known["y"]},
         batch_size=len(known["y"]),
         epochs=epochs,
         options=Options(bar=False, dispatch="loop"),
     )
-    test = {"x": scale.standardise.apply(statistics, others), "y": judged["y"]}
+    test = {"x": scale.standard_scaler.apply(statistics, others), "y": judged["y"]}
     return evaluate(fitted, test, batch_size=2_000)["accuracy"]

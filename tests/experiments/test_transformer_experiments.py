@@ -36,7 +36,7 @@ def test_char_transformer_is_nanogpt_small():
     config = module.Config()
     made = module.experiment(config)
     shapes = jax.eval_shape(made.learner.init, jax.random.key(0), {"x": made.data["x"][:2]})
-    corpus = jdl.data.tokenizers.corpus()
+    corpus = jdl.data.tokenizers.character_corpus()
     assert tree.count(shapes.params) == 804_096 + (corpus.tokenizer.size - 65) * 128
     assert made.valid["mask"].sum() == len(corpus.valid) - 1
 

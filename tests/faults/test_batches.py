@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jdl
-from jdl.tasks import class_weighted, cross_entropy, masked_in_training, sequence_labelling
+from jdl.tasks import class_weighted_loss, cross_entropy, mask_training, sequence_labelling
 from tests.faults.catalogue import refused, rows
 from tests.support.runs import classes, line, quiet
 
@@ -37,7 +37,7 @@ def rnn(**given: Any) -> jdl.Model:
 
 def decoder() -> jdl.Model:
     small = {"vocabulary": 7, "width": 8, "blocks": 1, "heads": 2, "context": 6}
-    return jdl.from_linen(jdl.models.Decoder(**small))
+    return jdl.from_linen(jdl.models.TransformerDecoder(**small))
 
 
 def regression() -> jdl.Task:
@@ -91,7 +91,7 @@ def answers(y: np.ndarray) -> Callable[[], Any]:
 
 
 def pair(data: Any) -> Callable[[], Any]:
-    makes, judges = jdl.tasks.adversarial(mlp(2), mlp(1), latent=2)
+    makes, judges = jdl.tasks.gan_tasks(mlp(2), mlp(1), latent=2)
     players = [jdl.Player(task, optax.adam(0.1)) for task in (judges, makes)]
     game = jdl.game(discriminator=players[0], generator=players[1])
     return lambda: jdl.fit(game, data, batch_size=8, epochs=1, options=quiet())
@@ -156,12 +156,12 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "labels 0 and 2": (answers(2 * CLASSES["y"]), ("y\n", "0 for no", "from 0 to 2")),
     "class weights": (
         lambda: fit(
-            jdl.classification(mlp(2), loss=class_weighted(cross_entropy, np.ones(3))), CLASSES
+            jdl.classification(mlp(2), loss=class_weighted_loss(cross_entropy, np.ones(3))), CLASSES
         ),
         ("class weights", "2 classes", "(3,)"),
     ),
     "mark that is missing": (
-        lambda: fit(masked_in_training(classification(), "original"), CLASSES),
+        lambda: fit(mask_training(classification(), "original"), CLASSES),
         ('batch["original"]', "entries x, y"),
     ),
     # sequences and tokens

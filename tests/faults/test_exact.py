@@ -41,7 +41,8 @@ def cnn() -> Learner:
         features=(2,), hidden=(4,), classes=3, padding="SAME", dropout=0.3, norm="batch"
     )
     task = jdl.augment(
-        jdl.classification(jdl.from_linen(model)), jdl.data.augment.affine(degrees=20, shift=1.0)
+        jdl.classification(jdl.from_linen(model)),
+        jdl.data.augmentations.affine(degrees=20, shift=1.0),
     )
     return jdl.ema(jdl.learner(task, optax.adam(1e-2)), 0.9)
 
@@ -55,7 +56,7 @@ def lstm() -> Learner:
 
 def gan() -> Learner:
     networks = [jdl.from_linen(jdl.models.MLP((8,), outputs)) for outputs in (2, 1)]
-    makes, judges = jdl.tasks.adversarial(*networks, latent=3)
+    makes, judges = jdl.tasks.gan_tasks(*networks, latent=3)
     adam = optax.adam(1e-2, b1=0.5)
     players = {"discriminator": jdl.Player(judges, adam), "generator": jdl.Player(makes, adam)}
     return jdl.game(**players)

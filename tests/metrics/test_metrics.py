@@ -30,7 +30,7 @@ CASES = {
         reference.top_k_accuracy_score(LABELS, LOGITS, k=2, labels=range(5)),
     ),
     "confusion": (
-        metrics.confusion(5),
+        metrics.confusion_matrix(5),
         CLASSES,
         reference.confusion_matrix(LABELS, LOGITS.argmax(1), labels=range(5)),
     ),
@@ -52,7 +52,7 @@ CASES = {
     "binary_accuracy": (metrics.binary_accuracy, BINARY, ((SCORES > 0) == TRUTH).mean()),
     "auc": (metrics.auc(), BINARY, reference.roc_auc_score(TRUTH, SCORES)),
     "averaged": (
-        metrics.mean_of(lambda outputs, batch: outputs.max(-1)),
+        metrics.mean_metric(lambda outputs, batch: outputs.max(-1)),
         CLASSES,
         LOGITS.max(1).mean(),
     ),
@@ -163,7 +163,7 @@ def test_wilson_covers_the_truth_as_often_as_it_says():
     from scipy.stats import binom
 
     n, covered = 30, []
-    intervals = np.array([metrics.wilson(k, n) for k in range(n + 1)])
+    intervals = np.array([metrics.wilson_interval(k, n) for k in range(n + 1)])
     for p in np.linspace(0.02, 0.98, 97):
         inside = (intervals[:, 0] <= p) & (p <= intervals[:, 1])
         covered.append(binom.pmf(np.arange(n + 1), n, p)[inside].sum())
@@ -175,15 +175,17 @@ def test_wilson_equals_scipy():
 
     for k, n, level in [(0, 5, 0.95), (9912, 10000, 0.95), (5, 5, 0.9), (3, 7, 0.99)]:
         expected = binomtest(k, n).proportion_ci(level, method="wilson")
-        np.testing.assert_allclose(metrics.wilson(k, n, level), expected, atol=1e-12)
+        np.testing.assert_allclose(metrics.wilson_interval(k, n, level), expected, atol=1e-12)
     with pytest.raises(InputError, match="3 of 2"):
-        metrics.wilson(3, 2)
+        metrics.wilson_interval(3, 2)
 
 
 def test_show_gives_plain_python():
     values = {
         "loss": Mean(jnp.float32(3), jnp.float32(4)),
-        "table": Count(count(metrics.confusion(5), CLASSES), metrics.confusion(5).compute),
+        "table": Count(
+            count(metrics.confusion_matrix(5), CLASSES), metrics.confusion_matrix(5).compute
+        ),
         "members": Mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0])),
         "player": {"raw": jnp.float32(1)},
         "empty": Mean(jnp.float32(0), jnp.float32(0)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.models import CNN, MLP, Headed, encoder_of, layer_outputs
+from jdl.models import CNN, MLP, EncoderWithHead, batched_encoder, layer_outputs
 
 X = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
 
@@ -32,11 +32,11 @@ def test_a_layer_behind_batch_statistics():
 
 def test_an_encoder_serves_alone_after_training_with_its_head():
     encoder = MLP((), 8)
-    module = Headed(encoder, (2, 3), (4,))
+    module = EncoderWithHead(encoder, (2, 3), (4,))
     params = module.init(jax.random.key(0), X)["params"]
     assert module.apply({"params": params}, X).shape == (5, 2, 3)
     inside = layer_outputs(module, params, X, "encoder")
-    alone = encoder_of(encoder, params["encoder"], size=2)(X)
+    alone = batched_encoder(encoder, params["encoder"], size=2)(X)
     np.testing.assert_allclose(alone, inside, rtol=1e-5, atol=1e-6)
     head = MLP((4,), 6).apply({"params": params["head"]}, jax.nn.relu(inside))
     np.testing.assert_allclose(

@@ -106,9 +106,10 @@ class Plain:
 def check_against_a_recursion(name, many, shapes):
     """Outputs, and the gradients of a sum weighted differently for each output."""
     model = network(name)
-    groups = tree_batches.by_shape(many, shapes)
+    groups = tree_batches.group_by_shape(many, shapes)
     batches = {
-        shape: tree_batches.pad([many[i] for i in rows], shape) for shape, rows in groups.items()
+        shape: tree_batches.pad_trees([many[i] for i in rows], shape)
+        for shape, rows in groups.items()
     }
     params = weights(model, batches[shapes[-1]])
     factors = np.random.default_rng(1).normal(size=(len(many), CLASSES))
@@ -141,27 +142,29 @@ def check_against_a_recursion(name, many, shapes):
 @pytest.mark.parametrize("name", ["childsum", "nary"])
 def test_equals_a_plain_recursion(name, x64):
     many = random_trees(50)
-    check_against_a_recursion(name, many, tree_batches.shapes(many, 1))
+    check_against_a_recursion(name, many, tree_batches.shape_buckets(many, 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_500_trees_in_three_programs_equal_a_plain_recursion(name, x64):
     many = random_trees(500)
-    shapes = tree_batches.shapes(many)
-    assert len(tree_batches.by_shape(many, shapes)) == 3
+    shapes = tree_batches.shape_buckets(many)
+    assert len(tree_batches.group_by_shape(many, shapes)) == 3
     check_against_a_recursion(name, many, shapes)
 
 
 def test_three_programs_serve_500_trees_in_batches():
     many = random_trees(500)
     model = network("childsum")
-    params = weights(model, tree_batches.pad(many[:2]))
+    params = weights(model, tree_batches.pad_trees(many[:2]))
     call = jax.jit(lambda params, batch: model.apply(params, {}, batch)[0])
     answers = np.zeros((500, CLASSES))
     with learners.compilations() as programs:
-        for shape, rows in tree_batches.by_shape(many, tree_batches.shapes(many)).items():
-            arrays = tree_batches.pad([many[i] for i in rows], shape)
+        for shape, rows in tree_batches.group_by_shape(
+            many, tree_batches.shape_buckets(many)
+        ).items():
+            arrays = tree_batches.pad_trees([many[i] for i in rows], shape)
             parts = [call(params, batch) for batch in evaluation_batches(arrays, 64)]
             answers[rows] = np.concatenate(parts)[: len(rows)]
     assert 1 <= len(programs) <= 3, programs
@@ -171,7 +174,7 @@ def test_three_programs_serve_500_trees_in_batches():
 def test_only_the_child_sum_ignores_the_order_of_children():
     tree = trees.from_nested((0, 1, (2, 3, 0), 2, (1, 1, 2, 3)))
     turned = trees.from_nested((0, (1, 3, 2, 1), 2, 1, (2, 0, 3)))
-    batch = tree_batches.pad([tree, turned])
+    batch = tree_batches.pad_trees([tree, turned])
     for name, same in {"childsum": True, "nary": False, "rvnn": False}.items():
         one, other = outputs_of(name, weights(network(name), batch), batch)
         assert np.allclose(one, other, rtol=1e-5, atol=1e-6) == same, name
@@ -181,8 +184,8 @@ def test_only_the_child_sum_ignores_the_order_of_children():
 def test_packed_roots_and_all_nodes_are_the_same_states(name):
     many = random_trees(30)
     single, packed = (
-        tree_batches.pad(many),
-        tree_batches.pack(many, range(30), tree_batches.shape_of(many, 4)),
+        tree_batches.pad_trees(many),
+        tree_batches.pack_trees(many, range(30), tree_batches.shape_for(many, 4)),
     )
     params = weights(network(name), single)
     root, roots, nodes = (
@@ -200,7 +203,7 @@ def test_nan_in_the_padding_is_harmless(name):
     many = [
         tree._replace(labels=rng.normal(size=(len(tree.labels), 2))) for tree in random_trees(9)
     ]
-    clean = tree_batches.pad(many)
+    clean = tree_batches.pad_trees(many)
     dirty = {**clean, "x": np.where(clean["present"][..., None], clean["x"], np.nan)}
     assert np.isnan(dirty["x"]).any()
     model = from_linen(NETWORKS[name](WIDTH, CLASSES, at="nodes"))
@@ -222,7 +225,7 @@ def test_nan_in_the_padding_is_harmless(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sizes(name):
     """The counts of the docstrings, arity 4; the embedding, and the output with its bias."""
-    batch = tree_batches.pad([trees.from_nested((0, 1, 2, 3, 0))])
+    batch = tree_batches.pad_trees([trees.from_nested((0, 1, 2, 3, 0))])
     own = {
         "rvnn": 4 * WIDTH + 4 * WIDTH**2,
         "childsum": 4 * 4 * WIDTH + 4 * WIDTH**2,
@@ -235,13 +238,13 @@ def test_sizes(name):
 
 
 def test_errors_of_the_networks():
-    batch = tree_batches.pad([trees.from_nested((0, 1, 2))])
+    batch = tree_batches.pad_trees([trees.from_nested((0, 1, 2))])
     with pytest.raises(InputError, match=r"(?s)at.*root or roots or nodes.*got: +'rots'.*roots"):
         network("rvnn", "rots").init(jax.random.key(0), batch)
     with pytest.raises(InputError, match=r"(?s)x of trees.*integer labels.*float32"):
         network("nary").init(jax.random.key(0), {**batch, "x": batch["x"].astype("float32")})
     model = network("nary")
-    wider = tree_batches.pad([trees.from_nested((0, 1, 2, 3))])
+    wider = tree_batches.pad_trees([trees.from_nested((0, 1, 2, 3))])
     with pytest.raises(InputError, match="the shapes that the parameters were made for"):
         model.apply(weights(model, batch), {}, wider)
 
@@ -249,7 +252,7 @@ def test_errors_of_the_networks():
 def test_node_labelling_counts_nodes_and_roots():
     """The label of a node is to be repeated: an untrained network is right by chance only."""
     many = random_trees(20)
-    batch = tree_batches.pad(many, targets=[tree.labels % CLASSES for tree in many])
+    batch = tree_batches.pad_trees(many, targets=[tree.labels % CLASSES for tree in many])
     task = tasks.node_labelling(network("rvnn", "nodes"))
     params, model_state = task.init(jax.random.key(0), batch)
     evaluate = jax.jit(lambda params: task.loss(params, model_state, batch, None, train=False))
@@ -264,7 +267,7 @@ def test_node_labelling_counts_nodes_and_roots():
 
 
 def test_errors_of_the_tasks():
-    batch = {**tree_batches.pad([trees.from_nested((0, 1, 2))]), "y": np.array([0])}
+    batch = {**tree_batches.pad_trees([trees.from_nested((0, 1, 2))]), "y": np.array([0])}
     with pytest.raises(InputError, match=r"(?s)mask.*one number for each slot.*got: +none"):
         tasks.node_labelling(network("rvnn", "nodes")).init(jax.random.key(0), batch)
     del batch["children"]

@@ -35,7 +35,7 @@ def legend(axes):
 
 def test_panels_stand_in_rows_and_the_rest_stays_empty():
     line = draw.lines({"a": (X, X)}, "first", "x", "y")
-    figure = draw.figure(line, draw.text("b"), line, columns=2, title="whole")
+    figure = draw.figure(line, draw.text_panel("b"), line, columns=2, title="whole")
     assert [axes.get_title("left") for axes in figure.axes] == ["first", "", "first"]
     assert figure.get_suptitle() == "whole" and figure.axes[0].get_xlabel() == "x"
     assert figure.get_size_inches()[0] == line.width + 1.0 or figure.get_size_inches()[0] == 6.0

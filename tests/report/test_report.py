@@ -17,7 +17,7 @@ from matplotlib import rc_context, rcParams
 
 import jdl
 from jdl.core.errors import InputError
-from jdl.metrics import wilson
+from jdl.metrics import wilson_interval
 from jdl.plots import training
 from jdl.report.predictions import Predictions, predict_test_set
 from jdl.report.report import result_line, write_report
@@ -363,7 +363,7 @@ def test_the_page_of_a_finished_run(make):
     path = write_report(folder, result=numbers, evaluation=image_answers(), note="One <note>.")
     page = Page(path)
     assert path == folder.report
-    low, high = wilson(30, 40)
+    low, high = wilson_interval(30, 40)
     headline = f"test accuracy 0.7500 (95 % {low:.4f}–{high:.4f}, n 40)"
     assert page.text.count(headline) == 2 and f"<h1>{headline}</h1>" in page.source
     for said in (

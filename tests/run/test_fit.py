@@ -334,7 +334,7 @@ def test_a_sweep_trains_like_any_learner():
 def test_a_game_trains_like_any_learner():
     generator = jdl.from_linen(jdl.models.MLP((4,), outputs=3))
     judge = jdl.from_linen(jdl.models.MLP((4,), outputs=1))
-    makes, judges = jdl.tasks.adversarial(generator, judge, latent=2)
+    makes, judges = jdl.tasks.gan_tasks(generator, judge, latent=2)
     pair = jdl.game(
         discriminator=jdl.Player(judges, optax.adam(1e-2)),
         generator=jdl.Player(makes, optax.adam(1e-2), every=2),

@@ -33,7 +33,7 @@ def judge() -> jdl.Model:
 
 
 def tasks(r1: float = 0.0):
-    makes, judges = jdl.tasks.adversarial(linear(), judge(), latent=3, r1=r1)
+    makes, judges = jdl.tasks.gan_tasks(linear(), judge(), latent=3, r1=r1)
     params, model_state = {}, {}
     for name, task in {"generator": makes, "discriminator": judges}.items():
         params[name], model_state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
@@ -110,7 +110,7 @@ def smooth_tasks(**options):
         },
         apply=lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"],
     )
-    makes, judges = jdl.tasks.adversarial(linear(), discriminator, latent=3, **options)
+    makes, judges = jdl.tasks.gan_tasks(linear(), discriminator, latent=3, **options)
     params, model_state = {}, {}
     for name, task in {"generator": makes, "discriminator": judges}.items():
         params[name], model_state[name] = task.init(jax.random.fold_in(KEY, len(name)), REAL)
@@ -158,7 +158,7 @@ def test_the_gradient_penalty_holds_the_slope_to_one():
         flat = jdl.from_functions(
             init=lambda key, x: {"a": jnp.array([3.0, -4.0])}, apply=lambda p, x: x @ p["a"]
         )
-        return jdl.tasks.adversarial(
+        return jdl.tasks.gan_tasks(
             linear(), flat, latent=3, objective="wasserstein", gradient_penalty=weight
         )
 
@@ -290,7 +290,7 @@ def test_reversed_signs_and_a_blindfold_would_be_caught(wrong):
 def test_a_step_of_one_leaves_the_others_bits(kind):
     """Weights, batch statistics and power iteration of the other stay as they are."""
     gan, penalty = kind == "WGAN-GP", {"objective": "wasserstein", "gradient_penalty": 10.0}
-    makes, judges = jdl.tasks.adversarial(
+    makes, judges = jdl.tasks.gan_tasks(
         jdl.from_linen(jdl.models.DenseGenerator((4,), (2,), normalised=True)),
         jdl.from_linen(jdl.models.DenseDiscriminator((4,), spectral=not gan)),
         latent=3,
@@ -318,7 +318,7 @@ def test_a_step_of_one_leaves_the_others_bits(kind):
 
 def test_a_mask_is_refused_where_it_cannot_reach_the_statistics():
     convolutional = jdl.models.ConvDiscriminator((2, 2))
-    _, judges = jdl.tasks.adversarial(linear(), jdl.from_linen(convolutional), latent=3)
+    _, judges = jdl.tasks.gan_tasks(linear(), jdl.from_linen(convolutional), latent=3)
     batch = {"x": jnp.zeros((2, 8, 8, 1)), "mask": jnp.ones(2)}
     params, model_state = judges.init(KEY, batch)
     text = message(
@@ -330,10 +330,10 @@ def test_a_mask_is_refused_where_it_cannot_reach_the_statistics():
 
 
 def test_what_cannot_be_played_is_refused():
-    text = message(lambda: jdl.tasks.adversarial(linear(), judge(), 3, objective="wassrstein"))
+    text = message(lambda: jdl.tasks.gan_tasks(linear(), judge(), 3, objective="wassrstein"))
     assert 'did you mean "wasserstein"?' in text
-    text = message(lambda: jdl.tasks.adversarial(linear(), judge(), 3, gradient_penalty=-1))
+    text = message(lambda: jdl.tasks.gan_tasks(linear(), judge(), 3, gradient_penalty=-1))
     assert "gradient_penalty" in text
-    makes, _ = jdl.tasks.adversarial(linear(), judge(), 3)
+    makes, _ = jdl.tasks.gan_tasks(linear(), judge(), 3)
     text = message(lambda: makes.init(KEY, {"x": np.zeros((6, 5), np.float32)}))
     assert "shape, (5,)" in text and "(2,)" in text

@@ -23,7 +23,7 @@ def bright_corner():
 
 def test_each_turn_is_shown_and_named():
     x = jnp.zeros((2, 4, 4, 1)).at[:, 0, 0].set(1.0)
-    task = tasks.rotation(bright_corner())
+    task = tasks.rotation_prediction(bright_corner())
     _, (_, metrics) = task.loss({}, {}, {"x": x}, None, train=True)
     assert compute(metrics)["accuracy"] == 1.0
     assert compute(metrics)["loss"] == pytest.approx(np.log(1 + 3 * np.exp(-9)), rel=1e-3)
@@ -64,10 +64,18 @@ def test_only_hidden_squares_cost():
 @pytest.mark.parametrize(
     ("make", "x", "words"),
     [
-        (lambda: tasks.rotation(bright_corner()), jnp.zeros((1, 4, 5, 1)), ("square", "4, 5")),
-        (lambda: tasks.rotation(bright_corner()), jnp.zeros((1, 16)), ("images", "(1, 16)")),
         (
-            lambda: tasks.rotation(from_linen(MLP((), 3))),
+            lambda: tasks.rotation_prediction(bright_corner()),
+            jnp.zeros((1, 4, 5, 1)),
+            ("square", "4, 5"),
+        ),
+        (
+            lambda: tasks.rotation_prediction(bright_corner()),
+            jnp.zeros((1, 16)),
+            ("images", "(1, 16)"),
+        ),
+        (
+            lambda: tasks.rotation_prediction(from_linen(MLP((), 3))),
             jnp.zeros((2, 4, 4, 1)),
             ("four logits", "(2, 3)"),
         ),

@@ -207,7 +207,7 @@ def test_a_part_of_the_batch_is_seen_in_training_only():
     task = tasks.classification(from_linen(MLP((), 3)))
     x, y = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 3
     half = (np.arange(8) < 4).astype("float32")
-    seen = tasks.masked_in_training(task, "half")
+    seen = tasks.mask_training(task, "half")
     batch = {"x": x, "y": y, "half": half}
     params, model_state = seen.init(jax.random.key(0), batch)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jdl.core.errors import check_range, error
 from jdl.data.arrays import Arrays
 from jdl.data.prepare import tree_batches
-from jdl.data.prepare.trees import Tree, depths
+from jdl.data.prepare.trees import Tree, node_depths
 
 DIGITS = 10
 OPERATORS = ("MAX", "MIN", "MED", "SUM_MOD")
@@ -21,10 +21,10 @@ VOCABULARY = {**{str(digit): digit for digit in range(DIGITS)},
               **{name: DIGITS + number for number, name in enumerate(OPERATORS)}}  # fmt: skip
 """The number of each label: digits are themselves, then the operators."""
 CLOSE_TOKEN = len(VOCABULARY)
-"""The bracket that ends a list, in `tokens`; every operator's token opens one."""
+"""The bracket that ends a list, in `to_tokens`; every operator's token opens one."""
 
 
-def generate(
+def random_expressions(
     n: int,
     *,
     depth: tuple[int, int] = (1, 4),
@@ -39,8 +39,8 @@ def generate(
     argument above the deepest level is a list with probability `nested`, otherwise a digit.
     A list has from `arity[0]` to `arity[1]` arguments; operators and digits are equally likely.
 
-    >>> [tree] = generate(1, depth=(2, 2), seed=1)
-    >>> text(tree), int(evaluate([tree])[0])
+    >>> [tree] = random_expressions(1, depth=(2, 2), seed=1)
+    >>> to_text(tree), int(expression_values([tree])[0])
     ('(MAX 7 6 1 (SUM_MOD 6 9))', 7)
     """
     check_range("n", n, 1)
@@ -57,17 +57,17 @@ def generate(
     return [_expression(draw, draw.randint(*depth), arity, nested) for _ in range(n)]
 
 
-def evaluate(trees: Sequence[Tree]) -> np.ndarray:
+def expression_values(trees: Sequence[Tree]) -> np.ndarray:
     """The exact value, 0 to 9, of each expression.
 
     MAX, MIN; MED, the median rounded down; SUM_MOD, the sum modulo 10. Raises `InputError` for
     labels that are none, operators without arguments and digits with some.
 
-    >>> from jdl.data.prepare.trees import encode, from_text
-    >>> evaluate(encode([from_text("(MAX 2 9 (MIN 4 7) 0)")], VOCABULARY)).tolist()
+    >>> from jdl.data.prepare.trees import encode_labels, from_text
+    >>> expression_values(encode_labels([from_text("(MAX 2 9 (MIN 4 7) 0)")], VOCABULARY)).tolist()
     [9]
     """
-    tree, parent, depth, _ = tree_batches.forest_of(trees)
+    tree, parent, depth, _ = tree_batches.to_forest(trees)
     label = np.concatenate([tree.labels for tree in trees])
     start = np.searchsorted(tree, np.arange(len(trees)))
     _check(label, np.bincount(parent[depth > 0], minlength=len(label)), start[tree])
@@ -88,17 +88,17 @@ def evaluate(trees: Sequence[Tree]) -> np.ndarray:
     return value[start].astype(np.int32)
 
 
-def tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
+def to_tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
     """The expressions as sequences of words for a network that is not told the trees.
 
     `x` int32 [n, length]: digits, operators and `CLOSE_TOKEN`, 0 after the end; `lengths` int32
     [n]. Raises `InputError` for a sequence longer than `length`.
 
-    >>> from jdl.data.prepare.trees import encode, from_text
-    >>> tokens(encode([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY))["x"].tolist()
+    >>> from jdl.data.prepare.trees import encode_labels, from_text
+    >>> to_tokens(encode_labels([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY))["x"].tolist()
     [[10, 2, 11, 4, 7, 14, 0, 14]]
     """
-    depth, counts = depths(trees), np.array([len(tree.parents) for tree in trees])
+    depth, counts = node_depths(trees), np.array([len(tree.parents) for tree in trees])
     last = np.cumsum(counts) - 1
     # A list ends where the next node is less deep; at the end of the tree all lists do.
     after = np.r_[depth[1:], 0]
@@ -121,16 +121,16 @@ def tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
     return {"x": x, "lengths": lengths.astype(np.int32)}
 
 
-def text(tree: Tree) -> str:
+def to_text(tree: Tree) -> str:
     """The expression in words, as `jdl.data.trees.from_text` reads it."""
     names = {number: name for name, number in VOCABULARY.items()}
     words = {number: f"({name}" for name, number in VOCABULARY.items() if number >= DIGITS}
-    row = tokens([tree])["x"][0].tolist()
+    row = to_tokens([tree])["x"][0].tolist()
     said = [")" if word == CLOSE_TOKEN else words.get(word, names.get(word, "")) for word in row]
     return " ".join(said).replace(" )", ")")
 
 
-def samples(
+def sample_groups(
     groups: Mapping[Any, tuple[int, tuple[int, int], int]],
     *,
     arity: tuple[int, int] = (2, 5),
@@ -139,26 +139,30 @@ def samples(
 ) -> dict[Any, Arrays]:
     """Groups of random expressions by name, with their values `y`, as batches of one common shape.
 
-    A group is (how many, (least, largest) depth, seed); see `generate`. Trees are packed `per_row`
-    to a row (`jdl.data.tree_batches.pack`); `flat` writes them as rows of tokens with their
-    `lengths` (`tokens`). One shape for all groups means one compilation.
+    A group is (how many, (least, largest) depth, seed); see `random_expressions`. Trees are packed
+    `per_row` to a row (`jdl.data.tree_batches.pack_trees`); `flat` writes them as rows of tokens
+    with their `lengths` (`to_tokens`). One shape for all groups means one compilation.
 
-    >>> made = samples({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
+    >>> made = sample_groups({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
     >>> made["train"]["x"].shape[1] == made["valid"]["x"].shape[1], made["valid"]["y"].shape
     (True, (3,))
     """
     made = {
-        name: generate(n, depth=depth, arity=arity, seed=seed)
+        name: random_expressions(n, depth=depth, arity=arity, seed=seed)
         for name, (n, depth, seed) in groups.items()
     }
     whole = [tree for trees in made.values() for tree in trees]
     if flat:
-        length = int(tokens(whole)["lengths"].max())
+        length = int(to_tokens(whole)["lengths"].max())
         return {
-            name: {**tokens(trees, length), "y": evaluate(trees)} for name, trees in made.items()
+            name: {**to_tokens(trees, length), "y": expression_values(trees)}
+            for name, trees in made.items()
         }
-    shape = tree_batches.shape_of(whole, per_row=per_row)
-    return {name: tree_batches.pack(trees, evaluate(trees), shape) for name, trees in made.items()}
+    shape = tree_batches.shape_for(whole, per_row=per_row)
+    return {
+        name: tree_batches.pack_trees(trees, expression_values(trees), shape)
+        for name, trees in made.items()
+    }
 
 
 def _expression(draw: random.Random, depth: int, arity: tuple[int, int], nested: float) -> Tree:

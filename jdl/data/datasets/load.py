@@ -98,7 +98,7 @@ def from_arrays(
     Integer `y` [n] are class labels, split in proportion; float `y` are targets of a regression,
     [n] becoming [n, 1]. `groups` keeps groups whole and `times` puts the latest into the test
     part. 8-bit `x` is divided by 255, and [n, H, W] gets a channel axis; other `x` stays as it
-    is unless `scale` is given, `jdl.data.scale.standardise` for example, which is fitted on the
+    is unless `scale` is given, `jdl.data.scale.standard_scaler` for example, which is fitted on the
     training part alone.
 
     >>> data = from_arrays(np.ones((20, 3), np.float32), np.arange(20, dtype=np.int32) % 2)

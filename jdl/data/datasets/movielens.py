@@ -23,7 +23,7 @@ class Ratings(NamedTuple):
     rating: np.ndarray
 
 
-def read(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> Data:
+def load_movielens(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> Data:
     """A MovieLens file as Data, split by rating at random.
 
     Takes `ratings.csv` (a header, commas), `u.data` (tabs) and `ratings.dat` (`::`): user, item,
@@ -39,11 +39,11 @@ def read(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> 
     """
     found = read_ratings(path)
     about = {"name": Path(path).stem, "source": str(path), "seed": seed}
-    return as_data(found, parts=parts, seed=seed, about=about)
+    return split_ratings(found, parts=parts, seed=seed, about=about)
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """The rows of a MovieLens file, as `read` takes them."""
+    """The rows of a MovieLens file, as `load_movielens` takes them."""
     path = Path(path)
     lines = read_lines(path, "a text file of ratings: ratings.csv, u.data or ratings.dat")
     first = next((line for line in lines if line.strip()), "")
@@ -67,14 +67,14 @@ def read_ratings(path: str | Path) -> Ratings:
     return Ratings(np.array(users), np.array(items), np.array(ratings, np.float32))
 
 
-def as_data(
+def split_ratings(
     ratings: Ratings,
     *,
     parts: Sequence[float] = PARTS,
     seed: int = 0,
     about: dict[str, Any] | None = None,
 ) -> Data:
-    """Ratings split at random, with users and items numbered by the training part, as in `read`."""
+    """Ratings split at random; users and items are numbered by the training part."""
     user, item, rating = (np.asarray(values) for values in ratings)
     train, valid, test = split.random(len(rating), parts, seed)
     index = {"train": train, "valid": valid, "test": test}
@@ -102,7 +102,7 @@ def as_data(
     return Data(rows(whole, train), rows(whole, valid), lambda: rows(whole, test), info)
 
 
-def generate(
+def synthetic_ratings(
     n: int = 200_000,
     *,
     users: int = 1_000,
@@ -118,7 +118,7 @@ def generate(
     `info["noise"]` says it; `info["floor"]` is the root mean square of the $\epsilon$ that the
     test part has drawn.
 
-    >>> generate(1_000, users=50, items=40).info["sizes"]
+    >>> synthetic_ratings(1_000, users=50, items=40).info["sizes"]
     {'train': 700, 'valid': 100, 'test': 200}
     """
     check_range("n", n, 10, users * items)
@@ -130,7 +130,7 @@ def generate(
     known = 3.5 + biases[0][user] + biases[1][item] + (factors[0][user] * factors[1][item]).sum(1)
     drawn = rng.normal(0, noise, n)
     about = {"name": "low-rank ratings", "source": "generated", "seed": seed, "noise": noise}
-    data = as_data(Ratings(user, item, known + drawn), parts=PARTS, seed=seed, about=about)
+    data = split_ratings(Ratings(user, item, known + drawn), parts=PARTS, seed=seed, about=about)
     held_out = drawn[split.random(n, PARTS, seed)[2]]
     floor = float(np.sqrt(np.square(held_out).mean()))
     return data._replace(info={**data.info, "rank": rank, "floor": floor})

@@ -12,12 +12,12 @@ from jdl.core.errors import check_range, error
 from jdl.data.records import Arrays, Data
 
 
-def parts(
+def sample_data(
     make: Callable[[int, int], Arrays], sizes: tuple[int, int, int], name: str = "generated"
 ) -> Data:
     """Three samples `make(n, seed)` of those sizes, of the seeds 0, 1 and 2, as `Data`.
 
-    >>> data = parts(lambda n, seed: two_moons(n, seed=seed), (100, 20, 50))
+    >>> data = sample_data(lambda n, seed: two_moons(n, seed=seed), (100, 20, 50))
     >>> len(data.train["x"]), len(data.test()["x"])
     (100, 50)
     """
@@ -65,20 +65,20 @@ def sines(n: int, noise: float | Callable[[np.ndarray], np.ndarray] = 0.1, seed:
     return {"x": x.astype(np.float32), "y": y.astype(np.float32)}
 
 
-def ring(count: int = 8, radius: float = 1.0) -> np.ndarray:
+def ring_centers(count: int = 8, radius: float = 1.0) -> np.ndarray:
     """Centres evenly on a circle, [count, 2], for `gaussians`.
 
-    >>> ring(4).round(3).tolist()
+    >>> ring_centers(4).round(3).tolist()
     [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [-0.0, -1.0]]
     """
     angle = 2 * np.pi * np.arange(count) / count
     return radius * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def grid(side: int = 5, gap: float = 1.0) -> np.ndarray:
+def grid_centers(side: int = 5, gap: float = 1.0) -> np.ndarray:
     """Centres on a square grid around zero, [side², 2], for `gaussians`.
 
-    >>> grid(2).tolist()
+    >>> grid_centers(2).tolist()
     [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
     """
     line = gap * (np.arange(side) - (side - 1) / 2)
@@ -88,7 +88,7 @@ def grid(side: int = 5, gap: float = 1.0) -> np.ndarray:
 def gaussians(n: int, centres: np.ndarray, width: float = 0.05, seed: int = 0) -> Arrays:
     """Points of Gaussians around centres [k, d], as many from each; y says from which.
 
-    >>> points = gaussians(16, ring(8))
+    >>> points = gaussians(16, ring_centers(8))
     >>> points["x"].shape, np.bincount(points["y"]).tolist()
     ((16, 2), [2, 2, 2, 2, 2, 2, 2, 2])
     """
@@ -97,7 +97,7 @@ def gaussians(n: int, centres: np.ndarray, width: float = 0.05, seed: int = 0) -
     return _classes(centres[y] + width * draw.normal(size=(n, centres.shape[1])), y)
 
 
-def modes_found(
+def count_modes(
     points: np.ndarray, centres: np.ndarray, width: float = 0.05, least: float = 0.02
 ) -> int:
     """Of how many Gaussians there are points: the measure of a generator's collapse.
@@ -105,7 +105,8 @@ def modes_found(
     One is found if a share of at least `least` of the points [n, d] lies within four widths of
     its centre [k, d].
 
-    >>> modes_found(gaussians(80, ring(8))["x"], ring(8)), modes_found(np.zeros((9, 2)), ring(8))
+    >>> centers = ring_centers(8)
+    >>> count_modes(gaussians(80, centers)["x"], centers), count_modes(np.zeros((9, 2)), centers)
     (8, 0)
     """
     distance = np.linalg.norm(np.asarray(points)[:, None] - _centres(centres)[None], axis=-1)
@@ -137,7 +138,7 @@ def blobs(
     >>> np.bincount(blobs((900, 90, 10))["y"]).tolist()
     [900, 90, 10]
     """
-    centres = _centres(ring(len(sizes), 2.0) if centres is None else centres)
+    centres = _centres(ring_centers(len(sizes), 2.0) if centres is None else centres)
     if len(centres) != len(sizes) or any(size < 0 for size in sizes):
         raise error(
             "sizes",
@@ -163,7 +164,7 @@ def _centres(centres: np.ndarray) -> np.ndarray:
             "centres",
             expected="a point for each Gaussian, [k, d]",
             got=f"shape {list(centres.shape)}",
-            fix="see jdl.data.synthetic.ring and grid",
+            fix="see jdl.data.synthetic.ring_centers and grid",
         )
     return centres
 

@@ -11,14 +11,14 @@ ADDING_BASELINE = 1 / 6
 """The squared error of always answering 1: the variance of a sum of two uniform numbers."""
 
 
-def adding(n: int, steps: int, seed: int = 0) -> Arrays:
+def adding_problem(n: int, steps: int, seed: int = 0) -> Arrays:
     """The adding problem (Hochreiter & Schmidhuber 1997): add the two marked numbers.
 
     x float32 [n, steps, 2]: numbers uniform in [0, 1), and marks, one in each half of the sequence.
     y float32 [n, 1], the sum of the marked numbers. Without memory the best answer is 1, with a
     squared error of 1/6.
 
-    >>> batch = adding(2, 10)
+    >>> batch = adding_problem(2, 10)
     >>> bool(np.allclose((batch["x"][..., 0] * batch["x"][..., 1]).sum(1), batch["y"][:, 0]))
     True
     """
@@ -32,14 +32,14 @@ def adding(n: int, steps: int, seed: int = 0) -> Arrays:
     return {"x": np.stack([values, marks], -1), "y": (values * marks).sum(1, keepdims=True)}
 
 
-def copying(n: int, delay: int, symbols: int = 8, length: int = 10, seed: int = 0) -> Arrays:
+def copy_problem(n: int, delay: int, symbols: int = 8, length: int = 10, seed: int = 0) -> Arrays:
     r"""The copy problem: repeat what was shown `delay` steps ago (Arjovsky et al. 2016).
 
     x int32 [n, delay + 2 length]: symbols 1 ... K at random, `delay` - 1 blanks (0), a sign to
     start (K + 1), blanks. y int32 of that shape: blanks, and the symbols again at the end. Without
-    memory the best mean cross-entropy is $L \ln K / (\text{delay} + 2L)$ (`copying_baseline`).
+    memory the best mean cross-entropy is $L \ln K / (\text{delay} + 2L)$ (`copy_problem_baseline`).
 
-    >>> batch = copying(1, delay=3, length=2)
+    >>> batch = copy_problem(1, delay=3, length=2)
     >>> bool((batch["y"][0, -2:] == batch["x"][0, :2]).all()), batch["x"].shape
     (True, (1, 7))
     """
@@ -52,10 +52,10 @@ def copying(n: int, delay: int, symbols: int = 8, length: int = 10, seed: int = 
     return {"x": x, "y": y}
 
 
-def copying_baseline(delay: int, symbols: int = 8, length: int = 10) -> float:
+def copy_problem_baseline(delay: int, symbols: int = 8, length: int = 10) -> float:
     """The mean cross-entropy in nats of knowing when to answer, and not what.
 
-    >>> round(copying_baseline(100), 4)
+    >>> round(copy_problem_baseline(100), 4)
     0.1733
     """
     return float(length * np.log(symbols) / (delay + 2 * length))
@@ -97,10 +97,10 @@ def autoregressive(
     return {"x": made[:, first:-1], "y": made[:, first + 1 :]}
 
 
-def mostly(certainty: float, symbols: int = 4) -> tuple[float, ...]:
+def peaked_distribution(certainty: float, symbols: int = 4) -> tuple[float, ...]:
     """Chances for `autoregressive`: nothing is added with `certainty`, all else is equally likely.
 
-    >>> mostly(0.7, 3)
+    >>> peaked_distribution(0.7, 3)
     (0.7, 0.15000000000000002, 0.15000000000000002)
     """
     return (certainty, *[(1 - certainty) / (symbols - 1)] * (symbols - 1))

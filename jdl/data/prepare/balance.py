@@ -16,7 +16,7 @@ from jdl.data.records import Arrays, Report
 def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
     r"""$w_k = n / (K n_k)$ for each class: equal total weight, mean weight 1 over the examples.
 
-    For `jdl.tasks.class_weighted`. Raises `InputError` for a class without examples.
+    For `jdl.tasks.class_weighted_loss`. Raises `InputError` for a class without examples.
 
     >>> class_weights(np.array([0, 0, 0, 1]))
     array([0.6666667, 2.       ], dtype=float32)
@@ -94,10 +94,10 @@ def make_rare(
     return {name: value[rows] for name, value in arrays.items()}, report
 
 
-def first_of_each(data: Mapping[str, Any], each: int) -> Arrays:
+def first_per_class(data: Mapping[str, Any], each: int) -> Arrays:
     """The first `each` examples of every class, class by class: for learning from few labels.
 
-    >>> first_of_each({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
+    >>> first_per_class({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
     [1.0, 3.0, 0.0, 2.0]
     """
     arrays, counts = _labelled(data)
@@ -143,7 +143,7 @@ def _counts(labels: Any, classes: int | None) -> np.ndarray:
             "labels",
             expected="class numbers from 0, shape [n]",
             got=f"{labels.dtype} of shape {list(labels.shape)}",
-            fix="number the classes, e.g. with jdl.data.encode.labels",
+            fix="number the classes, e.g. with jdl.data.encode.label_encoder",
         )
     counts = np.bincount(labels, minlength=classes or 0)
     if classes is not None:

@@ -17,7 +17,7 @@ def most_frequent(labels: Any) -> float:
     return float(np.bincount(labels).max() / len(labels))
 
 
-def principal_components(train: Any, test: Any, count: int) -> float:
+def pca_error(train: Any, test: Any, count: int) -> float:
     r"""The mean squared error of `test` told by `count` principal components of `train`.
 
     $\frac1n \lVert (X - \mu)(I - V V^\top) \rVert^2$ with the leading eigenvectors V of the
@@ -25,7 +25,7 @@ def principal_components(train: Any, test: Any, count: int) -> float:
     Both are arrays (n, ...), flattened. With 0 components it is the error of the mean example.
 
     >>> line = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-    >>> round(principal_components(line, line, 1), 6), round(principal_components(line, line, 0), 6)
+    >>> round(pca_error(line, line, 1), 6), round(pca_error(line, line, 0), 6)
     (0.0, 0.666667)
     """
     train, test = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (train, test))
@@ -41,13 +41,13 @@ def principal_components(train: Any, test: Any, count: int) -> float:
     return float((((test - mean) - (test - mean) @ axes @ axes.T) ** 2).mean())
 
 
-def pixel_means(train: Any, test: Any) -> float:
+def pixel_mean_nats(train: Any, test: Any) -> float:
     r"""Nats an image where every pixel is told on its own, by its mean over `train`.
 
     $-\frac1n \sum_{ij} x_{ij} \ln \mu_j + (1 - x_{ij}) \ln (1 - \mu_j)$ for pixels from 0 to 1, the
     means kept 0.0001 away from 0 and 1: what a variational autoencoder must stay below.
 
-    >>> print(round(pixel_means(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 1.0]])), 4))
+    >>> print(round(pixel_mean_nats(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 1.0]])), 4))
     0.6932
     """
     mean = np.clip(np.mean(train, 0, dtype=np.float64), 1e-4, 1 - 1e-4)[None]
@@ -55,20 +55,20 @@ def pixel_means(train: Any, test: Any) -> float:
     return float(-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum() / len(x))
 
 
-def ngrams(
+def ngram_losses(
     train: np.ndarray, valid: np.ndarray, size: int, most: int | None = None
 ) -> dict[str, float]:
     """The loss in nats of counts of 1, 2, ... `most` tokens, without the first token.
 
-    `size` is that of the vocabulary; see `jdl.data.text.ngram`. Without `most` it is 4, and 3 for a
-    vocabulary of 100 or more, where counts of four would take too much memory.
+    `size` is that of the vocabulary; see `jdl.data.text.ngram_probabilities`. Without `most`
+    it is 4, and 3 for a vocabulary of 100 or more, where counts of four would take too much memory.
 
-    >>> found = ngrams(np.array([0, 1] * 9), np.array([0, 1] * 9), size=2, most=2)
+    >>> found = ngram_losses(np.array([0, 1] * 9), np.array([0, 1] * 9), size=2, most=2)
     >>> {name: round(loss, 2) for name, loss in found.items()}
     {'1-gram': 0.69, '2-gram': 0.15}
     """
     most = most or (4 if size < 100 else 3)
-    said = {n: text.ngram(train, valid, size, n) for n in range(1, most + 1)}
+    said = {n: text.ngram_probabilities(train, valid, size, n) for n in range(1, most + 1)}
     return {f"{n}-gram": float(-np.log(p[1:]).mean()) for n, p in said.items()}
 
 

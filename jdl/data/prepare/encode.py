@@ -14,17 +14,17 @@ from jdl.core.errors import did_you_mean, error
 Names = tuple[np.ndarray, ...]
 
 
-class Encoder(NamedTuple):
+class CategoryEncoder(NamedTuple):
     """`fit(values) -> names`, one array for each column, and `apply(names, values) -> numbers`."""
 
     fit: Callable[[Any], Names]
     apply: Callable[[Names, Any], np.ndarray]
 
 
-def ordinal(order: Sequence[Any]) -> Encoder:
+def ordinal_encoder(order: Sequence[Any]) -> CategoryEncoder:
     """Categories that have an order, as their places in it: int32 of the values' shape.
 
-    >>> size = ordinal(["small", "middle", "large"])
+    >>> size = ordinal_encoder(["small", "middle", "large"])
     >>> size.apply(size.fit(["large", "small"]), ["middle", "large"])
     array([1, 2], dtype=int32)
     """
@@ -42,13 +42,13 @@ def ordinal(order: Sequence[Any]) -> Encoder:
         _places(names, values)
         return names
 
-    return Encoder(fit, _apply_places)
+    return CategoryEncoder(fit, _apply_places)
 
 
 def decode(names: Names, numbers: Any) -> np.ndarray:
     """The names that label or ordinal numbers of shape [n] or [n, columns] stand for.
 
-    >>> names = labels.fit(["cat", "dog"])
+    >>> names = label_encoder.fit(["cat", "dog"])
     >>> decode(names, np.array([1, 0])).tolist()
     ['dog', 'cat']
     """
@@ -136,16 +136,16 @@ def _columns(values: Any) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-labels = Encoder(_fit_labels, _apply_places)
+label_encoder = CategoryEncoder(_fit_labels, _apply_places)
 """Class names [n] as int32 [n], numbered from 0 in sorted order.
 
->>> labels.apply(labels.fit(["dog", "cat", "dog"]), ["dog", "cat"])
+>>> label_encoder.apply(label_encoder.fit(["dog", "cat", "dog"]), ["dog", "cat"])
 array([1, 0], dtype=int32)
 """
 
-one_hot = Encoder(_fit_sorted, _apply_one_hot)
+one_hot_encoder = CategoryEncoder(_fit_sorted, _apply_one_hot)
 """Categories [n] or [n, columns] as float32 [n, k]: a column for each category, 1 where it is.
 
->>> one_hot.apply(one_hot.fit(["b", "a", "b"]), ["b", "a"]).tolist()
+>>> one_hot_encoder.apply(one_hot_encoder.fit(["b", "a", "b"]), ["b", "a"]).tolist()
 [[0.0, 1.0], [1.0, 0.0]]
 """

@@ -15,11 +15,11 @@ from jdl.data.prepare.scale import Scaler, Statistics
 from jdl.data.records import Report
 
 
-def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
+def find_duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
     """Examples of a later part whose `entry` is, bit for bit, in an earlier part too.
 
     >>> x = np.arange(4.0)[:, None]
-    >>> report = duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
+    >>> report = find_duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
     >>> print(report)
     duplicates across train, test
       test examples that are in train: 1 (rows 0)
@@ -31,12 +31,12 @@ def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Repo
     return _shared("duplicates", printed, "examples")
 
 
-def groups(parts: Mapping[str, Any]) -> Report:
+def find_shared_groups(parts: Mapping[str, Any]) -> Report:
     """Examples of a later part whose group (a patient, a speaker) is in an earlier part too.
 
     `parts` holds the groups' names [n] of each part.
 
-    >>> print(groups({"train": ["ann", "bob"], "test": ["bob", "eve"]}))
+    >>> print(find_shared_groups({"train": ["ann", "bob"], "test": ["bob", "eve"]}))
     groups across train, test
       test examples of groups that are in train: 1 (rows 0)
     """
@@ -44,7 +44,7 @@ def groups(parts: Mapping[str, Any]) -> Report:
     return _shared("groups", named, "examples of groups")
 
 
-def scaler(
+def check_scaler(
     scaler: Scaler, statistics: Statistics, parts: Mapping[str, Any], tolerance: float = 1e-5
 ) -> Report:
     """Whether a scaler's statistics are those of the training part, or of all parts together.
@@ -52,9 +52,10 @@ def scaler(
     `parts` holds the unscaled inputs of each part. The report's `counts` are 1 or 0 under "fitted
     on the training part" and "fitted on all parts"; both 0 means on something else.
 
-    >>> from jdl.data.prepare.scale import standardise
+    >>> from jdl.data.prepare.scale import standard_scaler
     >>> parts = {"train": np.zeros((2, 1)), "test": np.ones((2, 1))}
-    >>> print(scaler(standardise, standardise.fit(np.concatenate([*parts.values()])), parts))
+    >>> statistics = standard_scaler.fit(np.concatenate([*parts.values()]))
+    >>> print(check_scaler(standard_scaler, statistics, parts))
     statistics of a scaler
       fitted on the training part: 0
       fitted on all parts: 1
@@ -80,10 +81,10 @@ def scaler(
     return Report("statistics of a scaler", {}, counts)
 
 
-def refuse(report: Report) -> None:
+def raise_if_leaking(report: Report) -> None:
     """Raises `InputError` with the report's text if it tells of a leak.
 
-    >>> refuse(groups({"train": ["ann"], "test": ["eve"]}))
+    >>> raise_if_leaking(find_shared_groups({"train": ["ann"], "test": ["eve"]}))
     """
     trained = report.counts.get("fitted on the training part", 1)
     if any(report.rows.values()) or not trained:

@@ -59,27 +59,27 @@ def _apply_minmax(statistics: Statistics, x: np.ndarray) -> np.ndarray:
     return ((x - statistics["low"]) / statistics["width"]).astype(np.float32)
 
 
-standardise = Scaler(_fit_standardise, _apply_standardise)
+standard_scaler = Scaler(_fit_standardise, _apply_standardise)
 r"""Mean 0 and standard deviation 1 for each feature: $(x - \mu)/\sigma$.
 
 >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
->>> standardise.apply(standardise.fit(x), x).tolist()
+>>> standard_scaler.apply(standard_scaler.fit(x), x).tolist()
 [[-1.0, 0.0], [1.0, 0.0]]
 """
 
-minmax = Scaler(_fit_minmax, _apply_minmax)
+min_max_scaler = Scaler(_fit_minmax, _apply_minmax)
 r"""The training part's smallest value to 0 and largest to 1: $(x - \min)/(\max - \min)$.
 
->>> statistics = minmax.fit(np.array([[1.0], [3.0]]))
->>> minmax.apply(statistics, np.array([[5.0]])).tolist()
+>>> statistics = min_max_scaler.fit(np.array([[1.0], [3.0]]))
+>>> min_max_scaler.apply(statistics, np.array([[5.0]])).tolist()
 [[2.0]]
 """
 
 
-def divide(maximum: float) -> Scaler:
+def divide_by(maximum: float) -> Scaler:
     """Divides by a maximum that is known beforehand (255 for 8-bit images): nothing is fitted.
 
-    >>> pixels = divide(255)
+    >>> pixels = divide_by(255)
     >>> pixels.apply(pixels.fit(np.zeros((1, 1))), np.array([[255]], np.uint8)).tolist()
     [[1.0]]
     """

@@ -126,14 +126,14 @@ def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]
     return result
 
 
-def folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def k_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cross-validation: each part once for validation, all others together for training.
 
-    Takes the parts of any split: `folds(stratified(labels, [1 / 5] * 5))`. For parts in time see
-    `forward`.
+    Takes the parts of any split: `k_folds(stratified(labels, [1 / 5] * 5))`. For parts in time see
+    `time_series_folds`.
 
     >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
-    >>> [(train.tolist(), valid.tolist()) for train, valid in folds(thirds)]
+    >>> [(train.tolist(), valid.tolist()) for train, valid in k_folds(thirds)]
     [([1, 2], [0]), ([0, 2], [1]), ([0, 1], [2])]
     """
     parts = _several(parts)
@@ -143,11 +143,11 @@ def folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def forward(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def time_series_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cross-validation in time: train on all parts before one, validate on that one.
 
     >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
-    >>> [(train.tolist(), valid.tolist()) for train, valid in forward(thirds)]
+    >>> [(train.tolist(), valid.tolist()) for train, valid in time_series_folds(thirds)]
     [([0], [1]), ([0, 1], [2])]
     """
     parts = _several(parts)

@@ -29,8 +29,8 @@ _SPELLED = 2**26
 
 
 @dataclass(frozen=True)
-class Characters:
-    """One token for each character of an alphabet, in its order. Made by `characters`."""
+class CharacterTokenizer:
+    """One token for each character of an alphabet, in its order. Made by `character_tokenizer`."""
 
     alphabet: str
 
@@ -68,11 +68,11 @@ class Characters:
 
 
 @dataclass(frozen=True)
-class BytePairs:
+class BytePairTokenizer:
     """Bytes, and pairs of tokens merged in the order of `merges` (Sennrich et al. 2016).
 
     Tokens 0 to 255 are the bytes of UTF-8, token 256 + i is the i-th pair. Every text can be
-    encoded and comes back unchanged. Made by `byte_pairs`.
+    encoded and comes back unchanged. Made by `byte_pair_tokenizer`.
     """
 
     merges: tuple[Pair, ...]
@@ -119,36 +119,36 @@ class BytePairs:
         return tokens
 
 
-def characters(text: str) -> Characters:
+def character_tokenizer(text: str) -> CharacterTokenizer:
     """The tokenizer of all characters in `text`, sorted.
 
-    >>> tokenizer = characters("hello")
+    >>> tokenizer = character_tokenizer("hello")
     >>> tokenizer.alphabet, tokenizer.encode("hole").tolist()
     ('ehlo', [1, 3, 2, 0])
     """
     _refuse_empty(text)
-    return Characters("".join(sorted(set(text))))
+    return CharacterTokenizer("".join(sorted(set(text))))
 
 
 class Corpus(NamedTuple):
     """A text as tokens: the beginning to train on, the end to validate with."""
 
-    tokenizer: Characters
+    tokenizer: CharacterTokenizer
     train: np.ndarray
     valid: np.ndarray
 
     def ngrams(self) -> dict[str, float]:
         """The validation loss of counting up to four characters: see `jdl.data.baselines`."""
-        return baselines.ngrams(self.train, self.valid, self.tokenizer.size)
+        return baselines.ngram_losses(self.train, self.valid, self.tokenizer.size)
 
 
-def corpus(source: str | Path | None = None) -> Corpus:
+def character_corpus(source: str | Path | None = None) -> Corpus:
     """A text by its characters, the first 90 % for training and the rest for validation.
 
     `source` is a text file, or a folder that holds tinyshakespeare.txt; without it, the reference
     texts of Python's own help, for experiments that anybody can run.
 
-    >>> help_texts = corpus()
+    >>> help_texts = character_corpus()
     >>> len(help_texts.train) // len(help_texts.valid)
     8
     """
@@ -159,18 +159,18 @@ def corpus(source: str | Path | None = None) -> Corpus:
     else:
         path = Path(source)
         whole = read_text(path / "tinyshakespeare.txt" if path.is_dir() else path)
-    tokenizer = characters(whole)
+    tokenizer = character_tokenizer(whole)
     train, valid = map(tokenizer.encode, split_text(whole))
     return Corpus(tokenizer, train, valid)
 
 
-def byte_pairs(text: str, size: int) -> BytePairs:
+def byte_pair_tokenizer(text: str, size: int) -> BytePairTokenizer:
     """Learn byte pairs from `text` until there are `size` tokens.
 
     Again and again the pair of neighbours that is most frequent within words becomes a token, of
     equally frequent ones the smallest. It ends early where every word is one token.
 
-    >>> tokenizer = byte_pairs("low lower lowest", size=258)
+    >>> tokenizer = byte_pair_tokenizer("low lower lowest", size=258)
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("lower")]
     ['low', 'e', 'r']
     """
@@ -206,10 +206,10 @@ def byte_pairs(text: str, size: int) -> BytePairs:
                     where[pair].add(index)
         del where[best]
         total += collections.Counter()  # drops the pairs that occur no more
-    return BytePairs(tuple(merges))
+    return BytePairTokenizer(tuple(merges))
 
 
-def load_tokenizer(path: str | Path) -> Characters | BytePairs:
+def load_tokenizer(path: str | Path) -> CharacterTokenizer | BytePairTokenizer:
     """The tokenizer that `save` wrote. Raises `InputError` for any other file."""
     wrong = error(
         str(path),
@@ -227,11 +227,11 @@ def load_tokenizer(path: str | Path) -> Characters | BytePairs:
     if kind == "characters":
         alphabet = found.get("alphabet")
         if isinstance(alphabet, str) and 0 < len(set(alphabet)) == len(alphabet):
-            return Characters(alphabet)
+            return CharacterTokenizer(alphabet)
     merges = found.get("merges") if kind == "byte_pairs" else None
     if isinstance(merges, list) and all(map(_is_merge, range(len(merges)), merges)):
         _check_size(merges, path)
-        return BytePairs(tuple((one, two) for one, two in merges))
+        return BytePairTokenizer(tuple((one, two) for one, two in merges))
     raise wrong
 
 

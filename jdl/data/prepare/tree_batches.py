@@ -1,7 +1,8 @@
 """Trees of any shape as arrays of one shape, laid out for a network that climbs them by level.
 
-A row holds one tree (`pad`) or several (`pack`): first the leaves, then the slots of each level
-of inner nodes, the roots always in the last. A program compiled for the arrays serves every tree.
+A row holds one tree (`pad_trees`) or several (`pack_trees`): first the leaves, then the
+slots of each level of inner nodes, the roots always in the last. A program compiled for the arrays
+serves every tree.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.data.arrays import Arrays
-from jdl.data.prepare.trees import Tree, depths
+from jdl.data.prepare.trees import Tree, node_depths
 
 
 class TreeShape(NamedTuple):
@@ -31,14 +32,14 @@ class TreeShape(NamedTuple):
         return self.leaves + self.levels * self.width
 
 
-def shape_of(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
+def shape_for(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
     """A shape that holds any one of the trees or, on average, about `per_row` of them.
 
     >>> from jdl.data.prepare.trees import from_nested
-    >>> shape_of([from_nested((0, 5, (1, 2, 3)))])
+    >>> shape_for([from_nested((0, 5, (1, 2, 3)))])
     TreeShape(leaves=3, levels=2, width=1, arity=2)
     """
-    counts, arity = _counts(forest_of(trees))
+    counts, arity = _counts(to_forest(trees))
     leaves, levels, width, arity = _shapes(counts, arity).max(0).tolist()
     if per_row > 1:
         mean = np.ceil(per_row * counts.mean(0)).astype(int)
@@ -46,14 +47,14 @@ def shape_of(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
     return TreeShape(int(leaves), levels, int(width), arity)
 
 
-def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
+def shape_buckets(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
     """A few shapes, each holding the one before: the last holds all trees, the first the small.
 
     The trees are cut into `at_most` equal parts by size. A program that is compiled for each
     shape then serves them all, and small trees are not padded to the size of the largest. All
     shapes have the same arity, on which the weights of some networks depend.
     """
-    single = _shapes(*_counts(forest_of(trees)))
+    single = _shapes(*_counts(to_forest(trees)))
     single[:, 3] = single[:, 3].max()
     order = np.argsort(single[:, 0] + single[:, 1] * single[:, 2], kind="stable")
     parts = np.array_split(order, min(at_most, len(trees)))
@@ -61,9 +62,11 @@ def shapes(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
     return list(dict.fromkeys(TreeShape(*size) for size in largest.tolist()))
 
 
-def by_shape(trees: Sequence[Tree], shapes: Sequence[TreeShape]) -> dict[TreeShape, np.ndarray]:
+def group_by_shape(
+    trees: Sequence[Tree], shapes: Sequence[TreeShape]
+) -> dict[TreeShape, np.ndarray]:
     """The indices of the trees that each shape is the first to hold; `InputError` if none does."""
-    single = _shapes(*_counts(forest_of(trees)))
+    single = _shapes(*_counts(to_forest(trees)))
     fits = np.stack([(single <= np.array(shape)).all(1) for shape in shapes])
     _check_fit(fits.any(0), single, shapes[-1])
     first = fits.argmax(0)
@@ -71,7 +74,7 @@ def by_shape(trees: Sequence[Tree], shapes: Sequence[TreeShape]) -> dict[TreeSha
     return {shape: indices for shape, indices in found.items() if len(indices)}
 
 
-def pad(
+def pad_trees(
     trees: Sequence[Tree], shape: TreeShape | None = None, *, targets: Sequence[Any] | None = None
 ) -> Arrays:
     """One tree a row, by default in the smallest shape that holds each.
@@ -87,11 +90,11 @@ def pad(
       once more as the `mask` of the loss.
 
     >>> from jdl.data.prepare.trees import from_nested
-    >>> arrays = pad([from_nested((0, 5, (1, 2, 3)))])
+    >>> arrays = pad_trees([from_nested((0, 5, (1, 2, 3)))])
     >>> arrays["x"].tolist(), arrays["children"].tolist()
     ([[5, 2, 3, 1, 0]], [[[[1, 2]], [[0, 3]]]])
     """
-    forest = forest_of(trees)
+    forest = to_forest(trees)
     single = _shapes(*_counts(forest))
     shape = TreeShape(*single.max(0).tolist()) if shape is None else shape
     _check_fit((single <= np.array(shape)).all(1), single, shape)
@@ -102,20 +105,20 @@ def pad(
     return arrays
 
 
-def pack(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
+def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
     """As many trees a row as there is room for, in their order: trees of uneven sizes waste little.
 
-    `x`, `children` and `present` are those of `pad`, with as many roots in the last level as
+    `x`, `children` and `present` are those of `pad_trees`, with as many roots in the last level as
     there are trees in the row. `y` [n, width] holds the target of each, `mask` float32
     [n, width] where there is one; `outputs[mask > 0]` has the order of the trees.
 
     >>> from jdl.data.prepare.trees import from_nested
     >>> three = [from_nested((0, 5, 6)), from_nested((1, 2)), from_nested(4)]
-    >>> arrays = pack(three, [7, 8, 9], TreeShape(leaves=3, levels=1, width=2, arity=2))
+    >>> arrays = pack_trees(three, [7, 8, 9], TreeShape(leaves=3, levels=1, width=2, arity=2))
     >>> arrays["y"].tolist(), arrays["children"][0].tolist()
     ([[7, 8], [9, 0]], [[[0, 1], [2, -1]]])
     """
-    forest = forest_of(trees)
+    forest = to_forest(trees)
     counts, arity = _counts(forest)
     single = _shapes(counts, arity)
     _check_fit((single <= np.array(shape)).all(1), single, shape)
@@ -144,9 +147,9 @@ class Forest(NamedTuple):
     """Without children, and no root."""
 
 
-def forest_of(trees: Sequence[Tree]) -> Forest:
+def to_forest(trees: Sequence[Tree]) -> Forest:
     """The trees side by side; raises `InputError` for what is no tree."""
-    depth = depths(trees)
+    depth = node_depths(trees)
     counts = np.array([len(tree.parents) for tree in trees])
     tree = np.repeat(np.arange(len(trees)), counts)
     start = np.repeat(np.cumsum(counts) - counts, counts)
@@ -238,7 +241,7 @@ def _filled(
             name,
             expected="numbers",
             got=f"{joined.flat[0]!r}",
-            fix="number the words with jdl.data.trees.encode",
+            fix="number the words with jdl.data.trees.encode_labels",
         )
     kind = np.int32 if joined.dtype.kind in "iub" else np.float32
     filled = np.zeros((*present.shape, *joined.shape[1:]), kind)

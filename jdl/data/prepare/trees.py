@@ -32,7 +32,7 @@ def from_parents(parents: Sequence[int], labels: Any) -> Tree:
     if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
         raise _no_tree("parents", "integers, one for each node", f"{indices.dtype} {parents!r}")
     tree = Tree(indices.astype(np.int64), np.asarray(labels))
-    depths([tree])
+    node_depths([tree])
     return tree
 
 
@@ -94,10 +94,10 @@ def from_text(text: str) -> Tree:
     return from_parents(parents, labels)
 
 
-def encode(trees: Sequence[Tree], vocabulary: Mapping[Any, int]) -> list[Tree]:
+def encode_labels(trees: Sequence[Tree], vocabulary: Mapping[Any, int]) -> list[Tree]:
     """The trees with each label replaced by its number.
 
-    >>> encode([from_text("(MAX 5 7)")], {"MAX": 0, "5": 1, "7": 2})[0].labels
+    >>> encode_labels([from_text("(MAX 5 7)")], {"MAX": 0, "5": 1, "7": 2})[0].labels
     array([0, 1, 2], dtype=int32)
     """
     coded = []
@@ -115,10 +115,10 @@ def encode(trees: Sequence[Tree], vocabulary: Mapping[Any, int]) -> list[Tree]:
     return coded
 
 
-def depths(trees: Sequence[Tree]) -> np.ndarray:
+def node_depths(trees: Sequence[Tree]) -> np.ndarray:
     """How far each node is from its root, over the nodes of all trees; `InputError` for no tree.
 
-    >>> depths([from_nested((0, 5, (1, 2, 3))), from_nested(4)]).tolist()
+    >>> node_depths([from_nested((0, 5, (1, 2, 3))), from_nested(4)]).tolist()
     [0, 1, 1, 2, 2, 0]
     """
     counts = np.array([len(tree.parents) for tree in trees], np.int64)

@@ -93,14 +93,15 @@ def evaluation_windows(tokens: np.ndarray, context: int) -> dict[str, np.ndarray
     return {"x": x, "mask": (places > seen[:, None]).astype(np.float32)}
 
 
-def ngram(train: np.ndarray, valid: np.ndarray, size: int, n: int) -> np.ndarray:
+def ngram_probabilities(train: np.ndarray, valid: np.ndarray, size: int, n: int) -> np.ndarray:
     r"""The probability of each token of `valid` after the n - 1 before it, by counting in `train`.
 
     $p_n(x \mid h) = \frac{c(h x) + 2\,p_{n-1}(x \mid h')}{c(h) + 2}$, where $h'$ is h without its
     first token and $p_0 = 1 / \text{size}$ (MacKay & Peto 1995): the baseline of a language model.
     Takes memory for size ** n counts. Before the text there are tokens 0.
 
-    >>> ngram(np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1]), size=2, n=2).round(2).tolist()
+    >>> train, valid = np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1])
+    >>> ngram_probabilities(train, valid, size=2, n=2).round(2).tolist()
     [0.33, 0.67]
     """
     if n == 0:
@@ -110,7 +111,7 @@ def ngram(train: np.ndarray, valid: np.ndarray, size: int, n: int) -> np.ndarray
     (both, wanted), (past, seen) = ends, [end // size for end in ends]
     counts = np.bincount(both, minlength=size**n)[wanted]
     given = np.bincount(past, minlength=size ** (n - 1))[seen]
-    return (counts + 2 * ngram(train, valid, size, n - 1)) / (given + 2)
+    return (counts + 2 * ngram_probabilities(train, valid, size, n - 1)) / (given + 2)
 
 
 def _ending(tokens: np.ndarray, size: int, n: int) -> np.ndarray:

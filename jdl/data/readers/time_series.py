@@ -46,7 +46,7 @@ def read_ts(path: str | Path) -> Series:
             examples.append(_example(path, number, parts, examples))
     if not examples:
         raise _wrong(path, len(lines), "at least one example after @data", "none", "add examples")
-    x, lengths = pad(examples)
+    x, lengths = pad_sequences(examples)
     if classes:
         y = np.array([_class(path, at, end, classes) for at, end in ends], np.int32)
     elif last:
@@ -56,12 +56,14 @@ def read_ts(path: str | Path) -> Series:
     return Series(x, lengths, y, classes)
 
 
-def pad(examples: Sequence[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pad_sequences(
+    examples: Sequence[Any], steps: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Arrays [time, channels] of unequal lengths as one, zero at the end, and their lengths.
 
     `steps` is the common length, that of the longest where it is left out.
 
-    >>> x, lengths = pad([np.ones((2, 1)), np.ones((3, 1))])
+    >>> x, lengths = pad_sequences([np.ones((2, 1)), np.ones((3, 1))])
     >>> x.shape, lengths.tolist()
     ((2, 3, 1), [2, 3])
     """

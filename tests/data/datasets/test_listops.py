@@ -8,7 +8,7 @@ from jdl.data import listops, trees
 
 
 def read(text):
-    return trees.encode([trees.from_text(text)], listops.VOCABULARY)[0]
+    return trees.encode_labels([trees.from_text(text)], listops.VOCABULARY)[0]
 
 
 HAND = {
@@ -26,7 +26,7 @@ HAND = {
 
 
 def test_values_by_hand():
-    assert listops.evaluate([read(text) for text in HAND]).tolist() == list(HAND.values())
+    assert listops.expression_values([read(text) for text in HAND]).tolist() == list(HAND.values())
 
 
 def plain(tree, node=0):
@@ -44,9 +44,9 @@ def plain(tree, node=0):
 
 
 def test_generated_trees_are_as_described():
-    made = listops.generate(400, depth=(1, 4), arity=(2, 5), nested=0.3, seed=3)
-    assert listops.evaluate(made).tolist() == [plain(tree) for tree in made]
-    depth = np.array([trees.depths([tree]).max() for tree in made])
+    made = listops.random_expressions(400, depth=(1, 4), arity=(2, 5), nested=0.3, seed=3)
+    assert listops.expression_values(made).tolist() == [plain(tree) for tree in made]
+    depth = np.array([trees.node_depths([tree]).max() for tree in made])
     assert np.bincount(depth)[1:].min() > 70 and depth.max() == 4
     sizes = np.concatenate([np.bincount(t.parents[1:], minlength=len(t.parents)) for t in made])
     labels = np.concatenate([tree.labels for tree in made])
@@ -56,17 +56,19 @@ def test_generated_trees_are_as_described():
 
 
 def test_the_seed_decides():
-    one, same, other = (listops.generate(30, seed=seed) for seed in (0, 0, 1))
-    words = [[listops.text(tree) for tree in made] for made in (one, same, other)]
+    one, same, other = (listops.random_expressions(30, seed=seed) for seed in (0, 0, 1))
+    words = [[listops.to_text(tree) for tree in made] for made in (one, same, other)]
     assert words[0] == words[1] != words[2]
 
 
 def test_text_and_tokens_say_the_same():
-    made = listops.generate(50, seed=5)
-    assert [listops.text(read(listops.text(tree))) for tree in made] == [*map(listops.text, made)]
-    flat = listops.tokens(made, 200)
+    made = listops.random_expressions(50, seed=5)
+    assert [listops.to_text(read(listops.to_text(tree))) for tree in made] == [
+        *map(listops.to_text, made)
+    ]
+    flat = listops.to_tokens(made, 200)
     for tree, row, length in zip(made, flat["x"], flat["lengths"], strict=True):
-        opened = listops.text(tree).count("(")
+        opened = listops.to_text(tree).count("(")
         assert length == len(tree.labels) + opened and not row[length:].any()
         assert (
             (row[:length] == listops.CLOSE_TOKEN).sum()
@@ -77,14 +79,14 @@ def test_text_and_tokens_say_the_same():
 
 def test_bad_input():
     with pytest.raises(InputError, match=r"(?s)node 2 of tree 1.*label 12 with 0 arguments"):
-        listops.evaluate([read("7"), read("(MAX 1 MED)")])
+        listops.expression_values([read("7"), read("(MAX 1 MED)")])
     with pytest.raises(InputError, match=r"label 3 with 1 arguments"):
-        listops.evaluate([read("(3 1)")])
+        listops.expression_values([read("(3 1)")])
     with pytest.raises(InputError, match=r"label 99"):
-        listops.evaluate([trees.from_nested(99)])
+        listops.expression_values([trees.from_nested(99)])
     with pytest.raises(InputError, match=r"(?s)depth.*got: +\(3, 2\)"):
-        listops.generate(1, depth=(3, 2))
+        listops.random_expressions(1, depth=(3, 2))
     with pytest.raises(InputError, match=r"(?s)arity.*of at least 1"):
-        listops.generate(1, arity=(0, 2))
+        listops.random_expressions(1, arity=(0, 2))
     with pytest.raises(InputError, match=r"(?s)tree 1.*at most 3 words.*got: +4"):
-        listops.tokens([read("7"), read("(MAX 1 2)")], 3)
+        listops.to_tokens([read("7"), read("(MAX 1 2)")], 3)

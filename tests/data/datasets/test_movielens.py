@@ -32,7 +32,7 @@ def test_data_of_a_file(tmp_path):
     path.write_text(
         "".join(f"{u}\t{i}\t{s}\t0\n" for u, i, s in zip(user, item, stars, strict=True))
     )
-    data = movielens.read(path, seed=3)
+    data = movielens.load_movielens(path, seed=3)
     parts = {"train": data.train, "valid": data.valid, "test": data.test()}
     assert data.info["sizes"] == {"train": 210, "valid": 30, "test": 60}
     names = data.info["names"]
@@ -62,7 +62,7 @@ def test_data_of_a_file(tmp_path):
 
 def test_only_the_training_part_numbers_users():
     given = Ratings(np.arange(10), np.zeros(10, int), np.ones(10))
-    data = movielens.as_data(given)
+    data = movielens.split_ratings(given)
     assert data.info["users"] == 7 and data.info["items"] == 1
     assert data.test()["x"].tolist() == [[0, 1], [0, 1]]
     assert data.info["unknown"]["test"] == {"user": 2, "item": 0}
@@ -85,22 +85,22 @@ def test_bad_lines_are_named(tmp_path, name):
     content, words = BAD[name]
     (tmp_path / "r.csv").write_text(content)
     with pytest.raises(InputError, match=f"(?s)r.csv, {words}"):
-        movielens.read(tmp_path / "r.csv")
+        movielens.load_movielens(tmp_path / "r.csv")
 
 
 def test_unreadable_files(tmp_path):
     with pytest.raises(InputError, match=r"(?s)no.csv.*no such file"):
-        movielens.read(tmp_path / "no.csv")
+        movielens.load_movielens(tmp_path / "no.csv")
     (tmp_path / "b.dat").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"(?s)b.dat.*a text file.*decode"):
-        movielens.read(tmp_path / "b.dat")
+        movielens.load_movielens(tmp_path / "b.dat")
 
 
 def test_generated_ratings_are_low_rank_with_the_noise_they_say():
-    data = movielens.generate(20_000, users=200, items=150, rank=2, noise=0.3, seed=1)
+    data = movielens.synthetic_ratings(20_000, users=200, items=150, rank=2, noise=0.3, seed=1)
     assert data.info["users"] == 200 and data.info["items"] == 150
     assert data.info["floor"] == pytest.approx(0.3, rel=0.03) and data.info["noise"] == 0.3
-    quiet = movielens.generate(30_000, users=200, items=150, rank=2, noise=0.0)
+    quiet = movielens.synthetic_ratings(30_000, users=200, items=150, rank=2, noise=0.0)
     parts = [quiet.train, quiet.valid, quiet.test()]
     x, y = (np.concatenate([part[name] for part in parts]) for name in ("x", "y"))
     table = np.full((200, 150), np.nan)
@@ -111,4 +111,4 @@ def test_generated_ratings_are_low_rank_with_the_noise_they_say():
     assert values[1] > 10 and values[2] < 1e-3
     assert np.std(centred) == pytest.approx(0.8, rel=0.25)
     with pytest.raises(InputError, match="a number from 10 to 6"):
-        movielens.generate(601, users=20, items=30)
+        movielens.synthetic_ratings(601, users=20, items=30)

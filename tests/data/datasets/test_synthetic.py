@@ -10,7 +10,7 @@ MAKERS = {
     "xor": lambda seed: synthetic.xor(400, seed=seed),
     "two_moons": lambda seed: synthetic.two_moons(400, seed=seed),
     "sines": lambda seed: synthetic.sines(400, seed=seed),
-    "gaussians": lambda seed: synthetic.gaussians(400, synthetic.ring(8), seed=seed),
+    "gaussians": lambda seed: synthetic.gaussians(400, synthetic.ring_centers(8), seed=seed),
     "blobs": lambda seed: synthetic.blobs((300, 100), seed=seed),
 }
 
@@ -48,9 +48,9 @@ def test_the_noise_of_the_sines_may_depend_on_x():
 
 
 def test_rings_and_grids_of_gaussians():
-    centres = synthetic.grid(3, gap=2.0)
+    centres = synthetic.grid_centers(3, gap=2.0)
     assert centres.tolist() == [[x, y] for x in (-2, 0, 2) for y in (-2, 0, 2)]
-    np.testing.assert_allclose(np.linalg.norm(synthetic.ring(5, 3.0), axis=1), 3)
+    np.testing.assert_allclose(np.linalg.norm(synthetic.ring_centers(5, 3.0), axis=1), 3)
     points = synthetic.gaussians(9_000, centres, width=0.1)
     for k in range(9):
         own = points["x"][points["y"] == k]
@@ -65,7 +65,7 @@ def test_rings_and_grids_of_gaussians():
         (lambda: synthetic.xor(0), "at least 1"),
         (lambda: synthetic.two_moons(5, noise=-1.0), "at least 0"),
         (lambda: synthetic.gaussians(5, np.zeros(3)), "a point for each Gaussian"),
-        (lambda: synthetic.blobs((5, 5), synthetic.ring(3)), "3 counts"),
+        (lambda: synthetic.blobs((5, 5), synthetic.ring_centers(3)), "3 counts"),
     ],
 )
 def test_errors(make, words):
@@ -74,7 +74,9 @@ def test_errors(make, words):
 
 
 def test_three_samples_of_one_distribution():
-    data = synthetic.parts(lambda n, seed: synthetic.two_moons(n, seed=seed), (9, 4, 6), "moons")
+    data = synthetic.sample_data(
+        lambda n, seed: synthetic.two_moons(n, seed=seed), (9, 4, 6), "moons"
+    )
     for part, (n, seed) in zip(
         (data.train, data.valid, data.test()), ((9, 0), (4, 1), (6, 2)), strict=True
     ):
@@ -83,11 +85,11 @@ def test_three_samples_of_one_distribution():
 
 
 def test_modes_of_the_ring_are_counted():
-    centres = synthetic.ring(8)
+    centres = synthetic.ring_centers(8)
     points = synthetic.gaussians(800, centres)["x"]
-    assert synthetic.modes_found(points, centres) == 8
-    assert synthetic.modes_found(points[np.arange(800) % 8 < 3], centres) == 3
-    assert synthetic.modes_found(np.zeros((100, 2)), centres) == 0
+    assert synthetic.count_modes(points, centres) == 8
+    assert synthetic.count_modes(points[np.arange(800) % 8 < 3], centres) == 3
+    assert synthetic.count_modes(np.zeros((100, 2)), centres) == 0
 
 
 def test_labels_are_wrong_in_their_share():

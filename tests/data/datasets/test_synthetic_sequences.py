@@ -10,25 +10,25 @@ from jdl.data import synthetic_sequences
 
 
 def test_adding():
-    batch = synthetic_sequences.adding(4_000, 20, seed=1)
+    batch = synthetic_sequences.adding_problem(4_000, 20, seed=1)
     values, marks = batch["x"][..., 0], batch["x"][..., 1]
     assert (marks[:, :10].sum(1) == 1).all() and (marks[:, 10:].sum(1) == 1).all()
     np.testing.assert_allclose(batch["y"][:, 0], (values * marks).sum(1), rtol=1e-6)
     assert abs(((batch["y"] - 1) ** 2).mean() - synthetic_sequences.ADDING_BASELINE) < 0.01
     assert {v.dtype for v in batch.values()} == {np.dtype("float32")}
-    again, other = (synthetic_sequences.adding(4, 20, seed) for seed in (1, 2))
-    assert np.array_equal(again["x"], synthetic_sequences.adding(4, 20, 1)["x"])
+    again, other = (synthetic_sequences.adding_problem(4, 20, seed) for seed in (1, 2))
+    assert np.array_equal(again["x"], synthetic_sequences.adding_problem(4, 20, 1)["x"])
     assert not np.array_equal(again["x"], other["x"])
 
 
 def test_copying():
-    batch = synthetic_sequences.copying(50, delay=7, symbols=3, length=4)
+    batch = synthetic_sequences.copy_problem(50, delay=7, symbols=3, length=4)
     x, y = batch["x"], batch["y"]
     assert x.shape == y.shape == (50, 15)
     assert np.array_equal(x[:, :4], y[:, -4:]) and set(np.unique(x[:, :4])) == {1, 2, 3}
     assert (x[:, 4:10] == 0).all() and (x[:, 10] == 4).all() and (x[:, 11:] == 0).all()
     assert (y[:, :-4] == 0).all()
-    assert np.isclose(synthetic_sequences.copying_baseline(7, 3, 4), 4 * np.log(3) / 15)
+    assert np.isclose(synthetic_sequences.copy_problem_baseline(7, 3, 4), 4 * np.log(3) / 15)
 
 
 def test_autoregressive_follows_its_rule():
@@ -48,8 +48,8 @@ def test_autoregressive_follows_its_rule():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: synthetic_sequences.adding(2, 1), "steps"),
-        (lambda: synthetic_sequences.copying(2, 0), "delay"),
+        (lambda: synthetic_sequences.adding_problem(2, 1), "steps"),
+        (lambda: synthetic_sequences.copy_problem(2, 0), "delay"),
         (lambda: synthetic_sequences.autoregressive(2, 9, lags=(0, 3)), "smallest lag"),
         (lambda: synthetic_sequences.autoregressive(2, 9, noise=(0.5, 0.4)), "sum to 1"),
     ],

@@ -91,7 +91,7 @@ def test_copies_are_marked():
 
 def test_the_first_of_each_class():
     data = synthetic.blobs((5, 3, 1), seed=0)
-    few = balance.first_of_each(data, 2)
+    few = balance.first_per_class(data, 2)
     assert few["y"].tolist() == [0, 0, 1, 1, 2]
     first = [data["x"][data["y"] == k][:2] for k in range(3)]
     assert np.array_equal(few["x"], np.concatenate(first))

@@ -13,28 +13,28 @@ def test_principal_components_are_those_of_scikit_learn():
     fitted = decomposition.PCA(3).fit(train.reshape(40, -1))
     flat = test.reshape(40, -1)
     back = fitted.inverse_transform(fitted.transform(flat))
-    found = baselines.principal_components(train, test, 3)
+    found = baselines.pca_error(train, test, 3)
     np.testing.assert_allclose(found, ((back - flat) ** 2).mean())
     mean = ((test - train.mean(0)[None]) ** 2).mean()
-    np.testing.assert_allclose(baselines.principal_components(train, test, 0), mean)
+    np.testing.assert_allclose(baselines.pca_error(train, test, 0), mean)
     with pytest.raises(InputError, match="from 0 to 6"):
-        baselines.principal_components(train, test, 7)
+        baselines.pca_error(train, test, 7)
 
 
 def test_pixels_by_their_means_cost_their_cross_entropy():
     train, test = np.random.default_rng(0).random((2, 30, 4, 4, 1))
     mean = train.mean(0)
     each = [-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum() for x in test]
-    np.testing.assert_allclose(baselines.pixel_means(train, test), np.mean(each), rtol=1e-6)
+    np.testing.assert_allclose(baselines.pixel_mean_nats(train, test), np.mean(each), rtol=1e-6)
 
 
 def test_counts_of_tokens_leave_the_first_out():
     train, valid = np.random.default_rng(0).integers(0, 5, (2, 400))
-    found = baselines.ngrams(train, valid, size=5)
+    found = baselines.ngram_losses(train, valid, size=5)
     assert list(found) == ["1-gram", "2-gram", "3-gram", "4-gram"]
-    expected = -np.log(text.ngram(train, valid, 5, 2)[1:]).mean()
+    expected = -np.log(text.ngram_probabilities(train, valid, 5, 2)[1:]).mean()
     np.testing.assert_allclose(found["2-gram"], expected)
-    assert list(baselines.ngrams(train % 5, valid, size=100))[-1] == "3-gram"
+    assert list(baselines.ngram_losses(train % 5, valid, size=100))[-1] == "3-gram"
 
 
 def test_biases_find_what_has_no_factors():

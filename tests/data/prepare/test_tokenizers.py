@@ -12,7 +12,7 @@ from jdl.data import tokenizers
 from tests.support.learners import message
 
 STORY = "the cat sat on the mat; the other cat sat on the hat.\nÄpfel — žluté 猫! "
-PAIRS = tokenizers.byte_pairs(STORY, 290)
+PAIRS = tokenizers.byte_pair_tokenizer(STORY, 290)
 
 
 @settings(max_examples=50, deadline=None)
@@ -26,7 +26,7 @@ def test_byte_pairs_give_every_text_back(sample):
 @settings(max_examples=50, deadline=None)
 @given(st.text(min_size=1))
 def test_characters_give_their_text_back(sample):
-    tokenizer = tokenizers.characters(sample)
+    tokenizer = tokenizers.character_tokenizer(sample)
     assert tokenizer.decode(tokenizer.encode(sample)) == sample
     assert tokenizer.size == len(set(sample))
 
@@ -44,19 +44,19 @@ def test_pairs_are_those_of_a_plain_count(sample, size):
         best = min(set(pairs), key=lambda pair: (-pairs.count(pair), pair))
         expected.append(best)
         words = [list(tokenizers._merged(tuple(word), best, 255 + len(expected))) for word in words]
-    assert tokenizers.byte_pairs(sample, size).merges == tuple(expected)
+    assert tokenizers.byte_pair_tokenizer(sample, size).merges == tuple(expected)
 
 
 def test_pairs_shorten_what_they_were_learned_from():
     tokens = PAIRS.encode(STORY)
     assert PAIRS.size == 290 and len(tokens) < 0.7 * len(STORY.encode())
     assert PAIRS.decode([next(iter(PAIRS.encode(" the")))]) == " the"
-    assert tokenizers.byte_pairs("ab", 300).size == 257
+    assert tokenizers.byte_pair_tokenizer("ab", 300).size == 257
     # Half a character is shown as such, not raised.
     assert PAIRS.decode(list("é".encode())[:1]) == "�"
 
 
-@pytest.mark.parametrize("tokenizer", [PAIRS, tokenizers.characters(STORY)])
+@pytest.mark.parametrize("tokenizer", [PAIRS, tokenizers.character_tokenizer(STORY)])
 def test_tokenizers_are_saved_as_json(tokenizer, tmp_path):
     path = tmp_path / "tokenizer.json"
     tokenizer.save(path)
@@ -86,10 +86,10 @@ def test_other_files_are_no_tokenizers(content, tmp_path):
 
 
 def test_what_cannot_be_encoded_is_refused():
-    said = message(lambda: tokenizers.characters("abc").encode("abzxc"))
+    said = message(lambda: tokenizers.character_tokenizer("abc").encode("abzxc"))
     assert "2 others, the first 'z' at character 2" in said
-    assert "0 to 2" in message(lambda: tokenizers.characters("abc").decode([3]))
+    assert "0 to 2" in message(lambda: tokenizers.character_tokenizer("abc").decode([3]))
     assert "-1" in message(lambda: PAIRS.decode([-1]))
-    assert "empty" in message(lambda: tokenizers.characters(""))
-    assert "empty" in message(lambda: tokenizers.byte_pairs("", 300))
-    assert "at least 256" in message(lambda: tokenizers.byte_pairs("abc", 100))
+    assert "empty" in message(lambda: tokenizers.character_tokenizer(""))
+    assert "empty" in message(lambda: tokenizers.byte_pair_tokenizer("", 300))
+    assert "at least 256" in message(lambda: tokenizers.byte_pair_tokenizer("abc", 100))

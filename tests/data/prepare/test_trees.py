@@ -56,7 +56,7 @@ def test_three_ways_to_one_tree():
         assert tree.labels.tolist() == ["MAX", "5", "MIN", "2", "3"]
     assert trees.from_text("7").parents.tolist() == [-1]
     words = {"MAX": 0, "MIN": 1, "5": 2, "2": 3, "3": 4}
-    assert trees.encode(made, words)[1].labels.tolist() == [0, 2, 1, 3, 4]
+    assert trees.encode_labels(made, words)[1].labels.tolist() == [0, 2, 1, 3, 4]
 
 
 BAD_PARENTS = {
@@ -83,9 +83,9 @@ def test_the_tree_among_many_is_named():
     good = trees.from_nested((1, 2, 3))
     bad = trees.Tree(np.array([0, 1]), np.array([0, 0]))
     with pytest.raises(InputError, match=r"(?s)tree 2.*no cycle.*\[0, 1\]"):
-        tree_batches.pad([good, good, bad])
+        tree_batches.pad_trees([good, good, bad])
     with pytest.raises(InputError, match=r"at least one tree"):
-        tree_batches.pad([])
+        tree_batches.pad_trees([])
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,17 @@ def test_tuples_that_are_no_tree():
 
 def test_unknown_labels_are_counted():
     with pytest.raises(InputError, match=r"(?s)tree 0.*vocabulary, which has 1.*2 unknown.*'b'"):
-        trees.encode([trees.from_text("(a b c)")], {"a": 0})
-    with pytest.raises(InputError, match=r"(?s)labels.*numbers.*trees.encode"):
-        tree_batches.pad([trees.from_text("(a b c)")])
+        trees.encode_labels([trees.from_text("(a b c)")], {"a": 0})
+    with pytest.raises(InputError, match=r"(?s)labels.*numbers.*trees.encode_labels"):
+        tree_batches.pad_trees([trees.from_text("(a b c)")])
 
 
 def test_a_padded_tree_is_the_tree():
     rng = np.random.default_rng(0)
     many = [random_tree(rng) for _ in range(200)]
-    room = tree_batches.shape_of(many)
+    room = tree_batches.shape_for(many)
     bigger = TreeShape(room.leaves + 3, room.levels + 1, room.width + 2, room.arity + 1)
-    for arrays in (tree_batches.pad(many), tree_batches.pad(many, bigger)):
+    for arrays in (tree_batches.pad_trees(many), tree_batches.pad_trees(many, bigger)):
         assert [read_back(arrays, row, 0) for row in range(200)] == [nested(t) for t in many]
         assert arrays["present"].sum() == sum(len(tree.labels) for tree in many)
 
@@ -133,8 +133,8 @@ def test_a_padded_tree_is_the_tree():
 def test_packed_trees_are_the_trees_in_order():
     rng = np.random.default_rng(1)
     many = [random_tree(rng) for _ in range(200)]
-    shape = tree_batches.shape_of(many, per_row=5)
-    arrays = tree_batches.pack(many, np.arange(200), shape)
+    shape = tree_batches.shape_for(many, per_row=5)
+    arrays = tree_batches.pack_trees(many, np.arange(200), shape)
     assert arrays["y"][arrays["mask"] > 0].tolist() == list(range(200))
     places = np.argwhere(arrays["mask"] > 0)
     assert [read_back(arrays, *place) for place in places] == [nested(tree) for tree in many]
@@ -144,7 +144,7 @@ def test_packed_trees_are_the_trees_in_order():
 def test_node_targets_stand_where_their_nodes_do():
     rng = np.random.default_rng(2)
     many = [random_tree(rng) for _ in range(20)]
-    arrays = tree_batches.pad(many, targets=[10 * tree.labels + 1 for tree in many])
+    arrays = tree_batches.pad_trees(many, targets=[10 * tree.labels + 1 for tree in many])
     used = arrays["mask"] > 0
     assert (used == arrays["present"]).all()
     assert (arrays["y"][used] == 10 * arrays["x"][used] + 1).all() and not arrays["y"][~used].any()
@@ -152,22 +152,22 @@ def test_node_targets_stand_where_their_nodes_do():
 
 def test_vectors_as_labels():
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
-    arrays = tree_batches.pad([trees.from_parents([-1, 0, 0], vectors)])
+    arrays = tree_batches.pad_trees([trees.from_parents([-1, 0, 0], vectors)])
     assert arrays["x"].tolist() == [[[2, 3], [4, 5], [0, 1]]]
 
 
 def test_three_shapes_hold_all_trees_and_save_room():
     rng = np.random.default_rng(3)
     many = [random_tree(rng, 40) for _ in range(300)]
-    shapes = tree_batches.shapes(many)
-    assert len(shapes) == 3 and shapes[-1] == tree_batches.shape_of(many)
-    groups = tree_batches.by_shape(many, shapes)
+    shapes = tree_batches.shape_buckets(many)
+    assert len(shapes) == 3 and shapes[-1] == tree_batches.shape_for(many)
+    groups = tree_batches.group_by_shape(many, shapes)
     assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(300))
     slots = sum(shape.nodes * len(indices) for shape, indices in groups.items())
     assert slots < 0.75 * 300 * shapes[-1].nodes
-    assert len(tree_batches.shapes(many[:1])) == 1
+    assert len(tree_batches.shape_buckets(many[:1])) == 1
     with pytest.raises(InputError, match=r"(?s)tree 1.*room for it in TreeShape\(leaves=1"):
-        tree_batches.by_shape(
+        tree_batches.group_by_shape(
             [trees.from_nested(4), trees.from_nested((1, 2, 3))], [TreeShape(1, 1, 1, 1)]
         )
 
@@ -175,8 +175,8 @@ def test_three_shapes_hold_all_trees_and_save_room():
 def test_too_large_and_unequal():
     tree = trees.from_nested((1, 2, 3))
     with pytest.raises(InputError, match=r"(?s)tree 0.*room for it.*leaves=2, levels=1"):
-        tree_batches.pad([tree], TreeShape(1, 1, 1, 2))
+        tree_batches.pad_trees([tree], TreeShape(1, 1, 1, 2))
     with pytest.raises(InputError, match=r"(?s)targets.*one for each node"):
-        tree_batches.pad([tree], targets=[[1, 2]])
+        tree_batches.pad_trees([tree], targets=[[1, 2]])
     with pytest.raises(InputError, match=r"(?s)y.*1, one for each tree.*got: +2"):
-        tree_batches.pack([tree], [1, 2], tree_batches.shape_of([tree]))
+        tree_batches.pack_trees([tree], [1, 2], tree_batches.shape_for([tree]))

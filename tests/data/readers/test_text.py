@@ -88,7 +88,10 @@ def test_counts_of_neighbours_are_those_of_a_loop():
 
     for n in (1, 2, 3):
         expected = [probability(valid[:i].tolist(), valid[i], n) for i in range(len(valid))]
-        np.testing.assert_allclose(text.ngram(train, valid, size, n), expected)
+        np.testing.assert_allclose(text.ngram_probabilities(train, valid, size, n), expected)
     # For every past the probabilities of all tokens sum to one.
-    each = [text.ngram(train, np.array([1, 2, token]), size, 3)[2] for token in range(size)]
+    each = [
+        text.ngram_probabilities(train, np.array([1, 2, token]), size, 3)[2]
+        for token in range(size)
+    ]
     assert abs(sum(each) - 1) < 1e-12

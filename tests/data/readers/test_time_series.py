@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.data import load, pad, read_ts, scale
+from jdl.data import load, pad_sequences, read_ts, scale
 from jdl.data.readers.time_series import scale_series, true_steps
 
 GOOD = """# about
@@ -81,20 +81,20 @@ def test_unreadable_files(tmp_path):
 
 
 def test_pad_to_a_common_length():
-    x, lengths = pad([np.ones((2, 3)), np.ones((1, 3))], 4)
+    x, lengths = pad_sequences([np.ones((2, 3)), np.ones((1, 3))], 4)
     assert x.shape == (2, 4, 3) and x.sum() == 9 and lengths.tolist() == [2, 1]
     for steps, words in ((1, "from 1 to 1 steps"), (None, "from 0 to 2")):
         examples = [np.ones((2, 1)), np.ones((1 if steps else 0, 1))]
         with pytest.raises(InputError, match=words):
-            pad(examples, steps)
+            pad_sequences(examples, steps)
 
 
 def test_scaling_looks_at_true_steps_only():
-    x, lengths = pad([np.full((3, 1), 2.0), np.full((1, 1), 6.0)])
+    x, lengths = pad_sequences([np.full((3, 1), 2.0), np.full((1, 1), 6.0)])
     x[1, 1:] = 99
-    statistics = scale.standardise.fit(true_steps(x, lengths))
+    statistics = scale.standard_scaler.fit(true_steps(x, lengths))
     assert statistics["mean"] == [3]
-    done = scale_series(scale.standardise, statistics, x, lengths)
+    done = scale_series(scale.standard_scaler, statistics, x, lengths)
     assert (done[1, 1:] == 0).all() and np.isclose(true_steps(done, lengths).std(), 1)
 
 
@@ -116,7 +116,7 @@ def test_japanese_vowels(monkeypatch):
     assert np.abs(steps.mean(0)).max() < 1e-5 and np.abs(steps.std(0) - 1).max() < 1e-5
     # The first number of the first test series, put back.
     first = read_ts(VOWELS / "JapaneseVowels_TEST.ts").x[0, 0]
-    assert np.allclose(scale.standardise.apply(data.info["scaler"], first), test["x"][0, 0])
+    assert np.allclose(scale.standard_scaler.apply(data.info["scaler"], first), test["x"][0, 0])
 
 
 def test_japanese_vowels_says_what_it_needs(tmp_path, monkeypatch):

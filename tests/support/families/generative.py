@@ -27,7 +27,7 @@ DENSE_PAIR = from_linen(DenseGenerator((4,), (4,))), from_linen(DenseDiscriminat
 
 def _pair(name, generator, discriminator, batch, options=None, **more):
     """Two players, each of which records its gradients."""
-    makes, judges = tasks.adversarial(generator, discriminator, 3, **(options or {}))
+    makes, judges = tasks.gan_tasks(generator, discriminator, 3, **(options or {}))
 
     def build(around):
         players = {"discriminator": Player(judges, recorded(optax.sgd(0.05)))}
@@ -41,7 +41,12 @@ _DENSE = tasks.reconstruction(from_linen(Autoencoder(3, activation="tanh", shape
 
 ROWS = [
     task_row("dense autoencoder", _DENSE, UNIT, double=True),
-    task_row("denoising", tasks.denoising(_DENSE, tasks.gaussian_noise(0.3)), UNIT, without=MASKS),
+    task_row(
+        "denoising",
+        tasks.denoising_autoencoding(_DENSE, tasks.gaussian_noise(0.3)),
+        UNIT,
+        without=MASKS,
+    ),
     task_row(
         "convolutional autoencoder",
         tasks.reconstruction(from_linen(ConvAutoencoder(3, (2, 2), (8, 8, 1))), "gaussian"),
@@ -49,7 +54,7 @@ ROWS = [
     ),
     task_row(
         "variational autoencoder",
-        tasks.variational(from_linen(VariationalAutoencoder(2, (5,), "tanh", (4,)))),
+        tasks.variational_autoencoding(from_linen(VariationalAutoencoder(2, (5,), "tanh", (4,)))),
         UNIT, without=MASKS,
     ),
     _pair("dense pair", *DENSE_PAIR, DENSE),

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from jdl import tasks
-from jdl.models import MLP, Headed, from_functions, from_linen
+from jdl.models import MLP, EncoderWithHead, from_functions, from_linen
 from tests.support.contract_rows import DENSE, IMAGES, MASKS, MODEL, task_row
 
 
@@ -29,17 +29,19 @@ def _painter() -> Any:
 NEGATIVES = {"pmap equals shard": "an example's negatives are those of its own device"}
 
 ROWS = [
-    task_row("Headed", tasks.classification(from_linen(Headed(MLP((), 5), (3,), (4,)))), eager=1),
+    task_row(
+        "Headed", tasks.classification(from_linen(EncoderWithHead(MLP((), 5), (3,), (4,)))), eager=1
+    ),
     # Stretching short embeddings to length one enlarges their rounding; in float64 1e-9 holds.
     task_row(
         "contrastive",
-        tasks.contrastive(MODEL, _noisy),
+        tasks.contrastive_learning(MODEL, _noisy),
         DENSE,
         tolerance=1e-4,
         without=NEGATIVES,
         double=True,
     ),
-    task_row("rotation", tasks.rotation(from_linen(MLP((5,), 4, "tanh"))), IMAGES),
+    task_row("rotation", tasks.rotation_prediction(from_linen(MLP((5,), 4, "tanh"))), IMAGES),
     task_row(
         "masked_reconstruction",
         tasks.masked_reconstruction(_painter(), patch=2, share=0.4),

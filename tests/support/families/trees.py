@@ -22,8 +22,14 @@ def _batches():
     rng = np.random.default_rng(0)
     many = [trees.from_nested(SHAPES[i % len(SHAPES)]) for i in range(16)]
     mask = (rng.random(16) > 0.4).astype(np.float32)
-    single = {**tree_batches.pad(many), "y": rng.integers(0, 3, 16).astype(np.int32), "mask": mask}
-    nodes = tree_batches.pad(many, targets=[rng.integers(0, 3, len(tree.labels)) for tree in many])
+    single = {
+        **tree_batches.pad_trees(many),
+        "y": rng.integers(0, 3, 16).astype(np.int32),
+        "mask": mask,
+    }
+    nodes = tree_batches.pad_trees(
+        many, targets=[rng.integers(0, 3, len(tree.labels)) for tree in many]
+    )
     pairs = {"x": rng.integers(0, 4, (16, 2)).astype(np.int32), "mask": mask}
     rated = {**pairs, "y": rng.normal(3, 1, (16, 1)).astype(np.float32)}
     return [{name: jnp.asarray(v) for name, v in b.items()} for b in (single, nodes, rated)]

@@ -7,16 +7,16 @@ import pytest
 from scipy import ndimage
 
 from jdl.core.errors import InputError
-from jdl.data.prepare.augment import (
+from jdl.data.prepare.augmentations import (
     affine,
-    bilinear,
     brightness,
     compose,
     contrast,
-    each,
     elastic,
     flip,
     hue,
+    per_image,
+    sample_bilinear,
     saturation,
     shift,
 )
@@ -47,7 +47,9 @@ def test_shift_moves_whole_images_and_fills_with_zeros():
 def test_bilinear_equals_scipy():
     random = np.random.default_rng(1)
     rows, columns = random.uniform(-3, 12, (64, 9, 11)), random.uniform(-3, 14, (64, 9, 11))
-    result = np.asarray(bilinear(jnp.asarray(IMAGES), jnp.asarray(rows), jnp.asarray(columns)))
+    result = np.asarray(
+        sample_bilinear(jnp.asarray(IMAGES), jnp.asarray(rows), jnp.asarray(columns))
+    )
     padded = np.pad(IMAGES, ((0, 0), (4, 4), (4, 4), (0, 0)))
     for i in range(0, 64, 7):
         for channel in range(2):
@@ -110,7 +112,9 @@ def test_under_jit_and_vmap():
 
 
 def test_each_gives_every_image_its_own_key():
-    noisy = each(lambda key, image: image + jax.random.uniform(key))(KEY, jnp.zeros((5, 2, 2, 1)))
+    noisy = per_image(lambda key, image: image + jax.random.uniform(key))(
+        KEY, jnp.zeros((5, 2, 2, 1))
+    )
     assert len(np.unique(noisy)) == 5
 
 
