@@ -1,4 +1,4 @@
-"""Convolutional networks in the manner of LeNet."""
+"""Convolutional networks like LeNet."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,21 @@ from jdl.models.layers import normalization, primitives
 class CNN(nn.Module):
     """Convolutions with pooling, then dense layers (LeCun et al. 1998).
 
-    For each of `features` a 3x3 convolution, the activation and a 2x2 max pool; then all pixels
-    flattened, a dense layer for each of `hidden`, and one for the classes. Inputs
-    (batch, height, width, channels), outputs (batch, classes) logits.
+    Each of `features` adds a 3x3 convolution, the activation and a 2x2 max pool. The result is
+    flattened, and each of `hidden` adds a dense layer. Inputs (batch, height, width, channels),
+    outputs (batch, classes) logits.
 
-    On 28x28x1 images the defaults have 225,034 parameters (320 + 18,496 + 204,928 + 1,290), and
-    with `hidden=()` 34,826. `"VALID"` needs images of 10x10 or more for two convolutions;
-    `"SAME"` takes the 8x8 digits.
+    With `padding="VALID"` two convolutions need images of 10x10 or more; for 8x8 digits pass
+    `"SAME"`. `norm` adds a normalization after every convolution: "batch", "layer", "instance" or
+    "group" (see `jdl.models.layers.normalization.norm`). The convolutions then have no bias, whose
+    gradient would be zero before batch normalization. `axis_name` is the device axis that batch
+    statistics are averaged over under `jdl.pmap`. `dropout` is the rate before each dense layer in
+    training. Weights are initialized as in `MLP`.
 
-    Layers are `conv_1`, `batch_norm_1`, `pool_1`, ..., `dense_1`, ..., `output`, with initial
-    weights as in `jdl.models.MLP`. `dropout` is the share of units removed before each dense
-    layer in training. `norm` names a normalisation after every convolution ("batch", "layer",
-    "instance" or "group", see `jdl.models.layers.normalization.norm`), which then has no bias of
-    its own: before a batch normalisation its gradient would be zero. `axis_name` is the mapped
-    device axis over which batch statistics are taken in training.
+    Layers are `conv_1`, `batch_norm_1`, `pool_1`, ..., `dense_1`, ..., `output`.
+
+    Raises `InputError` at `init` for inputs of another rank, images too small for the pools, an
+    unknown `padding`, `activation`, `norm` or `initializer`, and a `dropout` outside [0, 1).
 
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
@@ -46,7 +47,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         function = primitives.activation(self.activation).function

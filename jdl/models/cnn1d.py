@@ -1,4 +1,4 @@
-"""Convolutional networks along a series."""
+"""Convolutional networks for time series."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,19 @@ from jdl.models.layers import primitives
 
 
 class CNN1D(nn.Module):
-    """Convolutions along series, each halving it, then dropout and a dense layer (LeCun 1989).
+    """Convolutions over time, then dropout and a dense layer (Waibel et al. 1989).
 
-    Inputs (batch, time, channels); outputs (batch, outputs). Windows of `width` steps, stride 2,
-    padded at both ends, and ReLU; what is left is flattened. On 40 steps of one channel the default
-    has 12,106 parameters. Layers are `conv_1`, ..., `dropout` and `output`.
+    Inputs (batch, time, channels), outputs (batch, outputs). Each convolution has a window of
+    `width` steps, stride 2, zero padding at both ends and ReLU. Layers are `conv_1`, ...,
+    `dropout` and `output`.
+
+    Raises `InputError` at `init` for a `dropout` outside [0, 1).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
     >>> import jax.numpy as jnp
-    >>> start = from_linen(CNN1D()).init
-    >>> tree.count(jax.eval_shape(start, jax.random.key(0), jnp.zeros((1, 40, 1)))[0])
+    >>> init = from_linen(CNN1D()).init
+    >>> tree.count(jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 40, 1)))[0])
     12106
     """
 
@@ -30,7 +32,7 @@ class CNN1D(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The outputs of a batch of series."""
+        """Return the outputs (batch, outputs)."""
         primitives.check_rate(self.dropout)
         x = inputs
         for index, features in enumerate(self.features, start=1):

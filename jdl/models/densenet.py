@@ -10,7 +10,7 @@ from jdl.models.layers import conv_blocks, normalization, primitives
 
 
 class NormConv(nn.Module):
-    """Normalisation, ReLU, convolution: layers `norm` and `conv`, which has no bias."""
+    """Normalization, ReLU and a convolution without bias: layers `norm` and `conv`."""
 
     features: int
     window: int
@@ -19,17 +19,17 @@ class NormConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The unit's outputs, of the same height and width."""
+        """Return outputs (batch, height, width, features)."""
         x = normalization.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
         return primitives.conv(self.features, self.window, use_bias=False, name="conv")(nn.relu(x))
 
 
 class DenseBlock(nn.Module):
-    r"""Layers that each see all before them (Huang et al. 2017).
+    """Layers that each receive the outputs of all earlier ones (Huang et al. 2017).
 
     $x_{i+1} = [x_i, F_i(x_i)]$, where F is a 1x1 convolution to 4 `growth` channels and a 3x3 one
-    to `growth`, each after normalisation and ReLU. Images (batch, height, width, channels) to
-    (batch, height, width, channels + count · growth); layers `reduce_1`, `grow_1`, ...
+    to `growth`, each after normalization and ReLU. Maps images (batch, height, width, channels) to
+    (batch, height, width, channels + count · growth). Layers are `reduce_1`, `grow_1`, ...
 
     >>> block = DenseBlock(2, growth=3)
     >>> block.init_with_output(jax.random.key(0), jnp.ones((1, 5, 5, 4)))[0].shape
@@ -43,26 +43,28 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The inputs with the new channels after them."""
-        same = {"norm": self.norm, "axis_name": self.axis_name}
+        """Return the inputs, followed by the new channels."""
+        norm_options = {"norm": self.norm, "axis_name": self.axis_name}
         for index in range(1, self.count + 1):
-            new = NormConv(4 * self.growth, 1, **same, name=f"reduce_{index}")(x, train)
-            new = NormConv(self.growth, 3, **same, name=f"grow_{index}")(new, train)
+            new = NormConv(4 * self.growth, 1, **norm_options, name=f"reduce_{index}")(x, train)
+            new = NormConv(self.growth, 3, **norm_options, name=f"grow_{index}")(new, train)
             x = jnp.concatenate([x, new], axis=-1)
         return x
 
 
 class DenseNet(nn.Module):
-    """Dense blocks with transitions between them, the mean over pixels, a dense layer (Huang 2017).
+    """Dense blocks, global average pooling and a dense layer (Huang et al. 2017).
 
-    A transition halves channels, by a 1x1 convolution, and height and width, by an average pool.
-    Inputs (batch, height, width, channels), outputs (batch, classes) logits. The defaults are
-    DenseNet-121 with 7,978,856 parameters; for 8x8 digits
+    Between blocks, a transition halves the channels with a 1x1 convolution, and height and width
+    with an average pool. Inputs (batch, height, width, channels), outputs (batch, classes) logits.
+    The defaults are DenseNet-121 with 7,978,856 parameters. For 8x8 digits use
     `DenseNet((2, 2), growth=8, features=16, classes=10, stem="small")`.
 
-    `norm` names the normalisation (`jdl.models.layers.normalization.norm`) and `axis_name` the
-    mapped device axis of batch statistics. Layers are `stem`, `block_1`, `transition_1`, `pool_1`,
-    ..., `norm`, `output`.
+    `stem` is `"large"` for photographs or `"small"`; `norm` and `axis_name` are as in `CNN`.
+    Layers are `stem`, `block_1`, `transition_1`, `pool_1`, ..., `norm`, `output`.
+
+    Raises `InputError` at `init` for inputs of another rank, images too small for the pools, and an
+    unknown `stem` or `norm`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -82,15 +84,15 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_images(inputs)
-        same = {"norm": self.norm, "axis_name": self.axis_name}
-        x = conv_blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        norm_options = {"norm": self.norm, "axis_name": self.axis_name}
+        x = conv_blocks.Stem(self.features, self.stem, **norm_options, name="stem")(inputs, train)
         for index, count in enumerate(self.stages, start=1):
-            x = DenseBlock(count, self.growth, **same, name=f"block_{index}")(x, train)
+            x = DenseBlock(count, self.growth, **norm_options, name=f"block_{index}")(x, train)
             if index < len(self.stages):
                 half = x.shape[-1] // 2
-                x = NormConv(half, 1, **same, name=f"transition_{index}")(x, train)
+                x = NormConv(half, 1, **norm_options, name=f"transition_{index}")(x, train)
                 x = primitives.AvgPool(name=f"pool_{index}")(x)
         x = normalization.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
         return conv_blocks.classify(nn.relu(x).mean((1, 2)), self.classes)

@@ -1,4 +1,4 @@
-"""GoogLeNet: inception modules."""
+"""GoogLeNet, built of inception modules."""
 
 from collections.abc import Sequence
 
@@ -24,12 +24,12 @@ INCEPTION_V1: Sequence[Sequence[Widths]] = (
 
 
 class Inception(nn.Module):
-    """Four branches side by side, their channels concatenated (Szegedy et al. 2015).
+    """Four parallel branches with concatenated channels (Szegedy et al. 2015).
 
-    A 1x1 convolution; a 1x1 and a 3x3 one; a 1x1 and one of `window`; a 3x3 max pool and a 1x1
-    convolution: `widths` channels, in this order. Images (batch, height, width, channels) keep
-    height and width; layers `one`, `three_reduce`, `three`, `large_reduce`, `large`, `pool`,
-    `pool_project`.
+    The branches are a 1x1 convolution; a 1x1 and a 3x3 one; a 1x1 and one of `window`; a 3x3 max
+    pool and a 1x1 convolution. `widths` are their channels in this order. Images
+    (batch, height, width, channels) keep height and width. Layers are `one`, `three_reduce`,
+    `three`, `large_reduce`, `large`, `pool`, `pool_project`.
 
     >>> module = Inception((2, 3, 4, 1, 2, 3))
     >>> module.init_with_output(jax.random.key(0), jnp.ones((1, 5, 5, 4)))[0].shape
@@ -43,7 +43,7 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The channels of all branches."""
+        """Return the channels of all branches."""
 
         def unit(x: jax.Array, width: int, window: int, name: str) -> jax.Array:
             return conv_blocks.ConvUnit(
@@ -62,18 +62,20 @@ class Inception(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Inception modules in groups, with a pool between groups (Szegedy et al. 2015).
+    """Groups of inception modules with a max pool between groups (Szegedy et al. 2015).
 
-    As PyTorch's torchvision builds it: normalised, without the auxiliary classifiers, and with 3x3
-    windows where the paper has 5x5 (`window=5` gives those). 6,624,904 parameters by default.
-    Inputs (batch, height, width, channels), outputs (batch, classes) logits. For 8x8 digits
+    Built as in torchvision: normalized, without auxiliary classifiers, and with 3x3 windows where
+    the paper has 5x5 (pass `window=5` for those). 6,624,904 parameters by default. Inputs
+    (batch, height, width, channels), outputs (batch, classes) logits. For 8x8 digits use
     `GoogLeNet((((8, 8, 16, 4, 8, 8),), ((16, 8, 16, 4, 8, 8),)), classes=10, stem="small")`.
 
-    `stem` is `"large"`, two convolutions and two pools of stride 2 that leave a 64th of the
-    pixels, or `"small"`, one 3x3 convolution to `features` channels. `dropout` is the share of
-    the last features removed in training. `norm` names the normalisation and `axis_name` the
-    mapped device axis of batch statistics. Layers are `stem_1`, ..., `group_1_module_1`, ...,
+    `stem` is `"large"`, convolutions and pools that divide height and width by 8, or `"small"`, one
+    3x3 convolution to `features` channels. `dropout` is the rate before the output in training.
+    `norm` and `axis_name` are as in `CNN`. Layers are `stem_1`, ..., `group_1_module_1`, ...,
     `pool_1`, ..., `output`.
+
+    Raises `InputError` at `init` for inputs of another rank, an unknown `stem` or `norm`, and a
+    `dropout` outside [0, 1).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -94,25 +96,25 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         conv_blocks.check_stem(self.stem)
-        same = {"norm": self.norm, "axis_name": self.axis_name}
+        norm_options = {"norm": self.norm, "axis_name": self.axis_name}
         x = inputs
         if self.stem == "large":
-            # On even sizes "SAME" is the rounding up of the paper's pools.
-            x = conv_blocks.ConvUnit(self.features, 7, 2, **same, name="stem_1")(x, train)
+            # On even sizes "SAME" rounds up as the paper's pools do.
+            x = conv_blocks.ConvUnit(self.features, 7, 2, **norm_options, name="stem_1")(x, train)
             x = primitives.MaxPool(3, 2, "SAME", name="stem_pool_1")(x)
-            x = conv_blocks.ConvUnit(self.features, 1, **same, name="stem_2")(x, train)
-            x = conv_blocks.ConvUnit(3 * self.features, 3, **same, name="stem_3")(x, train)
+            x = conv_blocks.ConvUnit(self.features, 1, **norm_options, name="stem_2")(x, train)
+            x = conv_blocks.ConvUnit(3 * self.features, 3, **norm_options, name="stem_3")(x, train)
             x = primitives.MaxPool(3, 2, "SAME", name="stem_pool_2")(x)
         else:
-            x = conv_blocks.ConvUnit(self.features, 3, **same, name="stem_1")(x, train)
+            x = conv_blocks.ConvUnit(self.features, 3, **norm_options, name="stem_1")(x, train)
         for group, modules in enumerate(self.groups, start=1):
             for index, widths in enumerate(modules, start=1):
                 name = f"group_{group}_module_{index}"
-                x = Inception(widths, self.window, **same, name=name)(x, train)
+                x = Inception(widths, self.window, **norm_options, name=name)(x, train)
             if group < len(self.groups):
                 # The last pool of the original is 2x2, the others 3x3.
                 window = 2 if group == len(self.groups) - 1 else 3

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, of which linear regression is the smallest."""
+"""Multilayer perceptrons. Without hidden layers, an `MLP` is a linear regression."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,19 @@ from jdl.models.layers import primitives
 
 
 class MLP(nn.Module):
-    r"""Dense layers with a non-linearity between them (Rumelhart, Hinton & Williams 1986).
+    r"""Dense layers with an activation between them (Rumelhart, Hinton & Williams 1986).
 
     $h_0 = x$, $h_i = \phi(h_{i-1} W_i + b_i)$, $y = h_k W + b$. Inputs (batch, ...) are flattened
-    to (batch, n); outputs (batch, outputs) are linear: logits, or the prediction itself.
-    A layer from n to m units has (n + 1) m parameters: `MLP((4,), 1)` on two inputs has 17,
-    `MLP((), 1)` on two inputs, which is linear regression, has 3.
+    to (batch, features). Outputs (batch, outputs) are linear: logits or predicted values.
+    `features` are the widths of the hidden layers; `MLP((), 1)` is linear regression.
 
-    Layers are `dense_1`, ..., `dense_k` and `output`. `initializer="matched"` draws hidden
-    weights by the activation (see `jdl.models.layers.primitives.initializer`) and those of the
-    output, which is linear, by LeCun's rule; any other name is used for all. Biases start at zero.
-    `dropout` is the share of hidden units removed in training (Srivastava et al. 2014).
+    Layers are `dense_1`, ..., `dense_k` and `output`. `initializer="matched"` draws the weights of
+    the hidden layers to suit the activation (see `jdl.models.layers.primitives.initializer`) and
+    those of the output by LeCun's rule; any other name applies to all layers. Biases start at zero.
+    `dropout` is the rate for hidden units in training (Srivastava et al. 2014).
+
+    Raises `InputError` at `init` for an unknown `activation` or `initializer`, and for a `dropout`
+    outside [0, 1).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -37,7 +39,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The outputs of a batch."""
+        """Return the outputs (batch, outputs)."""
         primitives.check_rate(self.dropout)
         function = primitives.activation(self.activation).function
         hidden_init = primitives.initializer(self.initializer, self.activation)

@@ -17,9 +17,9 @@ class ResidualBlock(nn.Module):
     r"""$y = \mathrm{ReLU}(F(x) + S(x))$ (He et al. 2016).
 
     F is two 3x3 convolutions, or with `bottleneck` a 1x1, a 3x3 and a 1x1 convolution that widens
-    to 4 `features`; each is normalised. The first 3x3 convolution has the `stride`. S is the
-    identity where shapes agree, else `"project"`, a normalised 1x1 convolution, or `"pad"`, every
-    stride-th pixel with zeros as further channels, which has no parameters.
+    to 4 `features`. Each is normalized, and the first 3x3 convolution has the `stride`. S is the
+    identity if the shapes agree. Otherwise it is a normalized 1x1 convolution (`"project"`), or
+    every stride-th pixel padded with zero channels (`"pad"`), which has no parameters.
 
     Images (batch, height, width, channels); layers `unit_1`, ..., `last`, `shortcut`.
     """
@@ -33,31 +33,35 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The block's outputs."""
+        """Return the block's outputs."""
         units = [(1, 1), (3, self.stride)] if self.bottleneck else [(3, self.stride)]
         last, width = (1, 4 * self.features) if self.bottleneck else (3, self.features)
-        same = {"norm": self.norm, "axis_name": self.axis_name}
+        norm_options = {"norm": self.norm, "axis_name": self.axis_name}
         x = inputs
         for index, (window, stride) in enumerate(units, start=1):
-            unit = conv_blocks.ConvUnit(self.features, window, stride, **same, name=f"unit_{index}")
+            unit = conv_blocks.ConvUnit(
+                self.features, window, stride, **norm_options, name=f"unit_{index}"
+            )
             x = unit(x, train)
-        x = conv_blocks.ConvUnit(width, last, **same, activation="identity", name="last")(x, train)
+        x = conv_blocks.ConvUnit(width, last, **norm_options, activation="identity", name="last")(
+            x, train
+        )
         if x.shape == inputs.shape:
             return nn.relu(x + inputs)
         if self.shortcut == "pad":
-            return nn.relu(x + _padded(inputs, self.stride, width))
+            return nn.relu(x + _pad_channels(inputs, self.stride, width))
         project = conv_blocks.ConvUnit(
-            width, 1, self.stride, **same, activation="identity", name="shortcut"
+            width, 1, self.stride, **norm_options, activation="identity", name="shortcut"
         )
         return nn.relu(x + project(inputs, train))
 
 
 class ResNet(nn.Module):
-    """Stages of residual blocks, then the mean over pixels and a dense layer (He et al. 2016).
+    """Stages of residual blocks, then global average pooling and a dense layer (He et al. 2016).
 
-    The blocks of stage i have `features` times 2^i channels (four times that with `bottleneck`),
-    and each stage but the first halves the image. Inputs (batch, height, width, channels),
-    outputs (batch, classes) logits.
+    The blocks of stage i = 0, 1, ... have `features` times 2^i channels (four times that with
+    `bottleneck`), and each stage but the first halves the image. Inputs (batch, height, width,
+    channels), outputs (batch, classes) logits.
 
     - ResNet-18: the defaults, 11,689,512 parameters;
     - ResNet-50: `ResNet((3, 4, 6, 3), bottleneck=True)`, 25,557,032;
@@ -65,9 +69,13 @@ class ResNet(nn.Module):
       shortcut="pad")`, 269,722;
     - for 8x8 digits: `ResNet((1, 1), features=16, classes=10, stem="small")`.
 
-    `norm` names the normalisation (`jdl.models.layers.normalization.norm`) and `axis_name` the
-    mapped device axis of batch statistics. `remat` says what each block keeps for its backward pass
+    `stem` is `"large"` for photographs or `"small"`. `shortcut` is how a block changes shape: a 1x1
+    convolution (`"project"`) or zero channels (`"pad"`). `norm` and `axis_name` are as in `CNN`.
+    `remat` trades compute for memory in the backward pass
     (`jdl.models.layers.remat.rematerialize`). Layers are `stem`, `stage_1_block_1`, ..., `output`.
+
+    Raises `InputError` at `init` for inputs of another rank and an unknown `stem`, `shortcut`,
+    `norm` or `remat`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -89,7 +97,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_images(inputs)
         if self.shortcut not in SHORTCUTS:
             raise error(
@@ -98,8 +106,8 @@ class ResNet(nn.Module):
                 got=repr(self.shortcut),
                 fix=did_you_mean(str(self.shortcut), SHORTCUTS),
             )
-        same = {"norm": self.norm, "axis_name": self.axis_name}
-        x = conv_blocks.Stem(self.features, self.stem, **same, name="stem")(inputs, train)
+        norm_options = {"norm": self.norm, "axis_name": self.axis_name}
+        x = conv_blocks.Stem(self.features, self.stem, **norm_options, name="stem")(inputs, train)
         residual = rematerialize(ResidualBlock, self.remat, train_at=1)
         for stage, count in enumerate(self.stages):
             for block in range(count):
@@ -108,12 +116,12 @@ class ResNet(nn.Module):
                     2 if stage and not block else 1,
                     self.bottleneck,
                     self.shortcut,
-                    **same,
+                    **norm_options,
                     name=f"stage_{stage + 1}_block_{block + 1}",
                 )(x, train)
         return conv_blocks.classify(x.mean((1, 2)), self.classes)
 
 
-def _padded(x: jax.Array, stride: int, channels: int) -> jax.Array:
+def _pad_channels(x: jax.Array, stride: int, channels: int) -> jax.Array:
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

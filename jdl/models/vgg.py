@@ -1,4 +1,4 @@
-"""AlexNet and VGG: convolutions with pooling between, then wide dense layers."""
+"""AlexNet and VGG: convolutions and pools, then wide dense layers."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,18 @@ from jdl.models.layers import conv_blocks, primitives
 class AlexNet(nn.Module):
     """Five convolutions and two wide dense layers (Krizhevsky, Sutskever & Hinton 2012).
 
-    In the one-tower form of Krizhevsky (2014) and torchvision, without local response
-    normalisation: 61,100,840 parameters by default. Convolution i has `features[i]` channels and
-    a window of `windows[i]`; the first has the `stride`. A 3x3 max pool of stride 2 follows those
-    counted in `pools`, from 1. Then an adaptive average pool to `pooled` x `pooled`, and for each
-    of `hidden` dropout and a dense layer with ReLU. Inputs (batch, height, width, channels),
-    outputs (batch, classes) logits. For 8x8 digits `AlexNet((16, 32, 48, 32, 32), (3,) * 5,
-    stride=1, pools=(1, 5), hidden=(64, 64), pooled=1, classes=10)`.
+    The single-tower version of Krizhevsky (2014) and torchvision, without local response
+    normalization: 61,100,840 parameters by default. Convolution i has `features[i]` channels and
+    a window of `windows[i]`; the first has the `stride`. A 3x3 max pool of stride 2 follows the
+    convolutions listed in `pools`, counted from 1. An adaptive average pool to `pooled` x `pooled`
+    follows, then dropout and a dense layer with ReLU for each of `hidden`. Inputs (batch, height,
+    width, channels), outputs (batch, classes) logits. For 8x8 digits use `AlexNet((16, 32, 48, 32,
+    32), (3,) * 5, stride=1, pools=(1, 5), hidden=(64, 64), pooled=1, classes=10)`.
 
-    Layers are `conv_1`, `pool_1`, ..., `pool`, `dense_1`, ..., `output`. An image that is too
-    small for the pools raises at `init`.
+    Layers are `conv_1`, `pool_1`, ..., `pool`, `dense_1`, ..., `output`.
+
+    Raises `InputError` at `init` for inputs of another rank, images too small for the pools, and a
+    `dropout` outside [0, 1).
 
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
@@ -41,7 +43,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         x = inputs
@@ -57,20 +59,23 @@ class AlexNet(nn.Module):
                 x = primitives.MaxPool(3, 2, name=f"pool_{index}")(x)
         x = primitives.AdaptiveAvgPool(self.pooled, name="pool")(x)
         rates = [self.dropout] * len(self.hidden) + [0.0]
-        return _dense_end(x, self.hidden, self.classes, rates, train)
+        return _classify_dense(x, self.hidden, self.classes, rates, train)
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions, each ended by a 2x2 max pool (Simonyan & Zisserman 2015).
+    """Stages of 3x3 convolutions, each ending in a 2x2 max pool (Simonyan & Zisserman 2015).
 
-    The default is VGG-16 with 138,357,544 parameters: thirteen convolutions, an adaptive average
-    pool to `pooled` x `pooled`, and for each of `hidden` a dense layer with ReLU and dropout.
-    Inputs (batch, height, width, channels), outputs (batch, classes) logits. For 8x8 digits
-    `VGG(((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10)`.
+    An adaptive average pool to `pooled` x `pooled` follows, then a dense layer with ReLU and
+    dropout for each of `hidden`. The default is VGG-16, with thirteen convolutions and 138,357,544
+    parameters. Inputs (batch, height, width, channels), outputs (batch, classes) logits. For 8x8
+    digits use `VGG(((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10)`.
 
-    `norm` names a normalisation after each convolution, which the original has not, and
-    `axis_name` the mapped device axis of batch statistics. Layers are `stage_1_unit_1`, ...,
-    `pool_1`, ..., `pool`, `dense_1`, ..., `output`.
+    `norm` adds a normalization after each convolution (the original has none); it and `axis_name`
+    are as in `CNN`. Layers are `stage_1_unit_1`, ..., `pool_1`, ..., `pool`, `dense_1`, ...,
+    `output`.
+
+    Raises `InputError` at `init` for inputs of another rank, images too small for the pools, an
+    unknown `norm`, and a `dropout` outside [0, 1).
 
     >>> import jax.numpy as jnp
     >>> from jdl.core import tree
@@ -96,7 +101,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         x = inputs
@@ -111,13 +116,13 @@ class VGG(nn.Module):
             x = primitives.MaxPool(name=f"pool_{stage}")(x)
         x = primitives.AdaptiveAvgPool(self.pooled, name="pool")(x)
         rates = [0.0] + [self.dropout] * len(self.hidden)
-        return _dense_end(x, self.hidden, self.classes, rates, train)
+        return _classify_dense(x, self.hidden, self.classes, rates, train)
 
 
-def _dense_end(
+def _classify_dense(
     x: jax.Array, hidden: Sequence[int], classes: int, rates: Sequence[float], train: bool
 ) -> jax.Array:
-    """Dense layers with ReLU and then the logits; before layer i, dropout of `rates[i]`."""
+    """Dense layers with ReLU, then the logits; dropout of `rates[i]` precedes layer i."""
     x = primitives.flatten(x)
     for index, (width, rate) in enumerate(zip(hidden, rates, strict=False), start=1):
         x = nn.Dropout(rate, deterministic=not train, name=f"dropout_{index}")(x)
