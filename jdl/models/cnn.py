@@ -16,11 +16,11 @@ class CNN(nn.Module):
     outputs (batch, classes) logits.
 
     With `padding="VALID"` two convolutions need images of 10x10 or more; for 8x8 digits pass
-    `"SAME"`. `norm` adds a normalization after every convolution: "batch", "layer", "instance" or
+    `"SAME"`. `norm` adds a normalisation after every convolution: "batch", "layer", "instance" or
     "group" (see `jdl.models.layers.normalization.norm`). The convolutions then have no bias, whose
-    gradient would be zero before batch normalization. `axis_name` is the device axis that batch
+    gradient would be zero before batch normalisation. `axis_name` is the device axis that batch
     statistics are averaged over under `jdl.pmap`. `dropout` is the rate before each dense layer in
-    training. Weights are initialized as in `MLP`.
+    training. Weights are initialised as in `MLP`.
 
     Layers are `conv_1`, `batch_norm_1`, `pool_1`, ..., `dense_1`, ..., `output`.
 

@@ -10,7 +10,7 @@ from jdl.models.layers import conv_blocks, normalization, primitives
 
 
 class NormConv(nn.Module):
-    """Normalization, ReLU and a convolution without bias: layers `norm` and `conv`."""
+    """Normalisation, ReLU and a convolution without bias: layers `norm` and `conv`."""
 
     features: int
     window: int
@@ -28,7 +28,7 @@ class DenseBlock(nn.Module):
     """Layers that each receive the outputs of all earlier ones (Huang et al. 2017).
 
     $x_{i+1} = [x_i, F_i(x_i)]$, where F is a 1x1 convolution to 4 `growth` channels and a 3x3 one
-    to `growth`, each after normalization and ReLU. Maps images (batch, height, width, channels) to
+    to `growth`, each after normalisation and ReLU. Maps images (batch, height, width, channels) to
     (batch, height, width, channels + count · growth). Layers are `reduce_1`, `grow_1`, ...
 
     >>> block = DenseBlock(2, growth=3)

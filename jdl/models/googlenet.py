@@ -64,7 +64,7 @@ class Inception(nn.Module):
 class GoogLeNet(nn.Module):
     """Groups of inception modules with a max pool between groups (Szegedy et al. 2015).
 
-    Built as in torchvision: normalized, without auxiliary classifiers, and with 3x3 windows where
+    Built as in torchvision: normalised, without auxiliary classifiers, and with 3x3 windows where
     the paper has 5x5 (pass `window=5` for those). 6,624,904 parameters by default. Inputs
     (batch, height, width, channels), outputs (batch, classes) logits. For 8x8 digits use
     `GoogLeNet((((8, 8, 16, 4, 8, 8),), ((16, 8, 16, 4, 8, 8),)), classes=10, stem="small")`.

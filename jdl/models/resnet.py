@@ -17,8 +17,8 @@ class ResidualBlock(nn.Module):
     r"""$y = \mathrm{ReLU}(F(x) + S(x))$ (He et al. 2016).
 
     F is two 3x3 convolutions, or with `bottleneck` a 1x1, a 3x3 and a 1x1 convolution that widens
-    to 4 `features`. Each is normalized, and the first 3x3 convolution has the `stride`. S is the
-    identity if the shapes agree. Otherwise it is a normalized 1x1 convolution (`"project"`), or
+    to 4 `features`. Each is normalised, and the first 3x3 convolution has the `stride`. S is the
+    identity if the shapes agree. Otherwise it is a normalised 1x1 convolution (`"project"`), or
     every stride-th pixel padded with zero channels (`"pad"`), which has no parameters.
 
     Images (batch, height, width, channels); layers `unit_1`, ..., `last`, `shortcut`.

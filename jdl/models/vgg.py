@@ -12,7 +12,7 @@ class AlexNet(nn.Module):
     """Five convolutions and two wide dense layers (Krizhevsky, Sutskever & Hinton 2012).
 
     The single-tower version of Krizhevsky (2014) and torchvision, without local response
-    normalization: 61,100,840 parameters by default. Convolution i has `features[i]` channels and
+    normalisation: 61,100,840 parameters by default. Convolution i has `features[i]` channels and
     a window of `windows[i]`; the first has the `stride`. A 3x3 max pool of stride 2 follows the
     convolutions listed in `pools`, counted from 1. An adaptive average pool to `pooled` x `pooled`
     follows, then dropout and a dense layer with ReLU for each of `hidden`. Inputs (batch, height,
@@ -70,7 +70,7 @@ class VGG(nn.Module):
     parameters. Inputs (batch, height, width, channels), outputs (batch, classes) logits. For 8x8
     digits use `VGG(((16, 16), (32, 32)), hidden=(64,), pooled=2, classes=10)`.
 
-    `norm` adds a normalization after each convolution (the original has none); it and `axis_name`
+    `norm` adds a normalisation after each convolution (the original has none); it and `axis_name`
     are as in `CNN`. Layers are `stage_1_unit_1`, ..., `pool_1`, ..., `pool`, `dense_1`, ...,
     `output`.
 
