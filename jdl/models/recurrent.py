@@ -1,7 +1,7 @@
-"""Recurrent networks: simple, LSTM, GRU and minimal gated units over sequences of true lengths."""
+"""Recurrent networks: simple RNN, LSTM, GRU and minimal gated units."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,23 @@ READS = ("last", "mean", "each")
 
 
 class RNN(nn.Module):
-    r"""Recurrent layers, one on the other, then a dense layer (Elman 1990).
+    """Stacked recurrent layers, then a dense layer (Elman 1990).
 
-    Inputs are sequences (batch, time, n), or a pair of them and their true lengths (batch,):
-    then padded steps change nothing, whatever they hold. `cell` is `"rnn"`, `"lstm"`, `"gru"` or
-    `"mgu"`; their equations, gate senses and first weights are in
-    `jdl.models.layers.recurrent_cells`. One layer for each of `features`; with `bidirectional` two,
-    one of them from the end to the start, whose outputs are joined (Schuster & Paliwal 1997).
+    Inputs are sequences (batch, time, features), or a pair of them and their lengths (batch,); with
+    lengths, the padding changes nothing, whatever it holds. `cell` is `"rnn"`, `"lstm"`, `"gru"` or
+    `"mgu"`; `jdl.models.layers.recurrent_cells` has their equations and initial weights.
+    `features` are the widths of the layers. With `bidirectional`, each layer also runs from the end
+    to the start, and the outputs of both directions are concatenated (Schuster & Paliwal 1997).
 
-    `read` says what the dense layer sees: `"last"` the state after the last true step (of the
-    backward layer the one after the first step), `"mean"` the mean of the outputs over true steps,
-    `"each"` every output. Outputs are (batch, outputs), or for `"each"` (batch, time, outputs).
-    `dropout` is the share of numbers removed between layers in training (Zaremba et al. 2014).
-    `memory` is the number of steps that the units start out to remember (see `cells.Recurrent`).
+    `read` selects what the dense layer receives: `"last"`, the final state of each direction;
+    `"mean"`, the mean of the outputs over time; or `"each"`, every output. Outputs are
+    (batch, outputs), or (batch, time, outputs) for `"each"`. `dropout` is the rate between layers
+    in training (Zaremba et al. 2014). `memory`, in steps, initialises the gates for dependencies
+    of that length (see `jdl.models.layers.recurrent_cells.Recurrent`). Layers are `forward_1`,
+    `backward_1`, ..., `output`.
 
-    A layer of m units on n inputs has $b\,(n + m + 1)\,m$ parameters, with b = 1, 4, 3, 2 for
-    the four cells, and the GRU m more: LSTM(128) twice and 10 outputs on 10 inputs have
-    71,168 + 131,584 + 1,290 = 204,042. Layers are `forward_1`, `backward_1`, ..., `output`.
+    Raises `InputError` at `init` for inputs of another rank, lengths that do not fit them, no
+    `features`, an unknown `cell` or `read`, a `memory` below 2, and a `dropout` outside [0, 1).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -49,8 +49,8 @@ class RNN(nn.Module):
     memory: int | None = None
 
     @nn.compact
-    def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
-        """The outputs of a batch of sequences."""
+    def __call__(self, inputs: recurrent_cells.Sequences, train: bool = False) -> jax.Array:
+        """Return the outputs (batch, outputs) or (batch, time, outputs)."""
         primitives.check_rate(self.dropout)
         self._check()
         x, mask = recurrent_cells.true_steps(inputs)
@@ -59,23 +59,23 @@ class RNN(nn.Module):
             if index > 1:
                 x = self._dropout(train, f"dropout_{index - 1}")(x)
             x, last = self._layer(index, units, x, mask)
-        seen = last if self.read == "last" else _mean(x, mask) if self.read == "mean" else x
-        seen = self._dropout(train, "dropout")(seen)
+        x = last if self.read == "last" else _mean(x, mask) if self.read == "mean" else x
+        x = self._dropout(train, "dropout")(x)
         kernel = primitives.initializer("matched", "identity")
-        return primitives.Dense(self.outputs, kernel_init=kernel, name="output")(seen)
+        return primitives.Dense(self.outputs, kernel_init=kernel, name="output")(x)
 
     def _layer(
         self, index: int, units: int, x: jax.Array, mask: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Outputs and last state of one layer, of both directions side by side."""
+        """Outputs and last state of one layer, with both directions concatenated."""
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
-        parts = [
+        layers = [
             recurrent_cells.Recurrent(
-                units, self.cell, way == "backward", self.memory, name=f"{way}_{index}"
+                units, self.cell, name == "backward", self.memory, name=f"{name}_{index}"
             )
-            for way in directions
+            for name in directions
         ]
-        outputs, states = zip(*(part(x, mask) for part in parts), strict=True)
+        outputs, states = zip(*(layer(x, mask) for layer in layers), strict=True)
         last = [state[0] for state in states]
         return jnp.concatenate(outputs, axis=-1), jnp.concatenate(last, axis=-1)
 
@@ -89,15 +89,16 @@ class RNN(nn.Module):
                 "features",
                 expected="the width of at least one layer",
                 got=repr(tuple(self.features)),
-                fix="features=(128,)",
+                fix="pass features=(128,)",
             )
 
 
 class TokenLSTM(nn.Module):
-    """The classes of a row of tokens, from an LSTM's state after the last one.
+    """A classifier of token sequences: embedding, LSTM, dense (Hochreiter & Schmidhuber 1997).
 
-    Inputs {"x": tokens (batch, time), "lengths": (batch,)}, outputs (batch, outputs). Layers are
-    `embed` and `network`, an `RNN` of one layer (Hochreiter & Schmidhuber 1997).
+    Inputs are a dict of `x`, integer tokens (batch, time), and `lengths` (batch,). Outputs are
+    (batch, outputs), from the state after the last token. Layers are `embed` and `network`, an
+    `RNN` with one layer. Raises `InputError` at `init` for lengths that do not fit the tokens.
 
     >>> module = TokenLSTM(vocabulary=5, features=4, outputs=3)
     >>> batch = {"x": jnp.zeros((2, 6), int), "lengths": jnp.array([6, 2])}
@@ -111,14 +112,14 @@ class TokenLSTM(nn.Module):
     embedding: int = 16
 
     @nn.compact
-    def __call__(self, inputs: Any) -> jax.Array:
-        """The outputs of a batch of rows."""
+    def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the outputs (batch, outputs)."""
         x = primitives.Embed(self.vocabulary, self.embedding, name="embed")(inputs["x"])
         return RNN((self.features,), self.outputs, name="network")((x, inputs["lengths"]))
 
 
 def _mean(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The mean over true steps; outputs are zero at the others."""
+    """The mean over true steps; outputs are zero at padded ones."""
     if mask is None:
         return x.mean(1)
     return x.sum(1) / mask.sum(1, dtype=x.dtype)[:, None]

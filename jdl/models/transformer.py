@@ -1,4 +1,4 @@
-"""Transformers: an encoder, a decoder in the manner of GPT, and one for images."""
+"""Transformers: a decoder like GPT, an encoder, and a vision transformer."""
 
 import functools
 from collections.abc import Mapping
@@ -9,22 +9,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core.errors import error
+from jdl.core.types import PyTree
 from jdl.models.layers import attention, attention_ops, primitives
 from jdl.models.layers.attention import Cache, Past
 
 
 class TransformerDecoder(nn.Module):
-    r"""A language model: causal self-attention over tokens (Radford et al. 2019).
+    """A causal language model like GPT-2 (Radford et al. 2019).
 
-    Inputs are integers (batch, time) below `vocabulary`, at most `context` of them in a row;
-    outputs (batch, time, vocabulary) are logits of the token that follows each. The table that
-    embeds tokens also reads the logits off (Press & Wolf 2017). Layers are `tokens`, `positions`
-    and `stack`. With width d and n blocks it has
-    $(\text{vocabulary} + \text{context} + 1)\,d + n\,(12 d^2 + 2 d)$ parameters, and with
-    `use_bias` $d + n\,11 d$ more. The defaults are nanoGPT's small ones for characters.
+    Inputs are integers (batch, time) below `vocabulary`, with time at most `context`. Outputs
+    (batch, time, vocabulary) are the logits of the next token at each position. The output layer
+    shares the weights of the token embedding (Press & Wolf 2017). Layers are `tokens`, `positions`
+    and `stack`. The defaults are nanoGPT's for a small character-level model.
 
-    With `cache` (of `empty_cache`) the tokens go on from those already in it, and the result is
-    (logits, cache). See `jdl.models.generate`.
+    `remat` trades compute for memory in the backward pass
+    (`jdl.models.layers.remat.rematerialize`); `scan=True` compiles one block for all of them
+    (`jdl.models.layers.attention.Stack`). With `cache` (see `empty_cache`) the tokens follow those
+    in the cache, and the outputs are (logits, cache). To generate text, use `jdl.models.generate`.
+
+    Raises `InputError` at `init` for inputs that are not integers (batch, time), a sequence longer
+    than `context`, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
+    [0, 1).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -45,8 +50,10 @@ class TransformerDecoder(nn.Module):
     scan: bool = False
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, train: bool = False, cache: Cache | None = None) -> Any:
-        """The logits; with `cache`, also the cache."""
+    def __call__(
+        self, tokens: jax.Array, train: bool = False, cache: Cache | None = None
+    ) -> jax.Array | tuple[jax.Array, Cache]:
+        """Return the logits (batch, time, vocabulary); with `cache`, also the new cache."""
         primitives.check_rate(self.dropout)
         _check_tokens(tokens)
         batch, time = tokens.shape
@@ -74,19 +81,23 @@ class TransformerDecoder(nn.Module):
         return logits if cache is None else (logits, cache)
 
     def empty_cache(self, batch: int, dtype: Any = jnp.float32) -> Cache:
-        """A cache with room for `context` tokens of each of `batch` sequences, and none in it."""
+        """Return a cache with room for `context` tokens of each of `batch` sequences."""
         slots = jnp.zeros((batch, self.context, self.heads, self.width // self.heads), dtype)
         return Cache((Past(slots, slots),) * self.blocks, jnp.int32(0))
 
 
 class TransformerEncoder(nn.Module):
-    """Attention in both directions over a sequence (Vaswani et al. 2017, pre-norm).
+    """Bidirectional attention over sequences (Vaswani et al. 2017), with pre-norm blocks.
 
-    Inputs are vectors (batch, time, features) or, with `vocabulary`, integers (batch, time); or a
-    dict of such `x` and the true `lengths` (batch,). What lies after a sequence's length is not
-    looked at, nan included. Outputs are (batch, outputs), from the mean over the true positions,
-    or with `pool=False` (batch, time, outputs), one for each. Layers are `embed` (a table, or
-    dense), `positions`, `stack` and `output`.
+    Inputs are vectors (batch, time, features) or, with `vocabulary`, integers (batch, time). For
+    padded sequences pass a dict of `x` and `lengths` (batch,): the padding then changes nothing,
+    even if it holds nan. With `pool` the outputs (batch, outputs) come from the mean over the
+    sequence; without, there is one for each position, (batch, time, outputs). Layers are `embed`
+    (embedding or dense), `positions`, `stack` and `output`. `remat` is as in `TransformerDecoder`.
+
+    Raises `InputError` at `init` for inputs of another rank or dtype, a sequence longer than
+    `context`, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
+    [0, 1).
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(TransformerEncoder(outputs=3, context=5, blocks=1, heads=2, width=4))
@@ -107,8 +118,10 @@ class TransformerEncoder(nn.Module):
     remat: str = "none"
 
     @nn.compact
-    def __call__(self, inputs: Any, train: bool = False) -> jax.Array:
-        """The outputs of a batch of sequences."""
+    def __call__(
+        self, inputs: jax.Array | Mapping[str, jax.Array], train: bool = False
+    ) -> jax.Array:
+        """Return the outputs (batch, outputs) or (batch, time, outputs)."""
         primitives.check_rate(self.dropout)
         x, lengths = (
             (inputs["x"], inputs.get("lengths")) if isinstance(inputs, Mapping) else (inputs, None)
@@ -123,9 +136,9 @@ class TransformerEncoder(nn.Module):
         else:
             _check_vectors(x)
             embed = primitives.Dense(self.width, name="embed")
-        true = jnp.ones((1, time), bool) if mask is None else mask[:, 0, 0]
-        # Zero weights do not hide nan: zero times nan is nan.
-        x = jnp.where(true.reshape(true.shape + (1,) * (x.ndim - 2)), x, 0)
+        is_token = jnp.ones((1, time), bool) if mask is None else mask[:, 0, 0]
+        # Zero attention weights would not hide nan: zero times nan is nan.
+        x = jnp.where(is_token.reshape(is_token.shape + (1,) * (x.ndim - 2)), x, 0)
         x = attention.Positions(self.context, name="positions")(embed(x))
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
         stack = attention.Stack(
@@ -133,18 +146,23 @@ class TransformerEncoder(nn.Module):
         )
         x, _ = stack(x, mask, None, train)
         if self.pool:
-            kept = true[..., None].astype(x.dtype)
-            x = (x * kept).sum(1) / jnp.maximum(kept.sum(1), 1)
+            weights = is_token[..., None].astype(x.dtype)
+            x = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1)
         return primitives.Dense(self.outputs, name="output")(x)
 
 
 class ViT(nn.Module):
     """A vision transformer (Dosovitskiy et al. 2021).
 
-    Images (batch, height, width, channels) are cut into squares of `patch` pixels, each becomes a
-    token, a learned class token is put before them, and the logits (batch, classes) are read from
-    it. Layers are `patches`, `class_token`, `positions`, `stack` and `output`. ViT-B/16 for
-    ImageNet is `ViT(1000, patch=16, blocks=12, heads=12, width=768)`, with 86,567,656 parameters.
+    Inputs (batch, height, width, channels) are cut into patches of `patch` x `patch` pixels, and
+    each patch becomes a token. A learned class token precedes them, and its output gives the logits
+    (batch, classes). Layers are `patches`, `class_token`, `positions`, `stack` and `output`.
+    ViT-B/16 for ImageNet is `ViT(1000, patch=16, blocks=12, heads=12, width=768)`, with 86,567,656
+    parameters. `remat` is as in `TransformerDecoder`.
+
+    Raises `InputError` at `init` for inputs of another rank, a `patch` that does not divide height
+    and width, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
+    [0, 1).
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ViT(10, patch=4, blocks=1, heads=2, width=8))
@@ -163,12 +181,12 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch of images."""
+        """Return the logits (batch, classes)."""
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         x = primitives.Dense(self.width, name="patches")(patches(inputs, self.patch))
-        first = self.param("class_token", attention.GPT2_NORMAL, (1, 1, self.width))
-        x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], 1)
+        class_token = self.param("class_token", attention.GPT2_NORMAL, (1, 1, self.width))
+        x = jnp.concatenate([jnp.broadcast_to(class_token, (len(x), 1, self.width)), x], 1)
         x = attention.Positions(x.shape[1], name="positions")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)
         stack = attention.Stack(
@@ -179,7 +197,9 @@ class ViT(nn.Module):
 
 
 def patches(images: jax.Array, size: int) -> jax.Array:
-    """Squares of `size` pixels, row by row: (batch, squares, size * size * channels).
+    """Cut images into square patches, row by row: (batch, patches, size * size * channels).
+
+    Raises `InputError` if `size` does not divide height and width.
 
     >>> patches(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, 1]
     Array([2., 3., 6., 7.], dtype=float32)
@@ -190,15 +210,18 @@ def patches(images: jax.Array, size: int) -> jax.Array:
             "patch",
             expected=f"a size that divides the image, {height} by {width}",
             got=str(size),
-            fix="choose another size, or pad the images",
+            fix="pass another patch size, or pad the images",
         )
     x = images.reshape(batch, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
 
 
 @functools.partial(jax.jit, static_argnames="module")
-def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
-    """The weights of every block's attention, (blocks, batch, heads, queries, keys).
+def attention_weights(module: nn.Module, params: PyTree, inputs: PyTree) -> jax.Array:
+    """Return the attention weights of every block (Vaswani et al. 2017).
+
+    Shape (blocks, batch, heads, queries, keys); the weights of a query sum to 1. `module` is a
+    `TransformerDecoder` without `scan`, a `TransformerEncoder` or a `ViT`.
 
     >>> module = TransformerDecoder(vocabulary=5, context=4, blocks=2, heads=2, width=4)
     >>> tokens = jnp.array([[0, 3, 1]])
@@ -206,8 +229,8 @@ def attention_weights(module: nn.Module, params: Any, inputs: Any) -> jax.Array:
     >>> jax.eval_shape(lambda p: attention_weights(module, p, tokens), params).shape
     (2, 1, 2, 3, 3)
     """
-    seen: Any = module.apply({"params": params}, inputs, mutable=["intermediates"])[1]
-    blocks = seen["intermediates"]["stack"]
+    variables: Any = module.apply({"params": params}, inputs, mutable=["intermediates"])[1]
+    blocks = variables["intermediates"]["stack"]
     names = sorted(blocks, key=lambda name: int(name.rsplit("_", 1)[1]))
     return jnp.stack([blocks[name]["attention"]["weights"][0] for name in names])
 
@@ -229,5 +252,5 @@ def _check_vectors(x: Any) -> None:
             "sequence",
             expected="vectors, shape (batch, time, features)",
             got=f"{jnp.result_type(x)} of shape {jnp.shape(x)}",
-            fix="add a feature axis with x[..., None], or give vocabulary= for tokens",
+            fix="add a feature axis with x[..., None], or pass vocabulary= for tokens",
         )

@@ -1,4 +1,4 @@
-"""Causal dilated convolutions with gated units, in the manner of WaveNet."""
+"""WaveNet: causal dilated convolutions with gated units."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,20 +14,21 @@ from jdl.models.layers.causal_conv import CausalConv, check_dilations
 class WaveNet(nn.Module):
     r"""Gated causal convolutions with residual and skip connections (van den Oord et al. 2016).
 
-    After a dense layer to `features` channels, for each of `dilations`:
+    A dense layer maps the inputs to `features` channels. Then, for each of `dilations`:
     $z = \tanh(W_f * x) \odot \sigma(W_g * x)$, $x \leftarrow x + A z$, $s \leftarrow s + B z$,
-    where $*$ is a causal convolution of that dilation. Then two dense layers on $s$, each after
-    ReLU.
+    where $*$ is a causal convolution with that dilation. Two dense layers on $s$, each after ReLU,
+    give the outputs.
 
-    Inputs (batch, time, n), or a pair of them and their true lengths (batch,); outputs
-    (batch, time, outputs): those of step t depend on the inputs up to t, of which they see
-    `jdl.models.layers.causal_conv.receptive_field(window, dilations)` steps. To model a sequence,
-    let the labels be the inputs one step later.
+    Inputs are (batch, time, features), or a pair of them and their lengths (batch,). Outputs are
+    (batch, time, outputs). The output at step t depends on the inputs up to t, on the last
+    `jdl.models.layers.causal_conv.receptive_field(window, dilations)` of them. To model a sequence,
+    use the inputs one step later as labels.
 
-    With F features, S skip channels, L dilations, window k, n inputs and K outputs there are
-    $(n+1)F + L\,(2(kF+1)F + (F+1)S) + (L-1)(F+1)F + (S+1)S + (S+1)K$ parameters; the last
-    block has no residual output, for nothing would read it. Layers are `input`, `filter_gate_1`,
-    `residual_1`, `skip_1`, ..., `hidden`, `output`.
+    The last block has no residual output, since nothing would use it. Layers are `input`,
+    `filter_gate_1`, `residual_1`, `skip_1`, ..., `hidden`, `output`.
+
+    Raises `InputError` at `init` for a `window` or dilation below 1, inputs of another rank, and
+    lengths that do not fit them.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -44,19 +45,19 @@ class WaveNet(nn.Module):
     window: int = 2
 
     @nn.compact
-    def __call__(self, inputs: Any) -> jax.Array:
-        """The outputs at every step."""
+    def __call__(self, inputs: recurrent_cells.Sequences) -> jax.Array:
+        """Return the outputs (batch, time, outputs)."""
         check_dilations(self.window, self.dilations)
         x, _ = recurrent_cells.true_steps(inputs)
         glorot = primitives.INITIALIZERS["glorot"]
         x = primitives.Dense(self.features, kernel_init=glorot, name="input")(x)
         total: Any = 0.0
         for index, dilation in enumerate(self.dilations, start=1):
-            both = CausalConv(
+            filter_and_gate = CausalConv(
                 2 * self.features, self.window, dilation, name=f"filter_gate_{index}"
             )(x)
-            new, gate = jnp.split(both, 2, axis=-1)
-            z = jnp.tanh(new) * nn.sigmoid(gate)
+            filtered, gate = jnp.split(filter_and_gate, 2, axis=-1)
+            z = jnp.tanh(filtered) * nn.sigmoid(gate)
             total = total + primitives.Dense(self.skip, kernel_init=glorot, name=f"skip_{index}")(z)
             if index < len(self.dilations):
                 x = x + primitives.Dense(

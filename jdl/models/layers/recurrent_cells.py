@@ -23,6 +23,10 @@ Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]
 """`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
 
 
+Sequences = jax.Array | tuple[jax.Array, jax.Array]
+"""Sequences (batch, time, features), or a pair of them and their lengths (batch,)."""
+
+
 class Weights(NamedTuple):
     """Weights of a cell of m units on n inputs, with b blocks of m columns each."""
 
