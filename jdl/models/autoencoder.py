@@ -1,4 +1,4 @@
-"""Autoencoders: networks that give back what they are given, through a narrow code."""
+"""Autoencoders: networks that reconstruct their inputs from a small code."""
 
 import math
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from jdl.models.mlp import MLP
 class Autoencoder(nn.Module):
     r"""A dense autoencoder: $z = \phi(x W + b)$, $\hat x = z V + c$ (Hinton & Salakhutdinov 2006).
 
-    Inputs (batch, *shape) are flattened; outputs have the inputs' shape and are logits of pixels
-    in [0, 1], or the pixels themselves: the task decides. `hidden` are widths between the
-    inputs and the code, and in reverse between the code and the outputs. `activation` is used
-    after each of them and on the code; with `"identity"` and no hidden layers the network is
-    linear and can at best do what as many principal components do (Bourlard & Kamp 1988).
+    Inputs and outputs are (batch, *shape), codes (batch, code). The task decides whether the
+    outputs are logits of pixels in [0, 1] or the pixels themselves. `hidden` are the widths between
+    inputs and code, and in reverse between code and outputs. `activation` follows each of them and
+    the code. With `"identity"` and no hidden layers the network is linear and can at best match PCA
+    with `code` components (Bourlard & Kamp 1988).
 
-    Weights are drawn by Glorot's rule. Those of a decoder by the number of its inputs alone, the
-    few of the code, would be several times larger: before the biases have learned that most
-    pixels are dark they push the code below zero, where ReLU units stay for ever.
+    Weights are drawn by Glorot's rule. Rules that count inputs only, such as He's, would make those
+    of the decoder several times larger. Before the biases have learned that most pixels are dark,
+    such weights push the code below zero, where ReLU units get no gradient.
 
-    For 28x28 images and the default code 784-32-784 has 50,992 parameters. `encode` and `decode`
-    are methods: `module.apply({"params": params}, codes, method="decode")`.
-    Raises `InputError` for inputs of another shape.
+    `encode` and `decode` are methods: `module.apply({"params": params}, codes, method="decode")`.
+    Raises `InputError` at `init` for inputs of another shape and an unknown `activation` or
+    `initializer`.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> start = from_linen(Autoencoder()).init
-    >>> shapes = jax.eval_shape(start, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    >>> init = from_linen(Autoencoder()).init
+    >>> shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     >>> tree.count(shapes)
     50992
     """
@@ -46,33 +46,35 @@ class Autoencoder(nn.Module):
     initializer: str = "glorot"
 
     def setup(self) -> None:
-        """Its two halves."""
+        """Build the encoder and the decoder."""
         pixels, settings = math.prod(self.shape), (self.activation, 0.0, self.initializer)
         self.encoder = MLP(tuple(self.hidden), self.code, *settings)
         self.decoder = MLP(tuple(self.hidden)[::-1], pixels, *settings)
 
     def encode(self, inputs: jax.Array) -> jax.Array:
-        """The codes (batch, code) of inputs (batch, *shape)."""
+        """Return the codes (batch, code) of inputs (batch, *shape)."""
         check_shape(inputs, self.shape)
         return primitives.activation(self.activation).function(self.encoder(inputs))
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """What codes (batch, code) stand for, (batch, *shape)."""
+        """Return outputs (batch, *shape) for codes (batch, code)."""
         return self.decoder(codes).reshape(len(codes), *self.shape)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The reconstruction of a batch."""
+        """Return reconstructions (batch, *shape)."""
         return self.decode(self.encode(inputs))
 
 
 class ConvAutoencoder(nn.Module):
-    """An autoencoder of convolutions (Masci et al. 2011).
+    """A convolutional autoencoder (Masci et al. 2011).
 
-    For each of `features` a 3x3 convolution of stride 2 and ReLU, then a dense layer to the code,
-    which is linear; back through a dense layer and a transposed convolution for each stage.
-    Inputs and outputs (batch, *shape), codes (batch, code); outputs are logits or pixels, as
-    those of `Autoencoder`, whose methods `encode` and `decode` it shares. Height and width must
-    be divisible by 2 once for each stage.
+    The encoder has a 3x3 convolution of stride 2 with ReLU for each of `features`, then a dense
+    layer to the code, which is linear. The decoder has a dense layer, then a transposed convolution
+    for each stage. Inputs and outputs are (batch, *shape), codes (batch, code). Outputs are logits
+    or pixels, and `encode` and `decode` are methods, as in `Autoencoder`.
+
+    Raises `InputError` at `init` for inputs of another shape, and a height or width that is not
+    divisible by 2 for each of `features`.
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvAutoencoder(8, features=(4,), shape=(8, 8, 1)))
@@ -86,33 +88,33 @@ class ConvAutoencoder(nn.Module):
     shape: Sequence[int] = (28, 28, 1)
 
     def setup(self) -> None:
-        """Its two halves."""
+        """Build the encoder and the decoder."""
         self.encoder = ConvEncoder(self.code, tuple(self.features))
         self.decoder = ConvDecoder(tuple(self.features)[::-1], tuple(self.shape))
 
     def encode(self, inputs: jax.Array) -> jax.Array:
-        """The codes (batch, code) of images (batch, *shape)."""
+        """Return the codes (batch, code) of inputs (batch, *shape)."""
         check_shape(inputs, self.shape)
         return self.encoder(inputs)
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """What codes (batch, code) stand for, (batch, *shape)."""
+        """Return outputs (batch, *shape) for codes (batch, code)."""
         return self.decoder(codes)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The reconstruction of a batch."""
+        """Return reconstructions (batch, *shape)."""
         return self.decode(self.encode(inputs))
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions of stride 2, then a dense layer: (batch, h, w, channels) to (batch, code)."""
+    """Stride-2 convolutions, then a dense layer: (batch, height, width, channels) to codes."""
 
     code: int
     features: Sequence[int]
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """The codes of images."""
+        """Return the codes (batch, code)."""
         x = images
         for index, width in enumerate(self.features, start=1):
             x = nn.relu(primitives.conv(width, stride=2, name=f"conv_{index}")(x))
@@ -121,15 +123,15 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """A dense layer, then transposed convolutions: (batch, code) to (batch, *shape)."""
+    """A dense layer and transposed convolutions: (batch, code) to (batch, *shape)."""
 
     features: Sequence[int]
     shape: Sequence[int]
 
     @nn.compact
     def __call__(self, codes: jax.Array) -> jax.Array:
-        """What codes stand for."""
-        height, width, channels = coarsest(self.shape, len(self.features))
+        """Return the outputs (batch, *shape)."""
+        height, width, channels = coarsest_shape(self.shape, len(self.features))
         size = height * width * self.features[0]
         x = primitives.Dense(size, kernel_init=primitives.INITIALIZERS["he"], name="dense")(codes)
         x = nn.relu(x).reshape(len(codes), height, width, self.features[0])
@@ -139,15 +141,16 @@ class ConvDecoder(nn.Module):
 
 
 class VariationalAutoencoder(nn.Module):
-    r"""A code with a distribution, $z \sim N(\mu(x), \sigma^2(x))$ (Kingma & Welling 2014).
+    r"""Autoencoder with a Gaussian code, $z \sim N(\mu(x), \sigma^2(x))$ (Kingma & Welling 2014).
 
-    Dense, with `hidden` widths and a non-linearity on both sides. Inputs (batch, *shape). The
-    outputs are a dict: `logits` (batch, *shape) of the pixels, and `mean` and `log_variance`
-    (batch, code) of the code. Where `apply` is given a key, $z = \mu + \sigma \epsilon$ with
-    $\epsilon \sim N(0, I)$, through which gradients reach both (the reparameterisation); in
-    training a key is needed. Without one $z = \mu$.
+    Encoder and decoder are dense. Inputs are (batch, *shape). Outputs are a dict: `logits`
+    (batch, *shape) of the pixels, and `mean` and `log_variance` (batch, code) of the code. With a
+    key, `apply` draws $z = \mu + \sigma \epsilon$, $\epsilon \sim N(0, I)$, so that gradients reach
+    $\mu$ and $\sigma$ (the reparameterisation trick); without a key, $z = \mu$. Training needs a
+    key. `hidden` are the widths of the encoder's hidden layers, and in reverse of the decoder's.
 
-    `encode` returns mean and log variance, `decode` logits for codes.
+    `encode` returns mean and log variance, `decode` logits for codes. Raises `InputError` at `init`
+    for inputs of another shape and an unknown `activation`, and in training without a key.
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(VariationalAutoencoder(2, hidden=(8,), shape=(4, 4, 1)))
@@ -163,22 +166,22 @@ class VariationalAutoencoder(nn.Module):
     shape: Sequence[int] = (28, 28, 1)
 
     def setup(self) -> None:
-        """Its two halves."""
+        """Build the encoder and the decoder."""
         self.encoder = MLP(tuple(self.hidden), 2 * self.code, self.activation)
         self.decoder = MLP(tuple(self.hidden)[::-1], math.prod(self.shape), self.activation)
 
     def encode(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and log variance of the codes, (batch, code) each."""
+        """Return mean and log variance of the codes, (batch, code) each."""
         check_shape(inputs, self.shape)
         mean, log_variance = jnp.split(self.encoder(inputs), 2, axis=-1)
         return mean, log_variance
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """The logits (batch, *shape) of codes (batch, code)."""
+        """Return the logits (batch, *shape) of codes (batch, code)."""
         return self.decoder(codes).reshape(len(codes), *self.shape)
 
     def __call__(self, inputs: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The logits of a batch, through codes that are drawn."""
+        """Return `logits`, `mean` and `log_variance`."""
         mean, log_variance = self.encode(inputs)
         codes = mean
         if train or self.has_rng("noise"):
@@ -188,18 +191,18 @@ class VariationalAutoencoder(nn.Module):
 
 
 def check_shape(inputs: Any, shape: Sequence[int]) -> None:
-    """Raise unless `inputs` are (batch, *shape)."""
+    """Raise `InputError` unless `inputs` are (batch, *shape)."""
     if tuple(inputs.shape[1:]) != tuple(shape):
         raise error(
             "inputs",
             expected=f"shape (batch, {', '.join(map(str, shape))})",
             got=f"shape {tuple(inputs.shape)}",
-            fix=f"build the network with shape={tuple(inputs.shape[1:])}",
+            fix=f"pass shape={tuple(inputs.shape[1:])} to the network",
         )
 
 
-def coarsest(shape: Sequence[int], stages: int) -> tuple[int, int, int]:
-    """Height, width and channels of an image halved `stages` times; raises where that fails."""
+def coarsest_shape(shape: Sequence[int], stages: int) -> tuple[int, int, int]:
+    """Height, width and channels of an image after halving it `stages` times."""
     height, width, channels = shape
     scale = 2**stages
     if height % scale or width % scale:

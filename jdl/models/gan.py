@@ -1,4 +1,4 @@
-"""Generators and discriminators: the dense pair, and the convolutional one of DCGAN."""
+"""Generators and discriminators: dense ones, and the convolutional ones of DCGAN."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jdl.core.errors import check_one_of, error
-from jdl.models.autoencoder import coarsest
+from jdl.models.autoencoder import coarsest_shape
 from jdl.models.layers import primitives, spectral_norm
 from jdl.models.layers.upsampling import conv_transpose
 
-# Radford et al.: every weight of DCGAN is drawn with this deviation.
+# The standard deviation of all initial weights of DCGAN (Radford et al. 2016).
 DCGAN_NORMAL = nn.initializers.normal(0.02)
 RECIPES = ("normalised", "plain", "spectral", "wgan_gp", "ttur")
 OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -23,19 +23,20 @@ OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class DenseGenerator(nn.Module):
-    """Noise (batch, latent) to images (batch, *shape) by dense layers (Goodfellow et al. 2014).
+    """A dense generator of images from noise (Goodfellow et al. 2014).
 
-    For each of `features` a dense layer, batch normalisation where `normalised`, and ReLU; then
-    one for the pixels, through `output`: "sigmoid" for pixels in [0, 1], "tanh" for [-1, 1],
-    "identity" for other data. ReLU is refused there: a pixel that it has set to zero for all
-    noise has gradient zero for ever.
+    Inputs are noise (batch, latent), outputs images (batch, *shape). Each of `features` adds a
+    dense layer, batch normalisation if `normalised`, and ReLU. The last layer ends in `output`:
+    "sigmoid" for pixels in [0, 1], "tanh" for [-1, 1], "identity" for other data. `axis_name` is a
+    device axis that batch statistics are averaged over under `jdl.pmap`.
 
-    With the defaults and a latent of 100, which is 100-128-256-784, it has 247,440 parameters.
+    Raises `InputError` at `init` for an unknown `output`, and for "relu": a pixel that is zero for
+    all noise would get no gradient.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> start = from_linen(DenseGenerator()).init
-    >>> tree.count(jax.eval_shape(start, jax.random.key(0), jnp.zeros((1, 100)))[0])
+    >>> init = from_linen(DenseGenerator()).init
+    >>> tree.count(jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 100)))[0])
     247440
     """
 
@@ -47,7 +48,7 @@ class DenseGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, noise: jax.Array, train: bool = False) -> jax.Array:
-        """The images that the noise stands for."""
+        """Return images (batch, *shape)."""
         squash = output_function(self.output)
         x = noise
         for index, width in enumerate(self.features, start=1):
@@ -66,16 +67,16 @@ class DenseGenerator(nn.Module):
 
 
 class DenseDiscriminator(nn.Module):
-    """Images (batch, ...) to the logit (batch, 1) of being real, by dense layers.
+    """A dense discriminator (Goodfellow et al. 2014).
 
-    Leaky ReLU of slope 0.2 after each of `features`. With `spectral` every kernel is divided by
-    its largest singular value, which makes the logit a function of slope at most 1
-    (Miyato et al. 2018). On 28x28 images 784-256-128-1 has 233,985 parameters either way.
+    Inputs are images (batch, ...), outputs logits (batch, 1) that an image is real. Leaky ReLU of
+    slope 0.2 follows each of `features`. With `spectral` every kernel is divided by its largest
+    singular value, so that the logit has a Lipschitz constant of at most 1 (Miyato et al. 2018).
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> start = from_linen(DenseDiscriminator()).init
-    >>> tree.count(jax.eval_shape(start, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))[0])
+    >>> init = from_linen(DenseDiscriminator()).init
+    >>> tree.count(jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))[0])
     233985
     """
 
@@ -84,7 +85,7 @@ class DenseDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """The logits of a batch."""
+        """Return the logits (batch, 1)."""
         dense = spectral_norm.SpectralDense if self.spectral else primitives.Dense
         x = primitives.flatten(images)
         for index, width in enumerate(self.features, start=1):
@@ -94,12 +95,15 @@ class DenseDiscriminator(nn.Module):
 
 
 class ConvGenerator(nn.Module):
-    """Noise (batch, latent) to images (batch, *shape), as in DCGAN (Radford et al. 2016).
+    """The generator of DCGAN (Radford et al. 2016).
 
-    A dense layer to the coarsest image, then a transposed convolution of 4x4 that doubles it for
-    each further one of `features` and for the pixels. Batch normalisation and ReLU after all but
-    the last, which ends in `output` as that of `DenseGenerator`. Height and width must be
-    divisible by 2 once for each of `features`.
+    Inputs are noise (batch, latent), outputs images (batch, *shape). A dense layer makes the
+    smallest feature map; a 4x4 transposed convolution then doubles height and width for each
+    further one of `features` and for the pixels. Batch normalisation and ReLU follow every layer
+    but the last, which ends in `output`, as in `DenseGenerator`.
+
+    Raises `InputError` at `init` for an unknown `output` or "relu", and a height or width that is
+    not divisible by 2 for each of `features`.
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvGenerator((8, 4), (8, 8, 1)))
@@ -115,9 +119,9 @@ class ConvGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, noise: jax.Array, train: bool = False) -> jax.Array:
-        """The images that the noise stands for."""
+        """Return images (batch, *shape)."""
         squash = output_function(self.output)
-        height, width, channels = coarsest(self.shape, len(self.features))
+        height, width, channels = coarsest_shape(self.shape, len(self.features))
         first = height * width * self.features[0]
         x = primitives.Dense(first, use_bias=False, kernel_init=DCGAN_NORMAL, name="dense")(noise)
         x = x.reshape(len(noise), height, width, self.features[0])
@@ -131,11 +135,14 @@ class ConvGenerator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Images to the logit (batch, 1) of being real, the discriminator of DCGAN.
+    """The discriminator of DCGAN (Radford et al. 2016).
 
-    For each of `features` a 4x4 convolution of stride 2 and leaky ReLU of slope 0.2, then a dense
-    layer. `normalisation` is "batch" (after every convolution but the first), "spectral" (every
-    kernel divided by its largest singular value) or "none".
+    Inputs are images (batch, height, width, channels), outputs logits (batch, 1) that an image is
+    real. Each of `features` adds a 4x4 convolution of stride 2 and leaky ReLU of slope 0.2; a dense
+    layer follows. `normalisation` is "batch" (after every convolution but the first), "spectral"
+    (every kernel divided by its largest singular value, Miyato et al. 2018) or "none".
+
+    Raises `InputError` at `init` for inputs of another rank and an unknown `normalisation`.
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(ConvDiscriminator((4, 8)))
@@ -150,36 +157,39 @@ class ConvDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """The logits of a batch."""
+        """Return the logits (batch, 1)."""
         kind = check_one_of("normalisation", self.normalisation, ("batch", "spectral", "none"))
         primitives.check_images(images)
         conv = spectral_norm.SpectralConv if kind == "spectral" else primitives.Conv
         dense = spectral_norm.SpectralDense if kind == "spectral" else primitives.Dense
         x = images
         for index, width in enumerate(self.features, start=1):
-            normed = kind == "batch" and index > 1
+            has_norm = kind == "batch" and index > 1
             x = conv(
                 width,
                 (4, 4),
                 strides=2,
-                use_bias=not normed,
+                use_bias=not has_norm,
                 kernel_init=DCGAN_NORMAL,
                 name=f"conv_{index}",
             )(x)
-            if normed:
+            if has_norm:
                 x = _batch_norm(train, self.axis_name, f"batch_norm_{index}")(x)
             x = nn.leaky_relu(x, 0.2)
         return dense(1, kernel_init=DCGAN_NORMAL, name="output")(primitives.flatten(x))
 
 
 def output_function(name: str) -> Callable[[jax.Array], jax.Array]:
-    """What a generator's pixels pass through: "sigmoid", "tanh" or "identity"."""
+    """The function that a generator's pixels pass through: "sigmoid", "tanh" or "identity".
+
+    Raises `InputError` for any other name.
+    """
     if name == "relu":
         raise error(
             "generator output",
             expected='"sigmoid" for pixels in [0, 1] or "tanh" for pixels in [-1, 1]',
-            got='"relu", which has no upper end and no gradient where it is zero',
-            fix='output="sigmoid" with images as jdl.data.load gives them',
+            got='"relu", which is unbounded and has no gradient where it is zero',
+            fix='pass output="sigmoid" for images as jdl.data.load returns them',
         )
     return OUTPUTS[check_one_of("generator output", name, OUTPUTS)]
 
@@ -191,15 +201,18 @@ def _batch_norm(train: bool, axis_name: str | None, name: str) -> primitives.Bat
 
 
 def gan_pair(kind: str, recipe: str, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
-    """A generator of images of that shape and its discriminator, as a recipe wants them.
+    """Build a generator of images of that shape, and its discriminator, for a training recipe.
 
-    `kind` is "dense" or "conv". What keeps the pair from collapsing, apart from the optimizer:
+    `kind` is "dense" or "conv"; `shape` is (height, width, channels). The networks of each recipe:
 
-    - "plain": nothing; "conv" has DCGAN's batch normalisation in both, as in all its recipes;
-    - "normalised" and "ttur": batch normalisation in the generator, at two time scales with "ttur"
-      (Heusel et al. 2017);
-    - "spectral": that, and spectral normalisation in the discriminator (Miyato et al. 2018);
-    - "wgan_gp": a discriminator without batch statistics, which the gradient penalty needs.
+    - "plain": dense networks without normalisation; "conv" ones are those of DCGAN, with batch
+      normalisation in both;
+    - "normalised" and "ttur" (Heusel et al. 2017): batch normalisation in the generator;
+    - "spectral" (Miyato et al. 2018): also spectral normalisation in the discriminator;
+    - "wgan_gp" (Gulrajani et al. 2017): a discriminator without batch normalisation, which the
+      gradient penalty does not allow.
+
+    Raises `InputError` for an unknown `kind` or `recipe`.
 
     >>> [type(network).__name__ for network in gan_pair("dense", "spectral", (8, 8, 1))]
     ['DenseGenerator', 'DenseDiscriminator']

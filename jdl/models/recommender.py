@@ -1,7 +1,7 @@
-"""Recommenders: how a user would rate an item, from who and which alone.
+"""Recommenders: predict a user's rating of an item from their two ids.
 
-Inputs are int (batch, 2), user and item, numbered from 1; 0 is one that training never saw, and
-adds nothing. Outputs are (batch, 1).
+Inputs are integers (batch, 2), user and item id, counted from 1. Id 0 is one that training did
+not contain, and adds nothing. Outputs are ratings (batch, 1).
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,20 @@ from flax import linen as nn
 from jdl.core.errors import error
 from jdl.models.layers import primitives
 
-_SMALL = nn.initializers.normal(0.1)
+_FACTOR_INIT = nn.initializers.normal(0.1)
 
 
 class MatrixFactorization(nn.Module):
-    r"""Biases and a product of factors (Koren et al. 2009).
+    r"""Matrix factorization with biases, $\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i$.
 
-    $\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i$. `mean` is $\mu$, the mean rating of the
-    training part; for an unknown user $\mu + b_i$ remains. `factors=0` leaves the biases alone.
-    It has (users + items)(factors + 1) parameters. Train it with a penalty on all of them, biases
-    too: `jdl.tasks.l2(task, 1e-2, where=lambda path, leaf: True)`, or a weight decay of optax.
+    Inputs are integers (batch, 2), user and item id from 1; 0 is unknown. Outputs are ratings
+    (batch, 1). `mean` is $\mu$, the mean rating of the training data; for an unknown user,
+    $\mu + b_i$ remains. `factors` is the size of $p_u$ and $q_i$; 0 leaves the biases alone. Train
+    it with a penalty on all parameters, biases too:
+    `jdl.tasks.l2(task, 1e-2, where=lambda path, leaf: True)`, or weight decay.
+
+    Raises `InputError` at `init` for inputs that are not integers (batch, 2). Koren, Bell and
+    Volinsky, "Matrix factorization techniques for recommender systems", 2009.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -40,26 +44,30 @@ class MatrixFactorization(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The ratings that are expected, (batch, 1)."""
+        """Return ratings (batch, 1)."""
         _check_pairs(inputs)
         user, item = inputs[:, 0], inputs[:, 1]
         zeros = primitives.INITIALIZERS["zeros"]
-        rating = self.mean + _Known(self.users, 1, zeros, name="user_bias")(user)
-        rating = rating + _Known(self.items, 1, zeros, name="item_bias")(item)
+        rating = self.mean + _IdEmbedding(self.users, 1, zeros, name="user_bias")(user)
+        rating = rating + _IdEmbedding(self.items, 1, zeros, name="item_bias")(item)
         if self.factors:
-            mine = _Known(self.users, self.factors, name="user_factors")(user)
-            its = _Known(self.items, self.factors, name="item_factors")(item)
-            rating = rating + (mine * its).sum(-1, keepdims=True)
+            user_factors = _IdEmbedding(self.users, self.factors, name="user_factors")(user)
+            item_factors = _IdEmbedding(self.items, self.factors, name="item_factors")(item)
+            rating = rating + (user_factors * item_factors).sum(-1, keepdims=True)
         return rating
 
 
 class NeuralCollaborativeFiltering(nn.Module):
-    r"""Products of factors beside a multilayer perceptron (He et al. 2017, "NeuMF").
+    r"""Matrix factorization combined with an MLP, known as NeuMF (He et al. 2017).
 
-    $\hat r_{ui} = \mu + w \cdot [\,p_u \odot q_i,\; \mathrm{MLP}(p'_u, q'_i)\,] + b$: the two
-    parts have embeddings of their own, of `factors` and of `embedding` numbers, and `features`
-    are the widths of the perceptron. The paper's output is a probability of use; here it is
-    linear, for ratings, and `mean` is the mean rating of the training part.
+    $\hat r_{ui} = \mu + w \cdot [\,p_u \odot q_i,\; \mathrm{MLP}(p'_u, q'_i)\,] + b$. The two parts
+    have separate embeddings, of size `factors` and `embedding`; `features` are the widths of the
+    MLP. Inputs and outputs are those of `MatrixFactorization`: integers (batch, 2) to ratings
+    (batch, 1). The paper predicts whether a user picks an item; this output is linear, for ratings.
+    `mean` is $\mu$, the mean rating of the training data.
+
+    Raises `InputError` at `init` for inputs that are not integers (batch, 2) and an unknown
+    `activation`.
 
     >>> from jdl.models import from_linen
     >>> model = from_linen(NeuralCollaborativeFiltering(users=30, items=20))
@@ -78,47 +86,47 @@ class NeuralCollaborativeFiltering(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The ratings that are expected, (batch, 1)."""
+        """Return ratings (batch, 1)."""
         _check_pairs(inputs)
         user, item = inputs[:, 0], inputs[:, 1]
         function = primitives.activation(self.activation).function
-        make = primitives.initializer("matched", self.activation)
-        mine = _Known(self.users, self.factors, name="user_factors")(user)
-        its = _Known(self.items, self.factors, name="item_factors")(item)
+        kernel_init = primitives.initializer("matched", self.activation)
+        user_factors = _IdEmbedding(self.users, self.factors, name="user_factors")(user)
+        item_factors = _IdEmbedding(self.items, self.factors, name="item_factors")(item)
         x = jnp.concatenate(
             [
-                _Known(self.users, self.embedding, name="user_embedding")(user),
-                _Known(self.items, self.embedding, name="item_embedding")(item),
+                _IdEmbedding(self.users, self.embedding, name="user_embedding")(user),
+                _IdEmbedding(self.items, self.embedding, name="item_embedding")(item),
             ],
             -1,
         )
         for index, width in enumerate(self.features, start=1):
-            x = function(primitives.Dense(width, kernel_init=make, name=f"dense_{index}")(x))
-        both = jnp.concatenate([mine * its, x], -1)
-        return self.mean + primitives.Dense(1, name="output")(both)
+            x = function(primitives.Dense(width, kernel_init=kernel_init, name=f"dense_{index}")(x))
+        x = jnp.concatenate([user_factors * item_factors, x], -1)
+        return self.mean + primitives.Dense(1, name="output")(x)
 
 
-class _Known(nn.Module):
-    """A vector for each number from 1 to `size`; zeros for 0."""
+class _IdEmbedding(nn.Module):
+    """Embeddings of ids 1 to `size`; zeros for id 0."""
 
     size: int
     features: int
-    start: primitives.Initializer = _SMALL
+    embedding_init: primitives.Initializer = _FACTOR_INIT
 
     @nn.compact
-    def __call__(self, numbers: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array) -> jax.Array:
         shape = (self.size, self.features)
-        table = self.param("embedding", self.start, shape, jnp.float32)
-        # A number beyond the table gives nan, which training refuses, and no other row's vector.
-        found = jnp.take(table, jnp.maximum(numbers - 1, 0), axis=0, mode="fill")
-        return jnp.where(numbers[:, None] > 0, found, 0)
+        table = self.param("embedding", self.embedding_init, shape, jnp.float32)
+        # An id above `size` gives nan, which training reports, not another id's embedding.
+        rows = jnp.take(table, jnp.maximum(ids - 1, 0), axis=0, mode="fill")
+        return jnp.where(ids[:, None] > 0, rows, 0)
 
 
 def _check_pairs(inputs: Any) -> None:
     if inputs.ndim != 2 or inputs.shape[1] != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer):
         raise error(
             "ratings",
-            expected="integers of shape (batch, 2), user and item",
+            expected="integers of shape (batch, 2), user id and item id",
             got=f"{inputs.dtype} of shape {inputs.shape}",
-            fix="read them with jdl.data.movielens, which numbers users and items",
+            fix="load ratings with jdl.data.movielens, which assigns the ids",
         )

@@ -1,4 +1,4 @@
-"""Text from a decoder: one compiled program for all steps, with a cache of keys and values."""
+"""Text generation with a `TransformerDecoder`, in one compiled program with a key-value cache."""
 
 import functools
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.core.types import Key, PyTree
@@ -15,7 +16,7 @@ from jdl.models.transformer import TransformerDecoder
 def generate(
     module: TransformerDecoder,
     params: PyTree,
-    prompt: Any,
+    prompt: ArrayLike,
     key: Key,
     steps: int,
     *,
@@ -23,15 +24,20 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> jax.Array:
-    r"""The prompt (batch, time) and `steps` tokens after it, (batch, time + steps).
+    r"""Continue each prompt by `steps` sampled tokens.
 
-    Each token is drawn from $\mathrm{softmax}(z / T)$ with logits z and `temperature` T, at T = 0
-    it is the most likely one. `top_k` keeps the k most likely tokens, `top_p` the fewest whose
-    probabilities sum to p or more (Holtzman et al. 2020); with both, p counts among the k.
+    Takes a prompt (batch, time) of integers and returns (batch, time + steps), which starts with
+    the prompt. Each token is drawn from $\mathrm{softmax}(z / T)$ with logits z and `temperature`
+    T; T = 0 takes the most likely token. `top_k` restricts sampling to the k most likely tokens
+    (Fan et al. 2018), `top_p` to the fewest tokens whose probabilities sum to p or more (Holtzman
+    et al. 2020). With both, p applies after the k are selected.
 
-    Every token is computed once and remembered. Positions are learned, so once `context` tokens
-    are remembered the memory is filled anew from the last half of them, and goes on from there.
-    One program is compiled for each shape of prompt, `steps` and `top_k`.
+    A text may grow longer than the model's `context`. Whenever the key-value cache is full, it is
+    rebuilt from the last half of the context. One program is compiled for each combination of
+    prompt shape, `steps` and `top_k`.
+
+    Raises `InputError` for a prompt that is empty, not integer, not of shape (batch, time) or
+    outside the vocabulary, and for `steps`, `temperature`, `top_k` or `top_p` out of range.
 
     >>> module = TransformerDecoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
     >>> params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
@@ -55,7 +61,7 @@ def _generate(
     top_k: int | None,
     top_p: Any,
 ) -> jax.Array:
-    batch, given = prompt.shape
+    batch, prompt_length = prompt.shape
     half = max(1, module.context // 2)
     dtype = jax.tree.leaves(params)[0].dtype
 
@@ -67,18 +73,18 @@ def _generate(
         text, logits, cache = carry
         new = choose(jax.random.fold_in(key, index), logits, temperature, top_k, top_p)
         new = new[:, None].astype(text.dtype)
-        end = given + index
+        end = prompt_length + index
         text = jax.lax.dynamic_update_slice(text, new, (0, end))
 
-        def begin_anew() -> Any:
+        def rebuild_cache() -> Any:
             last = jax.lax.dynamic_slice(text, (0, end + 1 - half), (batch, half))
             return read(last, module.empty_cache(batch, dtype))
 
-        if given + steps <= module.context:
+        if prompt_length + steps <= module.context:
             logits, cache = read(new, cache)
         else:
-            full = cache.length == module.context
-            logits, cache = jax.lax.cond(full, begin_anew, lambda: read(new, cache))
+            is_full = cache.length == module.context
+            logits, cache = jax.lax.cond(is_full, rebuild_cache, lambda: read(new, cache))
         return (text, logits, cache), None
 
     text = jnp.pad(prompt, ((0, 0), (0, steps)))
@@ -90,7 +96,7 @@ def _generate(
 def choose(
     key: Key, logits: jax.Array, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None
 ) -> jax.Array:
-    """A token for each row of logits (batch, vocabulary), drawn as `generate` says.
+    """Sample a token for each row of logits (batch, vocabulary), as `generate` does.
 
     >>> choose(jax.random.key(0), jnp.array([[0.0, 3.0, 1.0]]), temperature=0.0)
     Array([1], dtype=int32)
@@ -106,7 +112,7 @@ def choose(
 
 
 def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
-    """The k largest logits (batch, vocabulary); those below the k-th become minus infinity.
+    """Set all logits (batch, vocabulary) below the k-th largest to minus infinity.
 
     >>> keep_top_k(jnp.array([[1.0, 3.0, 2.0]]), 2)
     Array([[-inf,   3.,   2.]], dtype=float32)
@@ -116,19 +122,19 @@ def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
 
 
 def keep_top_p(logits: jax.Array, p: Any) -> jax.Array:
-    """The fewest most likely tokens with probability p together; the others minus infinity.
+    """Keep the fewest most likely tokens with total probability p; set others to minus infinity.
 
-    The most likely token stays in any case.
+    Logits (batch, vocabulary). The most likely token always stays.
 
     >>> jnp.exp(keep_top_p(jnp.log(jnp.array([[0.25, 0.5, 0.25]])), 0.5)).round(2)
     Array([[0. , 0.5, 0. ]], dtype=float32)
     """
     ordered = jnp.flip(jnp.sort(logits, axis=-1), -1)
-    shares = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(shares, axis=-1) - shares
-    # The first has nothing before it, and stays even at p = 0.
-    inside = (before < p).at[:, 0].set(True)
-    least = jnp.where(inside, ordered, jnp.inf).min(-1, keepdims=True)
+    probabilities = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    # The most likely token stays even at p = 0.
+    is_inside = (before < p).at[:, 0].set(True)
+    least = jnp.where(is_inside, ordered, jnp.inf).min(-1, keepdims=True)
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
@@ -145,14 +151,14 @@ def _check(
             "prompt",
             expected="integers of shape (batch, time), at least one token in each row",
             got=f"{prompt.dtype} of shape {prompt.shape}",
-            fix="encode a text: tokenizer.encode(text)[None]",
+            fix="encode a text with tokenizer.encode(text)[None]",
         )
     if prompt.min() < 0 or prompt.max() >= module.vocabulary:
         raise error(
             "prompt",
             expected=f"tokens from 0 to {module.vocabulary - 1}",
             got=f"tokens from {prompt.min()} to {prompt.max()}",
-            fix="encode it with the tokenizer that the model was trained with",
+            fix="encode the prompt with the tokenizer that the model was trained with",
         )
     limits = {
         "steps": (steps >= 1, "1 or more", steps),

@@ -1,10 +1,10 @@
-"""Networks over trees: a node's state is computed from its label and its children's states.
+"""Networks over trees: a node's state depends on its label and on its children's states.
 
-All trees of a batch are climbed together, level by level inside the compiled program, from the
+All trees of a batch are processed together, level by level inside the compiled program, from the
 arrays of `jdl.data.tree_batches.pad_trees`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,36 +14,37 @@ from flax import linen as nn
 from jdl.core.errors import did_you_mean, error
 from jdl.models.layers import primitives
 
-Inputs = dict[str, Any]
+Inputs = Mapping[str, jax.Array]
+"""A batch of `jdl.data.tree_batches.pad_trees`."""
 
 
 class Cell(NamedTuple):
-    """How a node's state comes about; `signal` is a linear map of its label, [..., signals].
+    """A cell over trees. `signal` is a linear map of a node's label, (..., signals).
 
-    The first `features` numbers of a state are the node's output.
+    The first `features` entries of a state are the node's output.
     """
 
     leaf: Callable[[jax.Array], jax.Array]
     """`leaf(signal) -> state`."""
     node: Callable[[jax.Array, jax.Array], jax.Array]
-    """`node(signal, children) -> state` from states [..., arity, state], 0 where no child is."""
+    """`node(signal, children) -> state`; children (..., arity, state), 0 for a missing child."""
 
 
-def climb(cell: Cell, signal: jax.Array, children: jax.Array) -> jax.Array:
-    """The state of every node, [batch, nodes, state], from its signal [batch, nodes, signals].
+def node_states(cell: Cell, signal: jax.Array, children: jax.Array) -> jax.Array:
+    """States of all nodes (batch, nodes, state), from their signals (batch, nodes, signals).
 
-    `children` [batch, levels, width, arity] are places among the leaves or the level below.
+    `children` (batch, levels, width, arity) are indices into the leaves and the level below.
     """
     batch, levels, width = children.shape[:3]
     leaves = signal.shape[1] - levels * width
     bottom = cell.leaf(signal[:, :leaves])
     inner = signal[:, leaves:].reshape(batch, levels, width, -1)
 
-    def level(below: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        own, places = at
-        known = jnp.concatenate([bottom, below], 1)
-        found = jax.vmap(lambda states, index: states[index])(known, jnp.maximum(places, 0))
-        states = cell.node(own, jnp.where(places[..., None] >= 0, found, 0))
+    def level(below: jax.Array, xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        signal, indices = xs
+        lower = jnp.concatenate([bottom, below], 1)
+        nodes = jax.vmap(lambda states, index: states[index])(lower, jnp.maximum(indices, 0))
+        states = cell.node(signal, jnp.where(indices[..., None] >= 0, nodes, 0))
         return states, states
 
     empty = jnp.zeros((batch, width, bottom.shape[-1]), bottom.dtype)
@@ -53,59 +54,59 @@ def climb(cell: Cell, signal: jax.Array, children: jax.Array) -> jax.Array:
 
 
 def recursive_cell(kernel: jax.Array, activation: Callable[[jax.Array], jax.Array]) -> Cell:
-    """The plain cell; `kernel` [arity · features, features]."""
+    """The plain recursive cell; `kernel` (arity · features, features)."""
 
     def node(signal: jax.Array, children: jax.Array) -> jax.Array:
-        return activation(signal + _joined(children) @ kernel)
+        return activation(signal + _concatenate(children) @ kernel)
 
     return Cell(activation, node)
 
 
 def child_sum_cell(gates: jax.Array, forget: jax.Array) -> Cell:
-    """The child-sum LSTM cell; `gates` [features, 3 · features], `forget` [features, features].
+    """The child-sum LSTM cell; `gates` (features, 3 · features), `forget` (features, features).
 
-    Signals are those of input, output, update and forget gate. A state is (h, c, U h): the child
-    computes its part of the parent's forget gate once, in place of once for each free slot.
+    Signals are those of input, output, update and forget gate. A state is (h, c, U h): each child
+    computes its term of the parent's forget gate once, rather than once for each slot.
     """
 
-    def state(signal: jax.Array, kept: jax.Array | float) -> jax.Array:
-        enter, leave, update = jnp.split(signal, 3, -1)
-        memory = nn.sigmoid(enter) * jnp.tanh(update) + kept
-        hidden = nn.sigmoid(leave) * jnp.tanh(memory)
-        return jnp.concatenate([hidden, memory, _times(hidden, forget)], -1)
+    def state(signal: jax.Array, retained: jax.Array | float) -> jax.Array:
+        input_gate, output_gate, update = jnp.split(signal, 3, -1)
+        memory = nn.sigmoid(input_gate) * jnp.tanh(update) + retained
+        hidden = nn.sigmoid(output_gate) * jnp.tanh(memory)
+        return jnp.concatenate([hidden, memory, _matmul(hidden, forget)], -1)
 
     def node(signal: jax.Array, children: jax.Array) -> jax.Array:
-        hidden, memory, remembered = jnp.split(children, 3, -1)
-        own, gate = _split(signal, 3)
-        kept = nn.sigmoid(gate[..., None, :] + remembered) * memory
-        return state(own + _times(hidden.sum(-2), gates), kept.sum(-2))
+        hidden, memory, forget_terms = jnp.split(children, 3, -1)
+        signal, forget_signal = _split(signal, 3)
+        retained = nn.sigmoid(forget_signal[..., None, :] + forget_terms) * memory
+        return state(signal + _matmul(hidden.sum(-2), gates), retained.sum(-2))
 
     return Cell(lambda signal: state(_split(signal, 3)[0], 0.0), node)
 
 
 def nary_cell(kernel: jax.Array, arity: int) -> Cell:
-    """The N-ary LSTM cell; `kernel` [arity · features, (3 + arity) · features].
+    """The N-ary LSTM cell; `kernel` (arity · features, (3 + arity) · features).
 
     Signals are those of input, output, update and forget gate. A state is (h, c).
     """
 
-    def state(signal: jax.Array, kept: jax.Array | float) -> jax.Array:
-        enter, leave, update = jnp.split(signal, 3, -1)
-        memory = nn.sigmoid(enter) * jnp.tanh(update) + kept
-        return jnp.concatenate([nn.sigmoid(leave) * jnp.tanh(memory), memory], -1)
+    def state(signal: jax.Array, retained: jax.Array | float) -> jax.Array:
+        input_gate, output_gate, update = jnp.split(signal, 3, -1)
+        memory = nn.sigmoid(input_gate) * jnp.tanh(update) + retained
+        return jnp.concatenate([nn.sigmoid(output_gate) * jnp.tanh(memory), memory], -1)
 
     def node(signal: jax.Array, children: jax.Array) -> jax.Array:
         hidden, memory = jnp.split(children, 2, -1)
-        own, gate = _split(signal, 3)
-        shared, gates = _split(_joined(hidden) @ kernel, 3, 3 + arity)
-        forget = gate[..., None, :] + gates.reshape(memory.shape)
-        return state(own + shared, (nn.sigmoid(forget) * memory).sum(-2))
+        signal, forget_signal = _split(signal, 3)
+        recurrent, forget_terms = _split(_concatenate(hidden) @ kernel, 3, 3 + arity)
+        forget = forget_signal[..., None, :] + forget_terms.reshape(memory.shape)
+        return state(signal + recurrent, (nn.sigmoid(forget) * memory).sum(-2))
 
     return Cell(lambda signal: state(_split(signal, 3)[0], 0.0), node)
 
 
 class _TreeNet(nn.Module):
-    """What the networks share: labels to signals, up the tree, hidden states to outputs."""
+    """Shared parts of the networks: label embedding, recursion over levels, output layer."""
 
     features: int = 128
     outputs: int = 10
@@ -113,39 +114,42 @@ class _TreeNet(nn.Module):
     embedding: int = 64
     at: str = "root"
 
-    def climbed(self, cell: Cell, signals: int, inputs: Inputs) -> jax.Array:
-        """The outputs of a batch; called once, within the compact `__call__`."""
+    def _apply_cell(self, cell: Cell, signals: int, inputs: Inputs) -> jax.Array:
+        """The outputs of a batch; call it once, within the compact `__call__`."""
         x, present, children = inputs["x"], inputs["present"], inputs["children"]
         if self.vocabulary is not None:
             _check_tokens(x)
             x = primitives.Embed(self.vocabulary, self.embedding, name="embed")(x)
         else:
-            # Whatever stands in the padding, nan too, must not reach the weights' gradient.
+            # The padding may hold nan, which must not reach the gradient.
             x = jnp.where(present[..., None] != 0, x, 0)
-        states = climb(cell, primitives.Dense(signals, name="labels")(x), children)
+        states = node_states(cell, primitives.Dense(signals, name="labels")(x), children)
         hidden, width = states[..., : self.features], children.shape[2]
-        places = {"root": hidden[:, -width], "roots": hidden[:, -width:], "nodes": hidden}
-        if self.at not in places:
+        states_at = {"root": hidden[:, -width], "roots": hidden[:, -width:], "nodes": hidden}
+        if self.at not in states_at:
             raise error(
                 "at",
-                expected=" or ".join(places),
+                expected=" or ".join(states_at),
                 got=repr(self.at),
-                fix=did_you_mean(self.at, places),
+                fix=did_you_mean(self.at, states_at),
             )
-        return primitives.Dense(self.outputs, name="output")(places[self.at])
+        return primitives.Dense(self.outputs, name="output")(states_at[self.at])
 
 
 class RvNN(_TreeNet):
-    r"""The plain recursive network (Socher et al. 2011).
+    r"""A plain recursive network over trees (Socher et al. 2011).
 
     $h = \phi(W x + b + \sum_k U_k h_k)$ for a node with label vector x and children k = 1, 2, ...;
-    each place has its own matrix, and a missing child adds nothing.
+    each child position has its own matrix, and a missing child adds nothing.
 
-    Inputs are `x`, `children` and `present` as `jdl.data.tree_batches` makes them: x int [n, nodes]
-    with a `vocabulary`, whose labels get vectors of `embedding` numbers, or float
-    [n, nodes, d] without. Outputs are linear in h: [n, outputs] for `at="root"`, [n, width,
-    outputs] for the packed `"roots"`, [n, nodes, outputs] for all `"nodes"`. For features n,
-    embedding d and arity K it has (d + 1) n + K n² parameters beside embedding and output.
+    Inputs are a batch of `jdl.data.tree_batches.pad_trees`: a dict with `x`, `children` and
+    `present`. With a `vocabulary`, x are integers (batch, nodes), embedded in `embedding`
+    dimensions; without, vectors (batch, nodes, channels). `at` selects the outputs: `"root"`
+    (batch, outputs); `"roots"` (batch, width, outputs), for several trees packed into one example;
+    or `"nodes"` (batch, nodes, outputs).
+
+    Raises `InputError` at `init` for labels that are not integers with a `vocabulary`, and an
+    unknown `at` or `activation`.
 
     >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import from_linen
@@ -160,53 +164,68 @@ class RvNN(_TreeNet):
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> jax.Array:
-        """The outputs of a batch of trees."""
+        """Return the outputs, of the shape that `at` selects."""
         arity = inputs["children"].shape[-1]
         shape = (arity * self.features, self.features)
         kernel = self.param("children_kernel", primitives.INITIALIZERS["lecun"], shape, jnp.float32)
         cell = recursive_cell(kernel, primitives.activation(self.activation).function)
-        return self.climbed(cell, self.features, inputs)
+        return self._apply_cell(cell, self.features, inputs)
 
 
 class ChildSumTreeLSTM(_TreeNet):
-    r"""The child-sum Tree-LSTM (Tai et al. 2015, equations 2 to 8): children in any order.
+    r"""An LSTM over trees that sums the children's states, in any order (Tai et al. 2015, eq. 2-8).
 
     With $\tilde h = \sum_k h_k$: $i, o = \sigma(W x + U \tilde h + b)$,
     $u = \tanh(W x + U \tilde h + b)$, a forget gate for each child,
     $f_k = \sigma(W x + U h_k + b)$, then $c = i \odot u + \sum_k f_k \odot c_k$ and
     $h = o \odot \tanh c$.
 
-    Inputs and outputs are those of `RvNN`. For features n and embedding d it has
-    4 (d + 1) n + 4 n² parameters beside embedding and output, whatever the arity.
+    Inputs, output shapes and errors are those of `RvNN`. The number of parameters does not depend
+    on the arity.
+
+    >>> from jdl.data import tree_batches, trees
+    >>> from jdl.models import from_linen
+    >>> batch = tree_batches.pad_trees([trees.from_nested((2, 0, (2, 0, 1))), trees.from_nested(1)])
+    >>> model = from_linen(ChildSumTreeLSTM(8, outputs=3, vocabulary=3))
+    >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(model.apply, params, model_state, batch)[0].shape
+    (2, 3)
     """
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> jax.Array:
-        """The outputs of a batch of trees."""
-        make, width = primitives.INITIALIZERS["lecun"], self.features
-        gates = self.param("sum_kernel", make, (width, 3 * width), jnp.float32)
-        forget = self.param("forget_kernel", make, (width, width), jnp.float32)
-        return self.climbed(child_sum_cell(gates, forget), 4 * width, inputs)
+        """Return the outputs, of the shape that `at` selects."""
+        init, width = primitives.INITIALIZERS["lecun"], self.features
+        gates = self.param("sum_kernel", init, (width, 3 * width), jnp.float32)
+        forget = self.param("forget_kernel", init, (width, width), jnp.float32)
+        return self._apply_cell(child_sum_cell(gates, forget), 4 * width, inputs)
 
 
 class NaryTreeLSTM(_TreeNet):
-    r"""The N-ary Tree-LSTM (Tai et al. 2015, equations 9 to 14): each place has its matrices.
+    r"""An LSTM over trees with weights for each child position (Tai et al. 2015, eq. 9-14).
 
     $i, o = \sigma(W x + \sum_l U_l h_l + b)$, $u = \tanh(W x + \sum_l U_l h_l + b)$,
     $f_k = \sigma(W x + \sum_l U_{kl} h_l + b)$, $c = i \odot u + \sum_k f_k \odot c_k$,
     $h = o \odot \tanh c$; a missing child adds nothing.
 
-    Inputs and outputs are those of `RvNN`. For features n, embedding d and arity K it has
-    4 (d + 1) n + K (3 + K) n² parameters beside embedding and output.
+    Inputs, output shapes and errors are those of `RvNN`.
+
+    >>> from jdl.data import tree_batches, trees
+    >>> from jdl.models import from_linen
+    >>> batch = tree_batches.pad_trees([trees.from_nested((2, 0, (2, 0, 1))), trees.from_nested(1)])
+    >>> model = from_linen(NaryTreeLSTM(8, outputs=3, vocabulary=3, at="nodes"))
+    >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(model.apply, params, model_state, batch)[0].shape == (*batch["x"].shape, 3)
+    True
     """
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> jax.Array:
-        """The outputs of a batch of trees."""
+        """Return the outputs, of the shape that `at` selects."""
         arity, width = inputs["children"].shape[-1], self.features
         shape = (arity * width, (3 + arity) * width)
         kernel = self.param("children_kernel", primitives.INITIALIZERS["lecun"], shape, jnp.float32)
-        return self.climbed(nary_cell(kernel, arity), 4 * width, inputs)
+        return self._apply_cell(nary_cell(kernel, arity), 4 * width, inputs)
 
 
 def _check_tokens(x: Any) -> None:
@@ -215,22 +234,22 @@ def _check_tokens(x: Any) -> None:
             "x of trees",
             expected="integer labels, because the network has a vocabulary",
             got=f"{x.dtype} of shape {x.shape}",
-            fix="number them with jdl.data.trees.encode_labels, or leave out vocabulary",
+            fix="encode labels with jdl.data.trees.encode_labels, or leave out vocabulary",
         )
 
 
-def _times(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The product over the last axis, as one of two matrices."""
+def _matmul(values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiply over the last axis, as one product of two matrices."""
     flat = values.reshape(-1, values.shape[-1])
     return (flat @ kernel).reshape(*values.shape[:-1], kernel.shape[-1])
 
 
-def _joined(children: jax.Array) -> jax.Array:
-    """States [..., arity, n] of children side by side, [..., arity · n]."""
+def _concatenate(children: jax.Array) -> jax.Array:
+    """Concatenate the children's states (..., arity, n) to (..., arity · n)."""
     return children.reshape(*children.shape[:-2], -1)
 
 
 def _split(values: jax.Array, first: int, parts: int = 4) -> tuple[jax.Array, jax.Array]:
-    """The first of so many equal parts of the last axis, and the rest."""
+    """Split the last axis of `parts` equal blocks after the `first` blocks."""
     at = values.shape[-1] // parts * first
     return values[..., :at], values[..., at:]
