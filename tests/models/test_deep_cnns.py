@@ -121,7 +121,7 @@ def test_networks_that_round_up_take_a_single_pixel(module):
     ("module", "message"),
     [
         (ResNet(stem="smal"), 'did you mean "small"'),
-        (GoogLeNet(stem="tiny"), '"large" .photographs. or "small"'),
+        (GoogLeNet(stem="tiny"), '"large" .for photographs. or "small"'),
         (ResNet(shortcut="pads"), 'did you mean "pad"'),
         (ResNet(norm="bach"), 'did you mean "batch"'),
         (VGG(dropout=1.0), "below 1"),

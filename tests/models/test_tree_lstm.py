@@ -245,7 +245,7 @@ def test_errors_of_the_networks():
         network("nary").init(jax.random.key(0), {**batch, "x": batch["x"].astype("float32")})
     model = network("nary")
     wider = tree_batches.pad_trees([trees.from_nested((0, 1, 2, 3))])
-    with pytest.raises(InputError, match="the shapes that the parameters were made for"):
+    with pytest.raises(InputError, match="the shapes that the parameters were initialised for"):
         model.apply(weights(model, batch), {}, wider)
 
 

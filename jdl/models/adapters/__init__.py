@@ -1,1 +1,1 @@
-"""Anybody's network becomes a `Model`."""
+"""Adapters that turn Linen modules, NNX modules and plain functions into a `Model`."""

@@ -1,4 +1,4 @@
-"""Ways into `Model`: from a Linen module and from plain functions (`nnx`: from an NNX module)."""
+"""Adapters: a `Model` from a Linen module or from plain functions."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from flax import linen as nn
 from jdl.core.errors import InputError, error
 from jdl.core.types import Key, Model, PyTree
 
-# What libraries call the flag, and its value in training.
+# Names of the training flag, and its value in training.
 _TRAIN_FLAGS = {
     "train": True,
     "training": True,
@@ -26,15 +26,15 @@ _TOO_SMALL = (
 
 
 def from_linen(module: nn.Module) -> Model:
-    """A `Model` of a Linen module that is called with one argument, the inputs.
+    """Convert a Linen module that takes one argument, the inputs, to a `Model`.
 
-    `params` is the collection of that name, `model_state` a dict of all others (`batch_stats`,
-    ...), which only a call in training changes. If `__call__` takes `train` (or `training`,
-    `deterministic`, `use_running_average`) it is told. A key feeds every random stream that the
-    module asks for.
+    `params` is the collection of that name. `model_state` is a dict of all other collections
+    (`batch_stats`, ...), which change in training only. If `__call__` takes `train`, `training`,
+    `deterministic` or `use_running_average`, the adapter sets it. A key feeds all random streams of
+    the module. Shapes of inputs and outputs are those of the module. `init` runs compiled.
 
-    `init` runs compiled. Raises `InputError` at `init` if a layer receives or produces an
-    array of size zero, naming the layer; Flax itself would train such a network.
+    Raises `InputError` at `init` for a layer with inputs or outputs of size zero (Flax would train
+    such a network), and at `apply` for inputs that do not fit the parameters, or a missing key.
 
     >>> model = from_linen(nn.Dense(3, name="dense"))
     >>> params, model_state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
@@ -73,23 +73,24 @@ def from_linen(module: nn.Module) -> Model:
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as cause:
             raise error(
                 "inputs",
-                expected="the shapes that the parameters were made for",
+                expected="the shapes that the parameters were initialised for",
                 got=_shapes(inputs),
-                fix="reshape the inputs as those given to init, or initialise the model anew",
+                fix="reshape the inputs to those passed to init, or initialise the model again",
             ) from cause
 
     return Model(init, apply)
 
 
 def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) -> Model:
-    """A `Model` of two plain functions, in one of two forms.
+    """Convert two plain functions to a `Model`, in one of two signatures.
 
-    - short: `init(key, inputs) -> params` and `apply(params, inputs) -> outputs`, which may
-      also take `key=` and `train=`;
+    - short: `init(key, inputs) -> params` and `apply(params, inputs) -> outputs`;
     - full: `init(key, inputs) -> (params, model_state)` and
-      `apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`.
+      `apply(params, model_state, inputs) -> (outputs, model_state)`.
 
-    The form is full where `apply` has an argument called `model_state`.
+    In both, `apply` may also take `key=` and `train=`. The signature is full if `apply` has an
+    argument called `model_state`. Raises `InputError` at `init` for a full signature whose `init`
+    does not return a pair, and for an operation with outputs of size zero.
 
     >>> model = from_functions(
     ...     lambda key, inputs: {"scale": jax.numpy.ones(inputs.shape[-1])},
@@ -101,18 +102,18 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
     """
     names = _parameters(apply)
     full = "model_state" in names
-    start = jax.jit(init)
+    jitted_init = jax.jit(init)
 
     def init_both(key: Key, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        made = start(key, inputs)
-        if full and not (isinstance(made, tuple) and len(made) == 2):
+        variables = jitted_init(key, inputs)
+        if full and not (isinstance(variables, tuple) and len(variables) == 2):
             raise error(
                 "from_functions init",
                 expected="(params, model_state), because apply takes model_state",
-                got=type(made).__name__,
+                got=type(variables).__name__,
                 fix="return both, or leave model_state out of apply",
             )
-        params, model_state = made if full else (made, {})
+        params, model_state = variables if full else (variables, {})
         refuse_empty_operations(functools.partial(apply_both, params, model_state), inputs)
         return params, model_state
 
@@ -134,38 +135,38 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
 
 
 def _parameters(function: Callable[..., Any]) -> set[str]:
-    found = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
-        return {parameter.name for parameter in found} | {"key", "train"}
-    return {parameter.name for parameter in found}
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return {parameter.name for parameter in parameters} | {"key", "train"}
+    return {parameter.name for parameter in parameters}
 
 
 def train_flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
-    """How to tell a module's call whether this is training, in the words it uses."""
-    taken = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
-    return lambda train: {name: train == _TRAIN_FLAGS[name] for name in taken}
+    """Return a function of `train` that gives the keyword arguments `call` takes for it."""
+    flags = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
+    return lambda train: {name: train == _TRAIN_FLAGS[name] for name in flags}
 
 
 def _rngs(key: Key | None) -> dict[str, Key]:
-    """A key for each random stream; one that is not named here is fed from `params`."""
+    """A key for each random stream; Flax feeds streams not named here from `params`."""
     if key is None:
         return {}
     return dict(zip(_STREAMS, jax.random.split(key, len(_STREAMS)), strict=True))
 
 
 def needs_key() -> InputError:
-    """The error of a model that draws random numbers and was given no key."""
+    """The error of a model that draws random numbers but has no key."""
     return error(
         "key",
-        expected="a random key, because the model draws random numbers here (dropout, noise)",
+        expected="a random key, because the model draws random numbers (dropout, noise)",
         got="none",
         fix="pass key=jax.random.key(0) to apply",
     )
 
 
 def _shapes(values: PyTree) -> str:
-    found = [str(tuple(leaf.shape)) for leaf in jax.tree.leaves(values) if hasattr(leaf, "shape")]
-    return f"shape {', '.join(found)}" if found else "no arrays"
+    shapes = [str(tuple(leaf.shape)) for leaf in jax.tree.leaves(values) if hasattr(leaf, "shape")]
+    return f"shape {', '.join(shapes)}" if shapes else "no arrays"
 
 
 def _is_empty(values: PyTree) -> bool:
@@ -184,7 +185,7 @@ def _refuse_empty_layers(
             f"layer {'/'.join(path) or 'output'}",
             expected="at least one unit",
             got=str(width),
-            fix="give the layer a width of 1 or more",
+            fix="pass a width of 1 or more",
         )
     if _is_empty(args):
         raise _empty_layer(path, f"inputs of {_shapes(args)}") if path else _no_inputs(args)
@@ -197,7 +198,7 @@ def _refuse_empty_layers(
 def _empty_layer(path: tuple[str, ...], got: str) -> InputError:
     return error(
         f"layer {'/'.join(path) or 'output'}",
-        expected="arrays with at least one number",
+        expected="arrays with at least one element",
         got=got,
         fix=_TOO_SMALL,
     )
@@ -206,14 +207,14 @@ def _empty_layer(path: tuple[str, ...], got: str) -> InputError:
 def _no_inputs(inputs: PyTree) -> InputError:
     return error(
         "inputs",
-        expected="at least one example of at least one number",
+        expected="at least one example with at least one element",
         got=_shapes(inputs),
-        fix="give the model a batch that is not empty",
+        fix="pass a batch that is not empty",
     )
 
 
 def refuse_empty_operations(call: Callable[..., Any], inputs: PyTree) -> None:
-    """The check of Linen layers for other models, which have operations and no layer names."""
+    """Raise `InputError` for inputs or operations of size zero, in models without layer names."""
     if _is_empty(inputs):
         raise _no_inputs(inputs)
     for name, before, after in _operations(jax.make_jaxpr(call)(inputs).jaxpr):
@@ -224,7 +225,7 @@ def refuse_empty_operations(call: Callable[..., Any], inputs: PyTree) -> None:
 def _operations(jaxpr: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        # Only these: other operations, random bits among them, may well use empty arrays.
+        # Only these: other operations, such as random bits, may use empty arrays.
         if name in ("conv_general_dilated", "dot_general") or name.startswith("reduce_window"):
             yield name, equation.invars[0].aval.shape, equation.outvars[0].aval.shape
         for value in equation.params.values():

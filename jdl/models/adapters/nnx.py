@@ -1,4 +1,4 @@
-"""The way into `Model` from an NNX module; apart, as importing NNX takes a quarter of a second."""
+"""The adapter for NNX modules, in a file of its own: importing NNX takes a quarter of a second."""
 
 import functools
 from collections.abc import Callable
@@ -13,13 +13,16 @@ from jdl.models.adapters.linen import needs_key, refuse_empty_operations, train_
 
 
 def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
-    """A `Model` of an NNX module, given as a function that builds it.
+    """Convert an NNX module to a `Model`, from a function that builds it.
 
-    `build(rngs) -> module` is called inside compiled functions and must depend on nothing but
-    `rngs`; the module is called with one argument, the inputs. `params` is a dict of its
-    `nnx.Param`, `model_state` one of its other variables, first by kind (`batch_stats`, ...) and
-    then by path. Random streams are not part of `model_state`: each call sets them from its key. In
-    training the module is switched with `train()`, otherwise with `eval()`.
+    `build(rngs) -> module` runs inside compiled functions and must depend on `rngs` only. The
+    module takes one argument, the inputs; shapes are those of the module. `params` is a dict of its
+    `nnx.Param` values. `model_state` is a dict of its other variables, by kind (`batch_stats`, ...)
+    and then by path, without random streams: `apply` sets those from its key. `apply` calls
+    `train()` or `eval()` on the module first.
+
+    Raises `InputError` at `init` for an operation with outputs of size zero, and at `apply` in
+    training without a key, if the module has random streams.
 
     >>> from jdl.core import tree
     >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
@@ -53,7 +56,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     ) -> tuple[PyTree, PyTree]:
         if train and key is None and plan().random:
             raise needs_key()
-        module = _build_again(plan(), params, model_state, key)
+        module = _build_module(plan(), params, model_state, key)
         if train:
             module.train()
         else:
@@ -66,7 +69,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
 
 class _Plan(NamedTuple):
-    """An NNX module without its numbers: the graph, and (path, variable) of each kind."""
+    """An NNX module without its values: the graph, and (path, variable) pairs of each kind."""
 
     graph: Any
     params: list[tuple[Any, Any]]
@@ -75,27 +78,31 @@ class _Plan(NamedTuple):
 
 
 def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:
-    """The params and model state of a module, leaving out what its call has added to it."""
+    """The params and model state of a module, without what its call has added."""
     _, params, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
     return _nested(params, plan.params, _param_path), _nested(rest, plan.rest, _state_path)
 
 
-def _nested(values: Any, wanted: list[tuple[Any, Any]], place: Callable[..., Any]) -> PyTree:
-    found = dict(nnx.to_flat_state(values))
+def _nested(
+    values: Any,
+    variables: list[tuple[Any, Any]],
+    state_path: Callable[[Any, Any], tuple[str, ...]],
+) -> PyTree:
+    by_path = dict(nnx.to_flat_state(values))
     result: dict[str, Any] = {}
-    for path, variable in wanted:
-        *folders, name = place(path, variable)
-        folder = result
-        for step in folders:
-            folder = folder.setdefault(step, {})
-        folder[name] = found[path].get_value()
+    for path, variable in variables:
+        *parents, name = state_path(path, variable)
+        node = result
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[name] = by_path[path].get_value()
     return result
 
 
-def _build_again(plan: _Plan, params: PyTree, model_state: PyTree, key: Key | None) -> nnx.Module:
+def _build_module(plan: _Plan, params: PyTree, model_state: PyTree, key: Key | None) -> nnx.Module:
     key = jax.random.key(0) if key is None else key
-    pairs = [(path, _filled(v, params, _param_path(path, v))) for path, v in plan.params]
-    pairs += [(path, _filled(v, model_state, _state_path(path, v))) for path, v in plan.rest]
+    pairs = [(path, _with_value(v, params, _param_path(path, v))) for path, v in plan.params]
+    pairs += [(path, _with_value(v, model_state, _state_path(path, v))) for path, v in plan.rest]
     for index, (path, variable) in enumerate(plan.random):
         shape = variable.get_value().shape
         if isinstance(variable, nnx.RngKey):
@@ -107,8 +114,8 @@ def _build_again(plan: _Plan, params: PyTree, model_state: PyTree, key: Key | No
     return nnx.merge(plan.graph, nnx.from_flat_state(pairs))
 
 
-def _filled(variable: Any, values: PyTree, path: tuple[str, ...]) -> Any:
-    return variable.replace(functools.reduce(lambda folder, step: folder[step], path, values))
+def _with_value(variable: Any, values: PyTree, path: tuple[str, ...]) -> Any:
+    return variable.replace(functools.reduce(lambda node, key: node[key], path, values))
 
 
 def _param_path(path: Any, variable: Any) -> tuple[str, ...]:
@@ -117,6 +124,6 @@ def _param_path(path: Any, variable: Any) -> tuple[str, ...]:
 
 def _state_path(path: Any, variable: Any) -> tuple[str, ...]:
     kind = type(variable)
-    # Linen's name for it, by which a task recognises batch statistics.
+    # Linen's name, by which tasks recognise batch statistics.
     name = "batch_stats" if issubclass(kind, nnx.BatchStat) else kind.__name__.lower()
     return (name, *_param_path(path, variable))

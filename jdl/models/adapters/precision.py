@@ -1,4 +1,4 @@
-"""Mixed precision: compute in bfloat16, keep in float32."""
+"""Mixed precision: compute in bfloat16, keep parameters in float32."""
 
 from typing import Any
 
@@ -11,19 +11,17 @@ from jdl.core.types import Key, Model, PyTree
 
 
 def precision(model: Model, dtype: str = "bfloat16") -> Model:
-    r"""The same model, computed in `dtype`: `"bfloat16"`, or `"float32"` for the model as it is.
+    r"""Compute a model in `dtype`, `"bfloat16"` or `"float32"` (Micikevicius et al. 2018).
 
-    Parameters and inputs are rounded to bfloat16 as they enter, $y = f(r(\theta), r(x))$, so that
-    products and activations take half the bytes; integers, and the model state (running
-    statistics), stay as they are. Outputs are given back in float32: the loss, its log-sum-exp
-    and the metrics are those of a float32 model. So are the means and variances of the
-    normalisation layers and the softmax of attention, whose layers sum in float32 whatever they
-    are given.
+    Parameters and inputs are rounded to bfloat16 on entry, $y = f(r(\theta), r(x))$, so products
+    and activations take half the bytes. Integers and `model_state` are not rounded. Outputs are
+    float32, so the loss and the metrics are computed in float32, as are the means and variances of
+    normalisation layers and the softmax of attention. Shapes do not change.
 
-    The parameters themselves stay float32, and so do their gradients, moments and averages: small
-    updates are not lost. bfloat16 has float32's range, so no loss is scaled (float16 would need
-    it, and is refused). Micikevicius et al., "Mixed precision training", 2018; Kalamkar et al.,
-    "A study of bfloat16 for deep learning training", 2019.
+    Parameters, gradients and optimizer state stay float32, so small updates are not lost. bfloat16
+    has the range of float32, so the loss needs no scaling (Kalamkar et al. 2019, "A study of
+    bfloat16 for deep learning training"). `"float32"` returns the model unchanged. Raises
+    `InputError` for any other dtype, float16 included.
 
     >>> from jdl.models import MLP, from_linen
     >>> model = precision(from_linen(MLP((4,), outputs=3)))
@@ -39,7 +37,7 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
             "precision",
             expected='"float32" or "bfloat16"',
             got=repr(dtype),
-            fix="take bfloat16: it has float32's range, where float16 would underflow",
+            fix="pass bfloat16: it has the range of float32, where float16 would underflow",
         )
 
     def apply(
@@ -50,17 +48,17 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
         key: Key | None = None,
         train: bool = False,
     ) -> tuple[PyTree, PyTree]:
-        low = jax.tree.map(_rounded, (params, inputs))
-        outputs, changed = model.apply(low[0], model_state, low[1], key=key, train=train)
-        changed = jax.tree.map(lambda new, old: new.astype(old.dtype), changed, model_state)
-        return jax.tree.map(_widened, outputs), changed
+        params, inputs = jax.tree.map(_to_bfloat16, (params, inputs))
+        outputs, new_state = model.apply(params, model_state, inputs, key=key, train=train)
+        new_state = jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, model_state)
+        return jax.tree.map(_to_float32, outputs), new_state
 
     return Model(model.init, apply)
 
 
-def _rounded(leaf: Any) -> Any:
+def _to_bfloat16(leaf: Any) -> Any:
     return jnp.asarray(leaf, jnp.bfloat16) if tree.is_float(leaf) else leaf
 
 
-def _widened(leaf: Any) -> Any:
+def _to_float32(leaf: Any) -> Any:
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if tree.is_float(leaf) else leaf

@@ -1,1 +1,1 @@
-"""What the families of models share."""
+"""Layers that several families of models share."""

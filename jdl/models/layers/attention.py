@@ -1,7 +1,6 @@
-"""Layers of attention and around it: learned positions, pre-norm blocks, their stack.
+"""Attention layers: learned positions, pre-norm blocks and their stack.
 
-Sequences are (batch, time, width), masks those of `jdl.models.layers.attention_ops`. Dense layers
-are computed on two-dimensional operands (`layers.Dense`).
+Sequences are (batch, time, width), masks those of `jdl.models.layers.attention_ops`.
 """
 
 from typing import Any, NamedTuple
@@ -15,21 +14,21 @@ from jdl.models.layers import attention_ops, primitives
 from jdl.models.layers.remat import rematerialize
 
 GPT2_NORMAL = nn.initializers.normal(0.02)
-"""First weights of a transformer's layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
+"""Initializer of layers and embeddings, as in GPT-2 (Radford et al. 2019)."""
 
 EPSILON = 1e-5
-"""Added to the variance in layer normalisation: PyTorch's value (Flax's own is 1e-6)."""
+"""Added to the variance in layer normalisation: PyTorch's value (Flax's is 1e-6)."""
 
 
 class Past(NamedTuple):
-    """What one layer remembers of earlier tokens: keys and values (batch, slots, heads, size)."""
+    """Keys and values of earlier tokens in one layer, (batch, slots, heads, size) each."""
 
     keys: Any
     values: Any
 
 
 class Cache(NamedTuple):
-    """The past of every layer, and how many of its slots are filled."""
+    """The keys and values of every layer, and the number of slots in use."""
 
     layers: tuple[Past, ...]
     length: Any
@@ -39,14 +38,15 @@ class SelfAttention(nn.Module):
     r"""Multi-head self-attention (Vaswani et al. 2017).
 
     $[Q_h, K_h, V_h] = x W_{qkv} + b$, $o_h = \mathrm{softmax}(Q_h K_h^\top/\sqrt{d}) V_h$,
-    $y = [o_1, \dots, o_H] W_o + b_o$ with $d = $ width / heads. Inputs and outputs
-    (batch, time, width). Layers are `qkv` (query, key and value beside one another, each with its
-    heads beside one another, as in PyTorch) and `output`: 4 width² weights.
+    $y = [o_1, \dots, o_H] W_o + b_o$ with $d = $ width / heads. Inputs and outputs are
+    (batch, time, width). Layers are `qkv` (queries, keys and values of all heads, in PyTorch's
+    order) and `output`.
 
-    With `past`, the new keys and values are written after its first `length` slots, and the
-    queries look at all slots under `mask`. The second result is the past with them, or None.
-    With `causal`, and no mask given, query i looks at keys 0 ... i. Dropout is on the weights and
-    on the output. The weights are sown as `intermediates/weights`.
+    With `past`, the new keys and values are written after its first `length` slots, and queries
+    attend to all slots that `mask` allows; the second result is the updated past. With `causal` and
+    no mask, query i attends to keys 0 ... i. Dropout applies to the weights and to the output. The
+    weights are sown as `intermediates/weights`. Raises `InputError` if `heads` does not divide the
+    width.
     """
 
     heads: int
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
         length: Any = 0,
         train: bool = False,
     ) -> tuple[jax.Array, Past | None]:
-        """The outputs, and the past with the new keys and values."""
+        """Return the outputs, and the past with the new keys and values."""
         batch, time, width = x.shape
         _check_heads(width, self.heads)
         qkv = primitives.Dense(
@@ -78,9 +78,9 @@ class SelfAttention(nn.Module):
             value = jax.lax.dynamic_update_slice(past.values, value, at)
             past = Past(key, value)
         is_causal = self.causal and mask is None
-        drops = train and self.dropout > 0
-        shows = self.is_mutable_collection("intermediates")
-        if mask is None and past is None and not drops and not shows:
+        has_dropout = train and self.dropout > 0
+        sows_weights = self.is_mutable_collection("intermediates")
+        if mask is None and past is None and not has_dropout and not sows_weights:
             y = attention_ops.attention(query, key, value, is_causal=is_causal)
         else:
             mask = attention_ops.causal_mask(time) if is_causal else mask
@@ -100,11 +100,9 @@ class Block(nn.Module):
     r"""A pre-norm transformer block (Xiong et al. 2020).
 
     $x \leftarrow x + \mathrm{attention}(\mathrm{norm}_1(x))$,
-    $x \leftarrow x + W_2\,\mathrm{gelu}(W_1\,\mathrm{norm}_2(x))$ with the exact GELU
-    $x\,\Phi(x)$ (Hendrycks & Gimpel 2016) and `hidden` units. Layers are `norm_1`, `attention`,
-    `norm_2`, `dense_1` and `dense_2`; normalisation adds 1e-5 to the variance. With 4 width
-    hidden units and no biases it has 12 width² + 2 width parameters. `causal` is that of
-    `SelfAttention`.
+    $x \leftarrow x + W_2\,\mathrm{gelu}(W_1\,\mathrm{norm}_2(x))$ with the exact GELU and `hidden`
+    units. Inputs and outputs are (batch, time, width). Layers are `norm_1`, `attention`, `norm_2`,
+    `dense_1` and `dense_2`. `causal` is that of `SelfAttention`.
     """
 
     heads: int
@@ -123,7 +121,7 @@ class Block(nn.Module):
         length: Any = 0,
         train: bool = False,
     ) -> tuple[jax.Array, Past | None]:
-        """The sequence after attention and the dense layers, and the past."""
+        """Return the outputs (batch, time, width), and the past."""
         attention = SelfAttention(
             self.heads,
             self.dropout,
@@ -146,14 +144,13 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks one after the other and a last normalisation: `block_1`, ..., `norm`.
+    r"""A stack of pre-norm blocks and a final layer normalisation: `block_1`, ..., `norm`.
 
-    `hidden` is four times the width where left out. The two layers of each block that write to
-    the residual sum start smaller by the root of their number (Radford et al. 2019). `remat` says
-    what each block keeps for its backward pass (`jdl.models.layers.remat.rematerialize`), `causal`
-    which keys a query looks at where there is no mask (`SelfAttention`). With `scan` the blocks are
-    one, `blocks`, whose parameters have a leading axis for each of them: a deep stack is compiled
-    as fast as a shallow one, and cannot take a cache.
+    `hidden` defaults to four times the width. The layers that write to the residual stream start
+    with weights smaller by $\sqrt{2\,\mathrm{blocks}}$ (Radford et al. 2019). `remat` is the
+    rematerialisation policy (`jdl.models.layers.remat.rematerialize`), `causal` that of
+    `SelfAttention`. With `scan` one block, `blocks`, runs in a loop over parameters with a leading
+    axis: a deep stack then compiles as fast as a shallow one, but raises `InputError` for a cache.
     """
 
     blocks: int
@@ -173,73 +170,74 @@ class Stack(nn.Module):
         cache: Cache | None = None,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """The sequence (batch, time, width), and the cache with the new tokens in it."""
+        """Return the sequence (batch, time, width), and the cache with the new tokens."""
         output_init = nn.initializers.normal(0.02 * (2 * self.blocks) ** -0.5)
         length = 0 if cache is None else cache.length
         build = rematerialize(Block, self.remat, train_at=4)
         sizes = (self.heads, self.hidden or 4 * x.shape[-1], self.dropout, self.use_bias)
         if self.scan:
             block = build(*sizes, output_init, self.causal, name="blocks")
-            x = _scanned(block, self.blocks, x, mask, cache, train)
+            x = _scan_blocks(block, self.blocks, x, mask, cache, train)
             return norm(self.use_bias, "norm")(x), None
-        kept = []
+        pasts = []
         for index in range(self.blocks):
             block = build(*sizes, output_init, self.causal, name=f"block_{index + 1}")
             past = None if cache is None else cache.layers[index]
             x, past = block(x, mask, past, length, train)
-            kept.append(past)
+            pasts.append(past)
         x = norm(self.use_bias, "norm")(x)
-        return x, None if cache is None else Cache(tuple(kept), length + x.shape[1])
+        return x, None if cache is None else Cache(tuple(pasts), length + x.shape[1])
 
 
-def _scanned(
+def _scan_blocks(
     block: nn.Module, blocks: int, x: jax.Array, mask: Any, cache: Any, train: bool
 ) -> jax.Array:
-    """The sequence after `blocks` blocks of one shape, each with its own row of the weights."""
+    """Apply `blocks` blocks of the same shape in a scan, each with its own parameters."""
     if cache is not None:
         raise error(
             "cache",
-            expected="blocks that are laid out one by one",
-            got="a scan over them",
-            fix="build the model with scan=False to generate from it",
+            expected="a stack without scan",
+            got="scan=True",
+            fix="build the model with scan=False to generate text",
         )
 
-    def one(block: Any, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def apply_block(block: Any, x: jax.Array, _: None) -> tuple[jax.Array, None]:
         return block(x, mask, None, 0, train)[0], None
 
-    each: Any = {"params": True, "dropout": True}
+    split_rngs: Any = {"params": True, "dropout": True}
     axes: Any = {"params": 0, "intermediates": 0}
-    return nn.scan(one, variable_axes=axes, split_rngs=each, length=blocks)(block, x, None)[0]
+    scan = nn.scan(apply_block, variable_axes=axes, split_rngs=split_rngs, length=blocks)
+    return scan(block, x, None)[0]
 
 
 class Positions(nn.Module):
-    """Adds to each token a learned vector of its place, of which there are `context`.
+    """Add a learned embedding of its position to each token, for up to `context` positions.
 
-    The table is `embedding` (context, width). Raises `InputError` for a longer sequence.
+    The parameter is `embedding` (context, width). Raises `InputError` for a longer sequence.
     """
 
     context: int
 
     @nn.compact
     def __call__(self, x: jax.Array, start: Any = 0) -> jax.Array:
-        """The sequence (batch, time, width), whose first token is at place `start`."""
+        """Return the sequence (batch, time, width); its first token is at position `start`."""
         time, width = x.shape[1:]
         if time > self.context:
             raise error(
                 "sequence",
                 expected=f"at most {self.context} positions, the context of the model",
                 got=f"{time}",
-                fix="cut the sequence, or give the model a larger context",
+                fix="shorten the sequence, or build the model with a larger context",
             )
         table = self.param("embedding", GPT2_NORMAL, (self.context, width))
         return constrain_batch(x + jax.lax.dynamic_slice_in_dim(table, start, time)[None])
 
 
 def norm(use_bias: bool = True, name: str | None = None) -> nn.LayerNorm:
-    r"""Layer normalisation over the last axis, $\gamma (x-\mu)/\sqrt{\sigma^2 + 10^{-5}} + \beta$.
+    r"""Layer normalisation, $\gamma (x-\mu)/\sqrt{\sigma^2 + 10^{-5}} + \beta$ (Ba et al. 2016).
 
-    The variance is that of the deviations from the mean, not a difference of squares, which loses
-    digits where the mean is large (Ba, Kiros & Hinton 2016).
+    The variance is the mean squared deviation. A difference of squares would lose digits when the
+    mean is large.
     """
     return nn.LayerNorm(EPSILON, use_bias=use_bias, use_fast_variance=False, name=name)
 
@@ -250,5 +248,5 @@ def _check_heads(width: int, heads: int) -> None:
             "heads",
             expected=f"a number that divides the width, {width}",
             got=str(heads),
-            fix="each head takes width / heads of the units",
+            fix="choose heads that divide the width; each head gets width / heads units",
         )

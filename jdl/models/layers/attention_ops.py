@@ -1,7 +1,7 @@
-"""Attention as functions: which keys a query may see, how it weighs them, their values summed.
+"""Attention as functions: masks, weights and weighted values.
 
 Queries, keys and values are (batch, time, heads, d). Masks are boolean (batch or 1, 1, queries,
-keys), and True where a query may look.
+keys), True where a query may attend to a key.
 """
 
 from functools import partial
@@ -13,26 +13,26 @@ import jax.numpy as jnp
 from jdl.core import lowering
 
 SMALLEST_PART_QUERIES = 32
-"""Queries that are looked up together at least; fewer cost more than what they leave out."""
+"""The fewest queries in one part on CPU; smaller parts cost more than they save."""
 
 FLASH_FROM_KEYS = 128
-"""Tokens from which cuDNN's attention is taken on a GPU."""
+"""Sequence length from which a GPU uses cuDNN's flash attention."""
 
 
 def causal_mask(queries: int, keys: int | None = None, start: Any = 0) -> jax.Array:
-    """The mask under which query i, at position `start` + i, sees keys 0 ... `start` + i.
+    """The causal mask: query i, at position `start` + i, attends to keys 0 ... `start` + i.
 
     >>> causal_mask(3)[0, 0].astype(int)
     Array([[1, 0, 0],
            [1, 1, 0],
            [1, 1, 1]], dtype=int32)
     """
-    places = start + jnp.arange(queries)[:, None]
-    return (jnp.arange(keys or queries)[None] <= places)[None, None]
+    positions = start + jnp.arange(queries)[:, None]
+    return (jnp.arange(keys or queries)[None] <= positions)[None, None]
 
 
 def padding_mask(lengths: jax.Array, time: int) -> jax.Array:
-    """The mask (batch, 1, 1, time) that hides positions at and after each sequence's length.
+    """The mask (batch, 1, 1, time) that hides positions from each sequence's length on.
 
     >>> padding_mask(jnp.array([1, 3]), 3)[:, 0, 0].astype(int)
     Array([[1, 0, 0],
@@ -44,8 +44,8 @@ def padding_mask(lengths: jax.Array, time: int) -> jax.Array:
 def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     r"""Attention weights $\mathrm{softmax}(q k^\top / \sqrt{d})$, (batch, heads, queries, keys).
 
-    The softmax is taken in float32 at least. Where the mask is False the weight is exactly zero; a
-    query that may see nothing weighs all alike.
+    The softmax is computed in float32 or wider. Where the mask is False the weight is exactly zero;
+    a query that may attend to no key has equal weights.
     """
     products = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
     return _softmax(products, mask)
@@ -59,28 +59,27 @@ def _softmax(products: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def weighted_values(weights: jax.Array, value: jax.Array) -> jax.Array:
-    """Values summed by `attention_weights`, (batch, queries, heads, d)."""
+    """Sum values by their attention weights, (batch, queries, heads, d)."""
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 def attention(
     query: jax.Array, key: jax.Array, value: jax.Array, *, is_causal: bool = False
 ) -> jax.Array:
-    """`attention_weights` times the values, (batch, time, heads, d); causal where wanted.
+    """Scaled dot-product attention, (batch, time, heads, d).
 
-    On CPU the queries of causal attention are taken in parts, of which each looks only at keys up
-    to its own end: from 128 tokens on three eighths of the products and of the softmax are zero
-    and left out. On an NVIDIA GPU from compute capability 8.0, inputs of 16 bits and
-    `FLASH_FROM_KEYS` tokens take cuDNN's flash attention, which keeps no weights (Dao et al. 2022)
-    and has no forward-mode derivative.
+    On CPU, causal attention runs in parts: each block of queries multiplies only the keys up to its
+    end, which saves three eighths of the products from 128 tokens on. On an NVIDIA GPU of compute
+    capability 8.0 or more, 16-bit inputs of `FLASH_FROM_KEYS` tokens or more use cuDNN's flash
+    attention (Dao et al. 2022), which stores no weights and has no forward-mode derivative.
     """
-    forms: dict[str, Any] = {"cpu": _in_parts} if is_causal else {}
+    implementations: dict[str, Any] = {"cpu": _in_parts} if is_causal else {}
     if _has_flash(query):
-        forms["cuda"] = partial(_flash, is_causal)
-    plain = partial(_whole, is_causal)
-    if not forms:
-        return plain(query, key, value)
-    return jax.lax.platform_dependent(query, key, value, default=plain, **forms)
+        implementations["cuda"] = partial(_flash, is_causal)
+    default = partial(_whole, is_causal)
+    if not implementations:
+        return default(query, key, value)
+    return jax.lax.platform_dependent(query, key, value, default=default, **implementations)
 
 
 def _whole(is_causal: bool, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -96,7 +95,7 @@ def _flash(is_causal: bool, query: jax.Array, key: jax.Array, value: jax.Array) 
 
 
 def _has_flash(query: jax.Array) -> bool:
-    """Whether cuDNN's call can be traced, which fails where there is no such device, and is fit."""
+    """Whether cuDNN's flash attention is available and supports the shapes."""
     if lowering.platform() != "gpu" or lowering.cuda_capability() < 8:
         return False
     time, size = query.shape[1], query.shape[3]
@@ -105,8 +104,7 @@ def _has_flash(query: jax.Array) -> bool:
 
 
 def _in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    # Heads before time, once for all parts: each product would else bring its own keys and values
-    # into that order.
+    # Transpose once for all parts; otherwise each product would transpose its keys and values.
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
     query *= query.shape[-1] ** -0.5
     time, parts = query.shape[2], []

@@ -1,4 +1,4 @@
-"""Parts that the deep convolutional networks share."""
+"""Building blocks of the deep convolutional networks."""
 
 import jax
 from flax import linen as nn
@@ -12,9 +12,9 @@ STEMS = ("large", "small")
 class ConvUnit(nn.Module):
     """Convolution, normalisation, activation: layers `conv` and `norm`.
 
-    Images (batch, height, width, channels) to (batch, height / stride, width / stride, features),
-    rounded up, with zeros around the image. The convolution has a bias only where `norm` is
-    "none": before a normalisation it would do nothing.
+    Maps images (batch, height, width, channels) to (batch, height / stride, width / stride,
+    features), rounded up, with zero padding. The convolution has a bias only if `norm` is "none"; a
+    normalisation would cancel it.
 
     >>> import jax.numpy as jnp
     >>> unit = ConvUnit(4, stride=2)
@@ -26,15 +26,15 @@ class ConvUnit(nn.Module):
     window: int = 3
     stride: int = 1
     padding: primitives.Padding | None = None
-    """Pixels on each side; left out, half the window."""
+    """Pixels on each side; the default is half the window."""
     norm: str = "batch"
     axis_name: str | None = None
     activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The unit's outputs."""
-        chosen = primitives.activation(self.activation)
+        """Return the unit's outputs."""
+        activation = primitives.activation(self.activation)
         x = primitives.conv(
             self.features,
             self.window,
@@ -45,14 +45,14 @@ class ConvUnit(nn.Module):
             name="conv",
         )(x)
         x = normalization.norm(self.norm, train=train, axis_name=self.axis_name, name="norm")(x)
-        return chosen.function(x)
+        return activation.function(x)
 
 
 class Stem(nn.Module):
-    """How a deep network begins: layers `unit` and, in the large one, `pool`.
+    """The first layers of a deep network: layers `unit` and, in the large stem, `pool`.
 
-    `"large"` is a 7x7 convolution of stride 2 and a 3x3 pool of stride 2, for photographs: it
-    leaves a sixteenth of the pixels. `"small"` is a 3x3 convolution that leaves all of them.
+    `"large"` is a 7x7 convolution and a 3x3 max pool, each of stride 2, for photographs. `"small"`
+    is a 3x3 convolution that keeps height and width.
     """
 
     features: int
@@ -62,7 +62,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The first feature maps."""
+        """Return the first feature maps."""
         check_stem(self.kind)
         large = self.kind == "large"
         window, stride = (7, 2) if large else (3, 1)
@@ -73,16 +73,16 @@ class Stem(nn.Module):
 
 
 def classify(x: jax.Array, classes: int) -> jax.Array:
-    """Logits by a dense layer, `output`, whose weights are drawn by LeCun's rule."""
+    """Compute logits (batch, classes) with a dense layer, `output`, initialised by LeCun's rule."""
     return primitives.Dense(classes, kernel_init=primitives.INITIALIZERS["lecun"], name="output")(x)
 
 
 def check_stem(kind: str) -> None:
-    """Raise unless `kind` names a stem."""
+    """Raise `InputError` unless `kind` names a stem."""
     if kind not in STEMS:
         raise error(
             "stem",
-            expected='"large" (photographs) or "small" (images of 64x64 or less)',
+            expected='"large" (for photographs) or "small" (for images up to 64x64)',
             got=repr(kind),
             fix=did_you_mean(str(kind), STEMS),
         )

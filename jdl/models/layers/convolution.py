@@ -1,4 +1,4 @@
-"""Convolutions in the form that is fast on the device they run on."""
+"""Convolutions, computed in the way that is fastest on the device."""
 
 import itertools
 import math
@@ -15,13 +15,13 @@ from jdl.core.lowering import is_single_step
 Pairs = Sequence[tuple[int, int]]
 
 ONE_PRODUCT_BELOW_ROW_ELEMENTS = 16
-"""Below this many numbers in one row of a window, one product serves the whole window."""
+"""Elements in one row of a window below which one product computes the whole window."""
 
 PRODUCTS_UP_TO_COPIES = 2.5
-"""Copies of a number in all windows up to which a program of its own has products too."""
+"""Windows that share an input element, up to which single-step programs use products too."""
 
 MAX_WINDOW_BYTES = 2**27
-"""Bytes of windows laid out at once, above which they cost more memory than they are worth."""
+"""Bytes of the matrix of windows above which XLA's convolution is used."""
 
 
 def convolution(
@@ -36,22 +36,19 @@ def convolution(
     feature_group_count: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    r"""What `jax.lax.conv_general_dilated` computes with channels last; on CPU, by products.
+    r"""A convolution with channels last, as by `jax.lax.conv_general_dilated`; fast on CPU.
 
-    Inputs (batch, ..., c), kernel (..., c, features). The windows are laid side by side as rows
-    of a matrix $P_u$ for each row u of the kernel, $Y = \sum_u P_u(x)\,W_u$, and laid out again
-    in the backward pass rather than kept. In a loop on CPU this takes a third of the time of
-    XLA's own form or less, a thirtieth for some, as XLA computes gradients on one core there. In
-    a program of its own (`jdl.core.lowering`) XLA's is the faster one but for narrow inputs and
-    small windows. It also serves other devices, grouped convolutions and very large windows.
-    Both agree up to rounding, in every derivative.
+    Inputs (batch, ..., c), kernel (..., c, features). On CPU the windows become rows of a matrix
+    $P_u$ for each row u of the kernel, and $Y = \sum_u P_u(x)\,W_u$ (Chellapilla, Puri & Simard
+    2006). The backward pass recomputes them. In a loop this takes a third of the time of XLA's
+    convolution or less, which computes gradients on one core there. In a single-step program
+    (`jdl.core.lowering`) XLA's is faster except for narrow inputs and small windows. XLA's also
+    computes grouped convolutions, very large windows and those on other devices. Both agree up to
+    rounding, in every derivative.
 
     >>> x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5))
     >>> convolution(x, kernel, (1, 1), "VALID").shape
     (1, 2, 2, 5)
-
-    Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-    processing", 2006.
     """
     dilation = tuple(rhs_dilation or [1] * (x.ndim - 2))
     extents = [(size - 1) * d + 1 for size, d in zip(kernel.shape[:-2], dilation, strict=True)]
@@ -63,8 +60,8 @@ def convolution(
         feature_group_count == 1
         and all(d == 1 for d in lhs_dilation or ())
         and numbers == _channels_last(x.ndim)
-        and 0 < _laid_out(x, kernel, window) <= MAX_WINDOW_BYTES
-        and (not is_single_step() or _is_light(kernel, window))
+        and 0 < _window_bytes(x, kernel, window) <= MAX_WINDOW_BYTES
+        and (not is_single_step() or _has_small_windows(kernel, window))
     ):
         return _by_platform(x, kernel, window, precision)
     return lax.conv_general_dilated(
@@ -82,10 +79,10 @@ def convolution(
 
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
 def transposed_convolution(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """The transpose of a convolution of that stride and padding: its gradient in its input.
+    """The transpose of a convolution: its gradient with respect to the inputs.
 
     Inputs (batch, ..., features), kernel (..., c, features); an axis of n becomes
-    (n - 1) stride + k - 2 padding. XLA's own form takes 3 to 20 times as long on CPU.
+    (n - 1) stride + k - 2 padding. XLA's own transpose takes 3 to 20 times as long on CPU.
 
     >>> transposed_convolution(jnp.ones((1, 3, 3, 5)), jnp.ones((4, 4, 2, 5)), 2, 1).shape
     (1, 6, 6, 2)
@@ -101,19 +98,19 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array, stride: int, padding
 
 
 class Window(NamedTuple):
-    """How a kernel moves over each spatial axis."""
+    """Strides, padding and dilation of a kernel on each spatial axis."""
 
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
 
     def outputs(self, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
-        """Places of a kernel on axes of these sizes, where the padding is there already."""
+        """Output sizes for padded axes of these sizes."""
         axes = zip(sizes, kernel, self.strides, self.dilation, strict=True)
         return [max(0, (size - (k - 1) * d - 1) // s + 1) for size, k, s, d in axes]
 
 
-# Compiled, or each call outside a compiled program would compile both forms anew.
+# Jitted, so that calls outside a compiled program compile both branches once.
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _by_platform(x: jax.Array, kernel: jax.Array, window: Window, precision: Any) -> jax.Array:
     def xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -126,7 +123,7 @@ def _by_platform(x: jax.Array, kernel: jax.Array, window: Window, precision: Any
             precision=precision,
         )
 
-    # Windows are several times as large as what they are made of: made again, not kept.
+    # The windows are several times as large as the inputs: recompute them in the backward pass.
     products = jax.checkpoint(partial(_by_products, window=window, precision=precision))
     return lax.platform_dependent(x, kernel, cpu=products, default=xla)
 
@@ -141,23 +138,23 @@ def _by_products(x: jax.Array, kernel: jax.Array, window: Window, precision: Any
     else:
         groups = [[start for start in starts if start[0] == row] for row in range(sizes[0])]
 
-    def places(start: Sequence[int]) -> jax.Array:
-        """What meets one place of the kernel: (batch, *outputs, c)."""
+    def inputs_at(start: Sequence[int]) -> jax.Array:
+        """The inputs that one kernel element multiplies: (batch, *outputs, c)."""
         low = [at * d for at, d in zip(start, window.dilation, strict=True)]
         high = [a + (n - 1) * s + 1 for a, n, s in zip(low, outputs, window.strides, strict=True)]
         return lax.slice(x, (0, *low, 0), (x.shape[0], *high, x.shape[-1]), (1, *window.strides, 1))
 
     total: Any = 0
     for group in groups:
-        side_by_side = jnp.concatenate([places(start) for start in group], axis=-1)
+        windows = jnp.concatenate([inputs_at(start) for start in group], axis=-1)
         matrix = jnp.concatenate([kernel[start] for start in group])
-        rows = side_by_side.reshape(-1, matrix.shape[0])
+        rows = windows.reshape(-1, matrix.shape[0])
         total = total + jnp.dot(rows, matrix, precision=precision)
     return total.reshape(x.shape[0], *outputs, kernel.shape[-1])
 
 
-def _is_light(kernel: jax.Array, window: Window) -> bool:
-    """Whether the windows hold few numbers, or not many more than what they are made of."""
+def _has_small_windows(kernel: jax.Array, window: Window) -> bool:
+    """Whether the windows are small, or not much larger than the inputs."""
     copies = math.prod(kernel.shape[:-2]) / math.prod(window.strides)
     return (
         math.prod(kernel.shape[1:-1]) < ONE_PRODUCT_BELOW_ROW_ELEMENTS
@@ -165,8 +162,8 @@ def _is_light(kernel: jax.Array, window: Window) -> bool:
     )
 
 
-def _laid_out(x: jax.Array, kernel: jax.Array, window: Window) -> int:
-    """Bytes of the windows of one product; 0 where there is no place for a kernel."""
+def _window_bytes(x: jax.Array, kernel: jax.Array, window: Window) -> int:
+    """Bytes of the windows of one product; 0 if the kernel fits nowhere."""
     sizes = [n + a + b for n, (a, b) in zip(x.shape[1:-1], window.pads, strict=True)]
     rows = x.shape[0] * math.prod(window.outputs(sizes, kernel.shape[:-2]))
     return rows * math.prod(kernel.shape[1:-1]) * x.dtype.itemsize

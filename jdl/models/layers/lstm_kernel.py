@@ -1,9 +1,9 @@
-"""An LSTM over time, differentiated by hand: the gradient of its kernel is one product.
+"""An LSTM over time with a custom derivative: the gradient of its kernel is one product.
 
-Left to itself, the backward scan multiplies inputs by gradients at every step and adds up a kernel
-each time. Here the derivative of all steps by the kernel, and by the inputs, is a single product
-outside the scan, and the scan carries the hidden state alone. It is a rule for the tangent, linear
-and written in jax, so forward mode, reverse mode and higher derivatives all follow from it.
+JAX's own backward scan multiplies inputs by gradients at every step and accumulates the kernel's
+gradient. Here the derivatives of all steps with respect to the kernel and the inputs are a single
+product outside the scan, and the scan carries the hidden state alone. The rule is for the tangent,
+linear and written in JAX, so forward mode, reverse mode and higher derivatives follow from it.
 """
 
 from functools import partial
@@ -18,99 +18,98 @@ from jdl.models.layers.scan_time import State, carry_and_output, scan_time, scan
 
 
 class Gates(NamedTuple):
-    """What a step computes on its way: input beside h, the four gates, tanh of the new c."""
+    """Intermediate values of a step: [x, h], the gates, the candidate g and tanh of the new c."""
 
     joined: jax.Array
-    enter: jax.Array
-    forget: jax.Array
-    new: jax.Array
-    leave: jax.Array
-    bent: jax.Array
+    i: jax.Array
+    f: jax.Array
+    g: jax.Array
+    o: jax.Array
+    tanh_c: jax.Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def lstm(
     reverse: bool, kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array, real: Any
 ) -> tuple[State, jax.Array]:
-    """`scan_time` of `step`, with the rule below.
+    """Run `step` over time with `scan_time`, and the derivative rule below.
 
-    `kernel` (n + m, 4 m) acts on the joined input and hidden state; `bias` is (1, 4 m).
+    `kernel` (n + m, 4 m) multiplies the concatenated input and hidden state; `bias` is (1, 4 m).
     """
     return scan_time(partial(step, kernel, bias), state, x, real, reverse)
 
 
 def step(kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array) -> State:
-    """One step: blocks i, f, g, o of the kernel, and the new (h, c)."""
+    """The new (h, c) after one step. The kernel's blocks are i, f, g, o."""
     return _step(kernel, bias, state, x)[0]
 
 
 def _step(kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array) -> tuple[State, Gates]:
     h, c = state
     joined = jnp.concatenate([x, h], axis=-1)
-    enter, forget, new, leave = jnp.split(joined @ kernel + bias, 4, axis=-1)
-    enter, forget, leave = nn.sigmoid(enter), nn.sigmoid(forget), nn.sigmoid(leave)
-    new = jnp.tanh(new)
-    c = forget * c + enter * new
-    bent = jnp.tanh(c)
-    return (leave * bent, c), Gates(joined, enter, forget, new, leave, bent)
+    i, f, g, o = jnp.split(joined @ kernel + bias, 4, axis=-1)
+    i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
+    c = f * c + i * g
+    tanh_c = jnp.tanh(c)
+    return (o * tanh_c, c), Gates(joined, i, f, g, o, tanh_c)
 
 
 @partial(lstm.defjvp, symbolic_zeros=True)
 def _tangent(reverse: bool, primals: Any, tangents: Any) -> Any:
     kernel, bias, state, x, real = primals
     kernel_dot, bias_dot, state_dot, x_dot, _ = tangents
-    last, (outputs, joined, *slopes) = _with_slopes(reverse, kernel, bias, state, x, real)
+    last, (outputs, joined, *factors) = _with_factors(reverse, kernel, bias, state, x, real)
     inputs = x.shape[-1]
-    # What the weights and the inputs add before the gates, for all steps at once.
-    pushed = jnp.zeros_like(slopes[0])
+    # Tangents of the gates' inputs from weights and inputs, for all steps at once.
+    gates_dot = jnp.zeros_like(factors[0])
     for rows, weights in ((joined, kernel_dot), (x_dot, kernel[:inputs])):
         if not (_is_zero(rows) or _is_zero(weights)):
-            pushed += _product(rows, weights)
+            gates_dot += _product(rows, weights)
     if not _is_zero(bias_dot):
-        pushed += bias_dot[None]
+        gates_dot += bias_dot[None]
     recurrent = kernel[inputs:]
 
     def advance(dot: State, now: Any) -> tuple[State, jax.Array]:
-        pushed, by_gates, by_cell, forget, real = now
-        parts = jnp.split((pushed + dot[0] @ recurrent) * by_gates, 4, axis=-1)
-        c = forget * dot[1] + (parts[0] + parts[1] + parts[2])
+        gates_dot, by_gates, by_cell, f, real = now
+        parts = jnp.split((gates_dot + dot[0] @ recurrent) * by_gates, 4, axis=-1)
+        c = f * dot[1] + (parts[0] + parts[1] + parts[2])
         return carry_and_output(real, (parts[3] + by_cell * c, c), dot)
 
     start = tuple(
         jnp.zeros_like(leaf) if _is_zero(dot) else dot
         for leaf, dot in zip(state, state_dot, strict=True)
     )
-    dots = scan_unrolled(advance, start, (pushed, *slopes, real), reverse)
+    dots = scan_unrolled(advance, start, (gates_dot, *factors, real), reverse)
     return (last, outputs), dots
 
 
-def _with_slopes(
+def _with_factors(
     reverse: bool, kernel: jax.Array, bias: jax.Array, state: State, x: jax.Array, real: Any
 ) -> Any:
-    """The last state; and over time outputs, joined inputs, and what the tangent multiplies by.
+    """The last state; and over time the outputs, the [x, h] and the factors of the tangent.
 
-    These are the slopes of c by what goes into i, f and g, and of h by what goes into o; of h by c;
-    and of c by the c before.
+    These factors are the derivatives of c by the inputs of i, f and g, and of h by the input of o;
+    of h by c; and of c by the previous c.
     """
 
     def advance(state: State, now: tuple[jax.Array, Any]) -> tuple[State, Any]:
         x, real = now
-        after, (joined, enter, forget, new, leave, bent) = _step(kernel, bias, state, x)
+        after, (joined, i, f, g, o, tanh_c) = _step(kernel, bias, state, x)
         by_gates = [
-            new * (enter * (1 - enter)),
-            state[1] * (forget * (1 - forget)),
-            enter * (1 - new * new),
-            bent * (leave * (1 - leave)),
+            g * (i * (1 - i)),
+            state[1] * (f * (1 - f)),
+            i * (1 - g * g),
+            tanh_c * (o * (1 - o)),
         ]
-        slopes = jnp.concatenate(by_gates, axis=-1), leave * (1 - bent * bent), forget
+        factors = jnp.concatenate(by_gates, axis=-1), o * (1 - tanh_c * tanh_c), f
         after, output = carry_and_output(real, after, state)
-        return after, (output, joined, *slopes)
+        return after, (output, joined, *factors)
 
     return scan_unrolled(advance, state, (x, real), reverse)
 
 
 def _product(rows: jax.Array, weights: jax.Array) -> jax.Array:
-    """All steps' rows times the weights, on two-dimensional operands."""
+    """Multiply the rows of all steps by the weights, as one product of two matrices."""
     return (rows.reshape(-1, rows.shape[-1]) @ weights).reshape(*rows.shape[:-1], -1)
 
 

@@ -1,4 +1,4 @@
-"""Normalisations that all families share, and the choice of one by name."""
+"""Normalisation layers, and the choice of one by name."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ DEFAULT_GROUPS = 8
 
 
 class LayerNorm(nn.LayerNorm):
-    r"""Each vector along the last axis to mean 0 and variance 1 (Ba, Kiros & Hinton 2016).
+    r"""Normalise each vector along the last axis to mean 0 and variance 1 (Ba et al. 2016).
 
     $y = \gamma\,(x - \mu)/\sqrt{\sigma^2 + \epsilon} + \beta$ with the biased variance, in training
-    and in evaluation alike. Inputs and outputs (..., n); a scale and a bias of shape (n,).
+    and evaluation alike. Inputs and outputs are (..., features); scale and bias are (features,).
 
     >>> import jax.numpy as jnp
     >>> x = jnp.arange(6.0).reshape(2, 3)
@@ -31,13 +31,13 @@ class LayerNorm(nn.LayerNorm):
 
 
 class GroupNorm(nn.Module):
-    r"""Each example's channels in groups, each group to mean 0 and variance 1 (Wu & He 2018).
+    """Normalise groups of channels of each example to mean 0 and variance 1 (Wu & He 2018).
 
     Mean and biased variance are taken over all positions and the channels of one group; scale and
-    bias are one for each channel. Inputs and outputs (batch, ..., channels). One group is layer
+    bias are (channels,). Inputs and outputs are (batch, ..., channels). One group is layer
     normalisation of a whole image; as many groups as channels, instance normalisation.
 
-    Raises `InputError` where `num_groups` does not divide the channels.
+    Raises `InputError` if `num_groups` does not divide the channels.
 
     >>> import jax.numpy as jnp
     >>> GroupNorm(2).init_with_output(jax.random.key(0), jnp.ones((3, 5, 5, 4)))[0].shape
@@ -49,14 +49,14 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The normalised inputs, scaled and shifted."""
+        """Return the normalised inputs, scaled and shifted."""
         groups, channels = self.num_groups, x.shape[-1]
         if groups < 1 or channels % groups:
             raise error(
                 "GroupNorm num_groups",
                 expected=f"a number that divides the {channels} channels",
                 got=str(groups),
-                fix=f"{math.gcd(max(groups, 1), channels)} does",
+                fix=f"pass num_groups={math.gcd(max(groups, 1), channels)}",
             )
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))[None, None]
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))[None, None]
@@ -70,18 +70,18 @@ class GroupNorm(nn.Module):
 def _over_groups(x: jax.Array, groups: int) -> jax.Array:
     """The mean over positions and over each group's channels, (batch, 1, channels).
 
-    Over positions first: XLA on CPU would add up the few channels of a group, pixel by pixel.
+    Over positions first: otherwise XLA on CPU sums the few channels of a group pixel by pixel.
     """
     means = x.mean(1).reshape(len(x), groups, -1).mean(-1)
     return jnp.repeat(means, x.shape[-1] // groups, axis=1)[:, None]
 
 
 class InstanceNorm(nn.InstanceNorm):
-    """Each channel of each example to mean 0 and variance 1 (Ulyanov et al. 2016).
+    """Normalise each channel of each example to mean 0 and variance 1 (Ulyanov et al. 2016).
 
-    Mean and biased variance are taken over all positions of one image; scale and bias are one for
-    each channel. Inputs and outputs (batch, ..., channels). An image of one pixel becomes the
-    bias, whatever it shows.
+    Mean and biased variance are taken over all positions of one image; scale and bias are
+    (channels,). Inputs and outputs are (batch, ..., channels). An image of one pixel becomes the
+    bias, whatever its value.
 
     >>> import jax.numpy as jnp
     >>> InstanceNorm().init_with_output(jax.random.key(0), jnp.ones((3, 5, 5, 4)))[0].shape
@@ -95,17 +95,18 @@ class InstanceNorm(nn.InstanceNorm):
 def norm(
     kind: str, *, train: bool, axis_name: str | None = None, name: str | None = None
 ) -> Callable[[jax.Array], jax.Array]:
-    """The normalisation of images (batch, height, width, channels) of that name.
+    """Return the normalisation of that name, for images (batch, height, width, channels).
 
-    - `"batch"`: over batch and pixels, with running statistics that move by a tenth in training;
-      `axis_name` is the mapped device axis over which they are taken;
+    - `"batch"`: over batch and pixels, with running averages of momentum 0.9 in training;
+      `axis_name` is the device axis that statistics are averaged over under `jdl.pmap`;
     - `"layer"`: over all pixels and channels of an image;
     - `"instance"`: over the pixels of each channel;
-    - `"group"`: over the pixels of a group of channels: eight groups, or as many of them as
-      divide the channels evenly;
-    - `"none"`: the inputs as they are.
+    - `"group"`: over the pixels of a group of channels, with the largest divisor of 8 groups that
+      divides the channels;
+    - `"none"`: no normalisation.
 
-    Only the first looks at other examples, so only it needs batches without a mask.
+    Only `"batch"` depends on other examples, so only it cannot train on batches with a mask. Raises
+    `InputError` for any other name.
 
     >>> norm("none", train=True)(3)
     3
@@ -119,12 +120,12 @@ def norm(
         return InstanceNorm(name=name)
     if kind == "none":
         return lambda x: x
-    # The number of groups depends on the channels, which are known when the layer is called.
+    # The number of groups depends on the channels, known only at the call.
     return lambda x: GroupNorm(
         1 if kind == "layer" else math.gcd(DEFAULT_GROUPS, x.shape[-1]), name=name
     )(x)
 
 
 def check_norm(kind: str) -> None:
-    """Raise unless `kind` names a normalisation."""
+    """Raise `InputError` unless `kind` names a normalisation."""
     check_one_of("norm", kind, NORMS)

@@ -1,4 +1,4 @@
-"""The primitives that all families share: activations, initial weights, layers, pooling."""
+"""Activations, initializers, basic layers and pooling."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Padding = str | int | Pairs
 
 
 class Activation(NamedTuple):
-    """A non-linearity and the name of the initialisation that keeps its signal's size."""
+    """An activation function, and the name of the initializer that suits it."""
 
     function: Callable[[jax.Array], jax.Array]
     initializer: str
@@ -47,7 +47,9 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def activation(name: str) -> Activation:
-    """The activation of that name: its function and the initialisation matched to it.
+    """Return the activation of that name, with its matching initializer.
+
+    Raises `InputError` for an unknown name.
 
     >>> activation("relu").initializer
     'he'
@@ -56,15 +58,17 @@ def activation(name: str) -> Activation:
 
 
 def initializer(name: str, activation_name: str) -> Initializer:
-    r"""The function that draws a layer's first weights.
+    """Return the initializer of a layer's weights.
 
-    `"matched"` takes the one that keeps the variance of the signal through the activation
-    which follows the layer; n is the number of inputs of a unit, m of its outputs:
+    `"matched"` is the one that preserves the variance of the signal through the activation that
+    follows the layer. With n inputs and m outputs:
 
     - `"he"`, normal with variance $2/n$, for ReLU and its relatives (He et al. 2015);
     - `"glorot"`, uniform with variance $2/(n+m)$, for tanh and sigmoid (Glorot & Bengio 2010);
     - `"lecun"`, normal with variance $1/n$, for linear and SELU layers (LeCun et al. 1998);
-    - `"orthogonal"` (Saxe et al. 2014) and `"zeros"` on request.
+    - `"orthogonal"` (Saxe et al. 2014) and `"zeros"`, by name only.
+
+    Raises `InputError` for an unknown name.
     """
     check_one_of("initializer", name, ["matched", *INITIALIZERS])
     return INITIALIZERS[activation(activation_name).initializer if name == "matched" else name]
@@ -73,9 +77,9 @@ def initializer(name: str, activation_name: str) -> Initializer:
 def gelu(x: jax.Array) -> jax.Array:
     r"""The exact GELU, $x\,\Phi(x) = \frac{x}{2}(1 + \mathrm{erf}(x/\sqrt 2))$.
 
-    With erf, as here and in PyTorch, a value is within 1e-6 of the true one; it is computed in
-    float32 at least, as 1 + erf cancels below zero. `jax.nn.gelu` takes erfc, whose digits hold far
-    down the negative side and which costs twice as much on CPU (Hendrycks & Gimpel 2016).
+    Hendrycks & Gimpel 2016. As in PyTorch it uses erf, computed in float32 or wider because 1 + erf
+    cancels below zero; the absolute error is below 1e-6. `jax.nn.gelu` uses erfc, which is more
+    precise for large negative inputs and takes twice as long on CPU.
 
     >>> print([f"{x:.4f}" for x in gelu(jnp.array([-1.0, 0.0, 1.0]))])
     ['-0.1587', '0.0000', '0.8413']
@@ -87,44 +91,44 @@ def gelu(x: jax.Array) -> jax.Array:
 class Dense(nn.Dense):
     """A dense layer on the last axis, computed as one product of two matrices.
 
-    Inputs (..., n), outputs (..., features). All leading axes are flattened around the product:
-    on CPU products of two matrices are markedly faster than those of higher rank.
+    Inputs (..., n), outputs (..., features). Leading axes are flattened around the product, because
+    products of higher rank are slower on CPU.
     """
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The product with the kernel, plus the bias."""
+        """Return the product with the kernel, plus the bias."""
         leading = inputs.shape[:-1]
         flat = inputs.reshape(math.prod(leading), inputs.shape[-1])
         return super().__call__(flat).reshape(*leading, self.features)
 
 
 ONE_HOT_UP_TO_VECTORS = 1024
-"""Vectors of an embedding up to which a GPU or TPU finds them by a product."""
+"""Size of an embedding up to which a GPU or TPU computes it as a product."""
 
 
 class Embed(nn.Embed):
-    """A vector for each number from 0 to `num_embeddings` - 1.
+    """An embedding of integers from 0 to `num_embeddings` - 1: (...) to (..., features).
 
-    Any other number gives nan, which training refuses; Flax counts negative ones from the end.
-    Up to `ONE_HOT_UP_TO_VECTORS` are found on a GPU or TPU by a product with a matrix of zeros and
-    ones: looked up, many examples add to the same few rows of the gradient, one after the other and
-    in any order, which takes a GPU several times as long as all the rest of a transformer.
+    Any other integer gives nan, which training reports; Flax counts negative ones from the end. A
+    GPU or TPU computes up to `ONE_HOT_UP_TO_VECTORS` vectors as a product with a one-hot matrix:
+    the gradient of a lookup adds rows one after the other, in no fixed order, which takes a GPU
+    several times as long as the rest of a transformer.
     """
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """The vectors, (..., features)."""
-        is_few = self.num_embeddings <= ONE_HOT_UP_TO_VECTORS and jnp.issubdtype(
+        """Return the vectors (..., features)."""
+        is_small = self.num_embeddings <= ONE_HOT_UP_TO_VECTORS and jnp.issubdtype(
             inputs.dtype, jnp.integer
         )
-        if lowering.platform() == "cpu" or not is_few:
+        if lowering.platform() == "cpu" or not is_small:
             return super().__call__(jnp.where(inputs < 0, self.num_embeddings, inputs))
-        known = (inputs >= 0) & (inputs < self.num_embeddings)
+        in_range = (inputs >= 0) & (inputs < self.num_embeddings)
         promoted: Any = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
         (table,) = promoted
         ones = jax.nn.one_hot(inputs, self.num_embeddings, dtype=table.dtype)
-        # Exactly the vectors, in float32 too.
-        found = jnp.matmul(ones.reshape(-1, len(table)), table, precision="highest")
-        return jnp.where(known[..., None], found.reshape(*inputs.shape, -1), jnp.nan)
+        # The highest precision gives exactly the vectors, in float32 too.
+        vectors = jnp.matmul(ones.reshape(-1, len(table)), table, precision="highest")
+        return jnp.where(in_range[..., None], vectors.reshape(*inputs.shape, -1), jnp.nan)
 
 
 class Conv(nn.Conv):
@@ -136,16 +140,17 @@ class Conv(nn.Conv):
 class BatchNorm(nn.BatchNorm):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
 
-    In training it uses the batch's own mean and (biased) variance and moves its running ones
-    towards them; otherwise it uses the running ones. With `axis_name` the batch is that of all
-    devices mapped under this name. It cannot see a mask: padded rows would count as data.
+    Training uses the batch's own mean and (biased) variance and updates the running averages, which
+    evaluation uses. With `axis_name` the statistics cover the batches of all devices on that axis.
+    There is no mask: padded rows would count as data.
 
-    In training its outputs are PyTorch's. The running variance is the biased one, PyTorch's the
-    unbiased: larger by n / (n - 1), for n numbers a channel.
+    In training the outputs equal PyTorch's. The running variance is biased; PyTorch's is unbiased,
+    larger by n / (n - 1) for n values per channel. Raises `InputError` if `axis_name` is not
+    mapped.
     """
 
     def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        """The normalised inputs, scaled and shifted."""
+        """Return the normalised inputs, scaled and shifted."""
         try:
             return super().__call__(x, *args, **kwargs)
         except NameError as cause:
@@ -153,15 +158,15 @@ class BatchNorm(nn.BatchNorm):
                 raise
             raise error(
                 f"BatchNorm axis_name {self.axis_name!r}",
-                expected="a step that is mapped over devices under this name, as by jdl.pmap",
-                got="a step that is not",
-                fix="leave axis_name out: under jit and shard the statistics are those of the "
-                "whole batch already",
+                expected="a step mapped over a device axis of this name, as by jdl.pmap",
+                got="a step without this axis",
+                fix="leave axis_name out: under jit and shard the statistics already cover the "
+                "whole batch",
             ) from cause
 
 
 class MaxPool(nn.Module):
-    """`max_pool` as a named layer, so that summaries and messages can point at it."""
+    """`max_pool` as a layer with a name, for summaries and error messages."""
 
     window: int = 2
     stride: int | None = None
@@ -169,12 +174,12 @@ class MaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The pooled image."""
+        """Return the pooled image."""
         return max_pool(x, self.window, self.stride, self.padding)
 
 
 class AvgPool(nn.Module):
-    """`avg_pool` as a named layer."""
+    """`avg_pool` as a layer with a name."""
 
     window: int = 2
     stride: int | None = None
@@ -182,18 +187,18 @@ class AvgPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The pooled image."""
+        """Return the pooled image."""
         return avg_pool(x, self.window, self.stride, self.padding)
 
 
 class AdaptiveAvgPool(nn.Module):
-    """`adaptive_avg_pool` as a named layer."""
+    """`adaptive_avg_pool` as a layer with a name."""
 
     size: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The pooled image."""
+        """Return the pooled image."""
         return adaptive_avg_pool(x, self.size)
 
 
@@ -207,11 +212,12 @@ def conv(
     kernel_init: Initializer | None = None,
     name: str | None = None,
 ) -> Conv:
-    r"""A two-dimensional convolution layer; as everywhere in the field, a cross-correlation.
+    r"""Build a two-dimensional convolution layer (a cross-correlation, as in PyTorch and Flax).
 
     $y_{n,i,j,f} = b_f + \sum_{u,v,c} x_{n,\,i+u,\,j+v,\,c}\,W_{u,v,c,f}$ for images
     (batch, height, width, channels) and kernels (height, width, channels, features). `"VALID"`
-    keeps the positions where the window lies inside the image, `"SAME"` pads with zeros.
+    keeps the positions where the window lies inside the image, `"SAME"` pads with zeros. Raises
+    `InputError` for another `padding` string.
     """
     if isinstance(padding, str) and padding not in ("VALID", "SAME"):
         raise error(
@@ -237,10 +243,10 @@ def max_pool(
     """The largest value of each window of an image (batch, height, width, channels).
 
     With `stride` equal to `window` (the default) and `"VALID"` padding, rows and columns that do
-    not fill a window are dropped. This case is computed by `jdl.models.layers.pooling`, in a fifth
-    of the time of a general window's on CPU. Where several values of a window tie, it shares the
-    gradient evenly among them; the general case (and PyTorch) gives it to the first. After ReLU
-    both agree, because a tie at zero passes no gradient on.
+    not fill a window are dropped. `jdl.models.layers.pooling` computes this case, in a fifth of the
+    general case's time on CPU. It shares the gradient evenly among tied values; the general case
+    (and PyTorch) gives it to the first. After ReLU both agree, because a tie at zero has no
+    gradient.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     Array([[ 5.,  7.],
@@ -258,7 +264,7 @@ def avg_pool(
 ) -> jax.Array:
     """The mean of each window of an image (batch, height, width, channels).
 
-    Shapes are those of `max_pool`. With `"SAME"` padding the zeros outside the image count.
+    Output shapes are those of `max_pool`. With `"SAME"` padding the zeros outside the image count.
 
     >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     Array([[ 2.5,  4.5],
@@ -272,54 +278,54 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
-    r"""The means of `size` x `size` windows that cover an image (batch, height, width, channels).
+    r"""Average pool an image (batch, height, width, channels) to (batch, size, size, channels).
 
     Window i of an axis of n pixels is $[\lfloor in/s \rfloor, \lceil (i+1)n/s \rceil)$, as in
-    PyTorch: windows may overlap by a pixel, and a smaller image is repeated.
+    PyTorch: windows may overlap by a pixel, and pixels of a smaller image are repeated.
 
     >>> adaptive_avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0]
     Array([[ 2.5,  4.5],
            [10.5, 12.5]], dtype=float32)
     """
 
-    def shares(length: int) -> jax.Array:
+    def averaging_matrix(length: int) -> jax.Array:
         edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
         rows = [[(low <= j < high) / (high - low) for j in range(length)] for low, high in edges]
         return jnp.array(rows, x.dtype).reshape(size, length)
 
     if x.shape[1:3] == (size, size):
         return x
-    down, across = shares(x.shape[1]), shares(x.shape[2])
-    return jnp.einsum("bhwc,ih,jw->bijc", x, down, across, precision="highest")
+    rows, columns = averaging_matrix(x.shape[1]), averaging_matrix(x.shape[2])
+    return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns, precision="highest")
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """All axes after the first as one, the last varying fastest: (batch, ...) to (batch, n)."""
+    """Flatten all axes after the first: (batch, ...) to (batch, n)."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def check_rate(rate: float) -> None:
-    """Raise unless `rate`, the share of units that dropout removes, is in [0, 1)."""
+    """Raise `InputError` unless a dropout rate is in [0, 1)."""
     if not 0 <= rate < 1:
         raise error(
             "dropout",
-            expected="a share of units to remove, at least 0 and below 1",
+            expected="a rate of at least 0 and below 1",
             got=repr(rate),
-            fix="0.1 to 0.5 is usual",
+            fix="pass a rate in that range; 0.1 to 0.5 is common",
         )
 
 
 def check_images(inputs: Any) -> None:
-    """Raise unless `inputs` is one array (batch, height, width, channels)."""
+    """Raise `InputError` unless `inputs` is one array (batch, height, width, channels)."""
     shape = getattr(inputs, "shape", None)
     if shape is not None and len(shape) == 4:
         return
-    grey = shape is not None and len(shape) == 3
+    lacks_channels = shape is not None and len(shape) == 3
     raise error(
         "images",
         expected="an array of shape (batch, height, width, channels)",
         got=f"shape {shape}" if shape is not None else type(inputs).__name__,
-        fix="give grey images a channel axis: x[..., None]"
-        if grey
+        fix="add a channel axis with x[..., None]"
+        if lacks_channels
         else "reshape the images to four axes",
     )

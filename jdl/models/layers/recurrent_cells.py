@@ -1,9 +1,9 @@
-"""Recurrent cells as pure functions, and the layer that runs one over time.
+r"""Recurrent cells as pure functions, and the layer that runs one over time.
 
 A cell turns its weights into a step, `bind(weights) -> (step(state, x) -> state)`. The state is a
-tuple of arrays (batch, m) whose first one, h, is the output. `bind` joins the kernels once, before
-the scan, so that each step is one product $[x, h]\\,W$: on CPU this is faster than multiplying all
-inputs beforehand.
+tuple of arrays (batch, m); the first one, h, is the output. `bind` concatenates the kernels once,
+before the scan, so that each step is one product $[x, h]\,W$. On CPU this is faster than
+multiplying all inputs beforehand.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from jdl.models.layers import lstm_kernel, primitives
 from jdl.models.layers.scan_time import State, Step, scan_time
 
 Run = Callable[["Weights", State, jax.Array, Any, bool], tuple[State, jax.Array]]
-"""`run(weights, state, x, real, reverse) -> (last state, outputs)`, with time on the first axis."""
+"""`run(weights, state, x, mask, reverse) -> (last state, outputs)`, time on the first axis."""
 
 
 Sequences = jax.Array | tuple[jax.Array, jax.Array]
@@ -31,16 +31,16 @@ class Weights(NamedTuple):
     """Weights of a cell of m units on n inputs, with b blocks of m columns each."""
 
     kernel: jax.Array
-    """From the inputs, (n, b m)."""
+    """Of the inputs, (n, b m)."""
     recurrent: jax.Array
-    """From the state before, (m, b m)."""
+    """Of the previous state, (m, b m)."""
     bias: jax.Array
     """(b m,)."""
     inner_bias: Any = None
-    """(m,), of cells that have it."""
+    """(m,), or None."""
 
     def joined(self, first: int, last: int) -> tuple[jax.Array, jax.Array]:
-        """Kernel (n + m, k m) and bias (1, k m) of the blocks first ... last - 1."""
+        """Kernel (n + m, k m) and bias (1, k m) of the k blocks first ... last - 1."""
         units = self.recurrent.shape[0]
         columns = slice(first * units, last * units)
         kernel = jnp.concatenate([self.kernel[:, columns], self.recurrent[:, columns]])
@@ -52,17 +52,17 @@ class Cell(NamedTuple):
 
     bind: Callable[[Weights], Step]
     blocks: int
-    """Blocks of its kernels: one for each gate and one for the candidate."""
+    """Blocks of the kernels: one for each gate and one for the candidate."""
     carried: int
-    """Arrays in its state."""
+    """Number of arrays in the state."""
     keeps: tuple[tuple[int, int], ...] = ()
-    """Blocks whose bias decides how long the state is kept, and with which sign."""
+    """Blocks whose bias sets how long the state persists, and its sign."""
     open_bias: float = 0.0
-    """Where the first of these biases starts."""
+    """Initial value of the first of these biases."""
     has_inner_bias: bool = False
-    """Whether the recurrent part of the candidate has a bias of its own."""
+    """Whether the recurrent part of the candidate has a separate bias."""
     run: Run | None = None
-    """All steps with a faster gradient than that of a scan of single ones."""
+    """A run over all steps whose gradient is faster than that of a scan."""
 
 
 def _simple(weights: Weights) -> Step:
@@ -127,18 +127,18 @@ CELLS = {
 r"""Cells by name. $W$ acts on the joined $[x_t, h_{t-1}]$, $\sigma$ is the sigmoid.
 
 - `"rnn"` (Elman 1990): $h_t = \tanh(W[x_t, h_{t-1}] + b)$. Its gradient over many steps is a
-  product of as many matrices, so it dies out or explodes.
+  product of as many matrices, so it vanishes or explodes.
 - `"lstm"` (Hochreiter & Schmidhuber 1997; Gers et al. 2000): blocks i, f, g, o in this order,
   $c_t = \sigma(f)\,c_{t-1} + \sigma(i)\tanh(g)$, $h_t = \sigma(o)\tanh(c_t)$. The bias of f starts
-  at one, so that at first the cell remembers.
+  at one, so that the cell remembers at first.
 - `"gru"` (Cho et al. 2014): blocks r, z, n. **z keeps the old state**:
-  $h_t = z\,h_{t-1} + (1-z)\,n$, as in PyTorch; some texts write z for the share of the new one.
+  $h_t = z\,h_{t-1} + (1-z)\,n$, as in PyTorch; some texts swap z and 1 - z.
   The reset gate acts after the product, $n = \tanh(W_n x_t + b_n + r(U_n h_{t-1} + b'))$, as in
-  PyTorch and cuDNN (Cho et al. have it before: $U_n(r\,h_{t-1})$). So $b'$ is a bias of its own.
-- `"mgu"` (Zhou et al. 2016): blocks f, n, with one gate for both. **f takes the new state**:
+  PyTorch and cuDNN (before it in Cho et al.: $U_n(r\,h_{t-1})$), so $b'$ is a separate bias.
+- `"mgu"` (Zhou et al. 2016): blocks f, n, with a single gate. **f lets in the new state**:
   $n = \tanh(W_n[x_t, f\,h_{t-1}] + b_n)$, $h_t = (1-f)\,h_{t-1} + f\,n$.
 
-Each block has one bias; PyTorch has two for each, whose sum it is.
+Each block has one bias, the sum of PyTorch's two.
 """
 
 
@@ -160,18 +160,17 @@ def _stepwise(
 class Recurrent(nn.Module):
     r"""One layer of a recurrent cell, run over time by a scan.
 
-    Inputs (batch, time, n), and where sequences are padded a mask (batch, time) that is true at
-    true steps. Returns all outputs (batch, time, features) and the last state. Where the mask is
-    false the state stays as it was and the output is zero, so the last state is that after the
-    last true step. With `reverse` the scan runs from the end to the start: padding then lies before
-    the sequence and leaves the first state at zero.
+    Inputs are (batch, time, n) and, for padded sequences, a mask (batch, time) that is true at true
+    steps. Returns the outputs (batch, time, features) and the last state. At padded steps the state
+    does not change and the output is zero, so the last state is that after the last true step. With
+    `reverse` the scan runs from the end to the start.
 
-    Parameters: `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each block
-    (Saxe et al. 2014; Le et al. 2015), which keeps the size of the state; `bias` (b m,), zero but
-    for the LSTM's forget gate, one (Jozefowicz et al. 2015); the GRU's `inner_bias` (m,), zero.
-    With `memory` the units start with time constants spread over 1 ... `memory` steps: the biases
-    of gates that keep the state are $\ln u$, u uniform in [1, memory - 1], those that take in the
-    new one its negative (Tallec & Ollivier 2018). The simple unit has no gate and ignores it.
+    Parameters are `kernel` (n, b m), Glorot; `recurrent_kernel` (m, b m), orthogonal for each
+    block, which preserves the size of the state (Saxe et al. 2014); `bias` (b m,), zero except one
+    for the LSTM's forget gate (Jozefowicz et al. 2015); and the GRU's `inner_bias` (m,), zero. With
+    `memory` the units start with time constants spread over 1 ... `memory` steps: the biases of
+    gates that keep the state are $\ln u$, u uniform in [1, memory - 1], those of gates that let in
+    the new one $-\ln u$ (Tallec & Ollivier 2018). `"rnn"` has no gates and ignores `memory`.
 
     >>> layer = Recurrent(5, "gru")
     >>> x = jnp.zeros((2, 7, 3))
@@ -187,10 +186,10 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, State]:
-        """All outputs, and the last state."""
+        """Return all outputs, and the last state."""
         kind, units = cell(self.cell), self.features
         weights = self._weights(kind, x.shape[-1])
-        # From the inputs, so that inside a mapped step it varies over devices as they do.
+        # From the inputs, so that in a mapped step it varies over devices as they do.
         zero = jnp.zeros_like(x, shape=(x.shape[0], units))
         steps = jnp.moveaxis(x, 1, 0), None if mask is None else mask.T[..., None]
         run = kind.run or partial(_stepwise, kind)
@@ -220,25 +219,25 @@ def _glorot(blocks: int) -> primitives.Initializer:
 
 
 def _rotations(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Random orthogonal matrices side by side."""
+    """Random orthogonal matrices, concatenated along the columns."""
     units = shape[0]
-    made = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
-    return jnp.moveaxis(made, 0, 1).reshape(shape)
+    matrices = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
+    return jnp.moveaxis(matrices, 0, 1).reshape(shape)
 
 
 def _rotation(key: jax.Array, units: int) -> jax.Array:
-    """A random orthogonal matrix, all equally likely, as a product of reflections (Stewart 1980).
+    """A uniformly random orthogonal matrix, as a product of reflections (Stewart 1980).
 
     Not by a QR decomposition: several of those at once, as under `ensemble`, can hang on CPU.
     """
     draws = jnp.triu(jax.random.normal(key, (units, units)))
 
-    def reflect(back: jax.Array, made: jax.Array) -> jax.Array:
+    def reflect(back: jax.Array, matrix: jax.Array) -> jax.Array:
         i = units - 1 - back
         sign = jnp.where(draws[i, i] < 0, -1.0, 1.0)
         v = draws[i].at[i].add(sign * jnp.sqrt((draws[i] ** 2).sum()))
-        made = made.at[i].multiply(-sign)
-        return made - (2 / (v**2).sum()) * v[:, None] * (v @ made)[None]
+        matrix = matrix.at[i].multiply(-sign)
+        return matrix - (2 / (v**2).sum()) * v[:, None] * (v @ matrix)[None]
 
     return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
 
@@ -249,7 +248,7 @@ def _first_bias(kind: Cell, units: int, memory: int | None) -> primitives.Initia
             "memory",
             expected="at least 2 steps",
             got=str(memory),
-            fix="give the length of the longest dependence, or leave it out",
+            fix="pass the length of the longest dependency, or leave it out",
         )
 
     def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
@@ -266,11 +265,12 @@ def _first_bias(kind: Cell, units: int, memory: int | None) -> primitives.Initia
     return draw
 
 
-def true_steps(inputs: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Sequences (batch, time, n) with zeros in the padding, and their mask (batch, time).
+def true_steps(inputs: Sequences) -> tuple[jax.Array, jax.Array | None]:
+    """Sequences (batch, time, n) with zeros in the padding, and their mask (batch, time) or None.
 
-    `inputs` is an array, or a pair of it and the true lengths (batch,), integers from 1 to time.
-    Whatever stands in the padding, nan included, reaches neither outputs nor gradients.
+    `inputs` is an array, or a pair of it and the lengths (batch,), integers from 1 to time. What
+    the padding holds, even nan, reaches neither outputs nor gradients. Raises `InputError` for
+    inputs of another rank, and lengths that are not such integers.
 
     >>> x, mask = true_steps((jnp.ones((1, 3, 1)), jnp.array([2])))
     >>> x[0, :, 0], mask[0]
@@ -283,16 +283,16 @@ def true_steps(inputs: Any) -> tuple[jax.Array, jax.Array | None]:
             "sequences",
             expected="an array of shape (batch, time, features)",
             got=f"shape {shape}" if shape is not None else type(x).__name__,
-            fix="give series of single numbers a feature axis: x[..., None]",
+            fix="add a feature axis with x[..., None]",
         )
     if lengths is None:
         return x, None
-    kind = jnp.result_type(lengths)
-    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(kind, jnp.integer):
+    dtype = jnp.result_type(lengths)
+    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(dtype, jnp.integer):
         raise error(
             "lengths",
             expected=f"one integer for each sequence, shape {shape[:1]}",
-            got=f"{kind} of shape {jnp.shape(lengths)}",
+            got=f"{dtype} of shape {jnp.shape(lengths)}",
             fix="count the true steps of each sequence",
         )
     if not isinstance(lengths, Tracer):

@@ -1,4 +1,4 @@
-"""Rematerialisation: compute activations again in the backward pass instead of keeping them."""
+"""Rematerialisation: recompute activations in the backward pass instead of storing them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +15,16 @@ POLICIES: dict[str, Callable[..., Any]] = {
 
 
 def rematerialize(block: type[nn.Module], policy: str, *, train_at: int) -> Any:
-    """The class of a block that keeps, for its backward pass, only what `policy` says.
+    """Return the class of a block that stores less for its backward pass (Chen et al. 2016).
 
-    - `"none"`: every activation, as without;
-    - `"dots"`: its inputs and the results of its dense layers; what lies between (normalisation,
-      activations, attention weights) is computed again;
-    - `"full"`: its inputs only. The whole block is computed twice, a third more arithmetic, and a
-      network of n blocks keeps n inputs and the activations of one block.
+    - `"none"`: stores every activation;
+    - `"dots"`: stores its inputs and the results of its dense layers, and recomputes the rest
+      (normalisation, activations, attention weights);
+    - `"full"`: stores its inputs only. The block runs twice, a third more arithmetic, and a network
+      of n blocks stores n inputs and the activations of one block.
 
-    Parameters keep their names and the numbers stay the same up to rounding. `train_at` is the
-    place of `train` among the arguments of its call, which is no array (Chen et al. 2016,
-    "Training deep nets with sublinear memory cost").
+    Names of parameters do not change, and results agree up to rounding. `train_at` is the position
+    of `train` among the arguments of the block's call. Raises `InputError` for an unknown policy.
     """
     if check_one_of("remat", policy, ("none", *POLICIES)) == "none":
         return block

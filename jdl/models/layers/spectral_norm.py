@@ -13,10 +13,10 @@ FIRST_ITERATIONS = 15
 
 
 class _Spectral(nn.Module):
-    """A layer whose kernel passes through spectral normalisation before it is used."""
+    """A layer that divides its kernel by its largest singular value."""
 
     def param(self, name: str, init_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The parameter as the layer uses it; of the kernel, its normalised form."""
+        """Return the parameter as the layer uses it, with the kernel normalised."""
         value = super().param(name, init_fn, *args, **kwargs)
         return self._normalised(value) if name == "kernel" else value
 
@@ -24,34 +24,34 @@ class _Spectral(nn.Module):
         matrix = kernel.reshape(-1, kernel.shape[-1])
 
         def start() -> jax.Array:
-            drawn = jax.random.normal(self.make_rng("params"), matrix.shape[:1], matrix.dtype)
+            vector = jax.random.normal(self.make_rng("params"), matrix.shape[:1], matrix.dtype)
             return jax.lax.fori_loop(
-                0, FIRST_ITERATIONS, lambda _, left: power_iteration(matrix, left)[0], drawn
+                0, FIRST_ITERATIONS, lambda _, left: power_iteration(matrix, left)[0], vector
             )
 
         vector = self.variable("spectral", "vector", start)
         left, right = power_iteration(matrix, vector.value)
         if self.is_mutable_collection("spectral") and not self.is_initializing():
             vector.value = left
-        # The vectors stay float32 where the kernel has been rounded: so does their product.
+        # The vectors stay float32 when the kernel is rounded to bfloat16, and so does the product.
         return kernel / (left @ matrix @ right).astype(kernel.dtype)
 
 
 class SpectralDense(_Spectral, primitives.Dense):
-    """`Dense` with the kernel $W / \\sigma(W)$.
+    r"""A `Dense` layer with the kernel $W / \sigma(W)$; inputs (..., n), outputs (..., features).
 
-    $\\sigma$, the largest singular value, is estimated by one power iteration a call from the
-    vector that the last training call left in the model state `spectral`; gradients see the
-    division and take the singular vectors as constants.
+    The largest singular value $\sigma$ is estimated by one power iteration per call, from the
+    vector that the last training call stored in the model state `spectral`. Gradients pass through
+    the division and treat the singular vectors as constants.
     """
 
 
 class SpectralConv(_Spectral, primitives.Conv):
-    """A convolution with the kernel divided as in `SpectralDense`, as a matrix (h w in, out)."""
+    """A convolution with a kernel normalised as in `SpectralDense`, as a matrix (h w in, out)."""
 
 
 def power_iteration(matrix: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Unit vectors (n,) and (m,), nearer to the first singular pair of a matrix (n, m).
+    """One power iteration: unit vectors (n,) and (m,) near the first singular pair of (n, m).
 
     No gradient passes through them.
 

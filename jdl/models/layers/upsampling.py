@@ -1,4 +1,4 @@
-"""Layers that make images larger."""
+"""Upsampling layers."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jdl.models.layers import convolution, primitives
 
 
 class ConvTranspose(nn.Module):
-    """The layer of `conv_transpose`; parameters as in Flax's, `kernel` (k, k, features, c)."""
+    """The layer of `conv_transpose`, with Flax's parameters: `kernel` (k, k, features, c)."""
 
     features: int
     window: int
@@ -20,7 +20,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The larger image."""
+        """Return the larger image."""
         shape = (self.window, self.window, self.features, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = promote_dtype(x, kernel)
@@ -42,28 +42,29 @@ def conv_transpose(
     kernel_init: primitives.Initializer | None = None,
     name: str | None = None,
 ) -> ConvTranspose:
-    r"""A layer that makes an image `stride` times larger: the transpose of a convolution.
+    r"""Build a transposed convolution that makes an image `stride` times larger.
 
-    Images (batch, height, width, channels) become (batch, height s, width s, features). Every
-    input pixel adds its multiple of the kernel to the output,
+    See Dumoulin & Visin 2016. Images (batch, height, width, channels) become (batch, height s,
+    width s, features). Every input pixel adds a multiple of the kernel to the output,
     $y_{n,\,si+u-p,\,sj+v-p,\,f} \mathrel{+}= x_{n,i,j,c}\,W_{u,v,f,c}$ with $p = (k - s)/2$: the
-    gradient of a convolution of window k, stride s and padding p in its input
-    (Dumoulin & Visin 2016). The window must be a multiple of the stride, else the outputs
-    overlap unevenly and a chequerboard shows.
+    gradient of a convolution of window k, stride s and padding p with respect to its input.
+
+    Raises `InputError` unless the window is a multiple of the stride with an even difference:
+    otherwise the kernels overlap unevenly and the image shows a chequerboard.
     """
     if window % stride or (window - stride) % 2:
         raise error(
             "conv_transpose",
             expected="a window that is a multiple of the stride, with an even difference",
             got=f"window {window} and stride {stride}",
-            fix="4 and 2 are usual",
+            fix="pass window=4 and stride=2, which are common",
         )
     kernel_init = kernel_init or _by_contributions(window, stride)
     return ConvTranspose(features, window, stride, use_bias, kernel_init, name=name)
 
 
 def _by_contributions(window: int, stride: int) -> primitives.Initializer:
-    """He's rule, counting the inputs that reach an output: every stride-th of a window."""
+    """He's rule with the number of inputs that reach an output."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         inputs = shape[-1] * (window // stride) ** 2

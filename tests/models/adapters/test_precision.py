@@ -159,7 +159,7 @@ def test_float32_is_the_model_itself_and_other_types_are_refused():
     assert precision(model, "float32") is model
     assert message(lambda: precision(model, "float16")) == (
         'precision\n  expected: "float32" or "bfloat16"\n  got:      \'float16\'\n'
-        "  fix:      take bfloat16: it has float32's range, where float16 would underflow"
+        "  fix:      pass bfloat16: it has the range of float32, where float16 would underflow"
     )
 
 
