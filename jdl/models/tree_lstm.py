@@ -180,8 +180,8 @@ class ChildSumTreeLSTM(_TreeNet):
     $f_k = \sigma(W x + U h_k + b)$, then $c = i \odot u + \sum_k f_k \odot c_k$ and
     $h = o \odot \tanh c$.
 
-    Inputs, output shapes and errors are those of `RvNN`. The number of parameters does not depend
-    on the arity.
+    Inputs and output shapes are those of `RvNN`. The number of parameters does not depend on the
+    arity. Raises `InputError` as `RvNN` does.
 
     >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import from_linen
@@ -208,7 +208,7 @@ class NaryTreeLSTM(_TreeNet):
     $f_k = \sigma(W x + \sum_l U_{kl} h_l + b)$, $c = i \odot u + \sum_k f_k \odot c_k$,
     $h = o \odot \tanh c$; a missing child adds nothing.
 
-    Inputs, output shapes and errors are those of `RvNN`.
+    Inputs and output shapes are those of `RvNN`. Raises `InputError` as `RvNN` does.
 
     >>> from jdl.data import tree_batches, trees
     >>> from jdl.models import from_linen
