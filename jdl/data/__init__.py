@@ -1,4 +1,4 @@
-"""Files and arrays to batches. Names are loaded when they are first used."""
+"""Readers, preprocessing, data sets and feeds. Each name is imported on first use."""
 
 from typing import TYPE_CHECKING
 

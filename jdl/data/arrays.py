@@ -1,4 +1,4 @@
-"""Checks on dicts of arrays, and the one cast that jdl makes: 64-bit numbers to 32 bits."""
+"""Checks of dicts of arrays, and the one cast that jdl makes: from 64 bits to 32."""
 
 import logging
 from collections.abc import Mapping
@@ -16,12 +16,14 @@ _log = logging.getLogger("jdl")
 
 
 def as_arrays(data: Mapping[str, Any], *, name: str = "data", notice: bool = True) -> Arrays:
-    """The same dict as numpy arrays that JAX takes unchanged.
+    """Convert a dict of array-likes to numpy arrays that JAX accepts unchanged.
 
-    64-bit numbers become 32-bit ones unless `jax_enable_x64` is set, with one line in the log
-    (`notice=False`: silently). Arrays that need no cast are passed on, not copied. Raises
-    `InputError` for text and objects, scalars, unequal lengths, an empty set, and numbers that
-    32 bits do not hold.
+    Every array has shape (n, ...), with the same n. 64-bit values become 32-bit unless
+    `jax_enable_x64` is set, and a line in the log says so (not with `notice=False`). An array that
+    needs no cast is not copied.
+
+    Raises `InputError` for text or objects, scalars, arrays of different lengths, an empty set, and
+    values that do not fit in 32 bits.
 
     >>> as_arrays({"x": [[1.0], [2.0]]}, notice=False)["x"].dtype
     dtype('float32')
@@ -49,20 +51,19 @@ def as_arrays(data: Mapping[str, Any], *, name: str = "data", notice: bool = Tru
 def check_arrays(
     data: Mapping[str, Any], *, classes: int | None = None, name: str = "data"
 ) -> None:
-    """Raises `InputError` unless `data` can be trained on.
+    """Raise `InputError` unless `data` can be trained on.
 
-    Looks for text and objects, scalars, unequal lengths, an empty set, and numbers that are not
-    finite (counted, with the index of the first; entries at or after an example's `lengths` are
-    padding and may hold anything), for `lengths` that are not from 1 to the steps of `x`, and for a
-    `mask` with negative weights or none above zero. With `classes`, integer labels in `y` must lie
-    in 0 ... classes - 1.
+    Rejects what `as_arrays` rejects, values that are not finite (with their count and the index of
+    the first), `lengths` outside 1 ... time for `x` of shape (n, time, ...), and a `mask` with
+    negative weights or without a positive one. Values after an example's `lengths` are padding and
+    may be anything. With `classes`, integer labels `y` must lie in 0 ... classes - 1.
 
     >>> check_arrays({"x": [[1.0, float("nan")]]})
     Traceback (most recent call last):
     jdl.core.errors.InputError: data["x"]
-      expected: finite numbers
+      expected: finite values
       got:      1 of 2 not finite, the first nan at index [0, 1]
-      fix:      remove or fill these examples
+      fix:      remove these examples, or fill in the values
     """
     arrays = as_arrays(data, name=name, notice=False)
     if "lengths" in arrays and arrays.get("x", np.empty(0)).ndim >= 2:
@@ -77,7 +78,7 @@ def check_arrays(
 
 
 def check_labels(labels: np.ndarray, classes: int, name: str) -> None:
-    """Raises `InputError` unless integer labels lie in 0 ... classes - 1."""
+    """Raise `InputError` unless integer labels lie in 0 ... classes - 1."""
     wrong = np.argwhere((labels < 0) | (labels >= classes))
     if len(wrong):
         raise error(
@@ -85,17 +86,17 @@ def check_labels(labels: np.ndarray, classes: int, name: str) -> None:
             expected=f"labels from 0 to {classes - 1}, for {classes} classes",
             got=f"{len(wrong)} out of range, the first {labels[tuple(wrong[0])]} "
             f"at index {wrong[0].tolist()}",
-            fix="number the classes from 0, or raise the number of classes",
+            fix="number the classes from 0, or increase the number of classes",
         )
 
 
 def example_bytes(example: Mapping[str, np.ndarray]) -> int:
-    """Bytes of all arrays in a dict."""
+    """Total size of the arrays in bytes."""
     return sum(value.nbytes for value in example.values())
 
 
 def to_32_bit(value: Any, name: str) -> np.ndarray:
-    """Numbers in the dtype that JAX holds them in (32 bits unless x64 is on); else `InputError`."""
+    """A numeric array in the dtype that JAX uses (32 bits unless x64 is on), or `InputError`."""
     return _narrow(_numeric(value, name), name)
 
 
@@ -107,16 +108,16 @@ def _numeric(value: Any, name: str) -> np.ndarray:
             name,
             expected="an array",
             got="nested lists of unequal lengths",
-            fix="pad them to one length and give the true lengths as another array",
+            fix="pad them to one length and pass the true lengths as another array",
         ) from None
     if np.ma.is_masked(value):
         raise error(
             name,
-            expected="an array whose every entry is a number",
-            got=f"{np.ma.count_masked(value)} masked entries, which JAX would not see",
-            fix="fill them, and give what counts as another array",
+            expected="an array without masked entries",
+            got=f"{np.ma.count_masked(value)} masked entries; JAX would ignore the mask",
+            fix="fill them in, and pass the weights as another array",
         )
-    # To numpy a span of time is an integer.
+    # numpy counts timedelta64 as an integer.
     is_number = jnp.issubdtype(array.dtype, np.number) and array.dtype.kind != "m"
     if not (is_number or array.dtype == bool):
         raise error(
@@ -125,34 +126,34 @@ def _numeric(value: Any, name: str) -> np.ndarray:
             got=f"dtype {array.dtype}, first value {array.flat[0]!r}"
             if array.size
             else f"dtype {array.dtype}",
-            fix="turn names into numbers, e.g. np.unique(values, return_inverse=True)[1]",
+            fix="encode names as integers, e.g. np.unique(values, return_inverse=True)[1]",
         )
     if array.ndim == 0:
         raise error(
             name,
             expected="an array with one entry for each example",
-            got="a single number",
-            fix="give an array whose first axis counts the examples",
+            got="a scalar",
+            fix="pass an array whose first axis is the example axis",
         )
     return array
 
 
 def check_same_length(arrays: Arrays, name: str) -> None:
-    """Raises `InputError` unless all arrays have one length, and that is not zero."""
+    """Raise `InputError` unless all arrays have the same length, above zero."""
     sizes = {key: len(value) for key, value in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise error(
             name,
-            expected="arrays of one length, the number of examples",
+            expected="arrays of the same length, the number of examples",
             got=", ".join(f"{key} {size}" for key, size in sizes.items()),
-            fix="give every example one entry in each array",
+            fix="pass one entry for each example in every array",
         )
     if 0 in sizes.values():
         raise error(
             name,
             expected="at least one example",
             got="an empty set",
-            fix="check the file or the split that it came from",
+            fix="check the file or the split that it comes from",
         )
 
 
@@ -162,15 +163,15 @@ def _narrow(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(target, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(target)
-        # Integers wrap round and floats become infinite: neither may pass unseen.
+        # Integers would wrap around and floats become infinite.
         lost = result != array if array.dtype.kind in "iu" else np.isinf(result) & ~np.isinf(array)
     if lost.any():
         index = tuple(np.argwhere(lost)[0])
         raise error(
             name,
-            expected=f"numbers that {target} holds",
+            expected=f"values that fit in {target}",
             got=f"{array[index]} at index {[int(i) for i in index]}",
-            fix="rescale them, or set jax_enable_x64",
+            fix="rescale the values, or set jax_enable_x64",
         )
     return result
 
@@ -180,23 +181,23 @@ def _check_mask(mask: np.ndarray, name: str) -> None:
     if lowest < 0 or not highest > 0:
         raise error(
             name,
-            expected="weights of at least 0, and one above it",
-            got=f"numbers from {lowest:g} to {highest:g}",
-            fix="give 1 to what counts and 0 to what does not",
+            expected="weights of at least 0, one of them positive",
+            got=f"values from {lowest:g} to {highest:g}",
+            fix="use 1 for examples that count and 0 for padding",
         )
 
 
 def check_finite(
     value: np.ndarray,
     name: str,
-    fix: str = "remove or fill these examples",
+    fix: str = "remove these examples, or fill in the values",
     lengths: np.ndarray | None = None,
 ) -> None:
-    """Raises `InputError` unless all numbers are finite, those after the true `lengths` apart."""
+    """Raise `InputError` unless all values are finite; those after `lengths` are not checked."""
     if not jnp.issubdtype(value.dtype, np.inexact):
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        # One finite sum proves every term finite, without an array of flags for the whole set.
+        # A finite sum means that every term is finite; no array of flags is needed.
         if np.isfinite(np.sum(value, dtype=np.float64 if value.dtype.kind == "f" else None)):
             return
     bad = ~np.isfinite(value)
@@ -207,7 +208,7 @@ def check_finite(
         first = np.argwhere(bad)[0]
         raise error(
             name,
-            expected="finite numbers",
+            expected="finite values",
             got=f"{int(bad.sum())} of {value.size} not finite, "
             f"the first {value[tuple(first)]} at index {first.tolist()}",
             fix=fix,

@@ -1,4 +1,4 @@
-"""Batches: any step of a seeded order at random, a stream that reads ahead, and evaluation."""
+"""Training batches by step, a stream that reads ahead, and evaluation batches."""
 
 import operator
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from jdl.data.loader import read_in_threads
 from jdl.data.order import Order
 
 RESIDENT_BYTES = 2**30
-"""Sets up to this size are kept on the device whole."""
+"""`fit` keeps sets up to this size on the device."""
 
 
 class Source(Protocol):
-    """Random access to examples, as Grain defines it: a length and `source[i]`."""
+    """Random access to examples, as in Grain: a length and `source[i]`."""
 
     def __len__(self) -> int: ...
 
@@ -27,11 +27,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Training batches as a function of the step: `rows(step)` are the examples of its batch.
+    """Training batches as a function of the step.
 
-    `data` is a dict of arrays with one entry for each example, or a random-access source of
-    dicts. The batch of a step depends on the data, `batch_size`, `seed` and the step alone.
-    Raises `InputError` for an empty set, unequal lengths and a batch larger than the set.
+    `data` is a dict of arrays (n, ...), or a random-access source of dicts. The batch of a step
+    depends on the data, `batch_size`, `seed` and the step alone. To choose the examples of a step
+    yourself, override `rows(step)`.
+
+    Raises `InputError` for an empty set, arrays of different lengths, and a batch size that is not
+    an integer from 1 to n.
 
     >>> feed = Feed({"x": np.arange(6.0, dtype=np.float32)[:, None]}, batch_size=4, seed=1)
     >>> feed.batch(0)["x"].shape
@@ -40,13 +43,13 @@ class Feed:
     True
     """
 
-    data: Any
+    data: Mapping[str, Any] | Source
     batch_size: int
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", _examples(self.data))
-        size = _whole(self.batch_size)
+        size = _as_integer(self.batch_size)
         if not 1 <= size <= self.size:
             raise error(
                 "batch_size",
@@ -58,31 +61,31 @@ class Feed:
 
     @property
     def size(self) -> int:
-        """Number of examples."""
+        """The number of examples."""
         return _size(self.data)
 
     @property
     def order(self) -> Order:
-        """The order of the examples: `order(step, batch_size)` gives indices."""
+        """The order of the examples: `order(step, batch_size)` gives their indices."""
         return Order(self.size, self.seed)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole set; for a source, its first example's times its length."""
+        """Size of the set in bytes; for a source, its first example's size times its length."""
         if isinstance(self.data, dict):
             return example_bytes(self.data)
         return example_bytes(_take(self.data, np.zeros(1, np.int64))) * self.size
 
     @property
     def is_resident(self) -> bool:
-        """Whether the set is arrays of at most 1 GiB, small enough to live on the device."""
+        """Whether the data are arrays of at most 1 GiB, which `fit` keeps on the device."""
         return isinstance(self.data, dict) and self.nbytes <= RESIDENT_BYTES
 
     def rows(self, step: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples of a step: indices, int32 [B], and which of them count, or None for all.
+        """The examples of a step: their indices, int32 (batch,), and a mask, or None if all count.
 
-        For an array of steps [k] both are [k, B]. A feed of another kind, such as one whose batches
-        differ in size, overrides this; everything else of a feed follows from it.
+        For steps of shape (k,) both have shape (k, batch). Override this for a feed that chooses
+        examples in another way, with batches of varying size for example.
 
         >>> Feed({"x": np.zeros(6, np.float32)}, batch_size=4).rows(np.arange(3))[0].shape
         (3, 4)
@@ -90,13 +93,13 @@ class Feed:
         return self.order(step, self.batch_size, np), None
 
     def batch(self, step: int, rows: np.ndarray | None = None) -> Arrays:
-        """The batch of one step (or these rows of it), as numpy arrays that nobody else holds."""
+        """The batch of a step, or these `rows` of it, as new numpy arrays."""
         return self._gather(*self.rows(operator.index(step)), rows)
 
     def batches(self, start: int, count: int, rows: np.ndarray | None = None) -> Arrays:
-        """The batches of so many steps (or these rows of each), stacked: [count, B, ...].
+        """The batches of `count` steps, or these `rows` of each, stacked: (count, batch, ...).
 
-        Of arrays they are cheaper to take at once; a source is read here, without threads.
+        For arrays this is faster than one batch at a time. A source is read without threads.
         """
         return self._gather(*self.rows(np.arange(start, start + count)), rows)
 
@@ -105,8 +108,8 @@ class Feed:
     ) -> Arrays:
         if rows is not None:
             index, mask = index[..., rows], None if mask is None else mask[..., rows]
-        taken = _take(self.data, index.reshape(-1))
-        batch = {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in taken.items()}
+        flat = _take(self.data, index.reshape(-1))
+        batch = {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in flat.items()}
         return batch if mask is None else {**batch, "mask": masked(batch.get("mask"), mask)}
 
     def stream(
@@ -117,23 +120,23 @@ class Feed:
         ahead: int = 8,
         rows: np.ndarray | None = None,
     ) -> Generator[Arrays, None, None]:
-        """Batches of the steps start, start + 1, ... without end, read ahead in threads.
+        """Iterate over the batches of steps start, start + 1, ..., read ahead by threads.
 
-        `rows` are those that this process feeds (`share`); only they are read. Needs Grain. At most
-        `ahead` batches wait. Without `threads`, one or four of them read, whichever is found to be
-        faster. They end when the iterator is closed or dropped; an error in a source reaches
-        whoever asks for that batch.
+        Reads only `rows`, the part of each batch that this process feeds, and keeps at most `ahead`
+        batches waiting. Without `threads` it uses one or four, whichever is faster. The threads end
+        when you close or drop the iterator; an error in a source is raised at the batch that it
+        belongs to. Raises `InputError` if Grain is not installed.
         """
         return read_in_threads(lambda step: self.batch(step, rows), start, threads, ahead)
 
 
-def evaluation_batches(data: Any, batch_size: int) -> Iterator[Arrays]:
-    """Every example once, in order, in batches of one shape with a float32 `mask`.
+def evaluation_batches(data: Mapping[str, Any] | Source, batch_size: int) -> Iterator[Arrays]:
+    """Iterate over every example once, in order, in batches of equal shape with a `mask`.
 
-    The last batch is filled up with copies of example 0 whose mask is 0. A `mask` that the data
-    already has is multiplied, over its leading axis; other entries, `lengths` among them, stay
-    those of example 0, for a sequence of length 0 would divide by zero. 64-bit numbers become
-    32-bit ones as in `as_arrays`, without a line in the log.
+    `mask` is float32 (batch,). The last batch is padded with copies of example 0, whose mask is 0.
+    If the data has a `mask`, it is kept and set to 0 in the padding. 64-bit values become 32-bit as
+    in `as_arrays`, without a line in the log. Raises `InputError` for a batch size below 1 and for
+    data that `Feed` rejects.
 
     >>> batches = list(evaluation_batches({"x": np.ones((3, 1), np.float32)}, 2))
     >>> [batch["mask"].tolist() for batch in batches]
@@ -143,24 +146,26 @@ def evaluation_batches(data: Any, batch_size: int) -> Iterator[Arrays]:
     if size < 1:
         raise error(
             "batch_size of an evaluation",
-            expected="a positive number",
+            expected="at least 1",
             got=str(size),
-            fix="choose the number of examples to evaluate at once",
+            fix="pass the number of examples to evaluate at once",
         )
     return _evaluation(_examples(data, notice=False), size)
 
 
-def _evaluation(data: Any, batch_size: int) -> Iterator[Arrays]:
+def _evaluation(data: Arrays | Source, batch_size: int) -> Iterator[Arrays]:
     n = _size(data)
     for start in range(0, n, batch_size):
         index = np.arange(start, start + batch_size)
-        real = index < n
-        batch = _take(data, np.where(real, index, 0))
-        yield {**batch, "mask": masked(batch.get("mask"), real.astype(np.float32))}
+        exists = index < n
+        batch = _take(data, np.where(exists, index, 0))
+        yield {**batch, "mask": masked(batch.get("mask"), exists.astype(np.float32))}
 
 
 def masked(mask: Any, exists: Any, xp: ModuleType = np) -> Any:
-    """The float32 `mask` of examples, which may have further axes, where they exist; None is ones.
+    """The float32 `mask` (ones for None) where `exists` is 1, and 0 elsewhere.
+
+    `mask` may have more axes than `exists`.
 
     >>> masked(np.array([[1.0, 0.5], [np.nan, 1.0]]), np.array([1.0, 0.0])).tolist()
     [[1.0, 0.5], [0.0, 0.0]]
@@ -169,11 +174,11 @@ def masked(mask: Any, exists: Any, xp: ModuleType = np) -> Any:
     if mask is None:
         return exists
     keep = exists.reshape(exists.shape + (1,) * (mask.ndim - exists.ndim))
-    # where, not a product: a mask may be anything at all in a row that does not count
+    # where, not a product: the mask of padding may be nan
     return xp.where(keep > 0, xp.asarray(mask, xp.float32), xp.float32(0))
 
 
-def _whole(batch_size: Any) -> int:
+def _as_integer(batch_size: Any) -> int:
     try:
         return operator.index(batch_size)
     except TypeError:
@@ -181,19 +186,19 @@ def _whole(batch_size: Any) -> int:
             "batch_size",
             expected="a whole number",
             got=repr(batch_size),
-            fix="give the number of examples in a batch as an int",
+            fix="pass the number of examples in a batch as an int",
         ) from None
 
 
-def _examples(data: Any, *, notice: bool = True) -> Any:
+def _examples(data: Any, *, notice: bool = True) -> Arrays | Source:
     if isinstance(data, Mapping):
         return as_arrays(data, notice=notice)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        expected = "a dict of arrays, or a source with a length and examples by index"
+        expected = "a dict of arrays, or a source with __len__ and __getitem__"
         got, fix = type(data).__name__, 'wrap the arrays: {"x": x, "y": y}'
     elif len(data) == 0:
         expected, got = "at least one example", "an empty source"
-        fix = "check the file or the split that it came from"
+        fix = "check the file or the split that it comes from"
     elif not isinstance(data[0], Mapping):
         expected = 'examples that are dicts, {"x": ..., "y": ...}'
         got = f"source[0] of type {type(data[0]).__name__}"
@@ -203,19 +208,19 @@ def _examples(data: Any, *, notice: bool = True) -> Any:
     raise error("data of a feed", expected=expected, got=got, fix=fix)
 
 
-def _size(data: Any) -> int:
+def _size(data: Mapping[str, Any] | Source) -> int:
     return len(next(iter(data.values()))) if isinstance(data, dict) else len(data)
 
 
-def _take(data: Any, index: np.ndarray) -> Arrays:
-    if isinstance(data, dict):
+def _take(data: Mapping[str, Any] | Source, index: np.ndarray) -> Arrays:
+    if isinstance(data, Mapping):
         return {key: value[index] for key, value in data.items()}
     examples = [data[int(i)] for i in index]
     return {key: stack(key, examples) for key in examples[0]}
 
 
 def stack(key: str, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """One entry of several examples, or batches, as one new array. Raises `InputError`."""
+    """One entry of several examples, or batches, as a new array; `InputError` if shapes differ."""
     try:
         stacked = np.stack([np.asarray(example[key]) for example in examples])
     except (KeyError, ValueError):
@@ -226,6 +231,6 @@ def stack(key: str, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
             f'"{key}" of a source',
             expected="the same shape in every example",
             got=", ".join(sorted(shapes)),
-            fix="pad in __getitem__, and give the true lengths as another entry",
+            fix="pad in __getitem__, and return the true lengths as another entry",
         ) from None
     return to_32_bit(stacked, f'"{key}" of a source')

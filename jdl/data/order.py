@@ -1,8 +1,8 @@
 """The order of the training examples, as a function of the step.
 
-Example j of step s is number s * B + j of an endless order. Its epoch is number // n, and the
-order within an epoch is a keyed permutation of 0 ... n - 1 that is computed, never stored. So any
-step can be asked for at any time, on the host or inside a compiled program.
+Example j of step s has position s * B + j in an endless sequence. Its epoch is position // n, and
+the order within an epoch is a keyed permutation of 0 ... n - 1 that is computed and never stored.
+So you can ask for any step at any time, on the host or inside a compiled program.
 """
 
 import operator
@@ -19,33 +19,31 @@ import numpy as np
 from jdl.core.errors import error
 
 ROUNDS = 8
-"""Six rounds leave a bias that a chi-square test sees at n = 10; eight do not."""
+"""With six rounds a chi-square test finds a bias at n = 10; with eight it does not."""
 
 SMALLEST_BITS = 6
-"""Below 64 values the halves are so small that eight rounds are biased too (seen at n = 5, 10)."""
+"""With fewer bits the halves are so small that eight rounds are biased too (n = 5, n = 10)."""
 
 _GOLDEN = 0x9E3779B9
 
 
 @dataclass(frozen=True)
 class Order:
-    r"""A seeded shuffle of `n` examples, a new one for every epoch, without end.
+    r"""An endless shuffle of `n` examples, with a new permutation for every epoch.
 
     With $m = sB + j$, example j of step s is $\pi_{\lfloor m / n \rfloor}(m \bmod n)$, where
     $\pi_e$ is a permutation keyed by the seed, n and the epoch e: a Feistel network over the
-    smallest power of two, from 64, that holds n, walked until the value lies below n. Batches
-    are always full, and one may cross the end of an epoch. numpy and jax.numpy give the same
-    integers.
+    smallest power of two, at least 64, that holds n, applied again until the value is below n
+    (cycle walking; Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Batches are
+    always full and may cross the end of an epoch. numpy and jax.numpy give the same integers.
 
     Raises `InputError` unless 1 <= n < 2**31, 0 <= seed < 2**32 and n * batch_size < 2**32.
 
     >>> order = Order(5, seed=0)
     >>> sorted(order.permutation(epoch=3).tolist())
     [0, 1, 2, 3, 4]
-    >>> bool((order(7, 4, xp=np) == order(7, 4)).all())
-    True
-
-    Cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
+    >>> order(7, 4, xp=np).shape, bool((order(7, 4, xp=np) == order(7, 4)).all())
+    ((4,), True)
     """
 
     n: int
@@ -58,14 +56,15 @@ class Order:
                     f"{name} of a data order",
                     expected=f"an integer from {low} to {stop - 1}",
                     got=repr(value),
-                    fix="give a set with examples" if name == "n" else "choose another seed",
+                    fix="pass at least one example" if name == "n" else "choose another seed",
                 )
 
     def __call__(self, step: Any, batch_size: int, xp: ModuleType = jnp) -> Any:
-        """Indices of the examples of one step: int32 [batch_size].
+        """Indices of the examples of a step: int32 (batch_size,).
 
-        `step` is an integer from 0 to 2**31 - 1, traced or not; `xp` is jax.numpy or numpy, which
-        takes steps [k] too, and gives [k, batch_size].
+        `step` is an integer from 0 to 2**31 - 1 and may be traced. With steps of shape (k,) the
+        result is (k, batch_size). `xp` is jax.numpy or numpy. Raises `InputError` for a step or a
+        batch size out of range.
         """
         n, size = self.n, operator.index(batch_size)
         if size < 1 or n * size >= 2**32:
@@ -82,26 +81,26 @@ class Order:
                 got=str(step),
                 fix="count steps from 0",
             )
-        # step = q * n + r keeps every product below 2**32: step * batch_size would overflow.
+        # With step = q * n + r every product stays below 2**32; step * batch_size would overflow.
         step = xp.asarray(step)
         step = xp.reshape(step, (*step.shape, 1)).astype(xp.uint32)
         q, r = step // np.uint32(n), step % np.uint32(n)
-        number = r * np.uint32(size) + xp.arange(size, dtype=xp.uint32)
-        epoch = q * np.uint32(size) + number // np.uint32(n)
-        return permute(number % np.uint32(n), epoch, n, self.seed, xp)
+        position = r * np.uint32(size) + xp.arange(size, dtype=xp.uint32)
+        epoch = q * np.uint32(size) + position // np.uint32(n)
+        return permute(position % np.uint32(n), epoch, n, self.seed, xp)
 
     def permutation(self, epoch: int) -> np.ndarray:
-        """The whole order of one epoch: int32 [n]."""
+        """The permutation of one epoch: int32 (n,)."""
         key = np.full(1, epoch, np.uint32)
         return permute(np.arange(self.n, dtype=np.uint32), key, self.n, self.seed, np)
 
 
 def process_rows(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
-    """The rows of a batch that belong to some of its `of` equal parts, in order: int64.
+    """Positions in a batch that a process feeds, given its parts: int64, sorted.
 
-    Process i of n feeds `process_rows([i], n, batch_size)`; one whose devices hold several parts of
-    the mesh's data axis feeds them all. Over all processes every row is there, at every step.
-    Raises `InputError` unless `of` divides the batch.
+    The batch is cut into `of` equal parts, and `places` are the parts that belong to the process:
+    `[i]` for process i of n, several if its devices hold several parts of the mesh's data axis.
+    Raises `InputError` unless `of` divides the batch size.
 
     >>> process_rows([1], of=4, batch_size=8)
     array([2, 3])
@@ -109,7 +108,7 @@ def process_rows(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
     if batch_size % of:
         raise error(
             "batch_size",
-            expected=f"a multiple of the {of} parts that it is split into",
+            expected=f"a multiple of {of}, the number of parts",
             got=str(batch_size),
             fix=f"use {max(of, batch_size - batch_size % of)}",
         )
@@ -118,7 +117,7 @@ def process_rows(places: Sequence[int], of: int, batch_size: int) -> np.ndarray:
 
 
 def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: int = ROUNDS) -> Any:
-    """Where the epoch's permutation of 0 ... n - 1 sends `index`: int32, elementwise."""
+    """The permutation of 0 ... n - 1 of an epoch, applied to `index` elementwise: int32."""
     bits = max(SMALLEST_BITS, (n - 1).bit_length())
     if n == 1:
         return index.astype(xp.int32)
@@ -140,8 +139,8 @@ def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: i
         return walked.astype(xp.int32)
     if xp is np:
         while (outside := walked >= np.uint32(n)).any():
-            own = [np.broadcast_to(key, walked.shape)[outside] for key in keys]
-            walked[outside] = feistel(walked[outside], own)
+            outside_keys = [np.broadcast_to(key, walked.shape)[outside] for key in keys]
+            walked[outside] = feistel(walked[outside], outside_keys)
         return walked.astype(np.int32)
 
     def walk(value: Any) -> Any:
@@ -151,7 +150,7 @@ def permute(index: Any, epoch: Any, n: int, seed: int, xp: ModuleType, rounds: i
 
 
 def _mix(x: Any) -> Any:
-    """A bijection of uint32 in which every input bit moves every output bit (lowbias32)."""
+    """A bijection of uint32 in which every input bit affects every output bit (lowbias32)."""
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     return x ^ (x >> np.uint32(16))

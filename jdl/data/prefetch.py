@@ -1,4 +1,4 @@
-"""Batches of a stream, put together in a thread beside the steps that come before them."""
+"""Batches prepared in a thread while the step before them runs."""
 
 import queue
 import threading
@@ -15,49 +15,49 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """The same items; while one is used, the next is made in a thread.
+    """Iterate over `items`, with the next item prepared in a thread while you use one.
 
-    An error reaches whoever asks for that item. Closed or dropped, it leaves the item in work to
-    the thread, which then closes `items` and ends; nobody waits for it.
+    An error is raised at the item that it belongs to. If you close or drop the iterator, the thread
+    finishes its current item, closes `items` and ends; nothing waits for it.
 
     >>> list(prefetch(iter([1, 2])))
     [1, 2]
     """
-    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    made: queue.SimpleQueue[tuple[list[Item], BaseException | None]] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[list[Item], BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
-        while wanted.get():
+        while requests.get():
             try:
-                made.put(([next(items)], None))
+                results.put(([next(items)], None))
             except BaseException as raised:
-                made.put(([], raised))
+                results.put(([], raised))
         if isinstance(items, Generator):
             items.close()
 
-    # A daemon, so that a source that hangs does not keep the interpreter from ending.
+    # A daemon thread: a source that hangs must not keep the interpreter alive.
     threading.Thread(target=work, name="jdl-ahead", daemon=True).start()
     try:
-        wanted.put(True)
+        requests.put(True)
         while True:
-            item, raised = made.get()
+            item, raised = results.get()
             if isinstance(raised, StopIteration):
                 return
             if raised is not None:
                 raise raised
-            wanted.put(True)
-            yield item.pop()  # so that nothing here keeps it in memory
+            requests.put(True)
+            yield item.pop()  # keeps no reference to the item
     finally:
-        wanted.put(False)
+        requests.put(False)
 
 
 def stacks_of_batches(
     feed: Feed, start: int, size: int, rows: np.ndarray | None = None
 ) -> Generator[Arrays, None, None]:
-    """Stacks [size, B, ...] of the batches of steps start ... start + size - 1, the next size, ...
+    """Iterate over stacks (size, batch, ...) of the batches of `size` steps each, from `start`.
 
-    `rows` are those of each batch that this process feeds. Arrays in memory are taken a whole
-    stack at once; sources, and arrays on disk, are read by the threads of `Feed.stream`.
+    `rows` are the positions in each batch that this process feeds. Arrays in memory are gathered a
+    whole stack at once; sources and memory-mapped arrays are read by the threads of `Feed.stream`.
     """
     if isinstance(feed.data, dict) and not any(map(_is_on_disk, feed.data.values())):
         for first in range(start, 2**31, size):
@@ -69,7 +69,7 @@ def stacks_of_batches(
 
 
 def _is_on_disk(array: Any) -> bool:
-    """Whether it is, or is a view of, a file that is mapped to memory."""
+    """Whether the array is a memory-mapped file, or a view of one."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):
             return True

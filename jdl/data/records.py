@@ -1,4 +1,4 @@
-"""What loading gives, and what cleaning and checking report."""
+"""`Data`, which every loader returns, and `Report`, which cleaning and checks return."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,17 @@ Arrays = dict[str, np.ndarray]
 
 
 class Data(NamedTuple):
-    """Three parts of a data set, and what is known about it.
+    """A data set in three splits, with metadata.
 
-    `train` and `valid` are dicts of arrays, {"x": float32 [n, ...], "y": int32 [n]} or, for
-    regression, y float32 [n, k]. `test` is a function that returns such a dict, so that the test
-    part is read only where the program says so. `info` holds `name`, `classes` (None for
-    regression), `shape` (of one example), `sizes`, `scaler`, `source`, `licence` and `seed`.
+    `train` and `valid` are dicts of arrays: `x` float32 (n, ...), and `y` int32 (n,) for classes or
+    float32 (n, k) for regression. `test` is a function that returns such a dict, so that the test
+    split is read only when you call it. `info` holds `name`, `classes` (None for regression),
+    `shape` (of one example), `sizes`, `scaler`, `source`, `licence` and `seed`.
+
+    >>> x = np.zeros((4, 2), np.float32)
+    >>> data = Data({"x": x}, {"x": x[:1]}, lambda: {"x": x[:2]}, {"name": "zeros"})
+    >>> data.train["x"].shape, data.test()["x"].shape
+    ((4, 2), (2, 2))
     """
 
     train: Arrays
@@ -26,7 +31,9 @@ class Data(NamedTuple):
     info: dict[str, Any]
 
     def steps(self, epochs: float, batch_size: int) -> int:
-        """Steps in that many passes over the training part, for a schedule; at least 1.
+        """The number of steps in `epochs` epochs of the training split, at least 1, for a schedule.
+
+        Raises `InputError` for a batch size below 1.
 
         >>> Data({"x": np.zeros((10, 2))}, {}, dict, {}).steps(epochs=3, batch_size=4)
         7
@@ -37,7 +44,7 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What a function found in a data set, or did to it; `print` shows it as a short text.
+    """What a function found or changed in a data set; `print` shows it as text.
 
     >>> print(Report("duplicates in 9 examples", {"dropped": (3, 7)}, {"contradicting": 0}))
     duplicates in 9 examples
@@ -47,18 +54,18 @@ class Report:
 
     title: str
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """What was found or done, and the numbers of the examples that it befell."""
+    """Indices of the examples concerned, by finding or change."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Further numbers by name."""
+    """Other counts, by name."""
     shown: int = field(default=10, repr=False)
-    """Row numbers of each kind that `print` shows; `rows` holds all of them."""
+    """How many indices of each kind `print` shows; `rows` holds them all."""
 
     def __str__(self) -> str:
-        lines = [f"  {name}: {len(rows)}{self._listed(rows)}" for name, rows in self.rows.items()]
-        lines += [f"  {name}: {number}" for name, number in self.counts.items()]
+        lines = [f"  {name}: {len(rows)}{self._listing(rows)}" for name, rows in self.rows.items()]
+        lines += [f"  {name}: {count}" for name, count in self.counts.items()]
         return "\n".join([self.title, *lines])
 
-    def _listed(self, rows: tuple[int, ...]) -> str:
+    def _listing(self, rows: tuple[int, ...]) -> str:
         if not rows:
             return ""
         more = ", ..." if len(rows) > self.shown else ""

@@ -110,7 +110,7 @@ def test_size_limit_of_resident_sets():
         (numbers(5), 0, ["batch_size", "got:      0"]),
         ({"x": np.zeros((0, 3))}, 1, ["at least one example", "an empty set"]),
         ({}, 1, ["a dict of arrays", "an empty dict"]),
-        ({"x": np.zeros(3), "y": np.zeros(4)}, 1, ["one length", "x 3, y 4"]),
+        ({"x": np.zeros(3), "y": np.zeros(4)}, 1, ["the same length", "x 3, y 4"]),
         (Source(numbers(0)), 1, ["an empty source"]),
         ([1, 2, 3], 1, ["examples that are dicts", "int"]),
         (7, 1, ["data of a feed", "int"]),

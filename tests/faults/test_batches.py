@@ -132,7 +132,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     # masks
     "mask of nan": (line_with(mask=np.full(N, np.nan)), ('data["mask"]', "24 of 24 not finite")),
     "mask below zero": (line_with(mask=np.linspace(-1, 1, N)), ('data["mask"]', "from -1 to 1")),
-    "mask of nothing": (line_with(mask=np.zeros(N)), ('data["mask"]', "one above it")),
+    "mask of nothing": (line_with(mask=np.zeros(N)), ('data["mask"]', "one of them positive")),
     "mask too short": (line_with(mask=np.ones(N - 1)), ("x 24, y 24, mask 23",)),
     "mask of two columns": (line_with(mask=np.ones((N, 2))), ("mask", "(8, 2)")),
     "mask of words": (line_with(mask=np.array(["yes"] * N)), ('["mask"]', "dtype <U3")),
@@ -151,7 +151,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "arrays within": (line_with(x={"a": LINE["x"]}), ('["x"]', "dtype object")),
     # labels
     "label 255": (classes_with(y=at(CLASSES, "y", 2, 255)["y"].astype("u1")), ("the first 255",)),
-    "label of 41 bits": (classes_with(y=CLASSES["y"] + np.int64(2**40)), ("that int32 holds",)),
+    "label of 41 bits": (classes_with(y=CLASSES["y"] + np.int64(2**40)), ("fit in int32",)),
     "labels -1 and 1": (answers(2.0 * CLASSES["y"] - 1), ("y\n", "0 for no", "from -1 to 1")),
     "labels 0 and 2": (answers(2 * CLASSES["y"]), ("y\n", "0 for no", "from 0 to 2")),
     "class weights": (
@@ -182,7 +182,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     # sources, players, evaluation
     "source of text": (source(x="abc"), ('"x" of a source', "the same shape")),
     "source without y": (source(y=None), ('"y" of a source', "missing")),
-    "source of 1e300": (source(x=np.full(3, 1e300)), ('"x" of a source', "that float32 holds")),
+    "source of 1e300": (source(x=np.full(3, 1e300)), ('"x" of a source', "fit in float32")),
     "game without x": (pair({"y": LINE["x"][:, :2]}), ('batch["x"]', "entries y")),
     "label -1 evaluated": (
         evaluated(classification(), CLASSES, at(CLASSES, "y", 2, -1)),

@@ -107,7 +107,7 @@ X = np.arange(6.0).reshape(3, 2)
     ("make", "words"),
     [
         (lambda: clean.drop_duplicates({"x": X}, by=["z"]), 'data\\["z"\\]'),
-        (lambda: clean.drop_duplicates({"x": X, "y": [0]}), "arrays of one length"),
+        (lambda: clean.drop_duplicates({"x": X, "y": [0]}), "arrays of the same length"),
         (lambda: clean.drop_missing({"x": X[:0]}), "at least one example"),
         (lambda: clean.drop_missing({"x": np.array([None, "a"])}), "Python objects"),
         (lambda: clean.drop_missing({"x": 1.0}), "a single value"),
