@@ -80,7 +80,7 @@ PACKED = gzip.compress(idx(np.zeros((9, 28, 28))), mtime=0)
         (IMAGES, idx(np.zeros((9, 28, 28)))[:-5], [IMAGES, "7056 bytes", "cut short"]),
         (IMAGES, idx(np.zeros((9, 28, 28)), b"\x7fELF"), [IMAGES, "magic number 7f454c46"]),
         (IMAGES, idx(np.zeros((9, 28))), [IMAGES, "images: 3 dimensions", "2 dimensions"]),
-        (IMAGES, PACKED[:-9], [IMAGES, "a whole gzip file"]),
+        (IMAGES, PACKED[:-9], [IMAGES, "an intact gzip file"]),
         (LABELS, idx(np.arange(8)), [LABELS, "9 labels, one for each image", "8 labels"]),
         (
             LABELS,

@@ -1,6 +1,6 @@
-"""Readers of files that other people wrote. Nothing in a file is ever executed or trusted.
+"""Readers of IDX, .npy and .npz files from untrusted sources. Nothing in a file is executed.
 
-Every size in a header is compared with the size of the file before memory is taken for it.
+Every size in a header is checked against the size of the file before memory is allocated.
 """
 
 import gzip
@@ -18,18 +18,24 @@ from jdl.data.arrays import check_labels
 
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DEFLATE_LIMIT = 1032
-"""No deflate stream holds more than 1,032 bytes for each of its own."""
+"""A deflate stream expands at most 1,032 times."""
 _HEADER_BYTES = 2**14
-"""More than numpy reads of a header."""
+"""More than the longest header that numpy reads."""
 
 
 def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
-    """The array in an IDX file, plain or gzip (MNIST's format).
+    """Read an IDX file, the format of MNIST, plain or gzipped.
 
-    Raises `InputError`, naming the file, where it is missing, not IDX, damaged, shorter or longer
-    than its header says, or (with `rank`) has another number of dimensions.
+    The array has the shape and dtype of the header; pass `rank` to require a number of dimensions.
+    The format is that of LeCun, Cortes and Burges, "The MNIST database of handwritten digits",
+    1998. Raises `InputError`, naming the file, if it is missing, not IDX, damaged, shorter or
+    longer than its header says, or of another rank.
 
-    Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
+    >>> _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
+    >>> read_idx(path, rank=1)
+    array([7, 2, 1], dtype=uint8)
     """
     path = Path(path)
     try:
@@ -38,19 +44,19 @@ def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             if path.suffix == ".gz" and not packed:
-                raise _damaged(path, "a gzip file", "other bytes at its start")
+                raise _damaged(path, "a gzip file", "other bytes at the start")
             if not packed:
                 return _idx(raw, path, stored, rank)
             with gzip.open(raw) as unpacked:
                 return _idx(unpacked, path, stored * _DEFLATE_LIMIT, rank)
     except (OSError, EOFError, zlib.error) as reason:
         if isinstance(reason, gzip.BadGzipFile | EOFError | zlib.error):
-            raise _damaged(path, "a whole gzip file", f"a damaged one ({reason})") from None
+            raise _damaged(path, "an intact gzip file", f"a damaged one ({reason})") from None
         raise unreadable(path, reason) from None
 
 
 def read_lines(path: Path, expected: str) -> list[str]:
-    """The lines of a UTF-8 file; `expected` says in the error what it should have been."""
+    """The lines of a UTF-8 file; `expected` describes the file in the error."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as reason:
@@ -58,7 +64,7 @@ def read_lines(path: Path, expected: str) -> list[str]:
 
 
 def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[str, np.ndarray]:
-    """Images [n, H, W] and labels [n] from two IDX files that must fit each other."""
+    """Images (n, H, W) and labels (n,) from two IDX files; `InputError` unless they match."""
     x, y = read_idx(images, rank=3), read_idx(labels, rank=1)
     for path, array in ((images, x), (labels, y)):
         if array.dtype != np.uint8:
@@ -70,17 +76,23 @@ def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[
             str(labels),
             expected=f"{len(x)} labels, one for each image of {images}",
             got=f"{len(y)} labels",
-            fix="take both files from the same part of the same set",
+            fix="use two files of the same split",
         )
     check_labels(y, classes, str(labels))
     return {"x": x, "y": y}
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays in an .npz file, by name.
+    """Read the arrays of an .npz file, by name, in their own shapes and dtypes.
 
-    Raises `InputError`, naming file and member, where it is missing or damaged, holds Python
-    objects (which could run code when loaded) or claims more data than it has.
+    Raises `InputError`, naming file and member, if the file is missing or damaged, claims more data
+    than it has, or holds Python objects, which could run code.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "data.npz"
+    >>> np.savez(path, x=np.zeros((2, 3)), y=np.array([0, 1]))
+    >>> {name: array.shape for name, array in read_npz(path).items()}
+    {'x': (2, 3), 'y': (2,)}
     """
     path, found = Path(path), {}
     try:
@@ -91,14 +103,23 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
                 with archive.open(member) as file:
                     found[name] = _npy(file, member.file_size, path, f", member {member.filename}")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as reason:
-        raise _damaged(path, "a whole .npz file", f"a damaged one ({reason})") from None
+        raise _damaged(path, "an intact .npz file", f"a damaged one ({reason})") from None
     except OSError as reason:
         raise unreadable(path, reason) from None
     return found
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The array in a .npy file; raises `InputError` where `read_npz` does."""
+    """Read the array of an .npy file, in its own shape and dtype.
+
+    Raises `InputError` for the same reasons as `read_npz`.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.npy"
+    >>> np.save(path, np.arange(3.0))
+    >>> read_npy(path)
+    array([0., 1., 2.])
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -139,24 +160,26 @@ def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | No
 
 
 def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse what numpy does not write: names twice, passwords, other packing, false sizes."""
+    """Reject what numpy never writes: repeated names, encryption, other codecs, false sizes."""
     names = [member.filename.removesuffix(".npy") for member in members]
     stored = path.stat().st_size
     for name, member in zip(names, members, strict=True):
-        packing = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if names.count(name) > 1 or member.flag_bits & 1 or not packing:
-            got = "it twice" if names.count(name) > 1 else "an encrypted or otherwise packed one"
+        supported = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if names.count(name) > 1 or member.flag_bits & 1 or not supported:
+            got = (
+                "the member twice"
+                if names.count(name) > 1
+                else "an encrypted one, or another compression"
+            )
             raise _damaged(path, f"one member {member.filename}, stored or deflated", got)
         if member.file_size > (member.compress_size + 64) * _DEFLATE_LIMIT:
-            raise _damaged(
-                path, "sizes that its bytes can hold", f"a false size of {member.filename}"
-            )
+            raise _damaged(path, "sizes that fit the file", f"a false size of {member.filename}")
     if sum(member.compress_size for member in members) > stored:
-        raise _damaged(path, f"members of at most {stored} bytes together", "larger ones")
+        raise _damaged(path, f"members of at most {stored} bytes together", "larger members")
 
 
 def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarray:
-    """The array in the `length` bytes of an .npy file, or of a member of an archive."""
+    """The array in the `length` bytes of an .npy file or of an archive's member."""
     what = member.removeprefix(", member ") or path.name
     start = io.BytesIO(file.read(_HEADER_BYTES))
     try:
@@ -166,14 +189,14 @@ def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarr
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read(start)
-    except Exception:  # numpy parses it as Python, which fails on a bad text in many ways
+    except Exception:  # numpy parses the header as Python, which can raise almost anything
         raise _damaged(path, "numpy arrays only", f"no array in {what}") from None
     if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
         raise error(
             f"{path}{member}",
-            expected="an array of plain numbers",
+            expected="a numeric array",
             got=f"dtype {dtype}; Python objects could run code and are never loaded",
-            fix="save it again as numbers with np.savez",
+            fix="convert it to a numeric dtype and save it again with np.savez",
         )
     size, rest = math.prod(shape) * dtype.itemsize, length - start.tell()
     if size != rest or any(side < 0 for side in shape):
@@ -186,7 +209,7 @@ def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarr
 
 
 def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
-    """At most `size` bytes; takes memory for those that come, not for those that are promised."""
+    """At most `size` bytes; allocates for the bytes that arrive, not for those in a header."""
     data = bytearray()
     while len(data) < size and (part := file.read(min(size - len(data), 2**20))):
         data += part
@@ -199,19 +222,22 @@ def _shaped(
     try:
         return np.frombuffer(data, dtype).reshape(shape, order=order)
     except (ValueError, OverflowError):
-        raise _damaged(path, "a shape that numpy knows", f"{len(shape)} dimensions") from None
+        raise _damaged(path, "a shape that numpy supports", f"{len(shape)} dimensions") from None
 
 
 def _damaged(path: Path, expected: str, got: str) -> InputError:
     return error(
-        str(path), expected=expected, got=got, fix="fetch or write the file again, or name another"
+        str(path),
+        expected=expected,
+        got=got,
+        fix="download or save the file again, or pass another",
     )
 
 
 def unreadable(
     path: Path, reason: BaseException, expected: str = "a file that can be read"
 ) -> InputError:
-    """The error for a file that the system does not give, or that is no text."""
+    """The error for a file that cannot be opened or is not text."""
     missing = isinstance(reason, FileNotFoundError)
     return error(
         str(path),

@@ -1,4 +1,4 @@
-"""CSV files with typed columns; a cell that does not fit names file, line and column."""
+"""CSV files with typed columns; an error names file, line and column."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +10,21 @@ import numpy as np
 from jdl.core.errors import InputError, did_you_mean, error
 from jdl.data.readers.binary import unreadable
 
-_MEANT = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def read_csv(
     path: str | Path, types: Mapping[str, type] | type, *, delimiter: str = ","
 ) -> dict[str, np.ndarray]:
-    r"""The columns of a CSV file whose first line names them.
+    r"""Read the columns of a CSV file whose first line holds their names; each has shape (n,).
 
-    `types` says of each column that is wanted whether it holds `int`, `float`, `bool` or `str`;
-    one type stands for every column. Empty cells are nan in a column of floats and "" in one of
-    text; elsewhere they are an error, and so is everything that does not fit its type: nothing is
-    guessed. UTF-8, quoted as in RFC 4180. Raises `InputError`, naming file and line, for ragged
-    rows, wrong types, missing or repeated columns, and files that cannot be read.
+    `types` gives the type of each column to read, `int`, `float`, `bool` or `str`; a single type
+    applies to every column. An empty cell is nan in a float column and "" in a text column. The
+    file must be UTF-8 and quoted as in RFC 4180.
+
+    Raises `InputError`, naming file and line, for a cell that does not match its type, rows of
+    different lengths, missing or repeated columns, and a file that cannot be read.
 
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "flowers.csv"
@@ -36,13 +37,13 @@ def read_csv(
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = _lines(csv.reader(file, delimiter=delimiter, strict=True), path)
             header = _header(next(lines, None), path)
-            wanted = _wanted(types, header, path)
-            columns: dict[str, list[Any]] = {name: [] for name in wanted}
+            column_types = _column_types(types, header, path)
+            columns: dict[str, list[Any]] = {name: [] for name in column_types}
             for number, row in lines:
                 if len(row) != len(header):
-                    expected = f"{len(header)} cells, as in the first line"
+                    expected = f"{len(header)} cells, as in the header"
                     raise _wrong(path, number, expected, str(len(row)))
-                for name, kind in wanted.items():
+                for name, kind in column_types.items():
                     cell = row[header.index(name)].strip()
                     columns[name].append(_cell(cell, kind, path, number, name))
     except (OSError, UnicodeDecodeError) as reason:
@@ -50,15 +51,17 @@ def read_csv(
     if not next(iter(columns.values())):
         raise error(
             str(path),
-            expected="at least one line after the first, which names the columns",
+            expected="at least one row after the header",
             got="none",
             fix="check the file",
         )
-    return {name: _array(columns[name], kind, path, name) for name, kind in wanted.items()}
+    return {name: _array(columns[name], kind, path, name) for name, kind in column_types.items()}
 
 
 def stack_columns(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np.ndarray:
-    """Columns of numbers side by side: float32 [n, columns], to train on.
+    """Stack numeric columns of a table: float32 (n, columns), ready for training.
+
+    Raises `InputError` for a column that is missing or not numeric.
 
     >>> stack_columns({"a": np.array([1, 2]), "b": np.array([0.5, 0.0])}, ["b", "a"]).tolist()
     [[0.5, 1.0], [0.0, 2.0]]
@@ -68,7 +71,7 @@ def stack_columns(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np
             missing = name not in table
             raise error(
                 f'column "{name}"',
-                expected="a column of numbers",
+                expected="a numeric column",
                 got="no such column" if missing else f"{table[name].dtype}",
                 fix=did_you_mean(name, table) if missing else "encode it first (jdl.data.encode)",
             )
@@ -76,7 +79,7 @@ def stack_columns(table: Mapping[str, np.ndarray], columns: Sequence[str]) -> np
 
 
 def _lines(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the number of their first line; empty lines are passed over."""
+    """Non-empty rows, each with the number of its first line."""
     while True:
         number = reader.line_num + 1
         try:
@@ -91,25 +94,27 @@ def _lines(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _header(first: tuple[int, list[str]] | None, path: Path) -> list[str]:
     if first is None:
-        raise error(str(path), expected="a first line", got="an empty file", fix="check the file")
+        raise error(str(path), expected="a header line", got="an empty file", fix="check the file")
     number, names = first[0], [name.strip() for name in first[1]]
     if len(set(names)) < len(names) or "" in names:
         twice = next(name for name in names if names.count(name) > 1 or not name)
         got = f'"{twice}"' if twice else "no name"
-        raise _wrong(path, number, "a name of its own for each column", got)
+        raise _wrong(path, number, "a different name for each column", got)
     return names
 
 
-def _wanted(types: Mapping[str, type] | type, header: list[str], path: Path) -> dict[str, type]:
-    wanted = dict(types) if isinstance(types, Mapping) else dict.fromkeys(header, types)
-    if not wanted or any(kind not in _MEANT for kind in wanted.values()):
+def _column_types(
+    types: Mapping[str, type] | type, header: list[str], path: Path
+) -> dict[str, type]:
+    column_types = dict(types) if isinstance(types, Mapping) else dict.fromkeys(header, types)
+    if not column_types or any(kind not in _TYPE_NAMES for kind in column_types.values()):
         raise error(
             "types",
             expected="int, float, bool or str, or a dict of them by column",
             got=repr(types),
             fix='for example {"age": float, "name": str}',
         )
-    for name in wanted:
+    for name in column_types:
         if name not in header:
             raise error(
                 f'{path}, column "{name}"',
@@ -117,20 +122,20 @@ def _wanted(types: Mapping[str, type] | type, header: list[str], path: Path) -> 
                 got=name,
                 fix=did_you_mean(name, header),
             )
-    return wanted
+    return column_types
 
 
 def _cell(cell: str, kind: type, path: Path, number: int, name: str) -> Any:
     try:
         if kind is bool:
-            return _TRUTH[cell.lower()]
-        # Python reads 1_000 as a thousand; no CSV writer means that.
+            return _BOOLEANS[cell.lower()]
+        # Python parses 1_000 as 1000; CSV writers do not mean that.
         if kind in (int, float) and "_" in cell:
             raise ValueError
         return float("nan") if kind is float and not cell else kind(cell)
     except (ValueError, KeyError):
         got = f'"{cell}"' if cell else "an empty cell"
-        raise _wrong(path, number, f'{_MEANT[kind]} in column "{name}"', got) from None
+        raise _wrong(path, number, f'{_TYPE_NAMES[kind]} in column "{name}"', got) from None
 
 
 def _array(values: list[Any], kind: type, path: Path, name: str) -> np.ndarray:
@@ -139,7 +144,7 @@ def _array(values: list[Any], kind: type, path: Path, name: str) -> np.ndarray:
     except OverflowError:
         raise error(
             f'{path}, column "{name}"',
-            expected="whole numbers of at most 64 bits",
+            expected="whole numbers that fit in 64 bits",
             got="a larger one",
             fix="read the column as float or str",
         ) from None

@@ -1,4 +1,4 @@
-"""Readers of pictures: CIFAR's binary files, and folders of image files."""
+"""Readers of images: CIFAR's binary files, and folders of image files."""
 
 import logging
 import warnings
@@ -15,22 +15,30 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _PIXELS = 32 * 32 * 3
-_PARTS = {"train", "training", "valid", "validation", "val", "test"}
+_SPLIT_NAMES = {"train", "training", "valid", "validation", "val", "test"}
 
 _log = logging.getLogger("jdl")
 
 
 def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
-    """Images x [n, 32, 32, 3] (8-bit) and labels y [n] of one CIFAR binary file.
+    """Read a CIFAR binary file: `x` uint8 (n, 32, 32, 3) and `y` int32 (n,).
 
-    With `classes=10` a record is a label and 3,072 pixels; with 100 a coarse label (returned as
-    `coarse`) comes before the fine one. Raises `InputError`, naming the file, where it is missing,
-    empty, no whole number of records, or holds a label out of range.
+    With `classes=100` the result also has `coarse` int32 (n,), the coarse labels. The format is
+    that of Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Raises
+    `InputError`, naming the file, if it is missing, empty or cut short, or holds a label out of
+    range.
 
-    Format: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "test_batch.bin"
+    >>> _ = path.write_bytes(bytes([6] + [255] * 3072))
+    >>> batch = read_cifar(path)
+    >>> batch["x"].shape, batch["y"].tolist()
+    ((1, 32, 32, 3), [6])
     """
     if classes not in (10, 100):
-        raise error("classes", expected="10 or 100", got=str(classes), fix="say which CIFAR it is")
+        raise error(
+            "classes", expected="10 or 100", got=str(classes), fix="pass classes=10 or classes=100"
+        )
     path = Path(path)
     labels = 1 if classes == 10 else 2
     record = labels + _PIXELS
@@ -42,15 +50,15 @@ def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
         raise error(
             str(path),
             expected=f"records of {record} bytes, as in the binary version of CIFAR-{classes}",
-            got=f"{len(data)} bytes, {len(data) % record} more than whole records hold"
+            got=f"{len(data)} bytes, {len(data) % record} after the last whole record"
             if len(data)
             else "an empty file",
-            fix="fetch the file again, or check classes=",
+            fix="download the file again, or check classes=",
         )
     rows = data.reshape(-1, record)
     y = rows[:, labels - 1].astype(np.int32)
     check_labels(y, classes, str(path))
-    # Stored plane by plane: red, green, blue.
+    # Each image is stored as a red, a green and a blue plane.
     x = np.ascontiguousarray(rows[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     found = {"x": x, "y": y}
     return found if classes == 10 else {**found, "coarse": rows[:, 0].astype(np.int32)}
@@ -59,16 +67,24 @@ def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
 def read_images(
     folder: str | Path, size: tuple[int, int] | None = None
 ) -> tuple[Arrays, list[str]]:
-    """Images x [n, H, W, C] (8-bit) and labels y [n] from a folder with a subfolder for each class.
+    """Read a folder with a subfolder of images for each class: arrays `x` and `y`, and class names.
 
-    Classes are numbered in the order of their names, which are returned as well. All images are
-    grey (C = 1) if each file is, else in colour (C = 3), without transparency and turned as their
-    EXIF data says. `size=(height, width)` resizes every image, stretching it where its shape
-    differs. Files with other suffixes than `SUFFIXES` are counted in the log and left out.
+    `x` is uint8 (n, H, W, C) and `y` int32 (n,). Classes are numbered in the order of their names.
+    C is 1 if every file is grey, else 3; transparency is dropped and EXIF rotation applied.
+    `size=(height, width)` resizes every image without keeping its proportions. Files with suffixes
+    other than `SUFFIXES` are skipped and counted in the log. Needs Pillow.
 
-    Raises `InputError` for images of several sizes where no `size` is given (naming files), for a
-    file that cannot be read as an 8-bit image, for a class without images, and for subfolders that
-    are parts of a data set, as train and test. Needs Pillow.
+    Raises `InputError` for images of different sizes if you pass no `size`, a file that is not an
+    8-bit image, a class without images, and subfolders that are splits, such as train and test.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ("cat", "dog"):
+    ...     (folder / name).mkdir()
+    ...     _ = (folder / name / "0.pgm").write_bytes(b"P5 4 4 255 " + bytes(16))
+    >>> data, names = read_images(folder)
+    >>> data["x"].shape, data["y"].tolist(), names
+    ((2, 4, 4, 1), [0, 1], ['cat', 'dog'])
     """
     folder = Path(folder)
     names, files = _classes(folder)
@@ -87,10 +103,10 @@ def read_images(
 
 
 def read_image(path: Path) -> Any:
-    """A picture, read to its end and turned as it says; `InputError`, naming it, for any other.
+    """An image, fully decoded and rotated by its EXIF data; `InputError` names a file that fails.
 
-    Only by Pillow's own decoders of `SUFFIXES`, whatever the name says: that of PostScript would
-    start another program. Pictures of more pixels than Pillow holds for safe are refused.
+    Only Pillow's own decoders of `SUFFIXES` are used, whatever the file's name: the PostScript
+    decoder would start another program. Images above Pillow's pixel limit are rejected.
     """
     require_package("PIL", "Pillow", "image files", '"jdl-jax[report]"')
     from PIL import Image, ImageOps
@@ -101,20 +117,20 @@ def read_image(path: Path) -> Any:
             with Image.open(path, formats=_FORMATS) as image:
                 image.load()
                 turned = ImageOps.exif_transpose(image)
-    except Exception as reason:  # a damaged file ends a decoder in any of them
+    except Exception as reason:  # a damaged file can raise anything in a decoder
         raise _unreadable(path, reason) from None
     if turned.mode not in (*_GREY, *_COLOUR):
         raise error(
             str(path),
-            expected="an image of 8 bits a channel",
+            expected="an image with 8 bits per channel",
             got=f"Pillow's mode {turned.mode}",
-            fix="convert it to 8 bits, or read it yourself and use jdl.data.from_arrays",
+            fix="convert it to 8 bits, or load it yourself and use jdl.data.from_arrays",
         )
     return turned
 
 
 def cifar_files(folder: Path, classes: int) -> dict[str, list[Path]]:
-    """The files of CIFAR-10 or -100 in a folder, or in the one that its archive unpacks to."""
+    """The files of CIFAR-10 or -100 in a folder, or in the subfolder of the unpacked archive."""
     if classes == 10:
         inner, train = "cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)]
         test = ["test_batch.bin"]
@@ -127,28 +143,28 @@ def cifar_files(folder: Path, classes: int) -> dict[str, list[Path]]:
             f'data set "cifar{classes}"',
             expected=f"the files {', '.join([*train, *test])}",
             got=f"no {', '.join(missing)} in {place}",
-            fix="give the folder of the binary version as dir= or JDL_DATA_DIR",
+            fix="pass the folder of the binary version as dir=, or set JDL_DATA_DIR",
         )
     return {"train": [place / name for name in train], "test": [place / name for name in test]}
 
 
 def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
-    """Names of the classes and the image files of each."""
+    """Names of the classes, and the image files of each."""
     if not folder.is_dir():
         raise error(
             str(folder), expected="a folder of images", got="no such folder", fix="check the path"
         )
-    found = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    names = [path.name for path in found]
-    if not names or {name.lower() for name in names} <= _PARTS:
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    names = [path.name for path in folders]
+    if not names or {name.lower() for name in names} <= _SPLIT_NAMES:
         raise error(
             str(folder),
             expected="a subfolder for each class",
             got=f"subfolders {', '.join(names)}" if names else "no subfolders",
-            fix=f"give one part, {folder / names[0]}" if names else "sort the images into classes",
+            fix=f"pass one split, {folder / names[0]}" if names else "make a folder for each class",
         )
     files, skipped = [], []
-    for path in found:
+    for path in folders:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
         images = [p for p in inside if p.suffix.lower() in SUFFIXES]
         skipped += [p for p in inside if p.suffix.lower() not in SUFFIXES]
@@ -161,7 +177,7 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
             )
         files.append(images)
     if skipped:
-        _log.warning("%s: left out %d files, as %s", folder, len(skipped), skipped[0].name)
+        _log.warning("%s: skipped %d files, e.g. %s", folder, len(skipped), skipped[0].name)
     return names, files
 
 
@@ -170,16 +186,16 @@ def _check_sizes(folder: Path, opened: Sequence[tuple[Path, Any]]) -> None:
     for path, image in opened:
         sizes.setdefault((image.height, image.width), []).append(path)
     if len(sizes) > 1:
-        shown = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
+        most_common = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
         raise error(
             str(folder),
-            expected="images of one size",
+            expected="images of the same size",
             got=f"{len(sizes)} sizes: "
             + ", ".join(
-                f"{height}x{width} ({len(paths)}, as {paths[0].relative_to(folder)})"
-                for (height, width), paths in shown
+                f"{height}x{width} ({len(paths)}, e.g. {paths[0].relative_to(folder)})"
+                for (height, width), paths in most_common
             ),
-            fix=f"jdl.data.read_images(folder, size={shown[0][0]}) resizes all of them",
+            fix=f"resize them all with jdl.data.read_images(folder, size={most_common[0][0]})",
         )
 
 
@@ -189,5 +205,5 @@ def _unreadable(path: Path, reason: BaseException) -> InputError:
         str(path),
         expected="a file that can be read",
         got="no such file" if missing else f"{type(reason).__name__}: {reason}",
-        fix="check the path" if missing else "fetch or write the file again, or remove it",
+        fix="check the path" if missing else "download or save the file again, or remove it",
     )

@@ -1,4 +1,4 @@
-"""Series of unequal lengths: a reader of .ts files, and padding that knows the true lengths."""
+"""Series of different lengths: a reader of .ts files, and padding that keeps the lengths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,44 +12,49 @@ from jdl.data.readers.binary import read_lines
 
 
 class Series(NamedTuple):
-    """Padded series, their true lengths and what is known of each."""
+    """Padded series with their lengths and labels."""
 
     x: np.ndarray
-    """float32 [n, time, channels], zero after the true steps."""
+    """float32 (n, time, channels), zero after each series' length."""
     lengths: np.ndarray
-    """int32 [n]."""
+    """int32 (n,)."""
     y: np.ndarray | None
-    """Classes int32 [n], targets float32 [n, 1], or None where the file has neither."""
+    """Classes int32 (n,), targets float32 (n, 1), or None if the file has neither."""
     labels: tuple[str, ...]
-    """Names of the classes, in the order of the file's header."""
+    """Class names, in the order of the header."""
 
 
 def read_ts(path: str | Path) -> Series:
-    """The series in a .ts file, as the UEA archive and sktime write them.
+    r"""Read the series of a .ts file, as the UEA archive and sktime write them.
 
-    A header of `@` lines, then a line for each example: channels divided by colons, the numbers of
-    a channel by commas, the class (or target) last. Examples may differ in length, the channels of
-    one example may not. Raises `InputError`, naming file and line, for channels of unequal length
-    or number, a missing or wrong number, an unknown class, and time stamps, which it cannot read.
+    Examples may differ in length; the channels of one example may not. The result is padded with
+    zeros to (n, time, channels). Loening et al., "sktime: A Unified Interface for Machine Learning
+    with Time Series", 2019, describe the format. Raises `InputError`, naming file and line, for
+    channels that differ in length or number, a value that is missing or not a number, an unknown
+    class, and time stamps, which are not supported.
 
-    Format: Loening et al., "sktime: A Unified Interface for Machine Learning with Time
-    Series", 2019.
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "steps.ts"
+    >>> _ = path.write_text("@classLabel true up down\n@data\n1,2,3:up\n2,1:down\n")
+    >>> series = read_ts(path)
+    >>> series.x.shape, series.lengths.tolist(), series.y.tolist(), series.labels
+    ((2, 3, 1), [3, 2], [0, 1], ('up', 'down'))
     """
     path = Path(path)
     lines = [line.strip() for line in read_lines(path, "a .ts file that can be read")]
-    classes, last, first = _header(path, lines)
+    classes, has_target, first = _header(path, lines)
     examples, ends = [], []
     for number, line in enumerate(lines[first:], start=first + 1):
         if line and not line.startswith("#"):
             parts = line.split(":")
-            ends.append((number, parts.pop().strip()) if last else (number, ""))
+            ends.append((number, parts.pop().strip()) if has_target else (number, ""))
             examples.append(_example(path, number, parts, examples))
     if not examples:
-        raise _wrong(path, len(lines), "at least one example after @data", "none", "add examples")
+        raise _wrong(path, len(lines), "at least one example after @data", "none", "check the file")
     x, lengths = pad_sequences(examples)
     if classes:
         y = np.array([_class(path, at, end, classes) for at, end in ends], np.int32)
-    elif last:
+    elif has_target:
         y = np.array([[_number(path, at, end)] for at, end in ends], np.float32)
     else:
         y = None
@@ -57,11 +62,12 @@ def read_ts(path: str | Path) -> Series:
 
 
 def pad_sequences(
-    examples: Sequence[Any], steps: int | None = None
+    examples: Sequence[np.ndarray], steps: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays [time, channels] of unequal lengths as one, zero at the end, and their lengths.
+    """Pad arrays (time, channels) with zeros to one float32 array, and return the lengths.
 
-    `steps` is the common length, that of the longest where it is left out.
+    The arrays have shapes (n, steps, channels) and (n,), int32. `steps` defaults to the longest
+    length. Raises `InputError` for an empty series, or one longer than `steps`.
 
     >>> x, lengths = pad_sequences([np.ones((2, 1)), np.ones((3, 1))])
     >>> x.shape, lengths.tolist()
@@ -72,9 +78,9 @@ def pad_sequences(
     if lengths.min() < 1 or lengths.max() > steps:
         raise error(
             "series",
-            expected=f"from 1 to {steps} steps in each",
+            expected=f"from 1 to {steps} steps in each series",
             got=f"from {lengths.min()} to {lengths.max()}",
-            fix="leave steps out to pad to the longest, and drop empty series",
+            fix="leave steps out to pad to the longest series, and drop empty ones",
         )
     x = np.zeros((len(examples), steps, np.shape(examples[0])[1]), np.float32)
     for row, example in zip(x, examples, strict=True):
@@ -83,7 +89,7 @@ def pad_sequences(
 
 
 def true_steps(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers of all true steps, [steps, channels]: what a scaler may be fitted on.
+    """All steps that are not padding, (steps, channels): the values to fit a scaler on.
 
     >>> true_steps(np.ones((2, 3, 1)), np.array([1, 3])).shape
     (4, 1)
@@ -92,15 +98,15 @@ def true_steps(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def scale_series(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The series scaled at true steps; the padding stays zero."""
-    real = np.arange(x.shape[1])[None] < lengths[:, None]
-    return np.where(real[..., None], scaler.apply(statistics, x), np.float32(0))
+    """The series (n, time, channels), scaled; padding stays zero."""
+    exists = np.arange(x.shape[1])[None] < lengths[:, None]
+    return np.where(exists[..., None], scaler.apply(statistics, x), np.float32(0))
 
 
 def _header(path: Path, lines: Sequence[str]) -> tuple[tuple[str, ...], bool, int]:
-    """The classes, whether one (or a target) ends each line, and the lines before the data."""
+    """The class names, whether a class or target ends each line, and the number of header lines."""
     classes: tuple[str, ...] = ()
-    last = False
+    has_target = False
     for number, line in enumerate(lines, start=1):
         if not line or line.startswith("#"):
             continue
@@ -109,17 +115,21 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[tuple[str, ...], bool, in
         if not word.startswith("@"):
             break
         if word == "@data":
-            return classes, last, number
-        said = bool(values) and values[0].lower() == "true"
-        if word == "@timestamps" and said:
+            return classes, has_target, number
+        is_true = bool(values) and values[0].lower() == "true"
+        if word == "@timestamps" and is_true:
             raise _wrong(path, number, "series without time stamps", line, "resample them first")
-        if word == "@classlabel" and said:
-            classes, last = tuple(values[1:]), True
+        if word == "@classlabel" and is_true:
+            classes, has_target = tuple(values[1:]), True
             if not classes:
-                raise _wrong(path, number, "the names of the classes", line, "list them all")
-        if word == "@targetlabel" and said:
-            last = True
-    raise _wrong(path, len(lines), "a line @data after the header", "none", "is it a .ts file?")
+                raise _wrong(
+                    path, number, "the names of the classes", line, "list all classes on that line"
+                )
+        if word == "@targetlabel" and is_true:
+            has_target = True
+    raise _wrong(
+        path, len(lines), "a line @data after the header", "none", "check that this is a .ts file"
+    )
 
 
 def _example(path: Path, at: int, parts: list[str], before: list[np.ndarray]) -> np.ndarray:
@@ -131,7 +141,7 @@ def _example(path: Path, at: int, parts: list[str], before: list[np.ndarray]) ->
             at,
             "channels of one length",
             f"channels of {', '.join(map(str, sizes))} steps" if sizes else "no channel",
-            "fill or cut the series so that every channel has each step",
+            "fill in or cut the series so that all channels have the same length",
         )
     if before and len(channels) != before[0].shape[1]:
         raise _wrong(
@@ -139,7 +149,7 @@ def _example(path: Path, at: int, parts: list[str], before: list[np.ndarray]) ->
             at,
             f"{before[0].shape[1]} channels, as in the examples before",
             f"{len(channels)}",
-            "channels are divided by colons, and the class stands after the last one",
+            "separate channels with colons, and put the class after the last one",
         )
     return np.array(channels, np.float32).T
 
@@ -154,9 +164,9 @@ def _number(path: Path, at: int, text: str) -> float:
         raise _wrong(
             path,
             at,
-            "finite numbers, divided by commas",
+            "finite numbers, separated by commas",
             f"a missing value, {text.strip()!r}" if missing else repr(text.strip()),
-            "fill or drop the example" if missing else "correct the number",
+            "fill in the value, or drop the example" if missing else "correct the number",
         )
     return value
 
@@ -164,7 +174,7 @@ def _number(path: Path, at: int, text: str) -> float:
 def _class(path: Path, at: int, name: str, classes: tuple[str, ...]) -> int:
     if name not in classes:
         fix = f"add it to the line @classLabel, or {did_you_mean(name, classes)}"
-        raise _wrong(path, at, f"a class of {', '.join(classes)}", repr(name), fix)
+        raise _wrong(path, at, f"one of {', '.join(classes)}", repr(name), fix)
     return classes.index(name)
 
 

@@ -63,7 +63,7 @@ def test_a_table_becomes_data(read):
         ("name,size,count,count\n", ["line 1", '"count"']),
         ("name,size,,new\n", ["line 1", "no name"]),
         ("name,sise,count,new\n", ['column "size"', 'did you mean "sise"']),
-        ("name,size,count,new\n", ["at least one line"]),
+        ("name,size,count,new\n", ["at least one row"]),
         ("", ["an empty file"]),
         (b"name,size\n\xff\xfe,1\n", ["UTF-8"]),
     ],

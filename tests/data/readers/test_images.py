@@ -37,7 +37,7 @@ def test_cifar_records(tmp_path, classes):
 BAD_CIFAR = {
     "cut short": (
         bytes(3073 * 2 - 5),
-        r"(?s)file.bin.*records of 3073 bytes.*3068 more than whole",
+        r"(?s)file.bin.*records of 3073 bytes.*3068 after the last whole",
     ),
     "empty": (b"", r"(?s)file.bin.*an empty file"),
     "wrong label": (
@@ -119,7 +119,7 @@ def test_classes_are_the_subfolders(folder, caplog):
     assert names == ["cat", "dog"]
     np.testing.assert_array_equal(arrays["x"], np.stack([cat, again, dog]))
     assert arrays["x"].dtype == np.uint8 and arrays["y"].tolist() == [0, 1, 1]
-    assert "left out 1 files, as notes.txt" in caplog.text
+    assert "skipped 1 files, e.g. notes.txt" in caplog.text
 
 
 def test_grey_images_have_one_channel_unless_one_is_in_colour(folder):
@@ -146,7 +146,7 @@ def test_mixed_sizes_are_named_or_resized(folder):
     picture(folder / "two" / "wide.png", (5, 9, 3), 9)
     with pytest.raises(InputError) as caught:
         read_images(folder)
-    for word in ("2 sizes: 6x4 (3, as one/0.png), 5x9 (1, as two/wide.png)", "size=(6, 4)"):
+    for word in ("2 sizes: 6x4 (3, e.g. one/0.png), 5x9 (1, e.g. two/wide.png)", "size=(6, 4)"):
         assert word in str(caught.value)
     arrays, _ = read_images(folder, size=(3, 8))
     assert arrays["x"].shape == (4, 3, 8, 3)
@@ -186,7 +186,7 @@ def test_folders_that_hold_no_classes(folder, monkeypatch):
 def test_parts_of_a_set_are_not_classes(folder):
     picture(folder / "train" / "cat" / "1.png")
     picture(folder / "test" / "cat" / "1.png")
-    with pytest.raises(InputError, match=r"(?s)subfolders test, train.*give one part"):
+    with pytest.raises(InputError, match=r"(?s)subfolders test, train.*pass one split"):
         read_images(folder)
 
 

@@ -57,7 +57,7 @@ def test_targets_and_nothing_at_the_end(ts):
         ("2e1", "2o1", ["line 8", "finite numbers", "'2o1'"]),
         ("2e1", "?", ["line 8", "a missing value, '?'"]),
         ("2e1", "inf", ["line 8", "'inf'"]),
-        ("7:b", "7:c", ["line 8", "a class of a, b", "'c'"]),
+        ("7:b", "7:c", ["line 8", "one of a, b", "'c'"]),
         ("1:2:a", ":a", ["line 9", "a missing value, ''"]),
         ("@timeStamps false", "@timeStamps true", ["line 3", "without time stamps"]),
         ("@classLabel true a b", "@classLabel true", ["line 4", "names of the classes"]),
