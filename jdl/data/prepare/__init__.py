@@ -1,1 +1,1 @@
-"""Pure functions over arrays: fit on the training part, apply everywhere."""
+"""Preprocessing as pure functions: fit on the training split, apply to every split."""

@@ -1,6 +1,6 @@
-"""Unequal classes: weights for the loss, or examples repeated or left out, with a report.
+"""Imbalanced classes: weights for the loss, or examples repeated or dropped, with a report.
 
-Balance the training part only: validation and test keep the classes as they come.
+Balance the training split only; leave validation and test as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,15 @@ from jdl.core.errors import error
 from jdl.data.arrays import as_arrays, check_labels
 from jdl.data.records import Arrays, Report
 
+Choose = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
 
 def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
-    r"""$w_k = n / (K n_k)$ for each class: equal total weight, mean weight 1 over the examples.
+    """Weights (K,) that give each class the same total weight: $w_k = n / (K n_k)$.
 
-    For `jdl.tasks.class_weighted_loss`. Raises `InputError` for a class without examples.
+    $n_k$ is the number of `labels` (n,) of class k; the mean weight over the examples is 1, as with
+    `class_weight="balanced"` in scikit-learn (King and Zeng 2001). Pass them to
+    `jdl.tasks.class_weighted_loss`. Raises `InputError` for a class without examples.
 
     >>> class_weights(np.array([0, 0, 0, 1]))
     array([0.6666667, 2.       ], dtype=float32)
@@ -28,12 +32,12 @@ def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
 def oversample(
     data: Mapping[str, Any], seed: int = 0, *, mark: str | None = None
 ) -> tuple[Arrays, Report]:
-    """Repeat examples of the smaller classes until each is as large as the largest.
+    """Repeat random examples of the smaller classes until all classes have equal size.
 
-    All examples stay, in their order, and the repeated ones, drawn with that seed, follow. Each
-    is repeated as often as the others of its class, to within one. Split before, never after: a
-    copy in the test part is a leak. `mark` is the name of an array to add, float32 [n]: 1 for
-    what was there before, 0 for its copies.
+    `data` has arrays (n, ...), among them `y` (n,). All examples stay, in order, followed by the
+    copies; within a class, examples are repeated equally often, to within one. Split before you
+    oversample: a copy in the test split is a leak. `mark` names an array to add, float32 (n,), that
+    is 1 for originals and 0 for copies. Raises `InputError` for missing or invalid labels.
 
     >>> data, report = oversample({"x": np.ones((4, 1), np.float32), "y": np.array([0, 0, 0, 1])})
     >>> print(report)
@@ -43,36 +47,40 @@ def oversample(
       class 1: 3
     """
 
-    def drawn(rows: np.ndarray, counts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def choose(rows: np.ndarray, counts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         whole, rest = divmod(int(counts.max()), len(rows))
         return np.concatenate([np.tile(rows, whole), draw.permutation(rows)[:rest]])
 
-    made, report = _resampled(data, "oversampled", drawn, seed)
+    result, report = _resampled(data, "oversampled", choose, seed)
     if mark is not None:
-        made[mark] = (np.arange(len(made["y"])) < len(data["y"])).astype(np.float32)
-    return made, report
+        result[mark] = (np.arange(len(result["y"])) < len(data["y"])).astype(np.float32)
+    return result, report
 
 
 def undersample(data: Mapping[str, Any], seed: int = 0) -> tuple[Arrays, Report]:
-    """Leave out examples of the larger classes, drawn with that seed, down to the smallest.
+    """Drop random examples of the larger classes until all classes have equal size.
+
+    `data` has arrays (n, ...), among them `y` (n,). Raises `InputError` for missing or invalid
+    labels.
 
     >>> data, report = undersample({"x": np.ones((4, 1), np.float32), "y": np.array([0, 0, 0, 1])})
     >>> np.bincount(data["y"]).tolist()
     [1, 1]
     """
 
-    def drawn(rows: np.ndarray, counts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def choose(rows: np.ndarray, counts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         return draw.permutation(rows)[: counts.min()]
 
-    return _resampled(data, "undersampled", drawn, seed)
+    return _resampled(data, "undersampled", choose, seed)
 
 
 def make_rare(
     data: Mapping[str, Any], classes: Sequence[int], kept: int, seed: int = 0
 ) -> tuple[Arrays, Report]:
-    """Make some classes rare: of each, `kept` examples drawn with that seed stay.
+    """Keep only `kept` random examples of each of the given classes, to study imbalance.
 
-    For experiments on imbalance. The examples come back in random order.
+    `data` has arrays (n, ...), among them `y` (n,). The examples come back in random order. Raises
+    `InputError` for missing or invalid labels.
 
     >>> few, report = make_rare({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
     >>> np.bincount(few["y"]).tolist()
@@ -95,7 +103,10 @@ def make_rare(
 
 
 def first_per_class(data: Mapping[str, Any], each: int) -> Arrays:
-    """The first `each` examples of every class, class by class: for learning from few labels.
+    """The first `each` examples of every class, class by class, for learning from few labels.
+
+    `data` has arrays (n, ...), among them `y` (n,). Raises `InputError` for missing or invalid
+    labels.
 
     >>> first_per_class({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
     [1.0, 3.0, 0.0, 2.0]
@@ -105,33 +116,35 @@ def first_per_class(data: Mapping[str, Any], each: int) -> Arrays:
     return {name: value[np.concatenate(rows)] for name, value in arrays.items()}
 
 
-def _resampled(data: Mapping[str, Any], verb: str, drawn: Callable, seed: int) -> Any:
+def _resampled(
+    data: Mapping[str, Any], verb: str, choose: Choose, seed: int
+) -> tuple[Arrays, Report]:
     arrays, counts = _labelled(data)
     labels = arrays["y"]
     draw = np.random.default_rng(seed)
-    groups = [drawn(np.flatnonzero(labels == k), counts, draw) for k in range(len(counts))]
+    groups = [choose(np.flatnonzero(labels == k), counts, draw) for k in range(len(counts))]
     rows = np.sort(np.concatenate(groups))
-    # Copies go behind the originals, so that the first rows are the data as it was.
+    # Copies go after the originals, so that the first rows are the original data.
     first = np.unique(rows, return_index=True)[1]
     rows = np.concatenate([rows[first], np.delete(rows, first)])
     after = np.bincount(labels[rows], minlength=len(counts))
-    shown = {}
+    class_counts = {}
     for k, (one, other) in enumerate(zip(counts, after, strict=True)):
-        shown |= {f"class {k}, before": int(one)} if one != other else {}
-        shown[f"class {k}"] = int(other)
-    report = Report(f"{len(labels)} examples {verb} to {len(rows)}", {}, shown)
+        class_counts |= {f"class {k}, before": int(one)} if one != other else {}
+        class_counts[f"class {k}"] = int(other)
+    report = Report(f"{len(labels)} examples {verb} to {len(rows)}", {}, class_counts)
     return {name: value[rows] for name, value in arrays.items()}, report
 
 
 def _labelled(data: Mapping[str, Any]) -> tuple[Arrays, np.ndarray]:
-    """The arrays, and how many examples each class has."""
+    """The arrays, and the number of examples of each class."""
     arrays = as_arrays(data, notice=False)
     if "y" not in arrays:
         raise error(
             'data["y"]',
             expected="class labels",
             got=f"entries {', '.join(arrays)}",
-            fix='give the labels as "y"',
+            fix='pass the labels as "y"',
         )
     return arrays, _counts(arrays["y"], None)
 
@@ -141,9 +154,9 @@ def _counts(labels: Any, classes: int | None) -> np.ndarray:
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.size == 0 or labels.min() < 0:
         raise error(
             "labels",
-            expected="class numbers from 0, shape [n]",
+            expected="integers from 0 of shape (n,)",
             got=f"{labels.dtype} of shape {list(labels.shape)}",
-            fix="number the classes, e.g. with jdl.data.encode.label_encoder",
+            fix="encode the classes with jdl.data.encode.label_encoder",
         )
     counts = np.bincount(labels, minlength=classes or 0)
     if classes is not None:
@@ -151,8 +164,8 @@ def _counts(labels: Any, classes: int | None) -> np.ndarray:
     if (counts == 0).any():
         raise error(
             "labels",
-            expected=f"examples of each of {len(counts)} classes",
+            expected=f"examples of all {len(counts)} classes",
             got=f"none of class {np.flatnonzero(counts == 0)[0]}",
-            fix="take a larger training part, split it in proportion, or leave the class out",
+            fix="use a larger or a stratified training split, or leave the class out",
         )
     return counts

@@ -1,7 +1,7 @@
-"""Cleaning: every function returns the data and a report of what it changed; nothing is silent.
+"""Cleaning: every function returns the data and a report of what it changed.
 
-Data is a dict of arrays whose first axis counts examples. What is learned from data (`medians`,
-`fences`) is a function of its own: fit it on the training part, use it on every part.
+Data is a dict of arrays (n, ...). What is learned from data (`medians`, `fences`) is a function of
+its own: fit it on the training split, then use it on every split.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ Cleaned = tuple[Arrays, Report]
 
 
 def drop_duplicates(data: Mapping[str, Any], by: Sequence[str] | None = None) -> Cleaned:
-    """Keep the first of examples that are equal in the entries `by` (in all of them, if None).
+    """Drop examples that equal an earlier one in the entries `by` (in all entries, if None).
 
-    The report also names the kept examples whose `x` equals that of an earlier one with another
-    `y`: which of the two labels is wrong, only you can say.
+    `data` has arrays (n, ...). The report also lists keep examples whose `x` equals that of an
+    earlier one with another `y`; you have to decide which label is wrong. Raises `InputError` for
+    an entry that is missing and for arrays of different lengths.
 
     >>> data, report = drop_duplicates({"x": np.array([[1.0], [2.0], [1.0]]), "y": [0, 1, 0]})
     >>> print(report)
@@ -32,20 +33,21 @@ def drop_duplicates(data: Mapping[str, Any], by: Sequence[str] | None = None) ->
     arrays = _arrays(data)
     compared = {name: _entry(arrays, name) for name in by or arrays}
     first = _first_rows(fingerprints(compared))
-    kept = first == np.arange(len(first))
+    keep = first == np.arange(len(first))
     contradicting = np.zeros(len(first), bool)
     if "x" in arrays and "y" in arrays:
         labels = fingerprints({"y": arrays["y"]})
         earlier = _first_rows(fingerprints({"x": arrays["x"]}))
-        contradicting = kept & (labels != labels[earlier])
-    rows = {"dropped": _numbers(~kept), "contradicting": _numbers(contradicting)}
-    return _rows(arrays, kept), Report(f"duplicates in {len(kept)} examples", rows)
+        contradicting = keep & (labels != labels[earlier])
+    rows = {"dropped": _indices(~keep), "contradicting": _indices(contradicting)}
+    return _subset(arrays, keep), Report(f"duplicates in {len(keep)} examples", rows)
 
 
 def drop_missing(data: Mapping[str, Any]) -> Cleaned:
-    """Drop the examples in which something is missing: nan, infinite, NaT or empty text.
+    """Drop examples with missing values: nan, infinity, NaT or empty text.
 
-    The report counts the missing values of each entry. Raises `InputError` if nothing is left.
+    `data` has arrays (n, ...). The report counts the missing values of each entry. Raises
+    `InputError` if no example is left.
 
     >>> data, report = drop_missing({"x": np.array([[1.0, 2.0], [np.nan, 3.0]])})
     >>> print(report)
@@ -55,17 +57,18 @@ def drop_missing(data: Mapping[str, Any]) -> Cleaned:
     """
     arrays = _arrays(data)
     absent = {name: _absent(value) for name, value in arrays.items()}
-    kept = ~np.any([_any(flags) for flags in absent.values()], axis=0)
+    keep = ~np.any([_any(flags) for flags in absent.values()], axis=0)
     counts = {f"missing in {name}": int(flags.sum()) for name, flags in absent.items()}
-    title = f"missing values in {len(kept)} examples"
-    return _rows(arrays, kept), Report(title, {"dropped": _numbers(~kept)}, counts)
+    title = f"missing values in {len(keep)} examples"
+    return _subset(arrays, keep), Report(title, {"dropped": _indices(~keep)}, counts)
 
 
 def fill_missing(data: Mapping[str, Any], values: Any, entry: str = "x") -> Cleaned:
-    """Put `values`, one for each feature, where an entry is nan or infinite.
+    """Replace nan and infinity in an entry (n, ..., features) by `values`, scalar or (features,).
 
-    Take the values from the training part, `medians(train["x"])` for example. The report names
-    the examples that were changed and counts the values filled for each feature.
+    Compute the values on the training split, with `medians(train["x"])` for example. The report
+    lists the examples that changed and counts the values filled in per feature. Raises `InputError`
+    for another number of features.
 
     >>> x = np.array([[1.0, 2.0], [np.nan, 3.0]])
     >>> filled, report = fill_missing({"x": x}, medians(x))
@@ -74,16 +77,19 @@ def fill_missing(data: Mapping[str, Any], values: Any, entry: str = "x") -> Clea
     """
     arrays = _arrays(data)
     x = _features(_entry(arrays, entry), f'data["{entry}"]')
-    values = _fitting(values, x, "values to fill in")
+    values = _per_feature(values, x, "values to fill in")
     absent = _absent(x)
     filled = np.where(absent, np.broadcast_to(values, x.shape), x).astype(x.dtype)
-    return {**arrays, entry: filled}, _found("missing values", "changed", "filled", absent)
+    return {**arrays, entry: filled}, _report("missing values", "changed", "filled", absent)
 
 
 def drop_outliers(
     data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str = "x"
 ) -> Cleaned:
-    """Drop the examples with a feature outside its fences; look at them before you believe it.
+    """Drop examples with a feature outside its fences; inspect them before you rely on it.
+
+    The entry has shape (n, ..., features), and the fences are those of `fences`. Raises
+    `InputError` for another number of features, or if no example is left.
 
     >>> x = np.array([[1.0], [2.0], [3.0], [4.0], [90.0]])
     >>> print(drop_outliers({"x": x}, fences(x))[1])
@@ -91,26 +97,30 @@ def drop_outliers(
       dropped: 1 (rows 4)
       outside in feature 0: 1
     """
-    arrays, outside, _ = _fenced(data, fences, entry)
-    report = _found("outliers", "dropped", "outside", outside)
-    return _rows(arrays, ~_any(outside)), report
+    arrays, outside, _ = _clip_to_fences(data, fences, entry)
+    report = _report("outliers", "dropped", "outside", outside)
+    return _subset(arrays, ~_any(outside)), report
 
 
 def clip_outliers(
     data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str = "x"
 ) -> Cleaned:
-    """Move the features outside their fences onto them.
+    """Clip the features of an entry (n, ..., features) to their fences.
+
+    Raises `InputError` for another number of features.
 
     >>> x = np.array([[1.0], [2.0], [3.0], [4.0], [90.0]])
     >>> clip_outliers({"x": x}, fences(x))[0]["x"][-1]
     array([7.])
     """
-    arrays, outside, clipped = _fenced(data, fences, entry)
-    return {**arrays, entry: clipped}, _found("outliers", "changed", "clipped", outside)
+    arrays, outside, clipped = _clip_to_fences(data, fences, entry)
+    return {**arrays, entry: clipped}, _report("outliers", "changed", "clipped", outside)
 
 
 def medians(x: Any) -> np.ndarray:
-    """The median of each feature (entry of the last axis), missing values left out.
+    """Median of each feature, ignoring missing values: (n, ..., features) to (features,).
+
+    Raises `InputError` for a feature without any value.
 
     >>> medians(np.array([[1.0], [np.nan], [3.0]]))
     array([2.])
@@ -121,8 +131,10 @@ def medians(x: Any) -> np.ndarray:
 def fences(x: Any, reach: float = 1.5) -> dict[str, np.ndarray]:
     r"""Tukey's fences of each feature: $q_1 - r\,(q_3-q_1)$ and $q_3 + r\,(q_3-q_1)$.
 
-    With `reach` r of 1.5, 0.7 % of a normal distribution lie outside (Tukey 1977). A feature
-    whose quartiles coincide, a pixel that is mostly black for example, has no fence.
+    Takes x of shape (n, ..., features) and returns `low` and `high` (features,). With `reach` r =
+    1.5, 0.7 % of a normal distribution lie outside (Tukey 1977). A feature whose quartiles are
+    equal, such as a pixel that is mostly black, has infinite fences. Raises `InputError` for a
+    reach of 0 or less, and for a feature without any value.
 
     >>> fences(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))
     {'low': array([-1.]), 'high': array([7.])}
@@ -135,7 +147,12 @@ def fences(x: Any, reach: float = 1.5) -> dict[str, np.ndarray]:
 
 
 def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """16 bytes for each example that are equal where all its entries are; 0.0 equals -0.0."""
+    """A 16-byte hash of each example: (n,), equal if and only if all entries are; 0.0 equals -0.0.
+
+    >>> hashes = fingerprints({"x": np.array([[0.0], [1.0], [-0.0]])})
+    >>> bool(hashes[0] == hashes[2]), bool(hashes[0] == hashes[1])
+    (True, False)
+    """
     n = len(next(iter(arrays.values())))
     columns = [
         value + 0.0 if value.dtype.kind in "fc" else value
@@ -154,9 +171,9 @@ def _arrays(data: Mapping[str, Any]) -> Arrays:
         if value.dtype.hasobject or value.ndim == 0:
             raise error(
                 f'data["{name}"]',
-                expected="an array of numbers, times or text, an entry for each example",
-                got="Python objects" if value.dtype.hasobject else "a single value",
-                fix="give one type of value, with nan or empty text where it is missing",
+                expected="an array of numbers, times or text, with an example axis",
+                got="Python objects" if value.dtype.hasobject else "a scalar",
+                fix="use one type, with nan or empty text for missing values",
             )
     check_same_length(arrays, "data")
     return arrays
@@ -168,24 +185,24 @@ def _entry(arrays: Arrays, name: str) -> np.ndarray:
             f'data["{name}"]',
             expected=f"one of the entries {', '.join(arrays)}",
             got=name,
-            fix="name an entry that the data has",
+            fix="pass the name of an entry of the data",
         )
     return arrays[name]
 
 
-def _rows(arrays: Arrays, kept: np.ndarray) -> Arrays:
-    if not kept.any():
+def _subset(arrays: Arrays, keep: np.ndarray) -> Arrays:
+    if not keep.any():
         raise error(
             "data",
-            expected="at least one example that can be kept",
-            got=f"{len(kept)} examples, all to be dropped",
-            fix="fill or clip the values instead, or look at where they come from",
+            expected="at least one example to keep",
+            got=f"{len(keep)} examples, all to be dropped",
+            fix="fill in or clip the values instead, or check where they come from",
         )
-    return {name: value[kept] for name, value in arrays.items()}
+    return {name: value[keep] for name, value in arrays.items()}
 
 
 def _first_rows(values: np.ndarray) -> np.ndarray:
-    """For each value the row in which it stands first."""
+    """For each value, the index of its first occurrence."""
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(v.tobytes(), row) for row, v in enumerate(values)])
 
@@ -204,15 +221,15 @@ def _any(flags: np.ndarray) -> np.ndarray:
     return np.asarray(flags.reshape(len(flags), -1).any(1))
 
 
-def _numbers(flags: np.ndarray) -> tuple[int, ...]:
+def _indices(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(flags).tolist())
 
 
-def _found(what: str, done: str, verb: str, flags: np.ndarray) -> Report:
-    """What was done to the flagged examples, and how often it was done to each feature."""
+def _report(what: str, done: str, verb: str, flags: np.ndarray) -> Report:
+    """A report of the flagged examples, with the number of flags per feature."""
     counts = enumerate(flags.reshape(-1, flags.shape[-1]).sum(0))
     by_feature = {f"{verb} in feature {i}": int(number) for i, number in counts if number}
-    return Report(f"{what} in {len(flags)} examples", {done: _numbers(_any(flags))}, by_feature)
+    return Report(f"{what} in {len(flags)} examples", {done: _indices(_any(flags))}, by_feature)
 
 
 def _features(x: Any, name: str) -> np.ndarray:
@@ -220,32 +237,32 @@ def _features(x: Any, name: str) -> np.ndarray:
     if x.ndim < 2 or x.dtype.kind not in "fiub":
         raise error(
             name,
-            expected="numbers with a feature axis, [n, ..., features]",
+            expected="numbers of shape (n, ..., features)",
             got=f"{x.dtype} of shape {list(x.shape)}",
             fix="add the axis with x[:, None], and encode text (jdl.data.encode)",
         )
     return x
 
 
-def _fitting(values: Any, x: np.ndarray, name: str) -> np.ndarray:
+def _per_feature(values: Any, x: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.shape not in ((), x.shape[-1:]):
         raise error(
             name,
-            expected=f"one number, or one for each of {x.shape[-1]} features",
+            expected=f"a scalar, or shape ({x.shape[-1]},), one value per feature",
             got=f"shape {list(values.shape)}",
             fix="fit them on data with the same features",
         )
     return values
 
 
-def _fenced(
+def _clip_to_fences(
     data: Mapping[str, Any], fences: Mapping[str, np.ndarray], entry: str
 ) -> tuple[Arrays, np.ndarray, np.ndarray]:
-    """The arrays, where the entry is outside its fences, and the entry moved onto them."""
+    """The arrays, where the entry is outside its fences, and the entry clipped to them."""
     arrays = _arrays(data)
     x = _features(_entry(arrays, entry), f'data["{entry}"]')
-    low, high = (_fitting(fences[side], x, f'fences["{side}"]') for side in ("low", "high"))
+    low, high = (_per_feature(fences[side], x, f'fences["{side}"]') for side in ("low", "high"))
     return arrays, (x < low) | (x > high), np.clip(x, low, high).astype(x.dtype)
 
 
@@ -256,8 +273,8 @@ def _quantiles(x: Any, levels: list[float]) -> np.ndarray:
     if empty.any():
         raise error(
             "data to fit on",
-            expected="a number in every feature",
-            got=f"feature {np.flatnonzero(empty)[0]} without any",
+            expected="a finite value in every feature",
+            got=f"none in feature {np.flatnonzero(empty)[0]}",
             fix="leave that feature out",
         )
     return np.nanquantile(flat, levels, axis=0)

@@ -1,7 +1,7 @@
-"""What the training part must not know of the others: three checks, each with a report.
+"""Checks for leaks between the splits, each with a report.
 
-Parts are given by name, the training part first:
-`{"train": data.train, "valid": data.valid, "test": data.test()}`.
+Pass the splits by name, the training split first: `{"train": data.train, "valid": data.valid,
+"test": data.test()}`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,9 @@ from jdl.data.records import Report
 
 
 def find_duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
-    """Examples of a later part whose `entry` is, bit for bit, in an earlier part too.
+    """Find examples of a later split whose `entry` (n, ...) is identical in an earlier split.
+
+    Raises `InputError` for fewer than two splits.
 
     >>> x = np.arange(4.0)[:, None]
     >>> report = find_duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
@@ -24,17 +26,17 @@ def find_duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") ->
     duplicates across train, test
       test examples that are in train: 1 (rows 0)
     """
-    printed = {
+    hashes = {
         name: [f.tobytes() for f in fingerprints({entry: np.asarray(part[entry])})]
         for name, part in parts.items()
     }
-    return _shared("duplicates", printed, "examples")
+    return _shared("duplicates", hashes, "examples")
 
 
 def find_shared_groups(parts: Mapping[str, Any]) -> Report:
-    """Examples of a later part whose group (a patient, a speaker) is in an earlier part too.
+    """Find examples of a later split whose group (a patient, a speaker) is in an earlier split.
 
-    `parts` holds the groups' names [n] of each part.
+    `parts` holds the group names (n,) of each split. Raises `InputError` for fewer than two splits.
 
     >>> print(find_shared_groups({"train": ["ann", "bob"], "test": ["bob", "eve"]}))
     groups across train, test
@@ -47,10 +49,11 @@ def find_shared_groups(parts: Mapping[str, Any]) -> Report:
 def check_scaler(
     scaler: Scaler, statistics: Statistics, parts: Mapping[str, Any], tolerance: float = 1e-5
 ) -> Report:
-    """Whether a scaler's statistics are those of the training part, or of all parts together.
+    """Report whether a scaler was fitted on the training split alone, or on all splits.
 
-    `parts` holds the unscaled inputs of each part. The report's `counts` are 1 or 0 under "fitted
-    on the training part" and "fitted on all parts"; both 0 means on something else.
+    `parts` holds the unscaled inputs (n, ..., features) of each split. The report's `counts` are 1
+    or 0; if both are 0, the scaler was fitted on something else. Raises `InputError` for fewer than
+    two splits.
 
     >>> from jdl.data.prepare.scale import standard_scaler
     >>> parts = {"train": np.zeros((2, 1)), "test": np.ones((2, 1))}
@@ -60,7 +63,7 @@ def check_scaler(
       fitted on the training part: 0
       fitted on all parts: 1
     """
-    _several(parts)
+    _check_several(parts)
     values = [np.asarray(part) for part in parts.values()]
 
     def fits(x: np.ndarray) -> int:
@@ -82,23 +85,29 @@ def check_scaler(
 
 
 def raise_if_leaking(report: Report) -> None:
-    """Raises `InputError` with the report's text if it tells of a leak.
+    """Raise `InputError` with the report's text if it shows a leak.
 
     >>> raise_if_leaking(find_shared_groups({"train": ["ann"], "test": ["eve"]}))
+    >>> raise_if_leaking(find_shared_groups({"train": ["ann"], "test": ["ann"]}))
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: a leak between the splits
+      expected: no example, group or statistic shared with the training split
+      got:      groups across train, test;  test examples of groups that are in train: 1 (rows 0)
+      fix:      drop copies before you split, split by groups, and fit scalers on the training split
     """
-    trained = report.counts.get("fitted on the training part", 1)
-    if any(report.rows.values()) or not trained:
+    fitted_on_train = report.counts.get("fitted on the training part", 1)
+    if any(report.rows.values()) or not fitted_on_train:
         raise error(
-            "a leak between the parts",
-            expected="a test part that the training part knows nothing of",
+            "a leak between the splits",
+            expected="no example, group or statistic shared with the training split",
             got=str(report).replace("\n", ";"),
-            fix="drop the copies before splitting, split by groups, and fit scalers on the "
-            "training part alone",
+            fix="drop copies before you split, split by groups, and fit scalers on the "
+            "training split",
         )
 
 
 def _shared(title: str, parts: Mapping[str, list[Any]], what: str) -> Report:
-    _several(parts)
+    _check_several(parts)
     names, found = list(parts), {}
     for place, later in enumerate(names):
         for earlier in names[:place]:
@@ -108,11 +117,11 @@ def _shared(title: str, parts: Mapping[str, list[Any]], what: str) -> Report:
     return Report(f"{title} across {', '.join(parts)}", found)
 
 
-def _several(parts: Mapping[str, Any]) -> None:
+def _check_several(parts: Mapping[str, Any]) -> None:
     if len(parts) < 2:
         raise error(
             "parts",
-            expected="two parts or more, by name, the training part first",
+            expected="two or more splits by name, the training split first",
             got=", ".join(parts) or "none",
-            fix='give {"train": ..., "test": ...}',
+            fix='pass {"train": ..., "test": ...}',
         )

@@ -1,7 +1,7 @@
-"""Scalers as pairs of pure functions: fit on the training part, apply everywhere.
+"""Scalers as pairs of pure functions: fit on the training split, apply to every split.
 
-`fit(x) -> statistics` and `apply(statistics, x) -> x`. Statistics are kept for each feature,
-that is for each entry of the last axis, and are plain arrays that can be saved and shown.
+`fit(x) -> statistics` and `apply(statistics, x) -> x`. Statistics are one value per feature, that
+is per entry of the last axis, in plain arrays.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,16 @@ Statistics = dict[str, Any]
 
 
 class Scaler(NamedTuple):
-    """`fit(x) -> statistics` and `apply(statistics, x) -> x`, both pure, over numpy arrays."""
+    """A pair of pure functions `fit(x) -> statistics` and `apply(statistics, x) -> x`.
+
+    `x` is a numpy array (n, ..., features). The result of `apply` is float32.
+
+    >>> statistics = standard_scaler.fit(np.array([[1.0], [3.0]]))
+    >>> {name: value.tolist() for name, value in statistics.items()}
+    {'mean': [2.0], 'std': [1.0]}
+    >>> standard_scaler.apply(statistics, np.array([[5.0]])).tolist()
+    [[3.0]]
+    """
 
     fit: Callable[[np.ndarray], Statistics]
     apply: Callable[[Statistics, np.ndarray], np.ndarray]
@@ -27,18 +36,20 @@ def _over_examples(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     if x.ndim < 2 or x.shape[0] == 0:
         raise error(
             "data to fit a scaler on",
-            expected="at least one example and a feature axis, [n, ..., features]",
+            expected="shape (n, ..., features), with at least one example",
             got=f"shape {list(x.shape)}",
             fix="add the axis with x[:, None]",
         )
-    check_finite(x, "data to fit a scaler on", "remove or fill these examples before fitting")
+    check_finite(
+        x, "data to fit a scaler on", "remove these examples, or fill in the values, before you fit"
+    )
     return x.astype(np.float64), tuple(range(x.ndim - 1))
 
 
 def _fit_standardise(x: np.ndarray) -> Statistics:
     x, axes = _over_examples(x)
     mean, spread = x.mean(axes), x.std(axes)
-    # A constant feature carries no information: it becomes 0, not 0 / 0 or amplified rounding.
+    # A constant feature becomes 0, not 0 / 0 or amplified rounding error.
     constant = spread <= 1e-12 * np.abs(mean)
     spread = np.where(constant, 1.0, spread)
     return {"mean": mean.astype(np.float32), "std": spread.astype(np.float32)}
@@ -60,7 +71,7 @@ def _apply_minmax(statistics: Statistics, x: np.ndarray) -> np.ndarray:
 
 
 standard_scaler = Scaler(_fit_standardise, _apply_standardise)
-r"""Mean 0 and standard deviation 1 for each feature: $(x - \mu)/\sigma$.
+r"""Scale each feature to mean 0 and standard deviation 1: $(x - \mu)/\sigma$.
 
 >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
 >>> standard_scaler.apply(standard_scaler.fit(x), x).tolist()
@@ -68,7 +79,7 @@ r"""Mean 0 and standard deviation 1 for each feature: $(x - \mu)/\sigma$.
 """
 
 min_max_scaler = Scaler(_fit_minmax, _apply_minmax)
-r"""The training part's smallest value to 0 and largest to 1: $(x - \min)/(\max - \min)$.
+r"""Scale each feature to [0, 1] on the training split: $(x - \min)/(\max - \min)$.
 
 >>> statistics = min_max_scaler.fit(np.array([[1.0], [3.0]]))
 >>> min_max_scaler.apply(statistics, np.array([[5.0]])).tolist()
@@ -77,7 +88,7 @@ r"""The training part's smallest value to 0 and largest to 1: $(x - \min)/(\max 
 
 
 def divide_by(maximum: float) -> Scaler:
-    """Divides by a maximum that is known beforehand (255 for 8-bit images): nothing is fitted.
+    """Divide by a known maximum, such as 255 for 8-bit images; nothing is fitted.
 
     >>> pixels = divide_by(255)
     >>> pixels.apply(pixels.fit(np.zeros((1, 1))), np.array([[255]], np.uint8)).tolist()

@@ -1,8 +1,8 @@
 """Seeded splits: pure functions from labels, groups or times to arrays of indices.
 
-`parts` are fractions that sum to one, (0.7, 0.1, 0.2), or counts, (55000, 5000). Each function
-returns one int64 array of indices for each part; together they hold every example once. The
-first part is the training part.
+`parts` are fractions that sum to 1, such as (0.7, 0.1, 0.2), or counts, such as (55000, 5000). Each
+function returns an int64 array of indices for each part, the training split first; together they
+contain every example once.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,14 @@ from jdl.core.errors import InputError, error
 from jdl.data.order import Order
 
 _EPOCH = 2**32 - 1
-"""The epoch whose order makes the splits: no training run gets there with the same seed."""
+"""Splits use the order of this epoch, which no training run with the same seed reaches."""
 
 
 def random(n: int, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, ...]:
-    """A split of n examples at random.
+    """Split n examples at random into index arrays (size,).
+
+    Raises `InputError` unless `parts` are counts that sum to n or fractions that sum to 1, none of
+    them empty.
 
     >>> train, test = random(10, (0.8, 0.2), seed=0)
     >>> len(train), sorted([*train, *test]) == list(range(10))
@@ -29,9 +32,11 @@ def random(n: int, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, .
 
 
 def stratified(labels: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, ...]:
-    """A split in which every part has each class in proportion, to within one example.
+    """Split so that each part has the classes of `labels` (n,) in proportion, within one example.
 
-    The sizes are exact, and the first part has at least one example of every class.
+    The sizes are exact, and the first part has at least one example of every class. Raises
+    `InputError` for parts that `random` rejects, and if the first part is smaller than the number
+    of classes.
 
     >>> train, test = stratified(np.array([0, 1] * 10), (0.8, 0.2))
     >>> np.bincount(np.array([0, 1] * 10)[test]).tolist()
@@ -42,28 +47,29 @@ def stratified(labels: np.ndarray, parts: Sequence[float], seed: int = 0) -> tup
     order = _shuffled(len(labels), seed)
     order = order[np.argsort(labels[order], kind="stable")]
     first = np.unique(labels[order], return_index=True)[1]
-    kept, rest = order[first], np.delete(order, first)
-    if len(kept) > sizes[0]:
+    one_per_class, rest = order[first], np.delete(order, first)
+    if len(one_per_class) > sizes[0]:
         raise error(
             "a stratified split",
-            expected=f"a first part of at least {len(kept)} examples, one for each class",
+            expected=f"a first part of at least {len(one_per_class)} examples, one per class",
             got=f"{sizes[0]} of {len(labels)} examples",
-            fix="give that part more, or split at random",
+            fix="make that part larger, or split at random",
         )
-    # Evenly spaced places in a list sorted by class take from each class in proportion.
-    taken = []
+    # Evenly spaced positions in a list sorted by class select each class in proportion.
+    later = []
     for size in sizes[:0:-1]:
         places = ((np.arange(size) + 0.5) * len(rest) / size).astype(np.int64)
-        taken.append(np.sort(rest[places]))
+        later.append(np.sort(rest[places]))
         rest = np.delete(rest, places)
-    return (np.sort(np.concatenate([kept, rest])), *taken[::-1])
+    return (np.sort(np.concatenate([one_per_class, rest])), *later[::-1])
 
 
 def grouped(groups: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, ...]:
-    """A split that keeps every group (a patient, a speaker) whole in one part.
+    """Split so that every group of `groups` (n,), a patient or a speaker, is in a single part.
 
-    Groups are dealt in random order, each to the part that lacks most, so sizes are close to
-    `parts` where groups are small and many.
+    Sizes are close to `parts` if groups are small and many: groups are assigned in random order,
+    the largest first, each to the part that lacks most. Raises `InputError` for parts that `random`
+    rejects, and for fewer groups than parts.
 
     >>> train, test = grouped(np.array(list("aabbcc")), (0.67, 0.33))
     >>> len(train), len(test)
@@ -75,30 +81,31 @@ def grouped(groups: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[
     if len(names) < len(sizes):
         raise error(
             "a grouped split",
-            expected=f"at least {len(sizes)} groups, one for each part",
+            expected=f"at least {len(sizes)} groups, one per part",
             got=f"{len(names)} groups",
             fix="use fewer parts or finer groups",
         )
     order = _shuffled(len(names), seed)
-    # The largest first: a large group dealt last would land on parts that are nearly full.
+    # The largest first: at the end a large group would overfill a part.
     order = order[np.argsort(-counts[order], kind="stable")]
     lacking = sizes.astype(np.float64)
     home = np.zeros(len(names), np.int64)
-    held = np.zeros(len(sizes), np.int64)
+    group_counts = np.zeros(len(sizes), np.int64)
     for number, group in enumerate(order):
-        empty = np.flatnonzero(held == 0)
+        empty = np.flatnonzero(group_counts == 0)
         must_fill = len(order) - number <= len(empty)
         part = empty[np.argmax(lacking[empty])] if must_fill else np.argmax(lacking)
         home[group] = part
         lacking[part] -= counts[group]
-        held[part] += 1
+        group_counts[part] += 1
     return tuple(np.flatnonzero(home[member] == part) for part in range(len(sizes)))
 
 
 def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]:
-    """A split in which every part is later than the one before: train on the past.
+    """Split by `times` (n,) so that every part is later than the one before.
 
-    Examples of one time stay in one part, the earlier.
+    Examples with equal times stay in the same, earlier part. Raises `InputError` for parts that
+    `random` rejects, missing times, and too few distinct times.
 
     >>> [part.tolist() for part in by_time(np.array([3, 1, 2, 4]), (0.5, 0.5))]
     [[1, 2], [0, 3]]
@@ -109,7 +116,7 @@ def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]
             "times",
             expected="a time for every example",
             got=f"{missing.size} missing, the first at index {missing[0]}",
-            fix="fill or drop these examples",
+            fix="fill in these times, or drop the examples",
         )
     cuts = np.cumsum(_sizes(len(times), parts))[:-1]
     order = np.argsort(times, kind="stable")
@@ -121,22 +128,22 @@ def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]
             "a split by time",
             expected="enough distinct times to cut between parts",
             got=f"part sizes {[len(part) for part in result]}",
-            fix="give finer times or other parts",
+            fix="use finer times or other parts",
         )
     return result
 
 
 def k_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cross-validation: each part once for validation, all others together for training.
+    """Pairs (train, valid) for cross-validation: each part in turn validates (Geisser 1975).
 
-    Takes the parts of any split: `k_folds(stratified(labels, [1 / 5] * 5))`. For parts in time see
-    `time_series_folds`.
+    Takes the index arrays (size,) of any split: `k_folds(stratified(labels, [1 / 5] * 5))`. For
+    parts in time use `time_series_folds`. Raises `InputError` for fewer than two parts.
 
     >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
     >>> [(train.tolist(), valid.tolist()) for train, valid in k_folds(thirds)]
     [([1, 2], [0]), ([0, 2], [1]), ([0, 1], [2])]
     """
-    parts = _several(parts)
+    parts = _at_least_two(parts)
     rest = [[*parts[:i], *parts[i + 1 :]] for i in range(len(parts))]
     return [
         (np.sort(np.concatenate(others)), part) for others, part in zip(rest, parts, strict=True)
@@ -144,20 +151,28 @@ def k_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def time_series_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cross-validation in time: train on all parts before one, validate on that one.
+    """Pairs (train, valid) for cross-validation in time: train on all parts before the valid one.
+
+    Takes index arrays (size,) in order of time. Raises `InputError` for fewer than two parts.
 
     >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
     >>> [(train.tolist(), valid.tolist()) for train, valid in time_series_folds(thirds)]
     [([0], [1]), ([0, 1], [2])]
     """
-    parts = _several(parts)
+    parts = _at_least_two(parts)
     return [(np.sort(np.concatenate(parts[:i])), parts[i]) for i in range(1, len(parts))]
 
 
 def check_classes(labels: np.ndarray, parts: Sequence[np.ndarray]) -> None:
-    """Raises `InputError` for a class that is absent from a part.
+    """Raise `InputError` if a class of `labels` (n,) is missing from a part.
 
     >>> check_classes(np.array([0, 1, 0, 1]), (np.array([0, 1]), np.array([2, 3])))
+    >>> check_classes(np.array([0, 0, 0, 1]), (np.array([0, 1]), np.array([2, 3])))
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: part 0 of the split
+      expected: examples of all 2 classes
+      got:      2 examples, none of class 1
+      fix:      use jdl.data.split.stratified, or larger parts, or leave the class out
     """
     labels = _vector(labels, "labels")
     for number, part in enumerate(parts):
@@ -165,16 +180,16 @@ def check_classes(labels: np.ndarray, parts: Sequence[np.ndarray]) -> None:
         if len(absent):
             raise error(
                 f"part {number} of the split",
-                expected=f"examples of each of {len(np.unique(labels))} classes",
+                expected=f"examples of all {len(np.unique(labels))} classes",
                 got=f"{len(part)} examples, none of class {', '.join(map(str, absent[:5]))}",
-                fix="use jdl.data.split.stratified, larger parts, or leave the class out",
+                fix="use jdl.data.split.stratified, or larger parts, or leave the class out",
             )
 
 
-def _several(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _at_least_two(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
     if len(parts) < 2:
         raise error(
-            "parts", expected="two parts or more", got=f"{len(parts)}", fix="split into more"
+            "parts", expected="two or more parts", got=f"{len(parts)}", fix="split into more"
         )
     return list(parts)
 
@@ -188,9 +203,9 @@ def _vector(values: np.ndarray, name: str) -> np.ndarray:
     if values.ndim != 1:
         raise error(
             name,
-            expected="one value for each example, shape [n]",
+            expected="one value for each example, shape (n,)",
             got=f"shape {list(values.shape)}",
-            fix=f"give {name} as a vector",
+            fix=f"pass {name} as a vector",
         )
     return values
 
@@ -198,7 +213,7 @@ def _vector(values: np.ndarray, name: str) -> np.ndarray:
 def _sizes(n: int, parts: Sequence[float]) -> np.ndarray:
     wrong: InputError = error(
         f"parts of {n} examples",
-        expected=f"counts that sum to {n} or fractions that sum to 1, no part empty",
+        expected=f"counts that sum to {n} or fractions that sum to 1, and no empty part",
         got=str(tuple(parts)),
         fix="for example (0.7, 0.1, 0.2)",
     )

@@ -1,7 +1,7 @@
-"""Tokenizers: text to numbers and back.
+"""Tokenizers: text to integer tokens and back.
 
 A tokenizer has `size`, `encode(text) -> tokens` and `decode(tokens) -> text`. It is plain data:
-`save` writes JSON and `load_tokenizer` reads it, executing nothing.
+`save` writes JSON, and `load_tokenizer` reads it without executing anything.
 """
 
 import collections
@@ -21,65 +21,77 @@ from jdl.data.prepare import baselines
 from jdl.data.readers.text import read_text, split_text
 
 _WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
-"""Pieces that no byte pair crosses; together they are the whole text."""
+"""Words, which no byte pair crosses; joined they are the whole text."""
 
 Pair = tuple[int, int]
-_SPELLED = 2**26
-"""Bytes that all tokens of a file may have together."""
+_MAX_TOKEN_BYTES = 2**26
+"""Limit for the total length of all tokens of a file."""
 
 
 @dataclass(frozen=True)
 class CharacterTokenizer:
-    """One token for each character of an alphabet, in its order. Made by `character_tokenizer`."""
+    """One token for each character of `alphabet`, in its order; see `character_tokenizer`.
+
+    Tokens have shape (characters,), in the smallest unsigned dtype. `encode` raises `InputError`
+    for a character outside the alphabet, `decode` for a token out of range.
+
+    >>> tokenizer = CharacterTokenizer("abc")
+    >>> tokenizer.encode("cab"), tokenizer.decode([0, 1])
+    (array([2, 0, 1], dtype=uint8), 'ab')
+    """
 
     alphabet: str
 
     @property
     def size(self) -> int:
-        """Number of tokens."""
+        """The number of tokens."""
         return len(self.alphabet)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {character: number for number, character in enumerate(self.alphabet)}
+    def _tokens(self) -> dict[str, int]:
+        return {character: token for token, character in enumerate(self.alphabet)}
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens in the smallest unsigned type; raises for a character outside the alphabet."""
+        """Tokens (characters,) in the smallest unsigned dtype, or `InputError`."""
         try:
-            numbers = [self._numbers[character] for character in text]
+            tokens = [self._tokens[character] for character in text]
         except KeyError:
-            strange = sorted(set(text) - set(self.alphabet))
-            first = min(map(text.index, strange))
+            unknown = sorted(set(text) - set(self.alphabet))
+            first = min(map(text.index, unknown))
             raise error(
                 "text to encode",
                 expected=f"the {self.size} characters of the tokenizer",
-                got=f"{len(strange)} others, the first {text[first]!r} at character {first}",
-                fix="fit the tokenizer on text that has them, or use byte_pairs, which takes all",
+                got=f"{len(unknown)} others, the first {text[first]!r} at character {first}",
+                fix="include them in the alphabet, or use byte_pair_tokenizer, which encodes any text",
             ) from None
-        return np.array(numbers, np.min_scalar_type(max(self.size - 1, 0)))
+        return np.array(tokens, np.min_scalar_type(max(self.size - 1, 0)))
 
     def decode(self, tokens: Iterable[Any]) -> str:
-        """The text of the tokens."""
-        return "".join(self.alphabet[_known(token, self.size)] for token in tokens)
+        """The text of the tokens; `InputError` for one out of range."""
+        return "".join(self.alphabet[_check_token(token, self.size)] for token in tokens)
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write the tokenizer as JSON, for `load_tokenizer`."""
         _write(path, {"kind": "characters", "alphabet": self.alphabet})
 
 
 @dataclass(frozen=True)
 class BytePairTokenizer:
-    """Bytes, and pairs of tokens merged in the order of `merges` (Sennrich et al. 2016).
+    """Byte pair encoding with the given `merges` (Sennrich et al. 2016); see `byte_pair_tokenizer`.
 
-    Tokens 0 to 255 are the bytes of UTF-8, token 256 + i is the i-th pair. Every text can be
-    encoded and comes back unchanged. Made by `byte_pair_tokenizer`.
+    Tokens 0 to 255 are the bytes of UTF-8, and token 256 + i is the i-th merged pair. Every text
+    can be encoded, and decoding restores it. `decode` raises `InputError` for a token out of range.
+
+    >>> tokenizer = BytePairTokenizer(merges=((108, 111), (256, 119)))
+    >>> tokenizer.size, tokenizer.encode("low slow").tolist()
+    (258, [257, 32, 115, 257])
     """
 
     merges: tuple[Pair, ...]
 
     @property
     def size(self) -> int:
-        """Number of tokens."""
+        """The number of tokens."""
         return 256 + len(self.merges)
 
     @cached_property
@@ -88,28 +100,28 @@ class BytePairTokenizer:
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        spelled = [bytes([byte]) for byte in range(256)]
+        token_bytes = [bytes([byte]) for byte in range(256)]
         for one, two in self.merges:
-            spelled.append(spelled[one] + spelled[two])
-        return spelled
+            token_bytes.append(token_bytes[one] + token_bytes[two])
+        return token_bytes
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens in the smallest unsigned type: in each word, the earliest pair merges first."""
+        """Tokens (time,) in the smallest unsigned dtype; the earliest pairs merge first."""
         words = _WORDS.findall(text)
-        known = {word: self._word(word) for word in set(words)}
-        numbers = [number for word in words for number in known[word]]
-        return np.array(numbers, np.min_scalar_type(self.size - 1))
+        encoded = {word: self._encode_word(word) for word in set(words)}
+        tokens = [token for word in words for token in encoded[word]]
+        return np.array(tokens, np.min_scalar_type(self.size - 1))
 
     def decode(self, tokens: Iterable[Any]) -> str:
-        """The text of the tokens; bytes that are no whole character become U+FFFD."""
-        raw = b"".join(self._bytes[_known(token, self.size)] for token in tokens)
+        """The text of the tokens; bytes that form no character become U+FFFD."""
+        raw = b"".join(self._bytes[_check_token(token, self.size)] for token in tokens)
         return raw.decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write the tokenizer as JSON, for `load_tokenizer`."""
         _write(path, {"kind": "byte_pairs", "merges": self.merges})
 
-    def _word(self, word: str) -> tuple[int, ...]:
+    def _encode_word(self, word: str) -> tuple[int, ...]:
         tokens = tuple(word.encode("utf-8"))
         while len(tokens) > 1:
             pair = min(itertools.pairwise(tokens), key=lambda p: self._ranks.get(p, self.size))
@@ -120,36 +132,44 @@ class BytePairTokenizer:
 
 
 def character_tokenizer(text: str) -> CharacterTokenizer:
-    """The tokenizer of all characters in `text`, sorted.
+    """A tokenizer of the characters in `text`, in sorted order.
+
+    Raises `InputError` for an empty text.
 
     >>> tokenizer = character_tokenizer("hello")
     >>> tokenizer.alphabet, tokenizer.encode("hole").tolist()
     ('ehlo', [1, 3, 2, 0])
     """
-    _refuse_empty(text)
+    _check_not_empty(text)
     return CharacterTokenizer("".join(sorted(set(text))))
 
 
 class Corpus(NamedTuple):
-    """A text as tokens: the beginning to train on, the end to validate with."""
+    """A tokenized text, split by position: `train` and `valid` have shape (time,).
+
+    >>> corpus = Corpus(CharacterTokenizer("ab"), np.array([0, 1] * 9), np.array([0, 1] * 9))
+    >>> round(corpus.ngrams()["2-gram"], 2)
+    0.15
+    """
 
     tokenizer: CharacterTokenizer
     train: np.ndarray
     valid: np.ndarray
 
     def ngrams(self) -> dict[str, float]:
-        """The validation loss of counting up to four characters: see `jdl.data.baselines`."""
+        """Validation loss in nats per token of n-gram counts: `jdl.data.baselines.ngram_losses`."""
         return baselines.ngram_losses(self.train, self.valid, self.tokenizer.size)
 
 
 def character_corpus(source: str | Path | None = None) -> Corpus:
-    """A text by its characters, the first 90 % for training and the rest for validation.
+    """A text tokenized by characters, the first 90 % for training and the rest for validation.
 
-    `source` is a text file, or a folder that holds tinyshakespeare.txt; without it, the reference
-    texts of Python's own help, for experiments that anybody can run.
+    `source` is a text file, or a folder that contains tinyshakespeare.txt; by default the reference
+    texts of Python's own help, which need no download. Raises `InputError` for a file that
+    `read_text` rejects.
 
-    >>> help_texts = character_corpus()
-    >>> len(help_texts.train) // len(help_texts.valid)
+    >>> corpus = character_corpus()
+    >>> len(corpus.train) // len(corpus.valid)
     8
     """
     if source is None:
@@ -165,32 +185,33 @@ def character_corpus(source: str | Path | None = None) -> Corpus:
 
 
 def byte_pair_tokenizer(text: str, size: int) -> BytePairTokenizer:
-    """Learn byte pairs from `text` until there are `size` tokens.
+    """Learn byte pair encoding from `text` until there are `size` tokens (Sennrich et al. 2016).
 
-    Again and again the pair of neighbours that is most frequent within words becomes a token, of
-    equally frequent ones the smallest. It ends early where every word is one token.
+    Each merge takes the most frequent pair of neighbours within words; ties go to the smaller pair.
+    Learning stops early if every word is a single token. Raises `InputError` for an empty text or a
+    size below 256.
 
     >>> tokenizer = byte_pair_tokenizer("low lower lowest", size=258)
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("lower")]
     ['low', 'e', 'r']
     """
-    _refuse_empty(text)
+    _check_not_empty(text)
     if size < 256:
         raise error(
             "size of a vocabulary",
             expected="at least 256, one token for each byte",
             got=str(size),
-            fix="512 to 50,000 is usual; characters() makes smaller ones",
+            fix="512 to 50,000 is usual; character_tokenizer gives smaller ones",
         )
     counts = collections.Counter(_WORDS.findall(text))
     words = [tuple(word.encode("utf-8")) for word in counts]
-    often = list(counts.values())
-    # How often each pair occurs, and in which words: a merge visits only these.
+    frequency = list(counts.values())
+    # The frequency of each pair, and the words that contain it: a merge visits only these.
     total: collections.Counter[Pair] = collections.Counter()
     where: dict[Pair, set[int]] = collections.defaultdict(set)
     for index, word in enumerate(words):
         for pair in itertools.pairwise(word):
-            total[pair] += often[index]
+            total[pair] += frequency[index]
             where[pair].add(index)
     merges: list[Pair] = []
     while len(merges) < size - 256 and total:
@@ -198,19 +219,26 @@ def byte_pair_tokenizer(text: str, size: int) -> BytePairTokenizer:
         merges.append(best)
         for index in where[best]:
             for pair in itertools.pairwise(words[index]):
-                total[pair] -= often[index]
+                total[pair] -= frequency[index]
             words[index] = _merged(words[index], best, 255 + len(merges))
             for pair in itertools.pairwise(words[index]):
-                total[pair] += often[index]
+                total[pair] += frequency[index]
                 if pair != best:
                     where[pair].add(index)
         del where[best]
-        total += collections.Counter()  # drops the pairs that occur no more
+        total += collections.Counter()  # drops pairs with count 0
     return BytePairTokenizer(tuple(merges))
 
 
 def load_tokenizer(path: str | Path) -> CharacterTokenizer | BytePairTokenizer:
-    """The tokenizer that `save` wrote. Raises `InputError` for any other file."""
+    """Load a tokenizer that `save` wrote. Raises `InputError` for any other file.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "tokenizer.json"
+    >>> character_tokenizer("hello").save(path)
+    >>> load_tokenizer(path)
+    CharacterTokenizer(alphabet='ehlo')
+    """
     wrong = error(
         str(path),
         expected='JSON with kind "characters" and an alphabet, or kind "byte_pairs" and merges',
@@ -235,18 +263,18 @@ def load_tokenizer(path: str | Path) -> CharacterTokenizer | BytePairTokenizer:
     raise wrong
 
 
-def _merged(tokens: tuple[int, ...], pair: Pair, number: int) -> tuple[int, ...]:
-    """The tokens with every occurrence of the pair, from the left, replaced by one number."""
+def _merged(tokens: tuple[int, ...], pair: Pair, token: int) -> tuple[int, ...]:
+    """The tokens with every occurrence of the pair, from the left, replaced by `token`."""
     result, place = [], 0
     while place < len(tokens):
         found = tokens[place : place + 2] == pair
-        result.append(number if found else tokens[place])
+        result.append(token if found else tokens[place])
         place += 2 if found else 1
     return tuple(result)
 
 
 def _is_merge(rank: int, pair: Any) -> bool:
-    """Whether it is two tokens that exist before this one."""
+    """Whether `pair` is two tokens that exist before this merge."""
     return (
         isinstance(pair, list)
         and len(pair) == 2
@@ -255,35 +283,35 @@ def _is_merge(rank: int, pair: Any) -> bool:
 
 
 def _check_size(merges: list[Pair], path: str | Path) -> None:
-    """Refuse tokens that double and double again, before any of them is spelled."""
+    """Reject merges that double the tokens' length again and again, before building any."""
     sizes, total = [1] * 256, 256
     for one, two in merges:
         sizes.append(sizes[one] + sizes[two])
         total += sizes[-1]
-        if total > _SPELLED:
+        if total > _MAX_TOKEN_BYTES:
             raise error(
                 str(path),
-                expected=f"tokens of at most {_SPELLED} bytes together",
-                got=f"a token {len(sizes) - 1} that has {sizes[-1]}",
-                fix="fetch or write the file again, or name another",
+                expected=f"tokens of at most {_MAX_TOKEN_BYTES} bytes in total",
+                got=f"token {len(sizes) - 1} of {sizes[-1]} bytes",
+                fix="download or save the file again, or pass another",
             )
 
 
-def _known(token: Any, size: int) -> int:
-    number = int(token)
-    if 0 <= number < size:
-        return number
+def _check_token(token: Any, size: int) -> int:
+    index = int(token)
+    if 0 <= index < size:
+        return index
     raise error(
         "tokens",
-        expected=f"numbers from 0 to {size - 1}",
-        got=str(number),
-        fix="decode with the tokenizer that they were encoded with",
+        expected=f"integers from 0 to {size - 1}",
+        got=str(index),
+        fix="decode with the tokenizer that you encoded with",
     )
 
 
-def _refuse_empty(text: str) -> None:
+def _check_not_empty(text: str) -> None:
     if not text:
-        raise error("text", expected="some text", got="an empty one", fix="check the file")
+        raise error("text", expected="some text", got="an empty text", fix="check the file")
 
 
 def _write(path: str | Path, content: dict[str, Any]) -> None:

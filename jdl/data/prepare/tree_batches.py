@@ -1,8 +1,8 @@
-"""Trees of any shape as arrays of one shape, laid out for a network that climbs them by level.
+"""Trees of any shape as arrays of one shape, for a network that processes them level by level.
 
-A row holds one tree (`pad_trees`) or several (`pack_trees`): first the leaves, then the
-slots of each level of inner nodes, the roots always in the last. A program compiled for the arrays
-serves every tree.
+An example holds one tree (`pad_trees`) or several (`pack_trees`): first the leaves, then the slots
+of each level of inner nodes, with the roots in the last level. One compiled program serves every
+tree.
 """
 
 from collections.abc import Sequence
@@ -16,24 +16,30 @@ from jdl.data.prepare.trees import Tree, node_depths
 
 
 class TreeShape(NamedTuple):
-    """The room of a row."""
+    """The number of slots that an example has for the nodes of its trees.
+
+    >>> TreeShape(leaves=3, levels=2, width=1, arity=2).nodes
+    5
+    """
 
     leaves: int
     levels: int
-    """Of inner nodes; a root counts as one even without children."""
+    """Levels of inner nodes; a root counts as one even without children."""
     width: int
     """Slots for inner nodes at each level."""
     arity: int
-    """Children of a node."""
+    """The most children that a node may have."""
 
     @property
     def nodes(self) -> int:
-        """All slots."""
+        """The total number of slots."""
         return self.leaves + self.levels * self.width
 
 
 def shape_for(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
-    """A shape that holds any one of the trees or, on average, about `per_row` of them.
+    """The smallest shape for each of the trees or, with `per_row`, for about so many of them together.
+
+    Raises `InputError` for an invalid tree, as `node_depths` does.
 
     >>> from jdl.data.prepare.trees import from_nested
     >>> shape_for([from_nested((0, 5, (1, 2, 3)))])
@@ -48,11 +54,16 @@ def shape_for(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
 
 
 def shape_buckets(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
-    """A few shapes, each holding the one before: the last holds all trees, the first the small.
+    """At most `at_most` shapes of increasing size; the last holds every tree.
 
-    The trees are cut into `at_most` equal parts by size. A program that is compiled for each
-    shape then serves them all, and small trees are not padded to the size of the largest. All
-    shapes have the same arity, on which the weights of some networks depend.
+    The trees are sorted by size and cut into equal parts, one per shape. With a program compiled
+    for each shape, small trees are not padded to the size of the largest. All shapes have the same
+    arity, because the weights of some networks depend on it.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> shapes = shape_buckets([from_nested((0, 1)), from_nested((0, (1, 2, 3), 4))], at_most=2)
+    >>> [shape.nodes for shape in shapes]
+    [2, 5]
     """
     single = _shapes(*_counts(to_forest(trees)))
     single[:, 3] = single[:, 3].max()
@@ -65,7 +76,15 @@ def shape_buckets(trees: Sequence[Tree], at_most: int = 3) -> list[TreeShape]:
 def group_by_shape(
     trees: Sequence[Tree], shapes: Sequence[TreeShape]
 ) -> dict[TreeShape, np.ndarray]:
-    """The indices of the trees that each shape is the first to hold; `InputError` if none does."""
+    """Indices (size,) of the trees that belong to each shape, the first that is large enough.
+
+    Raises `InputError` for a tree that fits none of the shapes.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> trees = [from_nested((0, (1, 2, 3), 4)), from_nested((0, 1))]
+    >>> [indices.tolist() for indices in group_by_shape(trees, shape_buckets(trees)).values()]
+    [[1], [0]]
+    """
     single = _shapes(*_counts(to_forest(trees)))
     fits = np.stack([(single <= np.array(shape)).all(1) for shape in shapes])
     _check_fit(fits.any(0), single, shapes[-1])
@@ -77,17 +96,20 @@ def group_by_shape(
 def pad_trees(
     trees: Sequence[Tree], shape: TreeShape | None = None, *, targets: Sequence[Any] | None = None
 ) -> Arrays:
-    """One tree a row, by default in the smallest shape that holds each.
+    """One tree per example, padded to `shape`, by default the smallest that holds every tree.
 
-    Slots are the leaves from left to right, then the inner nodes level by level, sorted by
-    depth: the deepest first, the root's level last, the root in its first slot.
+    Slots are the leaves from left to right, then the inner nodes level by level, the deepest first;
+    the root is in the first slot of the last level.
 
-    - `x` [n, nodes] or [n, nodes, features]: the labels, 0 in empty slots;
-    - `children` int32 [n, levels, width, arity]: where each child stands among the leaves or,
-      after them, in the level below; −1 where there is none;
-    - `present` bool [n, nodes]: the slots that hold a node;
-    - with `targets`, one array [nodes of the tree] for each tree: `y` [n, nodes], and `present`
-      once more as the `mask` of the loss.
+    - `x` (n, nodes) or (n, nodes, features): the labels, 0 in empty slots;
+    - `children` int32 (n, levels, width, arity): the position of each child among the leaves
+      followed by the nodes of the level below; −1 for no child;
+    - `present` bool (n, nodes): the slots that hold a node;
+    - with `targets`, an array (nodes of the tree,) for each tree: `y` (n, nodes), and `present`
+      again as the float32 `mask` of the loss.
+
+    Raises `InputError` for a tree that does not fit, and for labels or targets that are not numbers
+    or not one per node.
 
     >>> from jdl.data.prepare.trees import from_nested
     >>> arrays = pad_trees([from_nested((0, 5, (1, 2, 3)))])
@@ -98,19 +120,20 @@ def pad_trees(
     single = _shapes(*_counts(forest))
     shape = TreeShape(*single.max(0).tolist()) if shape is None else shape
     _check_fit((single <= np.array(shape)).all(1), single, shape)
-    arrays, slot = _lay(forest, trees, np.arange(len(trees)), shape)
+    arrays, slot = _lay_out(forest, trees, np.arange(len(trees)), shape)
     if targets is not None:
-        arrays["y"] = _filled(trees, targets, forest.tree, slot, arrays["present"], "targets")
+        arrays["y"] = _fill_slots(trees, targets, forest.tree, slot, arrays["present"], "targets")
         arrays["mask"] = arrays["present"].astype(np.float32)
     return arrays
 
 
 def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
-    """As many trees a row as there is room for, in their order: trees of uneven sizes waste little.
+    """Several trees per example, as many as fit, in order; this wastes less space than `pad_trees`.
 
-    `x`, `children` and `present` are those of `pad_trees`, with as many roots in the last level as
-    there are trees in the row. `y` [n, width] holds the target of each, `mask` float32
-    [n, width] where there is one; `outputs[mask > 0]` has the order of the trees.
+    `x`, `children` and `present` are as in `pad_trees`, with a root for each tree in the last
+    level. `y` (n, width) holds the target of each tree and `mask` float32 (n, width) is 1 where
+    there is one; `outputs[mask > 0]` is in the order of the trees. Raises `InputError` for a tree
+    that does not fit, and for another number of targets than trees.
 
     >>> from jdl.data.prepare.trees import from_nested
     >>> three = [from_nested((0, 5, 6)), from_nested((1, 2)), from_nested(4)]
@@ -125,9 +148,9 @@ def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
     y = np.asarray(y)
     if len(y) != len(trees):
         raise error("y", expected=f"{len(trees)}, one for each tree", got=f"{len(y)}",
-                    fix="give the trees and their targets in one order")  # fmt: skip
+                    fix="pass the targets in the order of the trees")  # fmt: skip
     row = _rows(counts, shape)
-    arrays, slot = _lay(forest, trees, row, shape)
+    arrays, slot = _lay_out(forest, trees, row, shape)
     root = slot[forest.parent < 0] - (shape.nodes - shape.width)
     mask = np.zeros((row[-1] + 1, shape.width), np.float32)
     mask[row, root] = 1
@@ -137,18 +160,31 @@ def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
 
 
 class Forest(NamedTuple):
-    """All nodes of all trees, one after another."""
+    """All nodes of several trees, concatenated; every array has shape (nodes,).
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> forest = to_forest([from_nested((0, 5)), from_nested((1, 2, 3))])
+    >>> forest.tree.tolist(), forest.parent.tolist()
+    ([0, 0, 1, 1, 1], [-1, 0, -1, 2, 2])
+    """
 
     tree: np.ndarray
     parent: np.ndarray
-    """Index among all nodes, −1 for roots."""
+    """Index among all nodes; −1 for roots."""
     depth: np.ndarray
     is_leaf: np.ndarray
-    """Without children, and no root."""
+    """Whether the node has no children and is not a root."""
 
 
 def to_forest(trees: Sequence[Tree]) -> Forest:
-    """The trees side by side; raises `InputError` for what is no tree."""
+    """Concatenate the nodes of the trees; every array has shape (nodes,).
+
+    Raises `InputError` for an invalid tree, as `node_depths` does.
+
+    >>> from jdl.data.prepare.trees import from_nested
+    >>> to_forest([from_nested((0, 5, 6)), from_nested(4)]).depth.tolist()
+    [0, 1, 1, 0]
+    """
     depth = node_depths(trees)
     counts = np.array([len(tree.parents) for tree in trees])
     tree = np.repeat(np.arange(len(trees)), counts)
@@ -160,7 +196,7 @@ def to_forest(trees: Sequence[Tree]) -> Forest:
 
 
 def _counts(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
-    """Of each tree: its leaves, then its inner nodes at each depth; and its arity."""
+    """For each tree, its number of leaves and of inner nodes at each depth; and its arity."""
     n, columns = forest.tree[-1] + 1, forest.depth.max() + 2
     column = np.where(forest.is_leaf, 0, forest.depth + 1)
     counts = np.bincount(forest.tree * columns + column, minlength=n * columns)
@@ -171,13 +207,13 @@ def _counts(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shapes(counts: np.ndarray, arity: np.ndarray) -> np.ndarray:
-    """The shape [n, 4] that each tree needs by itself."""
+    """The shape (n, 4) that each tree needs on its own."""
     inner = counts[:, 1:]
     return np.stack([np.maximum(counts[:, 0], 1), (inner > 0).sum(1), inner.max(1), arity], 1)
 
 
 def _rows(counts: np.ndarray, shape: TreeShape) -> np.ndarray:
-    """The row of each tree: the next begins where a tree does not fit any more."""
+    """The example of each tree: a new one begins at each tree that no longer fits."""
     room = np.array([shape.leaves] + [shape.width] * (counts.shape[1] - 1))
     rows = np.zeros(len(counts), np.int64)
     row, used = 0, np.zeros(len(room), np.int64)
@@ -189,10 +225,10 @@ def _rows(counts: np.ndarray, shape: TreeShape) -> np.ndarray:
     return rows
 
 
-def _lay(
+def _lay_out(
     forest: Forest, trees: Sequence[Tree], row: np.ndarray, shape: TreeShape
 ) -> tuple[Arrays, np.ndarray]:
-    """The arrays of trees that stand in those rows, and the slot of each node."""
+    """The arrays of trees assigned to examples by `row`, and the slot of each node."""
     leaves, levels, width, arity = shape
     at, level = row[forest.tree], levels - 1 - forest.depth
     rank = _rank(at * (levels + 1) + np.where(forest.is_leaf, levels, level))
@@ -204,12 +240,12 @@ def _lay(
     children[at[child], level[above], rank[above], _rank(above)] = seen
     present = np.zeros((row[-1] + 1, shape.nodes), bool)
     present[at, slot] = True
-    x = _filled(trees, [tree.labels for tree in trees], at, slot, present, "labels")
+    x = _fill_slots(trees, [tree.labels for tree in trees], at, slot, present, "labels")
     return {"x": x, "children": children, "present": present}, slot
 
 
 def _rank(group: np.ndarray) -> np.ndarray:
-    """The number of each entry among those of its group, in order."""
+    """The position of each entry within its group, in order."""
     order = np.argsort(group, kind="stable")
     ordered = group[order]
     first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(group)])
@@ -219,7 +255,7 @@ def _rank(group: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _filled(
+def _fill_slots(
     trees: Sequence[Tree],
     values: Sequence[Any],
     row: np.ndarray,
@@ -227,13 +263,13 @@ def _filled(
     present: np.ndarray,
     name: str,
 ) -> np.ndarray:
-    """One value for each node, in the slots of the nodes, 0 elsewhere."""
+    """One value per node in the nodes' slots, 0 elsewhere."""
     if [len(value) for value in values] != [len(tree.parents) for tree in trees]:
         raise error(
             name,
             expected="one for each node of each tree",
             got=f"{len(values)} lists for {len(trees)} trees, or one of another length",
-            fix="give them in the order of the tree's nodes",
+            fix="pass one per node, in the order of the tree's nodes",
         )
     joined = np.concatenate([np.asarray(value) for value in values])
     if joined.dtype.kind not in "iufb":
@@ -241,7 +277,7 @@ def _filled(
             name,
             expected="numbers",
             got=f"{joined.flat[0]!r}",
-            fix="number the words with jdl.data.trees.encode_labels",
+            fix="encode the labels with jdl.data.trees.encode_labels",
         )
     kind = np.int32 if joined.dtype.kind in "iub" else np.float32
     filled = np.zeros((*present.shape, *joined.shape[1:]), kind)
@@ -256,5 +292,5 @@ def _check_fit(fits: Any, single: np.ndarray, shape: TreeShape) -> None:
             f"tree {index}",
             expected=f"room for it in {shape}",
             got=str(TreeShape(*single[index].tolist())),
-            fix="take the shape of all trees that will come, as shape_of finds it",
+            fix="use shape_for on all trees, including those that come later",
         )

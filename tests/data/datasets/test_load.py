@@ -275,7 +275,7 @@ def test_loading_a_named_set_makes_none(caplog):
         (lambda: from_arrays(X, np.eye(2, dtype=int)[[0, 1] * 50]), ["one-hot", "y.argmax(1)"]),
         (lambda: from_arrays(X, np.arange(100) - 1), ["labels from 0", "the first -1"]),
         (lambda: from_arrays(X[:2], [0, 1]), ["parts of 2 examples"]),
-        (lambda: from_arrays(X, valid=0.5, test=0.5), ["no part empty"]),
+        (lambda: from_arrays(X, valid=0.5, test=0.5), ["no empty part"]),
         (lambda: from_arrays(X, groups=[1, 2]), ["groups", "shape [100]", "[2]"]),
         (lambda: from_arrays(X[:, 0].astype(str)), ["an array of numbers"]),
     ],

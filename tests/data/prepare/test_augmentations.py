@@ -191,7 +191,7 @@ def test_dtype_is_kept(dtype):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: shift(1)(KEY, jnp.ones((2, 8, 8))), ["[batch, height, width, channels]"]),
+        (lambda: shift(1)(KEY, jnp.ones((2, 8, 8))), ["(batch, height, width, channels)"]),
         (lambda: affine()(KEY, jnp.ones((2, 8, 8, 1), int)), ["floating-point", "int32"]),
         (lambda: shift(-1), ["shift: pixels"]),
         (lambda: flip(1.5), ["flip probability", "from 0 to 1"]),

@@ -53,12 +53,12 @@ def test_a_scaler_fitted_on_all_data_is_found(scaler):
     leakage.raise_if_leaking(honest)
     leaking = leakage.check_scaler(scaler, scaler.fit(np.concatenate([*parts.values()])), parts)
     assert leaking.counts == {"fitted on the training part": 0, "fitted on all parts": 1}
-    with pytest.raises(InputError, match="fit scalers on the training part alone"):
+    with pytest.raises(InputError, match="fit scalers on the training split"):
         leakage.raise_if_leaking(leaking)
     foreign = leakage.check_scaler(scaler, divide_by(2).fit(X), parts)
     assert set(foreign.counts.values()) == {0}
 
 
 def test_one_part_is_not_enough():
-    with pytest.raises(InputError, match="two parts or more"):
+    with pytest.raises(InputError, match="two or more splits"):
         leakage.find_duplicates({"train": {"x": X}})

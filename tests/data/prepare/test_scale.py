@@ -56,7 +56,7 @@ def test_divide():
     ("x", "words"),
     [
         (np.array([[1.0], [np.nan]]), ["1 of 2 not finite", "nan at index [1, 0]"]),
-        (np.zeros(5), ["a feature axis", "x[:, None]"]),
+        (np.zeros(5), ["(n, ..., features)", "x[:, None]"]),
         (np.zeros((0, 5)), ["at least one example", "[0, 5]"]),
     ],
 )

@@ -123,13 +123,13 @@ def test_a_class_that_is_absent_from_a_part():
     [
         (lambda: split.random(10, (0.5, 0.4)), ["parts of 10 examples", "(0.5, 0.4)"]),
         (lambda: split.random(10, (5, 6)), ["counts that sum to 10"]),
-        (lambda: split.random(3, (0.9, 0.1)), ["no part empty"]),
-        (lambda: split.random(3, ()), ["no part empty"]),
+        (lambda: split.random(3, (0.9, 0.1)), ["no empty part"]),
+        (lambda: split.random(3, ()), ["no empty part"]),
         (lambda: split.stratified(np.arange(10), (0.5, 0.5)), ["at least 10 examples", "5 of 10"]),
         (lambda: split.stratified(np.zeros((3, 2)), (0.5, 0.5)), ["labels", "[3, 2]"]),
         (lambda: split.grouped(np.zeros(9), (0.5, 0.5)), ["at least 2 groups", "1 groups"]),
         (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["distinct times", "[9, 0]"]),
-        (lambda: split.k_folds([np.arange(3)]), ["two parts or more"]),
+        (lambda: split.k_folds([np.arange(3)]), ["two or more parts"]),
         (lambda: split.by_time(np.array([1, np.nan]), (0.5, 0.5)), ["1 missing", "index 1"]),
     ],
 )

@@ -67,7 +67,7 @@ BAD_PARENTS = {
     "two roots": ([-1, 0, -1], [0] * 3, r"one root.*2 nodes of parent -1: \[0, 2\]"),
     "beyond the last": ([-1, 2], [0, 0], "tree 0, node 1.*from 0 to 1, or -1.*got: +2"),
     "below the root": ([-1, -2], [0, 0], "tree 0, node 1.*got: +-2"),
-    "labels missing": ([-1, 0], [0], "2 labels, one for each node.*got: +1"),
+    "labels missing": ([-1, 0], [0], "2 labels, one per node.*got: +1"),
     "no integers": ([-1, 0.5], [0, 0], "integers.*float64"),
 }
 
@@ -109,12 +109,12 @@ def test_text_that_is_no_tree(text, words):
 def test_tuples_that_are_no_tree():
     with pytest.raises(InputError, match=r"(?s)node 1.*an empty tuple"):
         trees.from_nested((1, ()))
-    with pytest.raises(InputError, match=r"(?s)node 0.*in the place of the label"):
+    with pytest.raises(InputError, match=r"(?s)node 0.*a tuple as the label"):
         trees.from_nested(((1, 2), 3))
 
 
 def test_unknown_labels_are_counted():
-    with pytest.raises(InputError, match=r"(?s)tree 0.*vocabulary, which has 1.*2 unknown.*'b'"):
+    with pytest.raises(InputError, match=r"(?s)tree 0.*vocabulary, 1 in all.*2 unknown.*'b'"):
         trees.encode_labels([trees.from_text("(a b c)")], {"a": 0})
     with pytest.raises(InputError, match=r"(?s)labels.*numbers.*trees.encode_labels"):
         tree_batches.pad_trees([trees.from_text("(a b c)")])
