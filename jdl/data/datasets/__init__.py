@@ -1,1 +1,1 @@
-"""Data sets by name, from files and from memory, and generators."""
+"""Data sets by name, from files and from arrays, and synthetic data."""

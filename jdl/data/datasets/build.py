@@ -1,4 +1,4 @@
-"""What every source does with its arrays: check, split by class, scale by the training part."""
+"""Steps that all data sets share: check, split by class, scale by the training split."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ PARTS = {"train": 0.7, "valid": 0.1, "test": 0.2}
 
 
 def data_folder(name: str, dir: str | Path | None, files: str) -> Path:
-    """Where the files of a data set are: `dir`, or else the environment variable JDL_DATA_DIR."""
+    """The folder of a data set's files: `dir`, or the environment variable JDL_DATA_DIR."""
     folder = dir if dir is not None else os.environ.get("JDL_DATA_DIR")
     if not folder:
         raise error(
             f'data set "{name}"',
-            expected=f"the folder of its {files}",
-            got="neither dir= nor the environment variable JDL_DATA_DIR",
-            fix="give one of them, or use the embedded set: digits",
+            expected=f"the folder of the {files}",
+            got="no dir=, and JDL_DATA_DIR is not set",
+            fix="pass dir= or set JDL_DATA_DIR, or use the built-in set: digits",
         )
     return Path(folder)
 
 
 def find_file(name: str, folder: Path, spellings: Sequence[str], fix: str) -> Path:
-    """A file under one of its names, in the folder or in its subfolder of the set."""
+    """The file with one of the names `spellings`, in the folder or its subfolder `name`."""
     places = [folder, folder / name]
     for path in (place / spelling for place in places for spelling in spellings):
         if path.is_file():
@@ -44,7 +44,7 @@ def find_file(name: str, folder: Path, spellings: Sequence[str], fix: str) -> Pa
 
 
 def prepare(data: Mapping[str, Any], where: str, *, notice: bool = True) -> Arrays:
-    """Checked arrays: labels int [n], regression targets [n, k], grey 8-bit images [n, H, W, 1]."""
+    """Checked arrays: labels int (n,), regression targets (n, k), grey images (n, H, W, 1)."""
     arrays = as_arrays(data, name=where, notice=notice)
     check_arrays(arrays, name=where)
     result = dict(arrays)
@@ -59,7 +59,7 @@ def prepare(data: Mapping[str, Any], where: str, *, notice: bool = True) -> Arra
     if y.ndim == 2 and (y.shape[1] == 1 or ((y.sum(1) == 1).all() and (y <= 1).all())):
         raise error(
             f'{where}["y"]',
-            expected="class labels as integers, shape [n]",
+            expected="integer class labels of shape (n,)",
             got=f"shape {list(y.shape)}" + (", one-hot" if y.shape[1] > 1 else ""),
             fix="y[:, 0]" if y.shape[1] == 1 else "y.argmax(1)",
         )
@@ -69,13 +69,13 @@ def prepare(data: Mapping[str, Any], where: str, *, notice: bool = True) -> Arra
 
 
 def classes_of(arrays: Arrays) -> int | None:
-    """Number of classes by the largest label; None where `y` is no label."""
+    """The number of classes, from the largest label; None if `y` is not a label."""
     y = arrays.get("y")
     return int(y.max()) + 1 if y is not None and y.dtype.kind in "iu" else None
 
 
 def by_class(whole: Arrays, fractions: tuple[float, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Indices of the parts, in proportion by class where there are labels."""
+    """Indices of the parts, stratified by class if there are labels."""
     labels = whole.get("y")
     if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
         return split.stratified(labels, fractions, seed)
@@ -88,7 +88,7 @@ def rows(arrays: Arrays, index: np.ndarray) -> Arrays:
 
 
 def three_parts(whole: Arrays, seed: int) -> dict[str, Arrays]:
-    """Train, valid and test for a set that comes in one piece."""
+    """Train, valid and test from a set without splits."""
     indices = by_class(whole, tuple(PARTS.values()), seed)
     return {part: rows(whole, index) for part, index in zip(PARTS, indices, strict=True)}
 
@@ -96,23 +96,23 @@ def three_parts(whole: Arrays, seed: int) -> dict[str, Arrays]:
 def hold_out(
     train: Arrays, test: Arrays, sizes: tuple[float, float], seed: int
 ) -> dict[str, Arrays]:
-    """Train, valid and test for a set with a test part: the valid part is taken from the rest."""
+    """Train, valid and test from a set with a test split; valid is taken from train."""
     keep, valid = split.stratified(train["y"], sizes, seed)
     return {"train": rows(train, keep), "valid": rows(train, valid), "test": test}
 
 
 def check_alike(parts: dict[str, Arrays], where: str) -> None:
-    """Raises unless all parts have the training part's entries, shapes and dtypes."""
+    """Raise `InputError` unless all splits have the entries, shapes and dtypes of train."""
 
-    def look(arrays: Arrays) -> dict[str, Any]:
+    def describe(arrays: Arrays) -> dict[str, Any]:
         return {key: (value.shape[1:], str(value.dtype)) for key, value in arrays.items()}
 
     for part, arrays in parts.items():
-        if look(arrays) != look(parts["train"]):
+        if describe(arrays) != describe(parts["train"]):
             raise error(
                 f"{where}, {part} part",
-                expected=f"shapes and dtypes of the training part, {look(parts['train'])}",
-                got=str(look(arrays)),
+                expected=f"shapes and dtypes of the training part, {describe(parts['train'])}",
+                got=str(describe(arrays)),
                 fix="prepare all parts in the same way",
             )
 
@@ -123,7 +123,7 @@ def finish(
     about: dict[str, Any],
     classes: int | None,
 ) -> Data:
-    """Fits the scaler on the training part and applies it to each."""
+    """Fit the scaler on the training split and apply it to every split."""
     scaler = scaler or (divide_by(255) if parts["train"]["x"].dtype == np.uint8 else None)
     statistics = scaler.fit(parts["train"]["x"]) if scaler else None
 

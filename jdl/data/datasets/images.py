@@ -1,4 +1,4 @@
-"""Sets of images that `jdl.data.load` knows: digits, MNIST, CIFAR, folders of pictures."""
+"""The image data sets of `jdl.data.load`: digits, MNIST, CIFAR and folders of images."""
 
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ _MNIST_FILES = {
 
 
 def digits(seed: int) -> Data:
-    """The 1,797 digits inside the package."""
+    """The 1,797 digits that come with the package."""
     with resources.as_file(resources.files("jdl.data.datasets") / "digits.npz") as path:
         raw = read_npz(path)
     whole = {"x": raw["x"][..., None], "y": raw["y"].astype(np.int32)}
@@ -36,7 +36,7 @@ def digits(seed: int) -> Data:
 
 
 def mnist(dir: str | Path | None, seed: int) -> Data:
-    """MNIST from its four IDX files; 5,000 images, chosen by class, are the valid part."""
+    """MNIST from its four IDX files; 5,000 images, stratified by class, are the valid split."""
     folder = data_folder("mnist", dir, "four IDX files")
     files = {part: [_find(folder, stem) for stem in stems] for part, stems in _MNIST_FILES.items()}
     raw = {
@@ -49,9 +49,9 @@ def mnist(dir: str | Path | None, seed: int) -> Data:
     if n <= MNIST_VALID:
         raise error(
             str(files["train"][0]),
-            expected=f"more than {MNIST_VALID} images, for that many are kept for validation",
+            expected=f"more than {MNIST_VALID} images, the size of the valid split",
             got=f"{n} images",
-            fix="give the whole training file",
+            fix="use the complete training file",
         )
     parts = hold_out(whole["train"], whole["test"], (n - MNIST_VALID, MNIST_VALID), seed)
     about = {
@@ -65,7 +65,7 @@ def mnist(dir: str | Path | None, seed: int) -> Data:
 
 
 def cifar(classes: int, dir: str | Path | None, seed: int) -> Data:
-    """CIFAR-10 or -100 from its binary files; a tenth, chosen by class, is the valid part."""
+    """CIFAR-10 or -100 from its binary files; a tenth, stratified by class, is the valid split."""
     name = f"cifar{classes}"
     files = cifar_files(data_folder(name, dir, "binary files"), classes)
     raw = {part: [read_cifar(path, classes) for path in paths] for part, paths in files.items()}
@@ -94,5 +94,5 @@ def folder(path: Path, seed: int) -> Data:
 
 def _find(folder: Path, stem: str) -> Path:
     names = [stem, f"{stem}.gz", stem.replace("-idx", ".idx"), stem.replace("-idx", ".idx") + ".gz"]
-    fix = "give the folder of the four IDX files as dir= or JDL_DATA_DIR"
+    fix = "pass the folder of the four IDX files as dir=, or set JDL_DATA_DIR"
     return find_file("mnist", folder, names, fix)

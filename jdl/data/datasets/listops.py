@@ -1,7 +1,7 @@
-"""ListOps: nested operations on lists of digits, whose value a network must find.
+"""ListOps: nested operations on lists of digits, whose value a network must predict.
 
-`(MAX 2 9 (MIN 4 7) 0)` is 9. A flat network has to find the brackets' structure by itself; a
-tree network is given it (Nangia & Bowman 2018).
+`(MAX 2 9 (MIN 4 7) 0)` is 9. A sequence network has to infer the structure from the brackets; a
+tree network is given it (Nangia and Bowman 2018).
 """
 
 import random
@@ -19,9 +19,9 @@ DIGITS = 10
 OPERATORS = ("MAX", "MIN", "MED", "SUM_MOD")
 VOCABULARY = {**{str(digit): digit for digit in range(DIGITS)},
               **{name: DIGITS + number for number, name in enumerate(OPERATORS)}}  # fmt: skip
-"""The number of each label: digits are themselves, then the operators."""
+"""The code of each label: digits are themselves, the operators follow."""
 CLOSE_TOKEN = len(VOCABULARY)
-"""The bracket that ends a list, in `to_tokens`; every operator's token opens one."""
+"""The token of a closing bracket in `to_tokens`; an operator's token opens its list."""
 
 
 def random_expressions(
@@ -32,12 +32,13 @@ def random_expressions(
     nested: float = 0.25,
     seed: int = 0,
 ) -> list[Tree]:
-    """Random expressions as trees, nodes from left to right, labels numbered by `VOCABULARY`.
+    """Random ListOps expressions (Nangia and Bowman 2018) as trees, with labels from `VOCABULARY`.
 
-    An expression's depth is drawn uniformly from `depth`, bounds included, and is reached
-    exactly: one argument of the root is a list, one of that list's own, and so on. Any other
-    argument above the deepest level is a list with probability `nested`, otherwise a digit.
-    A list has from `arity[0]` to `arity[1]` arguments; operators and digits are equally likely.
+    The depth of an expression is uniform over `depth`, (smallest, largest), and is reached exactly:
+    one argument of the root is a list, one of that list's arguments too, and so on. Any other
+    argument above the deepest level is a list with probability `nested`, else a digit. A list has
+    `arity[0]` to `arity[1]` arguments; operators and digits are uniform. Raises `InputError` for n
+    below 1, `nested` outside [0, 1], and for invalid bounds.
 
     >>> [tree] = random_expressions(1, depth=(2, 2), seed=1)
     >>> to_text(tree), int(expression_values([tree])[0])
@@ -49,7 +50,7 @@ def random_expressions(
         if not 1 <= low <= high:
             raise error(
                 name,
-                expected="(smallest, largest), of at least 1",
+                expected="(smallest, largest), both at least 1",
                 got=f"({low}, {high})",
                 fix="for example (1, 4)",
             )
@@ -58,10 +59,10 @@ def random_expressions(
 
 
 def expression_values(trees: Sequence[Tree]) -> np.ndarray:
-    """The exact value, 0 to 9, of each expression.
+    """Values of the expressions, 0 to 9: int32 (n,).
 
-    MAX, MIN; MED, the median rounded down; SUM_MOD, the sum modulo 10. Raises `InputError` for
-    labels that are none, operators without arguments and digits with some.
+    MED is the median rounded down, SUM_MOD the sum modulo 10. Raises `InputError` for an unknown
+    label, an operator without arguments and a digit with arguments.
 
     >>> from jdl.data.prepare.trees import encode_labels, from_text
     >>> expression_values(encode_labels([from_text("(MAX 2 9 (MIN 4 7) 0)")], VOCABULARY)).tolist()
@@ -89,10 +90,10 @@ def expression_values(trees: Sequence[Tree]) -> np.ndarray:
 
 
 def to_tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
-    """The expressions as sequences of words for a network that is not told the trees.
+    """The expressions as token sequences, for a network that does not use the trees.
 
-    `x` int32 [n, length]: digits, operators and `CLOSE_TOKEN`, 0 after the end; `lengths` int32
-    [n]. Raises `InputError` for a sequence longer than `length`.
+    `x` int32 (n, length) holds digits, operators and `CLOSE_TOKEN`, then 0 as padding; `lengths` is
+    int32 (n,). Raises `InputError` for a sequence longer than `length`.
 
     >>> from jdl.data.prepare.trees import encode_labels, from_text
     >>> to_tokens(encode_labels([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY))["x"].tolist()
@@ -100,7 +101,7 @@ def to_tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
     """
     depth, counts = node_depths(trees), np.array([len(tree.parents) for tree in trees])
     last = np.cumsum(counts) - 1
-    # A list ends where the next node is less deep; at the end of the tree all lists do.
+    # A list ends where the next node is less deep, and all lists at the end of the tree.
     after = np.r_[depth[1:], 0]
     after[last] = 0
     closed = np.maximum(depth - after, 0)
@@ -110,9 +111,9 @@ def to_tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
     if lengths.max() > room:
         raise error(
             f"tree {lengths.argmax()}",
-            expected=f"at most {room} words",
+            expected=f"at most {room} tokens",
             got=f"{lengths.max()}",
-            fix="give a larger length, or shorter expressions",
+            fix="pass a larger length, or shorter expressions",
         )
     row = np.repeat(np.arange(len(trees)), counts)
     column = ends - closed - 1 - np.repeat(ends[last] - lengths, counts)
@@ -122,12 +123,21 @@ def to_tokens(trees: Sequence[Tree], length: int | None = None) -> Arrays:
 
 
 def to_text(tree: Tree) -> str:
-    """The expression in words, as `jdl.data.trees.from_text` reads it."""
+    """The expression as text that `jdl.data.trees.from_text` reads.
+
+    Raises `InputError` for an invalid tree, as `node_depths` does.
+
+    >>> from jdl.data.prepare.trees import encode_labels, from_text
+    >>> to_text(encode_labels([from_text("(MAX 2 (MIN 4 7) 0)")], VOCABULARY)[0])
+    '(MAX 2 (MIN 4 7) 0)'
+    """
     names = {number: name for name, number in VOCABULARY.items()}
-    words = {number: f"({name}" for name, number in VOCABULARY.items() if number >= DIGITS}
+    opening = {number: f"({name}" for name, number in VOCABULARY.items() if number >= DIGITS}
     row = to_tokens([tree])["x"][0].tolist()
-    said = [")" if word == CLOSE_TOKEN else words.get(word, names.get(word, "")) for word in row]
-    return " ".join(said).replace(" )", ")")
+    words = [
+        ")" if token == CLOSE_TOKEN else opening.get(token, names.get(token, "")) for token in row
+    ]
+    return " ".join(words).replace(" )", ")")
 
 
 def sample_groups(
@@ -137,31 +147,32 @@ def sample_groups(
     flat: bool = False,
     per_row: int = 16,
 ) -> dict[Any, Arrays]:
-    """Groups of random expressions by name, with their values `y`, as batches of one common shape.
+    """Groups of random expressions with their values `y`, as batches of a common shape.
 
-    A group is (how many, (least, largest) depth, seed); see `random_expressions`. Trees are packed
-    `per_row` to a row (`jdl.data.tree_batches.pack_trees`); `flat` writes them as rows of tokens
-    with their `lengths` (`to_tokens`). One shape for all groups means one compilation.
+    A group is (number of expressions, (smallest, largest) depth, seed), as in `random_expressions`.
+    By default trees are packed, about `per_row` together (`jdl.data.tree_batches.pack_trees`); with
+    `flat=True` they are tokens `x` (n, length) with `lengths` (n,). Since all groups have the same
+    shape, a step compiles once. Raises `InputError` for bounds that `random_expressions` rejects.
 
-    >>> made = sample_groups({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
-    >>> made["train"]["x"].shape[1] == made["valid"]["x"].shape[1], made["valid"]["y"].shape
+    >>> data = sample_groups({"train": (4, (1, 3), 0), "valid": (3, (1, 2), 1)}, flat=True)
+    >>> data["train"]["x"].shape[1] == data["valid"]["x"].shape[1], data["valid"]["y"].shape
     (True, (3,))
     """
-    made = {
+    trees = {
         name: random_expressions(n, depth=depth, arity=arity, seed=seed)
         for name, (n, depth, seed) in groups.items()
     }
-    whole = [tree for trees in made.values() for tree in trees]
+    whole = [tree for group in trees.values() for tree in group]
     if flat:
         length = int(to_tokens(whole)["lengths"].max())
         return {
-            name: {**to_tokens(trees, length), "y": expression_values(trees)}
-            for name, trees in made.items()
+            name: {**to_tokens(group, length), "y": expression_values(group)}
+            for name, group in trees.items()
         }
     shape = tree_batches.shape_for(whole, per_row=per_row)
     return {
-        name: tree_batches.pack_trees(trees, expression_values(trees), shape)
-        for name, trees in made.items()
+        name: tree_batches.pack_trees(group, expression_values(group), shape)
+        for name, group in trees.items()
     }
 
 
@@ -192,5 +203,5 @@ def _check(label: np.ndarray, arguments: np.ndarray, start: np.ndarray) -> None:
             f"node {at - start[at]} of tree {np.unique(start).searchsorted(start[at])}",
             expected="a digit without arguments or an operator with some",
             got=f"label {label[at]} with {arguments[at]} arguments",
-            fix="number the labels by jdl.data.listops.VOCABULARY",
+            fix="encode the labels with jdl.data.listops.VOCABULARY",
         )

@@ -1,4 +1,4 @@
-"""Ratings of items by users: generated ones with a known noise, and MovieLens' files."""
+"""Ratings of items by users: MovieLens files, and synthetic ratings with known noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,12 @@ PARTS = (0.7, 0.1, 0.2)
 
 
 class Ratings(NamedTuple):
-    """One row for each rating, with the names that users and items have in the file."""
+    """User, item and rating of each entry, as arrays (n,); users and items as named in the file.
+
+    >>> ratings = Ratings(np.array(["ann", "bob"]), np.array(["m1", "m1"]), np.array([4.0, 2.5]))
+    >>> ratings.rating.mean().item()
+    3.25
+    """
 
     user: np.ndarray
     item: np.ndarray
@@ -24,32 +29,48 @@ class Ratings(NamedTuple):
 
 
 def load_movielens(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> Data:
-    """A MovieLens file as Data, split by rating at random.
+    r"""Load a MovieLens file (Harper and Konstan 2015), split at random by rating.
 
-    Takes `ratings.csv` (a header, commas), `u.data` (tabs) and `ratings.dat` (`::`): user, item,
-    rating, and what follows is left out. x int32 [n, 2] numbers the users and items of the
-    training part from 1; one that only occurs elsewhere is 0, and `info["unknown"]` counts these
-    in each part. y is float32 [n, 1]; `info["mean"]` is its mean over the training part,
-    `info["repeated"]` the number of ratings whose user had rated the item before (they are kept).
+    Reads `ratings.csv` (header, commas), `u.data` (tabs) and `ratings.dat` (`::`). `x` int32 (n, 2)
+    numbers the users and items of the training split from 1; others are 0, and `info["unknown"]`
+    counts them per split. `y` is float32 (n, 1), with its mean over the training split in
+    `info["mean"]`. `info["repeated"]` counts ratings whose user had rated the item before; they are
+    kept.
 
-    Raises `InputError`, naming file and line, for a missing or empty file, another format, a
-    row of too few fields, and a rating that is no finite number.
+    Raises `InputError`, naming file and line, for a missing or empty file, an unknown format, a
+    line with too few fields, and a rating that is not a finite number.
 
-    Format: F. M. Harper and J. A. Konstan, "The MovieLens Datasets", 2015.
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "u.data"
+    >>> _ = path.write_text("".join(f"{i % 4}\t{i}\t{i % 5 + 1}\t0\n" for i in range(10)))
+    >>> data = load_movielens(path)
+    >>> data.train["x"].shape, data.train["y"].shape
+    ((7, 2), (7, 1))
     """
-    found = read_ratings(path)
+    ratings = read_ratings(path)
     about = {"name": Path(path).stem, "source": str(path), "seed": seed}
-    return split_ratings(found, parts=parts, seed=seed, about=about)
+    return split_ratings(ratings, parts=parts, seed=seed, about=about)
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """The rows of a MovieLens file, as `load_movielens` takes them."""
+    """Read a MovieLens file without splitting it; every array has shape (n,).
+
+    Raises `InputError` as `load_movielens` does.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "ratings.dat"
+    >>> _ = path.write_text("1::1193::5::978300760")
+    >>> read_ratings(path).rating
+    array([5.], dtype=float32)
+    """
     path = Path(path)
     lines = read_lines(path, "a text file of ratings: ratings.csv, u.data or ratings.dat")
     first = next((line for line in lines if line.strip()), "")
     separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
     if separator is None:
-        raise _wrong(path, 1, "user, item, rating between ',', tabs or '::'", first or "nothing")
+        raise _wrong(
+            path, 1, "user, item, rating separated by ',', tabs or '::'", first or "nothing"
+        )
     found = []
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split(separator)]
@@ -74,28 +95,36 @@ def split_ratings(
     seed: int = 0,
     about: dict[str, Any] | None = None,
 ) -> Data:
-    """Ratings split at random; users and items are numbered by the training part."""
+    """Split ratings (n,) at random, and number users and items by the training split.
+
+    `about` is added to `info`; see `load_movielens` for the arrays.
+
+    >>> user, item = np.divmod(np.arange(10), 2)
+    >>> data = split_ratings(Ratings(user, item, np.ones(10)))
+    >>> data.info["sizes"], data.test()["x"].shape
+    ({'train': 7, 'valid': 1, 'test': 2}, (2, 2))
+    """
     user, item, rating = (np.asarray(values) for values in ratings)
     train, valid, test = split.random(len(rating), parts, seed)
     index = {"train": train, "valid": valid, "test": test}
     names = {"user": np.unique(user[train]), "item": np.unique(item[train])}
-    numbered = {"user": _numbers(user, names["user"]), "item": _numbers(item, names["item"])}
+    codes = {"user": _codes(user, names["user"]), "item": _codes(item, names["item"])}
     y = rating.astype(np.float32)[:, None]
-    whole = {"x": np.stack([numbered["user"], numbered["item"]], 1), "y": y}
+    whole = {"x": np.stack([codes["user"], codes["item"]], 1), "y": y}
     pairs = np.stack([np.unique(v, return_inverse=True)[1] for v in (user, item)], 1)
     info = {
         **(about or {"name": "ratings", "seed": seed}),
         "classes": None,
         "shape": (2,),
-        "sizes": {name: len(which) for name, which in index.items()},
+        "sizes": {name: len(indices) for name, indices in index.items()},
         "scaler": None,
         "users": len(names["user"]),
         "items": len(names["item"]),
         "names": names,
         "mean": float(y[train].mean(dtype=np.float64)),
         "unknown": {
-            name: {kind: int((numbers[which] == 0).sum()) for kind, numbers in numbered.items()}
-            for name, which in index.items()
+            name: {kind: int((values[indices] == 0).sum()) for kind, values in codes.items()}
+            for name, indices in index.items()
         },
         "repeated": len(pairs) - len(np.unique(pairs, axis=0)),
     }
@@ -113,10 +142,10 @@ def synthetic_ratings(
 ) -> Data:
     r"""Ratings $r_{ui} = \mu + b_u + b_i + p_u \cdot q_i + \epsilon$ of n different pairs.
 
-    Biases have standard deviation 0.4, products of the `rank` factors 0.8, and $\epsilon$, which
-    nobody can predict, `noise`: no model's RMSE on many new ratings is below it.
-    `info["noise"]` says it; `info["floor"]` is the root mean square of the $\epsilon$ that the
-    test part has drawn.
+    The biases have standard deviation 0.4, the products of the `rank` factors 0.8, and $\epsilon$
+    has `noise`, a lower bound for the RMSE of any model on many new ratings. `info["noise"]` is
+    that value, and `info["floor"]` the root mean square of $\epsilon$ in the test split. Raises
+    `InputError` for n outside [10, users * items] and rank below 1.
 
     >>> synthetic_ratings(1_000, users=50, items=40).info["sizes"]
     {'train': 700, 'valid': 100, 'test': 200}
@@ -127,17 +156,17 @@ def synthetic_ratings(
     biases = rng.normal(0, 0.4, users), rng.normal(0, 0.4, items)
     factors = [rng.normal(0, np.sqrt(0.8 / np.sqrt(rank)), (m, rank)) for m in (users, items)]
     user, item = np.divmod(rng.choice(users * items, n, replace=False), items)
-    known = 3.5 + biases[0][user] + biases[1][item] + (factors[0][user] * factors[1][item]).sum(1)
-    drawn = rng.normal(0, noise, n)
+    mean = 3.5 + biases[0][user] + biases[1][item] + (factors[0][user] * factors[1][item]).sum(1)
+    epsilon = rng.normal(0, noise, n)
     about = {"name": "low-rank ratings", "source": "generated", "seed": seed, "noise": noise}
-    data = split_ratings(Ratings(user, item, known + drawn), parts=PARTS, seed=seed, about=about)
-    held_out = drawn[split.random(n, PARTS, seed)[2]]
-    floor = float(np.sqrt(np.square(held_out).mean()))
+    data = split_ratings(Ratings(user, item, mean + epsilon), parts=PARTS, seed=seed, about=about)
+    test_epsilon = epsilon[split.random(n, PARTS, seed)[2]]
+    floor = float(np.sqrt(np.square(test_epsilon).mean()))
     return data._replace(info={**data.info, "rank": rank, "floor": floor})
 
 
-def _numbers(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """1, 2, ... by the place among the known values, which are sorted; 0 for others."""
+def _codes(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """1, 2, ... by position among the sorted known values; 0 for others."""
     place = np.searchsorted(known, values).clip(0, len(known) - 1)
     return np.where(known[place] == values, place + 1, 0).astype(np.int32)
 
@@ -155,5 +184,5 @@ def _wrong(path: Path, line: int, expected: str, got: str) -> InputError:
         f"{path}, line {line}",
         expected=expected,
         got=repr(shown),
-        fix="mend the line, or fetch the file again",
+        fix="correct the line, or download the file again",
     )

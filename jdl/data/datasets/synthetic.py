@@ -1,7 +1,7 @@
-"""Data made from a seed, with an answer that is known: dicts of arrays {"x", "y"}, all float32.
+"""Synthetic data with a known answer: dicts of arrays `x` float32 and `y`, int32 for classes.
 
-Each takes n examples and a seed; the same seed gives the same data, another one a fresh sample of
-the same distribution, for a validation or test part. Class labels are int32.
+Each function takes the number of examples and a seed. The same seed gives the same data; use
+another seed for an independent validation or test split.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,9 @@ from jdl.data.records import Arrays, Data
 def sample_data(
     make: Callable[[int, int], Arrays], sizes: tuple[int, int, int], name: str = "generated"
 ) -> Data:
-    """Three samples `make(n, seed)` of those sizes, of the seeds 0, 1 and 2, as `Data`.
+    """`Data` from three samples `make(n, seed)` with `sizes` examples and seeds 0, 1 and 2.
+
+    The shapes are those of `make`.
 
     >>> data = sample_data(lambda n, seed: two_moons(n, seed=seed), (100, 20, 50))
     >>> len(data.train["x"]), len(data.test()["x"])
@@ -26,7 +28,9 @@ def sample_data(
 
 
 def xor(n: int, noise: float = 0.2, seed: int = 0) -> Arrays:
-    """Four clouds at (±1, ±1), class 1 where the signs differ: no straight line parts them.
+    """Four clouds at (±1, ±1), of class 1 where the signs differ, which no linear model separates.
+
+    `x` has shape (n, 2) and `y` (n,). Raises `InputError` for n below 1 and negative noise.
 
     >>> xor(8, noise=0.0)["x"][:4].tolist(), xor(8)["y"][:4].tolist()
     ([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], [0, 1, 1, 0])
@@ -37,7 +41,9 @@ def xor(n: int, noise: float = 0.2, seed: int = 0) -> Arrays:
 
 
 def two_moons(n: int, noise: float = 0.1, seed: int = 0) -> Arrays:
-    r"""Two half circles that interlock: $(\cos t, \sin t)$ and $(1 - \cos t, \tfrac12 - \sin t)$.
+    r"""Two interlocking half circles: $(\cos t, \sin t)$ and $(1 - \cos t, \tfrac12 - \sin t)$.
+
+    `x` has shape (n, 2) and `y` (n,). Raises `InputError` for n below 1 and negative noise.
 
     >>> two_moons(6)["y"].tolist()
     [0, 1, 0, 1, 0, 1]
@@ -50,9 +56,10 @@ def two_moons(n: int, noise: float = 0.1, seed: int = 0) -> Arrays:
 
 
 def sines(n: int, noise: float | Callable[[np.ndarray], np.ndarray] = 0.1, seed: int = 0) -> Arrays:
-    r"""$y = \sin x + \sigma(x)\,\epsilon$ for x uniform in $[-\pi, \pi]$; x and y are [n, 1].
+    r"""$y = \sin x + \sigma(x)\,\epsilon$ for x uniform in $[-\pi, \pi]$; x and y are (n, 1).
 
-    `noise` is the standard deviation $\sigma$, one number or a function of x.
+    `noise` is the standard deviation $\sigma$, a number or a function of x. Raises `InputError` for
+    n below 1 and negative noise.
 
     >>> data = sines(100, noise=lambda x: 0.1 + 0.1 * np.abs(x))
     >>> data["x"].shape, data["y"].shape
@@ -66,7 +73,7 @@ def sines(n: int, noise: float | Callable[[np.ndarray], np.ndarray] = 0.1, seed:
 
 
 def ring_centers(count: int = 8, radius: float = 1.0) -> np.ndarray:
-    """Centres evenly on a circle, [count, 2], for `gaussians`.
+    """Centres at equal distances on a circle, (count, 2), for `gaussians`.
 
     >>> ring_centers(4).round(3).tolist()
     [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [-0.0, -1.0]]
@@ -76,7 +83,7 @@ def ring_centers(count: int = 8, radius: float = 1.0) -> np.ndarray:
 
 
 def grid_centers(side: int = 5, gap: float = 1.0) -> np.ndarray:
-    """Centres on a square grid around zero, [side², 2], for `gaussians`.
+    """Centres on a square grid around zero, shape (side * side, 2), for `gaussians`.
 
     >>> grid_centers(2).tolist()
     [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
@@ -86,7 +93,10 @@ def grid_centers(side: int = 5, gap: float = 1.0) -> np.ndarray:
 
 
 def gaussians(n: int, centres: np.ndarray, width: float = 0.05, seed: int = 0) -> Arrays:
-    """Points of Gaussians around centres [k, d], as many from each; y says from which.
+    """Points from Gaussians around `centres` (k, d), equally many from each.
+
+    `x` has shape (n, d); `y` (n,) is the index of the centre. `width` is the standard deviation.
+    Raises `InputError` for n below 1, a negative width and centres of another rank.
 
     >>> points = gaussians(16, ring_centers(8))
     >>> points["x"].shape, np.bincount(points["y"]).tolist()
@@ -100,10 +110,11 @@ def gaussians(n: int, centres: np.ndarray, width: float = 0.05, seed: int = 0) -
 def count_modes(
     points: np.ndarray, centres: np.ndarray, width: float = 0.05, least: float = 0.02
 ) -> int:
-    """Of how many Gaussians there are points: the measure of a generator's collapse.
+    """The number of Gaussians that a generator covers, a measure of mode collapse.
 
-    One is found if a share of at least `least` of the points [n, d] lies within four widths of
-    its centre [k, d].
+    A Gaussian is covered if at least a fraction `least` of the points (n, d) lies within four
+    widths of its centre (k, d); compare Srivastava et al. 2017. Raises `InputError` for centres of
+    another rank.
 
     >>> centers = ring_centers(8)
     >>> count_modes(gaussians(80, centers)["x"], centers), count_modes(np.zeros((9, 2)), centers)
@@ -114,9 +125,10 @@ def count_modes(
 
 
 def with_label_noise(data: Arrays, share: float, classes: int, seed: int = 0) -> Arrays:
-    """The same data with about that share of the labels y [n] replaced by classes drawn at random.
+    """Replace a random fraction `share` of the labels y (n,) by random classes (Zhang et al. 2017).
 
-    A class may be drawn again: about `share` * (1 - 1 / `classes`) of the labels are wrong.
+    The new class may equal the old one: about `share` * (1 - 1 / `classes`) of the labels are
+    wrong. Raises `InputError` for a share outside [0, 1].
 
     >>> zeros = {"y": np.zeros(1000, np.int32)}
     >>> int((with_label_noise(zeros, 0.2, classes=10)["y"] != 0).sum()) in range(150, 210)
@@ -124,16 +136,17 @@ def with_label_noise(data: Arrays, share: float, classes: int, seed: int = 0) ->
     """
     check_range("share", share, 0, 1)
     draw, y = np.random.default_rng(seed), data["y"]
-    drawn = draw.integers(0, classes, len(y), dtype=np.int32)
-    return {**data, "y": np.where(draw.random(len(y)) < share, drawn, y)}
+    new_labels = draw.integers(0, classes, len(y), dtype=np.int32)
+    return {**data, "y": np.where(draw.random(len(y)) < share, new_labels, y)}
 
 
 def blobs(
     sizes: Sequence[int], centres: np.ndarray | None = None, width: float = 1.0, seed: int = 0
 ) -> Arrays:
-    """`sizes[k]` points of class k around its centre, in random order: classes of unequal size.
+    """Gaussian classes of unequal size: `sizes[k]` points of class k around its centre, shuffled.
 
-    Centres [k, d] are on a circle of radius 2 unless they are given.
+    `x` has shape (n, d) and `y` (n,). `centres` (k, d) are by default on a circle of radius 2, and
+    `width` is the standard deviation. Raises `InputError` for another number of centres than sizes.
 
     >>> np.bincount(blobs((900, 90, 10))["y"]).tolist()
     [900, 90, 10]
@@ -144,7 +157,7 @@ def blobs(
             "sizes",
             expected=f"{len(centres)} counts, one for each centre",
             got=str(tuple(sizes)),
-            fix="give a count and a centre for each class",
+            fix="pass a count and a centre for each class",
         )
     draw = _draw(sum(sizes), width, seed)
     y = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
@@ -162,9 +175,9 @@ def _centres(centres: np.ndarray) -> np.ndarray:
     if centres.ndim != 2 or not centres.size:
         raise error(
             "centres",
-            expected="a point for each Gaussian, [k, d]",
+            expected="a point for each Gaussian, shape (k, d)",
             got=f"shape {list(centres.shape)}",
-            fix="see jdl.data.synthetic.ring_centers and grid",
+            fix="use jdl.data.synthetic.ring_centers or grid_centers",
         )
     return centres
 

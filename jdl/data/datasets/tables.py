@@ -1,4 +1,4 @@
-"""Scikit-learn's small tables, which `jdl.data.load` knows by name."""
+"""The small tables of scikit-learn that `jdl.data.load` knows by name."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ TABLES = {
 
 
 def table_set(name: str, seed: int) -> Data:
-    """One of `TABLES`, standardised."""
+    """One of `TABLES`, standardized."""
     what = f'data set "{name}"'
     datasets = require_package("sklearn.datasets", "scikit-learn", what, '"jdl-jax[datasets]"')
     function, source = TABLES[name]
-    # diabetes comes scaled by statistics of all its rows, the test rows included, unless asked.
+    # By default diabetes comes scaled by statistics of all examples, including the test split.
     options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
     table = getattr(datasets, function)(**options)
     whole = prepare({"x": table.data, "y": table.target}, name, notice=False)

@@ -62,7 +62,7 @@ class CharacterTokenizer:
                 "text to encode",
                 expected=f"the {self.size} characters of the tokenizer",
                 got=f"{len(unknown)} others, the first {text[first]!r} at character {first}",
-                fix="include them in the alphabet, or use byte_pair_tokenizer, which encodes any text",
+                fix="add them to the alphabet, or use byte_pair_tokenizer, which encodes any text",
             ) from None
         return np.array(tokens, np.min_scalar_type(max(self.size - 1, 0)))
 

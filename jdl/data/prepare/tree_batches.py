@@ -37,7 +37,7 @@ class TreeShape(NamedTuple):
 
 
 def shape_for(trees: Sequence[Tree], per_row: int = 1) -> TreeShape:
-    """The smallest shape for each of the trees or, with `per_row`, for about so many of them together.
+    """The smallest shape that holds each of the trees, or about `per_row` trees of average size.
 
     Raises `InputError` for an invalid tree, as `node_depths` does.
 

@@ -86,7 +86,7 @@ def test_bad_input():
         listops.expression_values([trees.from_nested(99)])
     with pytest.raises(InputError, match=r"(?s)depth.*got: +\(3, 2\)"):
         listops.random_expressions(1, depth=(3, 2))
-    with pytest.raises(InputError, match=r"(?s)arity.*of at least 1"):
+    with pytest.raises(InputError, match=r"(?s)arity.*both at least 1"):
         listops.random_expressions(1, arity=(0, 2))
-    with pytest.raises(InputError, match=r"(?s)tree 1.*at most 3 words.*got: +4"):
+    with pytest.raises(InputError, match=r"(?s)tree 1.*at most 3 tokens.*got: +4"):
         listops.to_tokens([read("7"), read("(MAX 1 2)")], 3)

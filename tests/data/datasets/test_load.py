@@ -144,7 +144,7 @@ def test_a_bad_test_file_is_found_before_training(small_mnist):
 
 def test_mnist_that_is_not_there(small_mnist, tmp_path, monkeypatch):
     monkeypatch.delenv("JDL_DATA_DIR", raising=False)
-    with pytest.raises(InputError, match="neither dir= nor the environment variable JDL_DATA_DIR"):
+    with pytest.raises(InputError, match="no dir=, and JDL_DATA_DIR is not set"):
         load("mnist")
     (small_mnist / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(InputError) as caught:
@@ -271,12 +271,12 @@ def test_loading_a_named_set_makes_none(caplog):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: from_arrays(X, np.arange(100)[:, None]), ["shape [n]", "[100, 1]", "y[:, 0]"]),
+        (lambda: from_arrays(X, np.arange(100)[:, None]), ["(n,)", "[100, 1]", "y[:, 0]"]),
         (lambda: from_arrays(X, np.eye(2, dtype=int)[[0, 1] * 50]), ["one-hot", "y.argmax(1)"]),
         (lambda: from_arrays(X, np.arange(100) - 1), ["labels from 0", "the first -1"]),
         (lambda: from_arrays(X[:2], [0, 1]), ["parts of 2 examples"]),
         (lambda: from_arrays(X, valid=0.5, test=0.5), ["no empty part"]),
-        (lambda: from_arrays(X, groups=[1, 2]), ["groups", "shape [100]", "[2]"]),
+        (lambda: from_arrays(X, groups=[1, 2]), ["groups", "shape (100,)", "[2]"]),
         (lambda: from_arrays(X[:, 0].astype(str)), ["an array of numbers"]),
     ],
 )

@@ -69,7 +69,7 @@ def test_only_the_training_part_numbers_users():
 
 
 BAD = {
-    "one field": ("1\n", "line 1.*user, item, rating between"),
+    "one field": ("1\n", "line 1.*user, item, rating separated by"),
     "empty": ("", "line 1.*nothing"),
     "a header alone": ("userId,movieId,rating,timestamp\n", "line 1.*at least one rating"),
     "too short": ("1,2,3.0,9\n1,2\n", "line 2.*user, item and rating.*'1,2'"),
