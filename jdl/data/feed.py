@@ -81,7 +81,7 @@ class Feed:
         """Whether the data are arrays of at most 1 GiB, which `fit` keeps on the device."""
         return isinstance(self.data, dict) and self.nbytes <= RESIDENT_BYTES
 
-    def rows(self, step: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    def rows(self, step: int | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The examples of a step: their indices, int32 (batch,), and a mask, or None if all count.
 
         For steps of shape (k,) both have shape (k, batch). Override this for a feed that chooses

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import did_you_mean, error
 from jdl.data.arrays import check_labels
@@ -82,13 +83,13 @@ def mnist_or_digits(dir: str | Path | None = None, seed: int = 0) -> Data:
 
 
 def from_arrays(
-    x: Any,
-    y: Any = None,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     valid: float = PARTS["valid"],
     test: float = PARTS["test"],
-    groups: Any = None,
-    times: Any = None,
+    groups: ArrayLike | None = None,
+    times: ArrayLike | None = None,
     scale: Scaler | None = None,
     name: str = "arrays",
     seed: int = 0,

@@ -71,7 +71,7 @@ def read_ratings(path: str | Path) -> Ratings:
         raise _wrong(
             path, 1, "user, item, rating separated by ',', tabs or '::'", first or "nothing"
         )
-    found = []
+    entries = []
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split(separator)]
         is_header = line is first and [name.lower() for name in fields[2:3]] == ["rating"]
@@ -81,10 +81,10 @@ def read_ratings(path: str | Path) -> Ratings:
             raise _wrong(path, number, "user, item and rating", line)
         if not _is_number(fields[2]):
             raise _wrong(path, number, "a finite number as the rating", fields[2])
-        found.append((fields[0], fields[1], float(fields[2])))
-    if not found:
+        entries.append((fields[0], fields[1], float(fields[2])))
+    if not entries:
         raise _wrong(path, len(lines), "at least one rating", "none")
-    users, items, ratings = zip(*found, strict=True)
+    users, items, ratings = zip(*entries, strict=True)
     return Ratings(np.array(users), np.array(items), np.array(ratings, np.float32))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.data.arrays import as_arrays, check_labels
@@ -15,7 +16,7 @@ from jdl.data.records import Arrays, Report
 Choose = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def class_weights(labels: Any, classes: int | None = None) -> np.ndarray:
+def class_weights(labels: ArrayLike, classes: int | None = None) -> np.ndarray:
     """Weights (K,) that give each class the same total weight: $w_k = n / (K n_k)$.
 
     $n_k$ is the number of `labels` (n,) of class k; the mean weight over the examples is 1, as with

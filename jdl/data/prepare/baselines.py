@@ -1,14 +1,17 @@
 """Simple baselines to compare a network with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.data.readers import text
+from jdl.data.records import Arrays
 
 
-def most_frequent(labels: Any) -> float:
+def most_frequent(labels: Sequence[int] | np.ndarray) -> float:
     """Accuracy of always predicting the most frequent class of `labels` (n,).
 
     >>> most_frequent([0, 1, 1, 2])
@@ -17,7 +20,7 @@ def most_frequent(labels: Any) -> float:
     return float(np.bincount(labels).max() / len(labels))
 
 
-def pca_error(train: Any, test: Any, count: int) -> float:
+def pca_error(train: np.ndarray, test: np.ndarray, count: int) -> float:
     r"""Mean squared error of reconstructing `test` from `count` principal components of `train`.
 
     $\frac1n \lVert (X - \mu)(I - V V^\top) \rVert^2$ with the leading eigenvectors V of the
@@ -42,7 +45,7 @@ def pca_error(train: Any, test: Any, count: int) -> float:
     return float((((test - mean) - (test - mean) @ axes @ axes.T) ** 2).mean())
 
 
-def pixel_mean_nats(train: Any, test: Any) -> float:
+def pixel_mean_nats(train: np.ndarray, test: np.ndarray) -> float:
     r"""Cross-entropy in nats per image of predicting each pixel by its mean over `train`.
 
     $-\frac1n \sum_{ij} x_{ij} \ln \mu_j + (1 - x_{ij}) \ln (1 - \mu_j)$ for images (n, ...) with
@@ -75,7 +78,7 @@ def ngram_losses(
     return {f"{n}-gram": float(-np.log(p[1:]).mean()) for n, p in probabilities.items()}
 
 
-def rating_biases(train: Any, test: Any, mean: float, damping: float = 5.0) -> float:
+def rating_biases(train: Arrays, test: Arrays, mean: float, damping: float = 5.0) -> float:
     r"""Root mean squared error of the baseline $\mu + b_u + b_i$ (Koren et al. 2009).
 
     `train` and `test` are ratings as in `jdl.data.movielens`: `x` (n, 2) users and items, `y` (n,
@@ -101,7 +104,7 @@ def rating_biases(train: Any, test: Any, mean: float, damping: float = 5.0) -> f
     return rmse(predicted, test["y"][:, 0])
 
 
-def rmse(predicted: Any, true: Any) -> float:
+def rmse(predicted: Any, true: ArrayLike) -> float:
     """Root mean squared error of predictions, an array or a scalar, for targets of any shape.
 
     >>> rmse(2.0, np.array([1.0, 3.0]))

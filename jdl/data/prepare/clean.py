@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.data.arrays import check_same_length
@@ -63,7 +64,7 @@ def drop_missing(data: Mapping[str, Any]) -> Cleaned:
     return _subset(arrays, keep), Report(title, {"dropped": _indices(~keep)}, counts)
 
 
-def fill_missing(data: Mapping[str, Any], values: Any, entry: str = "x") -> Cleaned:
+def fill_missing(data: Mapping[str, Any], values: ArrayLike, entry: str = "x") -> Cleaned:
     """Replace nan and infinity in an entry (n, ..., features) by `values`, scalar or (features,).
 
     Compute the values on the training split, with `medians(train["x"])` for example. The report
@@ -117,7 +118,7 @@ def clip_outliers(
     return {**arrays, entry: clipped}, _report("outliers", "changed", "clipped", outside)
 
 
-def medians(x: Any) -> np.ndarray:
+def medians(x: ArrayLike) -> np.ndarray:
     """Median of each feature, ignoring missing values: (n, ..., features) to (features,).
 
     Raises `InputError` for a feature without any value.
@@ -128,7 +129,7 @@ def medians(x: Any) -> np.ndarray:
     return _quantiles(x, [0.5])[0]
 
 
-def fences(x: Any, reach: float = 1.5) -> dict[str, np.ndarray]:
+def fences(x: ArrayLike, reach: float = 1.5) -> dict[str, np.ndarray]:
     r"""Tukey's fences of each feature: $q_1 - r\,(q_3-q_1)$ and $q_3 + r\,(q_3-q_1)$.
 
     Takes x of shape (n, ..., features) and returns `low` and `high` (features,). With `reach` r =

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import did_you_mean, error
 
@@ -27,8 +28,8 @@ class CategoryEncoder(NamedTuple):
     [[0.0, 1.0]]
     """
 
-    fit: Callable[[Any], Names]
-    apply: Callable[[Names, Any], np.ndarray]
+    fit: Callable[[ArrayLike], Names]
+    apply: Callable[[Names, ArrayLike], np.ndarray]
 
 
 def ordinal_encoder(order: Sequence[Any]) -> CategoryEncoder:
@@ -50,7 +51,7 @@ def ordinal_encoder(order: Sequence[Any]) -> CategoryEncoder:
             fix="list each category once, from lowest to highest",
         )
 
-    def fit(values: Any) -> Names:
+    def fit(values: ArrayLike) -> Names:
         names = (categories,) * _columns(values).shape[1]
         _places(names, values)
         return names
@@ -58,7 +59,7 @@ def ordinal_encoder(order: Sequence[Any]) -> CategoryEncoder:
     return CategoryEncoder(fit, _apply_places)
 
 
-def decode(names: Names, codes: Any) -> np.ndarray:
+def decode(names: Names, codes: ArrayLike) -> np.ndarray:
     """The names for label or ordinal codes of shape (n,) or (n, columns).
 
     Raises `InputError` for a code without a name, and for another number of columns.

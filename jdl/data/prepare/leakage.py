@@ -42,8 +42,8 @@ def find_shared_groups(parts: Mapping[str, Any]) -> Report:
     groups across train, test
       test examples of groups that are in train: 1 (rows 0)
     """
-    named = {name: list(np.asarray(part).tolist()) for name, part in parts.items()}
-    return _shared("groups", named, "examples of groups")
+    groups = {name: list(np.asarray(part).tolist()) for name, part in parts.items()}
+    return _shared("groups", groups, "examples of groups")
 
 
 def check_scaler(
@@ -108,13 +108,13 @@ def raise_if_leaking(report: Report) -> None:
 
 def _shared(title: str, parts: Mapping[str, list[Any]], what: str) -> Report:
     _check_several(parts)
-    names, found = list(parts), {}
+    names, shared = list(parts), {}
     for place, later in enumerate(names):
         for earlier in names[:place]:
             known = set(parts[earlier])
             rows = tuple(row for row, value in enumerate(parts[later]) if value in known)
-            found[f"{later} {what} that are in {earlier}"] = rows
-    return Report(f"{title} across {', '.join(parts)}", found)
+            shared[f"{later} {what} that are in {earlier}"] = rows
+    return Report(f"{title} across {', '.join(parts)}", shared)
 
 
 def _check_several(parts: Mapping[str, Any]) -> None:

@@ -246,17 +246,17 @@ def load_tokenizer(path: str | Path) -> CharacterTokenizer | BytePairTokenizer:
         fix="save the tokenizer again",
     )
     try:
-        found = from_json(read_text(path))
+        content = from_json(read_text(path))
     except ValueError as bad:
         if type(bad) is type(wrong):
             raise
         raise wrong from None
-    kind = found.get("kind") if isinstance(found, dict) else None
+    kind = content.get("kind") if isinstance(content, dict) else None
     if kind == "characters":
-        alphabet = found.get("alphabet")
+        alphabet = content.get("alphabet")
         if isinstance(alphabet, str) and 0 < len(set(alphabet)) == len(alphabet):
             return CharacterTokenizer(alphabet)
-    merges = found.get("merges") if kind == "byte_pairs" else None
+    merges = content.get("merges") if kind == "byte_pairs" else None
     if isinstance(merges, list) and all(map(_is_merge, range(len(merges)), merges)):
         _check_size(merges, path)
         return BytePairTokenizer(tuple((one, two) for one, two in merges))
@@ -267,9 +267,9 @@ def _merged(tokens: tuple[int, ...], pair: Pair, token: int) -> tuple[int, ...]:
     """The tokens with every occurrence of the pair, from the left, replaced by `token`."""
     result, place = [], 0
     while place < len(tokens):
-        found = tokens[place : place + 2] == pair
-        result.append(token if found else tokens[place])
-        place += 2 if found else 1
+        is_pair = tokens[place : place + 2] == pair
+        result.append(token if is_pair else tokens[place])
+        place += 2 if is_pair else 1
     return tuple(result)
 
 

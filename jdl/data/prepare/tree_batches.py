@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.data.arrays import Arrays
@@ -89,8 +90,8 @@ def group_by_shape(
     fits = np.stack([(single <= np.array(shape)).all(1) for shape in shapes])
     _check_fit(fits.any(0), single, shapes[-1])
     first = fits.argmax(0)
-    found = {shape: np.flatnonzero(first == number) for number, shape in enumerate(shapes)}
-    return {shape: indices for shape, indices in found.items() if len(indices)}
+    groups = {shape: np.flatnonzero(first == number) for number, shape in enumerate(shapes)}
+    return {shape: indices for shape, indices in groups.items() if len(indices)}
 
 
 def pad_trees(
@@ -127,7 +128,7 @@ def pad_trees(
     return arrays
 
 
-def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
+def pack_trees(trees: Sequence[Tree], y: ArrayLike, shape: TreeShape) -> Arrays:
     """Several trees per example, as many as fit, in order; this wastes less space than `pad_trees`.
 
     `x`, `children` and `present` are as in `pad_trees`, with a root for each tree in the last
@@ -154,9 +155,9 @@ def pack_trees(trees: Sequence[Tree], y: Any, shape: TreeShape) -> Arrays:
     root = slot[forest.parent < 0] - (shape.nodes - shape.width)
     mask = np.zeros((row[-1] + 1, shape.width), np.float32)
     mask[row, root] = 1
-    placed = np.zeros(mask.shape, y.dtype)
-    placed[row, root] = y
-    return {**arrays, "y": placed, "mask": mask}
+    targets = np.zeros(mask.shape, y.dtype)
+    targets[row, root] = y
+    return {**arrays, "y": targets, "mask": mask}
 
 
 class Forest(NamedTuple):
@@ -271,17 +272,17 @@ def _fill_slots(
             got=f"{len(values)} lists for {len(trees)} trees, or one of another length",
             fix="pass one per node, in the order of the tree's nodes",
         )
-    joined = np.concatenate([np.asarray(value) for value in values])
-    if joined.dtype.kind not in "iufb":
+    flat = np.concatenate([np.asarray(value) for value in values])
+    if flat.dtype.kind not in "iufb":
         raise error(
             name,
             expected="numbers",
-            got=f"{joined.flat[0]!r}",
+            got=f"{flat.flat[0]!r}",
             fix="encode the labels with jdl.data.trees.encode_labels",
         )
-    kind = np.int32 if joined.dtype.kind in "iub" else np.float32
-    filled = np.zeros((*present.shape, *joined.shape[1:]), kind)
-    filled[row, slot] = joined
+    kind = np.int32 if flat.dtype.kind in "iub" else np.float32
+    filled = np.zeros((*present.shape, *flat.shape[1:]), kind)
+    filled[row, slot] = flat
     return filled
 
 

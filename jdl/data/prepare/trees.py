@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import InputError, error
 
@@ -22,7 +23,7 @@ class Tree(NamedTuple):
     labels: np.ndarray
 
 
-def from_parents(parents: Sequence[int], labels: Any) -> Tree:
+def from_parents(parents: Sequence[int], labels: ArrayLike) -> Tree:
     """A tree from the parent of each node, −1 for the root, and a label for each.
 
     Both have shape (nodes,); labels may be (nodes, features). Raises `InputError` for an empty

@@ -94,19 +94,19 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     >>> {name: array.shape for name, array in read_npz(path).items()}
     {'x': (2, 3), 'y': (2,)}
     """
-    path, found = Path(path), {}
+    path, arrays = Path(path), {}
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive.infolist(), path)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
-                    found[name] = _npy(file, member.file_size, path, f", member {member.filename}")
+                    arrays[name] = _npy(file, member.file_size, path, f", member {member.filename}")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as reason:
         raise _damaged(path, "an intact .npz file", f"a damaged one ({reason})") from None
     except OSError as reason:
         raise unreadable(path, reason) from None
-    return found
+    return arrays
 
 
 def read_npy(path: str | Path) -> np.ndarray:

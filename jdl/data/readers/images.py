@@ -60,8 +60,8 @@ def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
     check_labels(y, classes, str(path))
     # Each image is stored as a red, a green and a blue plane.
     x = np.ascontiguousarray(rows[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    found = {"x": x, "y": y}
-    return found if classes == 10 else {**found, "coarse": rows[:, 0].astype(np.int32)}
+    arrays = {"x": x, "y": y}
+    return arrays if classes == 10 else {**arrays, "coarse": rows[:, 0].astype(np.int32)}
 
 
 def read_images(

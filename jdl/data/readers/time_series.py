@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jdl.core.errors import InputError, did_you_mean, error
-from jdl.data.prepare.scale import Scaler
+from jdl.data.prepare.scale import Scaler, Statistics
 from jdl.data.readers.binary import read_lines
 
 
@@ -97,7 +97,9 @@ def true_steps(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return x[np.arange(x.shape[1])[None] < lengths[:, None]]
 
 
-def scale_series(scaler: Scaler, statistics: Any, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def scale_series(
+    scaler: Scaler, statistics: Statistics, x: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
     """The series (n, time, channels), scaled; padding stays zero."""
     exists = np.arange(x.shape[1])[None] < lengths[:, None]
     return np.where(exists[..., None], scaler.apply(statistics, x), np.float32(0))
