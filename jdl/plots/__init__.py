@@ -1,12 +1,12 @@
-"""`jdl.plots`: whole figures of a run, and panels to put figures together from.
+"""`jdl.plots`: the figures of a run, and panels from which you build your own.
 
 >>> import numpy as np
 >>> from jdl import plots
 >>> x = np.linspace(0, 6, 50)
 >>> curve = plots.lines({"sine": (x, np.sin(x))}, "A sine", "x")
 >>> zero = plots.horizontal_lines({"zero": 0})
->>> whole = plots.figure(plots.overlay(curve, zero), plots.bars([3, 1, 2]))
->>> len(whole.axes)
+>>> fig = plots.figure(plots.overlay(curve, zero), plots.bars([3, 1, 2]))
+>>> len(fig.axes)
 2
 """
 

@@ -1,9 +1,10 @@
-"""Panels of numbers that lie on a grid: images, many of them, matrices, surfaces."""
+"""Panels of values on a grid: images, matrices, decision surfaces."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.plots.panels import Panel, bars, describe, figure, horizontal_lines, overlay, text_panel
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
 
 
 def image(
-    pixels: Any, title: str = "", *, signed: bool = False, top: float | None = None,
+    pixels: ArrayLike, title: str = "", *, signed: bool = False, top: float | None = None,
     colours: str = "gray",
 ) -> Panel:  # fmt: skip
-    """One image (height, width) or (height, width, 1): its largest number, or `top`, is white.
+    """One image of shape (height, width) or (height, width, 1).
 
-    A `signed` one may hold any numbers: blue below zero, red above, both ends at the largest size.
+    Zero is black, and `top`, by default the largest value, is white. With `signed`, negative
+    values are blue, positive ones red, and the scale runs from -top to top.
+
+    >>> from jdl import plots
+    >>> axes = plots.figure(plots.image(np.eye(8), "Identity")).axes[0]
+    >>> axes.get_title(), axes.images[0].get_array().shape
+    ('Identity', (8, 8))
     """
     pixels = np.asarray(pixels, float)
     pixels = pixels[..., 0] if pixels.ndim == 3 else pixels
@@ -36,18 +43,30 @@ def image(
 
 
 def image_grid(
-    images: Any, title: str = "", rows: Sequence[str] = (), *, signed: bool = False
+    images: ArrayLike | Mapping[str, ArrayLike],
+    title: str = "",
+    rows: Sequence[str] = (),
+    *,
+    signed: bool = False,
 ) -> Panel:
-    """Grey images side by side, pixels from 0 to 1.
+    """Grey images in rows, with pixels from 0 to 1.
 
-    Images (rows, columns, height, width, 1), with names of the rows; or rows by name, each (n,
-    height, width, 1); or just images (n, height, width, 1), of which 16 stand in a row.
-    `signed` images may hold any numbers: blue below zero, red above, both ends at the largest size.
+    `images` has shape (rows, columns, height, width, 1), and `rows` names the rows; or it is a
+    dict from a row's name to its images (columns, height, width, 1); or it has shape (n, height,
+    width, 1), and each row shows at most 16. With `signed`, negative values are blue and positive
+    ones red. Raises `InputError` for other shapes.
+
+    >>> from jdl import plots
+    >>> digits = np.zeros((5, 8, 8, 1))
+    >>> panel = plots.image_grid({"original": digits, "reconstruction": digits})
+    >>> [label.get_text() for label in plots.figure(panel).axes[0].get_yticklabels()]
+    ['original', 'reconstruction']
     """
     if isinstance(images, Mapping):
         images, rows = np.stack([np.asarray(row) for row in images.values()]), list(images)
-    elif np.ndim(images) == 4:
-        images = _in_rows(np.asarray(images))
+    else:
+        images = np.asarray(images)
+        images = _in_rows(images) if images.ndim == 4 else images
     whole = tile_images(images, signed)
 
     def draw(axis: "Axes") -> None:
@@ -61,11 +80,12 @@ def image_grid(
     return Panel(draw, wide, wide * len(whole) / whole.shape[1] + 0.4)
 
 
-def kernels(weights: Any, shape: Sequence[int], title: str = "") -> Panel:
-    """The weights of a layer as signed images, the first 32 of its units.
+def kernels(weights: ArrayLike, shape: Sequence[int], title: str = "") -> Panel:
+    """The weights of a layer's first 32 units as signed images.
 
-    A convolution's (height, width, channels, units), of which the first channel is shown; or those
-    of a dense layer to or from images of that `shape`, (pixels, units) or (units, pixels).
+    A convolution's weights have shape (height, width, channels, units), and the first channel is
+    shown. Those of a dense layer from or to images of shape `shape` are (pixels, units) or
+    (units, pixels).
 
     >>> kernels(np.ones((3, 3, 1, 8)), (28, 28, 1)).width
     10.0
@@ -77,33 +97,40 @@ def kernels(weights: Any, shape: Sequence[int], title: str = "") -> Panel:
     return image_grid(rows[:32].reshape(-1, *shape), title, signed=True)
 
 
-def activations(kernel: Any, images: Any, most: int = 12) -> "Figure":
-    """The filters of a convolution, and where they respond in each of the images.
+def activations(kernel: ArrayLike, images: ArrayLike, most: int = 12) -> "Figure":
+    """The first `most` filters of a convolution, and the feature map of each for each image.
 
-    `kernel` (height, width, channels, filters) as the first convolution of a network has it, and
-    images (n, height, width, channels). The filters' first channel stands above; red responds to
-    light pixels, blue is silenced by them. One scale for all filters, and one for each image.
+    `kernel` (height, width, channels, filters) holds the weights of a network's first convolution,
+    `images` is (n, height, width, channels). The top row shows the filters' first channel: bright
+    pixels raise the response where it is red and lower it where it is blue. All filters share a
+    colour scale, and so do all maps of an image.
+
+    >>> from jdl import plots
+    >>> fig = plots.activations(np.ones((3, 3, 1, 4)), np.ones((2, 8, 8, 1)))
+    >>> len(fig.axes)  # 3 rows: filters and two images; 5 columns: the image and four maps
+    15
     """
     import jax
+    import jax.numpy as jnp
 
-    kernel, shown = np.asarray(kernel)[..., :most], [text_panel("filters")]
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)[..., :most]
     layout = ("NHWC", "HWIO", "NHWC")
     maps = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
-    shown += _scaled(kernel[:, :, 0])
-    for picture, found in zip(images, maps, strict=True):
-        shown += [image(picture), *_scaled(found)]
-    title = "First convolution: red responds to light pixels, blue is silenced by them"
-    return figure(*shown, columns=1 + kernel.shape[-1], title=title)
+    panels = [text_panel("filters"), *_signed_images(kernel[:, :, 0])]
+    for pixels, responses in zip(images, maps, strict=True):
+        panels += [image(pixels), *_signed_images(responses)]
+    title = "First convolution: bright pixels raise the response (red) or lower it (blue)"
+    return figure(*panels, columns=1 + kernel.shape[-1], title=title)
 
 
-def _scaled(maps: Any) -> list[Panel]:
-    """Maps (height, width, n) as signed images of one scale."""
+def _signed_images(maps: Any) -> list[Panel]:
+    """Maps (height, width, n) as signed images on one colour scale."""
     top = float(np.abs(maps).max())
     return [image(one, signed=True, top=top) for one in np.moveaxis(maps, -1, 0)]
 
 
 def _in_rows(images: np.ndarray, most: int = 16) -> np.ndarray:
-    """Images (n, ...) as (rows, columns, ...), blank ones after the last."""
+    """Images (n, ...) as (rows, columns, ...), padded with blank images."""
     rows = -(-len(images) // most)
     columns = -(-len(images) // rows)
     blank = np.full((rows * columns - len(images), *images.shape[1:]), np.nan)
@@ -111,7 +138,7 @@ def _in_rows(images: np.ndarray, most: int = 16) -> np.ndarray:
 
 
 def tile_images(images: Any, signed: bool = False) -> np.ndarray:
-    """One array (height, width) of images (rows, columns, h, w, 1), with an edge around each.
+    """One array (height, width) from images (rows, columns, h, w, 1), with an edge around each.
 
     >>> tile_images(np.ones((2, 3, 4, 4, 1))).shape
     (12, 18)
@@ -119,7 +146,7 @@ def tile_images(images: Any, signed: bool = False) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 5 or images.shape[-1] != 1 or not images.size:
         raise error(
-            "mosaic",
+            "images",
             expected="grey images of shape (rows, columns, height, width, 1)",
             got=f"shape {images.shape}",
             fix="reshape them to rows and columns first",
@@ -132,15 +159,19 @@ def tile_images(images: Any, signed: bool = False) -> np.ndarray:
 
 
 def matrix(
-    values: Any, title: str = "", xlabel: str = "", ylabel: str = "", *,
+    values: ArrayLike, title: str = "", xlabel: str = "", ylabel: str = "", *,
     rows: Sequence[Any] = (), columns: Sequence[Any] = (), top: float | None = None,
     power: float = 1.0, bar: str = "", **axes: Any,
 ) -> Panel:  # fmt: skip
-    """Numbers (rows, columns) of at least 0 as shades, with the names of rows and columns.
+    """A heat map of non-negative values (rows, columns), with names for rows and columns.
 
-    Shades run up to `top`, by default the largest number; a `power` below 1 lets small numbers be
-    seen. `bar` is what the colour bar says; without it there is none. Other settings are those of
-    `Axes.set`.
+    The colours run from 0 to `top`, by default the largest value; a `power` below 1 makes small
+    values visible. `bar` labels the colour bar; without a label there is none.
+
+    >>> from jdl import plots
+    >>> panel = plots.matrix([[5, 1], [0, 6]], "Counts", "predicted", "true", bar="examples")
+    >>> [axes.get_ylabel() for axes in plots.figure(panel).axes]
+    ['true', 'examples']
     """
     values = np.asarray(values, float)
 
@@ -149,7 +180,7 @@ def matrix(
 
         end = float(values.max()) if top is None else top
         drawn = axis.imshow(values, cmap="Blues", norm=PowerNorm(power, 0, end))
-        _bare(axis)
+        _remove_frame(axis)
         size = min(10.0, 200 / max(values.shape))
         axis.set_yticks(range(len(rows)), [str(name) for name in rows], fontsize=size)
         axis.set_xticks(range(len(columns)), [str(name) for name in columns], fontsize=size)
@@ -160,52 +191,82 @@ def matrix(
     return Panel(draw, 4.4 if bar else 3.6, 3.8)
 
 
-def confusion_of(outputs: Any, labels: Any, names: Sequence[Any] | None = None) -> "Figure":
-    """The confusion matrix of outputs (n, classes), or of several members' (members, n, classes).
+def confusion_of(
+    outputs: ArrayLike, labels: ArrayLike, names: Sequence[Any] | None = None
+) -> "Figure":
+    """The `confusion` matrix of outputs (n, classes) with integer labels (n,).
 
-    Counts are means over the members, labels (n,) integers.
+    Outputs of an ensemble, (members, n, classes), give the mean count over its members.
+
+    >>> from jdl import plots
+    >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    >>> fig = plots.confusion_of(logits, [0, 1, 1])
+    >>> [text.get_text() for text in fig.axes[0].texts]  # the counts that are not zero
+    ['1', '1', '1']
     """
     outputs, labels = np.asarray(outputs), np.asarray(labels)
-    said = outputs.reshape(-1, *outputs.shape[-2:]).argmax(-1)
+    predicted = outputs.reshape(-1, *outputs.shape[-2:]).argmax(-1)
     counts = np.zeros((outputs.shape[-1], outputs.shape[-1]))
-    np.add.at(counts, (np.broadcast_to(labels[None], said.shape), said), 1 / len(said))
+    truth = np.broadcast_to(labels[None], predicted.shape)
+    np.add.at(counts, (truth, predicted), 1 / len(predicted))
     return confusion(counts, names)
 
 
 def generated_samples(
-    images: Any, judge: Callable[[Any], Any], title: str = "A hundred of them"
+    images: ArrayLike,
+    judge: Callable[[Any], tuple[ArrayLike, float]],
+    title: str = "100 generated images",
 ) -> "Figure":
-    """A hundred generated images, and the share of each class that an evaluator sees in them.
+    """The first hundred generated images, and how often an evaluator assigns each class.
 
-    `images` (n, height, width, 1), at least a hundred, pixels from 0 to 1; `judge(images)` is a
-    pair: the shares (classes,) and the distance from real images.
+    `images` is (n, height, width, 1) with n of at least 100 and pixels from 0 to 1.
+    `judge(images)`, such as a `jdl.ImageEvaluator`, returns the share of each class (classes,) and
+    the Fréchet distance from real images.
+
+    >>> from jdl import plots
+    >>> fig = plots.generated_samples(np.ones((100, 8, 8, 1)), lambda images: ([0.5, 0.5], 12.3))
+    >>> [axes.get_title("left") for axes in fig.axes]
+    ['100 generated images', 'FID 12.3']
     """
-    images, (shares, distance) = np.asarray(images), judge(images)
-    drawn = image_grid(images[:100].reshape(10, 10, *images.shape[1:]), title)
-    about = f"FID {distance:.1f}"
-    counts = bars(100 * np.asarray(shares), about, "class, to the judge", "share in %")
-    return figure(drawn, overlay(counts, horizontal_lines({"evenly": 100 / len(shares)})))
+    shares, distance = judge(images)
+    images, shares = np.asarray(images), np.asarray(shares)
+    grid = image_grid(images[:100].reshape(10, 10, *images.shape[1:]), title)
+    counts = bars(100 * shares, f"FID {distance:.1f}", "predicted class", "share in %")
+    return figure(grid, overlay(counts, horizontal_lines({"uniform": 100 / len(shares)})))
 
 
-def attention(weights: Any, tokens: Sequence[Any], title: str = "") -> "Figure":
-    """Where each head looks: weights (heads, queries, keys), with the words or letters.
+def attention(weights: ArrayLike, tokens: Sequence[Any], title: str = "") -> "Figure":
+    """A heat map of each head's attention weights (heads, tokens, tokens), queries as rows.
 
-    Two maps stand in a row; spaces and ends of lines get signs of their own.
+    `tokens` label rows and columns; a space appears as "·", a line end as "↵".
+
+    >>> from jdl import plots
+    >>> fig = plots.attention(np.full((2, 3, 3), 1 / 3), "a b", "Last block")
+    >>> [label.get_text() for label in fig.axes[0].get_xticklabels()]
+    ['a', '·', 'b']
     """
     names = [{"\n": "↵", " ": "·"}.get(str(token), str(token)) for token in tokens]
-    heads = {f"Head {number}": head for number, head in enumerate(weights, start=1)}
-    return matrices(heads, "looks at", "from", names=names, top=1, columns=2, title=title)
+    heads = {f"Head {number}": head for number, head in enumerate(np.asarray(weights), start=1)}
+    return matrices(heads, "key", "query", names=names, top=1, columns=2, title=title)
 
 
 def matrices(
-    values: Mapping[str, Any], xlabel: str = "", ylabel: str = "", *, names: Sequence[Any] = (),
-    top: float | None = None, power: float = 1.0, columns: int | None = None, title: str = "",
+    values: Mapping[str, ArrayLike], xlabel: str = "", ylabel: str = "", *,
+    names: Sequence[Any] = (), top: float | None = None, power: float = 1.0,
+    columns: int | None = None, title: str = "",
 ) -> "Figure":  # fmt: skip
-    """Square matrices by name, side by side; `names` are those of their rows and columns.
+    """Heat maps of square matrices (n, n) by name, side by side; see `matrix`.
 
-    Of several, (..., n, n), such as those of members, the mean is drawn.
+    `names` label rows and columns. Matrices with leading axes, (..., n, n), such as one for each
+    member, are averaged over these.
+
+    >>> from jdl import plots
+    >>> fig = plots.matrices({"plain": np.eye(3), "weighted": np.ones((5, 3, 3))})
+    >>> [axes.get_title("left") for axes in fig.axes]
+    ['plain', 'weighted']
     """
-    means = {name: np.mean(one, tuple(range(np.ndim(one) - 2))) for name, one in values.items()}
+    arrays = {name: np.asarray(one) for name, one in values.items()}
+    means = {name: one.mean(tuple(range(one.ndim - 2))) for name, one in arrays.items()}
     panels = [
         matrix(
             one, name, xlabel, ylabel,
@@ -217,7 +278,7 @@ def matrices(
 
 
 def square_grid(low: float, high: float, side: int = 81) -> np.ndarray:
-    """The points of a square grid, (side * side, 2) float32: inputs for a `decision_surface`.
+    """The points of a square grid, shape (side * side, 2), float32: inputs for `decision_surface`.
 
     >>> square_grid(0, 1, side=2).tolist()
     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
@@ -227,16 +288,24 @@ def square_grid(low: float, high: float, side: int = 81) -> np.ndarray:
 
 
 def decision_surface(
-    answers: Any, low: float, high: float, title: str = "", *,
-    points: Any = None, classes: Any = None, middle: float = 0.5, **axes: Any,
+    outputs: ArrayLike, low: float, high: float, title: str = "", *,
+    points: ArrayLike | None = None, classes: ArrayLike | None = None, middle: float = 0.5,
+    **axes: Any,
 ) -> Panel:  # fmt: skip
     """A model's outputs from 0 to 1 at the points of `square_grid(low, high)`.
 
-    The black line is where it answers `middle`. `points` (n, 2) are drawn with their classes 0 and
-    1 (n,) as black and white. Other settings are those of `Axes.set`.
+    `outputs` has shape (side * side,) or (side * side, 1). The black line is the decision
+    boundary, where the output equals `middle`. `points` (n, 2) of class 0 are black, those of
+    class 1 white; `classes` is (n,).
+
+    >>> from jdl import plots
+    >>> inputs = plots.square_grid(0, 1, side=9)
+    >>> panel = plots.decision_surface(inputs.mean(-1), 0, 1, "Mean of the inputs")
+    >>> plots.figure(panel).axes[0].get_title("left")
+    'Mean of the inputs'
     """
-    side = round(np.size(answers) ** 0.5)
-    heights, line = np.reshape(answers, (side, side)), np.linspace(low, high, side)
+    side = round(np.size(outputs) ** 0.5)
+    heights, line = np.reshape(outputs, (side, side)), np.linspace(low, high, side)
 
     def draw(axis: "Axes") -> None:
         shades = np.linspace(middle - 1, middle + 1, 21)
@@ -244,7 +313,8 @@ def decision_surface(
         axis.contour(line, line, heights, [middle], colors="black", linewidths=1)
         if points is not None:
             rim = {"edgecolors": "black", "s": 60, "zorder": 3}
-            axis.scatter(*np.transpose(points), c=np.ravel(classes), cmap="gray", **rim)
+            colour = None if classes is None else np.ravel(classes)
+            axis.scatter(*np.transpose(points), c=colour, cmap="gray", **rim)
         axis.grid(False)
         describe(axis, title, "", "", axes)
 
@@ -254,14 +324,14 @@ def decision_surface(
 def _pixels(
     axis: "Axes", pixels: np.ndarray, end: float, signed: bool, colours: str = "gray"
 ) -> None:
-    """Numbers up to `end` as shades, from zero or, signed, from -`end`."""
+    """Show pixels on a scale from zero, or from -`end` if signed, to `end`."""
     low, shades = (-end, "RdBu_r") if signed else (0.0, colours)
     axis.imshow(pixels, cmap=shades, vmin=low, vmax=end, interpolation="nearest")
-    _bare(axis)
+    _remove_frame(axis)
 
 
-def _bare(axis: "Axes") -> None:
-    """No grid and no frame around pixels."""
+def _remove_frame(axis: "Axes") -> None:
+    """Remove grid, ticks and frame."""
     axis.grid(False)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

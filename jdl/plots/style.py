@@ -1,4 +1,4 @@
-"""The house style of figures, which leaves pyplot, its backend and the user's own style alone."""
+"""The style of the figures. It changes neither pyplot nor its backend nor your own style."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Those of Okabe and Ito, which colour-blind readers tell apart."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 GREY = "#888888"
-"""What a curve is compared with."""
+"""The colour of baselines."""
 _STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -36,7 +36,7 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The house style while a `with` block, or a function that it decorates, runs."""
+    """Apply the style inside a `with` block, or inside a function that it decorates."""
     install = '"jdl-jax[report]"'
     matplotlib = require_package("matplotlib.style", "matplotlib", "figures", install)
     with matplotlib.context(["default", _STYLE]):
@@ -44,12 +44,12 @@ def style() -> Iterator[None]:
 
 
 def blank_figure(width: float, height: float) -> "Figure":
-    """An empty figure of that size in inches."""
+    """An empty figure; width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
 def plain_text(value: Any) -> str:
-    """Words as they are: a dollar sign would begin a formula."""
+    """Text with its dollar signs escaped: one would begin a formula."""
     return str(value).replace("$", r"\$")

@@ -1,7 +1,4 @@
-"""Pictures of a run as matplotlib figures: curves, confusion matrix, worst mistakes.
-
-Pure functions that return a `matplotlib.figure.Figure`, in the house style.
-"""
+"""The figures of a report: curves, confusion matrix, worst errors, predicted against true."""
 
 import io
 import math
@@ -9,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.core.text import is_timing
@@ -19,13 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
-"""Dots per inch of a written picture: twice what a page shows, for sharp screens."""
+"""Dots per inch of a PNG file: twice those of the page, for sharp screens."""
 _NOT_CURVES = ("step", "epoch", "split")
 _SPANS_DECADES = 20.0
 
 
 def png(figure: "Figure") -> bytes:
-    """A figure as the bytes of a PNG file, the same each time."""
+    """A figure as the bytes of a PNG file; the same figure always gives the same bytes.
+
+    >>> from jdl import plots
+    >>> plots.png(plots.figure(plots.text_panel("text")))[1:4]
+    b'PNG'
+    """
     file = io.BytesIO()
     with style():
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
@@ -37,47 +40,54 @@ def png(figure: "Figure") -> bytes:
 
 @style()
 def curves(rows: Sequence[Mapping[str, Any]], *, best: int | None = None) -> "Figure":
-    """Every number of a log over the epochs, one panel each, training beside validation.
+    """Plot every metric of a log over the epochs, with training and validation in one panel.
 
-    `rows` are those of `Result.history` or `metrics.jsonl`. A list over members becomes its mean,
-    with a band from the lowest to the highest member. Losses and norms that span decades are
-    drawn on a logarithmic axis. What is not finite is marked at the foot of the panel. The numbers
-    of a game's players share a panel. `best` is the step of the kept weights. Clocks are left out.
+    `rows` is `Result.history` or the rows of `metrics.jsonl`; timings are left out. For an
+    ensemble, a metric is a list over members: its mean is drawn, with a band from the lowest to the
+    highest member. Losses and norms that span decades get a logarithmic axis. Crosses at the bottom
+    mark values that are not finite. The players of a game share a panel. `best` is the step of the
+    best weights, marked by a dotted line.
 
-    Raises `InputError` where no row has a number.
+    Raises `InputError` if no row has a metric.
+
+    >>> from jdl import plots
+    >>> rows = [{"split": "train", "epoch": e, "loss": 1 / e, "accuracy": 0.9} for e in (1, 2)]
+    >>> [axes.get_title("left") for axes in plots.curves(rows).axes]
+    ['loss', 'accuracy']
     """
-    shown = panels(rows)
-    if not shown:
+    by_title = panels(rows)
+    if not by_title:
         raise error(
             "curves",
-            expected="rows with numbers",
+            expected="rows with at least one metric",
             got=f"{len(rows)} rows without any",
-            fix="plot a run that has logged something: log_every may be larger than its length",
+            fix="train for longer, or lower log_every: nothing was logged yet",
         )
-    columns = 3 if len(shown) in (3, 5, 6) else min(len(shown), 2)
-    lines = -(-len(shown) // columns)
+    columns = 3 if len(by_title) in (3, 5, 6) else min(len(by_title), 2)
+    lines = -(-len(by_title) // columns)
     figure = blank_figure({1: 6.0, 2: 9.6, 3: 12.0}[columns], 3.3 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     epoch = _epoch_of(rows, best)
-    for axis, (title, names) in zip(axes, shown.items(), strict=False):
+    for axis, (title, names) in zip(axes, by_title.items(), strict=False):
         _panel(axis, rows, title, names, epoch)
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(by_title) :]:
         axis.remove()
     return figure
 
 
 def panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Names of numbers by the title of their panel: loss, measures, then norms and refusals."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    shown = [name for name in names if _is_shown(name, rows)]
-    shown.sort(key=lambda name: (not name.endswith("loss"), name.endswith(("_norm", "skipped"))))
-    grouped: dict[str, list[str]] = {}
-    for name in shown:
-        grouped.setdefault(name.rsplit("/", 1)[-1], []).append(name)
-    return grouped
+    """Names of metrics by the title of their panel: losses first, norms and skipped steps last."""
+    names = [
+        name for name in dict.fromkeys(n for row in rows for n in row) if _has_curve(name, rows)
+    ]
+    names.sort(key=lambda name: (not name.endswith("loss"), name.endswith(("_norm", "skipped"))))
+    by_title: dict[str, list[str]] = {}
+    for name in names:
+        by_title.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    return by_title
 
 
-def _is_shown(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _has_curve(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     if name in _NOT_CURVES or is_timing(name):
         return False
     values = [members(row.get(name)) for row in rows]
@@ -87,7 +97,7 @@ def _is_shown(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def members(value: Any) -> np.ndarray | None:
-    """A number, or a list of one for each member, as a vector; None for anything else."""
+    """A number, or a list with one for each member, as a vector; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | list | tuple | np.ndarray):
         return None
     try:
@@ -122,9 +132,9 @@ def _panel(
     if title.endswith(("loss", "norm", "error", "perplexity")) and 0 < low * _SPANS_DECADES < high:
         _logarithmic(axis, high / low)
     if best is not None and not title.endswith(("norm", "skipped")):
-        axis.axvline(best, color="#888888", linestyle=":", linewidth=1.3, label="kept weights")
-    said = "share of steps skipped" if title == "skipped" else title.replace("_", " ")
-    axis.set_title(plain_text(said))
+        axis.axvline(best, color="#888888", linestyle=":", linewidth=1.3, label="best weights")
+    title = "share of steps skipped" if title == "skipped" else title.replace("_", " ")
+    axis.set_title(plain_text(title))
     axis.set_xlabel("epoch" if any("epoch" in row for row in rows) else "step")
     axis.margins(x=0.02)
     axis.legend()
@@ -144,14 +154,14 @@ def _logarithmic(axis: "Axes", span: float) -> None:
 def _line(
     axis: "Axes", points: list[tuple[float, np.ndarray]], label: str, colour: str, dashed: bool
 ) -> tuple[float, float]:
-    """Draw a series; its smallest and largest finite number."""
+    """Draw one curve; return its smallest and largest finite value."""
     x = np.array([at for at, _ in points])
     count = max(value.size for _, value in points)
     finite = [value[np.isfinite(value)] for _, value in points]
     middle = np.array([value.mean() if value.size else np.nan for value in finite])
-    known = middle[np.isfinite(middle)]
+    finite_middle = middle[np.isfinite(middle)]
     label += f", mean of {count}" if count > 1 else ""
-    label += f" (last {known[-1]:.4g})" if known.size else ""
+    label += f" (last {finite_middle[-1]:.4g})" if finite_middle.size else ""
     axis.plot(
         x,
         middle,
@@ -175,8 +185,8 @@ def _line(
             transform=axis.get_xaxis_transform(),
             label="_" if "not finite" in axis.get_legend_handles_labels()[1] else "not finite",
         )
-    numbers = np.concatenate(finite)
-    return (numbers.min(), numbers.max()) if numbers.size else (math.inf, 0.0)
+    values = np.concatenate(finite)
+    return (values.min(), values.max()) if values.size else (math.inf, 0.0)
 
 
 def _split(row: Mapping[str, Any]) -> str:
@@ -195,13 +205,18 @@ def _epoch_of(rows: Sequence[Mapping[str, Any]], step: int | None) -> float | No
 
 
 @style()
-def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
-    """How often each true class (row) was taken for each class (column).
+def confusion(matrix: ArrayLike, labels: Sequence[Any] | None = None) -> "Figure":
+    """A confusion matrix: true classes as rows, predicted classes as columns.
 
-    `matrix` (classes, classes) holds counts; colours show their share of the row, and up to 25
-    classes the counts are written too. `labels` name the classes, 0, 1, ... where left out.
+    `matrix` (classes, classes) holds counts. Colours show each count's share of its row, and with
+    up to 25 classes the counts are written too. `labels` name the classes, by default 0, 1, ...
 
-    Raises `InputError` for anything but a square matrix and a name for each of its rows.
+    Raises `InputError` for a matrix that is not square, or for a wrong number of labels.
+
+    >>> from jdl import plots
+    >>> axes = plots.confusion([[9, 1], [0, 10]], labels=["cat", "dog"]).axes[0]
+    >>> [text.get_text() for text in axes.texts]
+    ['9', '1', '10']
     """
     from matplotlib.colors import PowerNorm
 
@@ -211,7 +226,7 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
             "confusion matrix",
             expected="shape (classes, classes)",
             got=f"shape {counts.shape}",
-            fix="give the counts of jdl.metrics.confusion_matrix(classes)",
+            fix="pass the counts of jdl.metrics.confusion_matrix(classes)",
         )
     classes = len(counts)
     names = [plain_text(label) for label in (range(classes) if labels is None else labels)]
@@ -220,13 +235,13 @@ def confusion(matrix: Any, labels: Sequence[Any] | None = None) -> "Figure":
             "labels",
             expected=f"{classes} names, one for each class",
             got=str(len(names)),
-            fix="leave them out to number the classes",
+            fix="leave labels out to number the classes",
         )
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(0.5 * classes, 3.0), 8.0)
     figure = blank_figure(side + 1.8, side + 0.8)
     axis = figure.subplots()
-    # The square root lets a single mistake be seen beside a row of right answers.
+    # The square root makes a single error visible in a row of correct predictions.
     image = axis.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     ticks = range(0, classes, -(-classes // 25))
     long = max(map(len, names)) > 3
@@ -270,50 +285,54 @@ def _write_counts(axis: "Axes", counts: np.ndarray, share: np.ndarray, cell: flo
 
 @style()
 def worst_errors(
-    images: Any,
-    labels: Any,
-    predictions: Any,
-    confidence: Any,
+    images: ArrayLike,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    confidence: ArrayLike,
     *,
     names: Sequence[Any] | None = None,
     limit: int = 24,
 ) -> "Figure":
-    """The wrong answers given with most confidence, as pictures: "true 3, said 8, 0.97".
+    """The misclassified images with the highest confidence, titled with true and predicted class.
 
-    Images are (n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels; true
-    classes, predicted classes and confidences (n,). At most `limit` are shown, the most confident
-    first; without a mistake the figure says so.
+    `images` is (n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels. The
+    integer classes `labels` and `predictions` and the `confidence` from 0 to 1 are (n,). At most
+    `limit` images are shown, the most confident error first.
 
-    Raises `InputError` for arrays of unequal length or other shapes.
+    Raises `InputError` for other shapes and for arrays of different lengths.
+
+    >>> from jdl import plots
+    >>> fig = plots.worst_errors(np.zeros((2, 8, 8)), [3, 5], [8, 5], [0.97, 0.99])
+    >>> [axes.get_title() for axes in fig.axes]
+    ['true 3\\npredicted 8 (0.97)']
     """
     arrays = [np.asarray(values) for values in (images, labels, predictions, confidence)]
-    pictures, truth, said, sure = arrays
-    if pictures.ndim == 4 and pictures.shape[-1] == 1:
-        pictures = pictures[..., 0]
-    is_image = pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[-1] in (3, 4))
-    if not is_image or any(values.shape != (len(pictures),) for values in arrays[1:]):
+    pixels, truth, predicted, probability = arrays
+    if pixels.ndim == 4 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    is_image = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[-1] in (3, 4))
+    if not is_image or any(values.shape != (len(pixels),) for values in arrays[1:]):
         raise error(
-            "mistakes",
-            expected="images (n, height, width, channels) and three numbers for each of them",
+            "worst_errors",
+            expected="images (n, height, width, channels), and three arrays of shape (n,)",
             got=f"shapes {', '.join(str(values.shape) for values in arrays)}",
-            fix="give one label, one prediction and one confidence for each image",
+            fix="pass one label, one prediction and one confidence for each image",
         )
-    wrong = np.flatnonzero(truth != said)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:limit]
+    wrong = np.flatnonzero(truth != predicted)
+    wrong = wrong[np.argsort(-probability[wrong], kind="stable")][:limit]
     if not wrong.size:
-        return _sentence(f"no mistake among {len(truth)} examples")
+        return _sentence(f"no errors among {len(truth)} examples")
     columns = min(6, wrong.size)
     lines = -(-wrong.size // columns)
     figure = blank_figure(max(1.65 * columns, 3.0), 1.95 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    shown = pictures[wrong].astype(np.float64)
-    low, high = np.nanmin(shown), np.nanmax(shown)
-    shown = (shown - low) / (high - low) if high > low else np.zeros_like(shown)
-    for axis, index, picture in zip(axes, wrong, shown, strict=False):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        true, other = (_name(int(value), names) for value in (truth[index], said[index]))
-        between = ", " if len(f"{true}{other}") < 7 else "\n"
-        title = f"true {true}{between}said {other}, {sure[index]:.2f}"
+    pixels = pixels[wrong].astype(np.float64)
+    low, high = np.nanmin(pixels), np.nanmax(pixels)
+    pixels = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
+    for axis, index, image in zip(axes, wrong, pixels, strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        true, other = (_name(int(value), names) for value in (truth[index], predicted[index]))
+        title = f"true {true}\npredicted {other} ({probability[index]:.2f})"
         axis.set_title(title, fontsize=9, fontweight="normal", loc="center")
     for axis in axes:
         axis.set_axis_off()
@@ -324,39 +343,44 @@ def _name(index: int, names: Sequence[Any] | None) -> str:
     return plain_text(index if names is None or not 0 <= index < len(names) else names[index])
 
 
-def _sentence(words: str) -> "Figure":
+def _sentence(text: str) -> "Figure":
     figure = blank_figure(5.0, 1.0)
-    figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=11)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
     return figure
 
 
-# Numbers
+# Regression
 
 
 @style()
-def parity(labels: Any, outputs: Any) -> "Figure":
-    """Predicted against true numbers, both of one shape; a perfect model lies on the line.
+def parity(labels: ArrayLike, outputs: ArrayLike) -> "Figure":
+    """Predicted against true values of the same shape; a perfect model's points lie on the line.
 
-    Raises `InputError` for shapes that differ, and where nothing is finite.
+    Pairs with a value that is not finite are left out. Raises `InputError` for different shapes.
+
+    >>> from jdl import plots
+    >>> axes = plots.parity([[1.0], [2.0]], [[1.1], [1.8]]).axes[0]
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('true', 'predicted')
     """
-    truth, said = np.asarray(labels, np.float64), np.asarray(outputs, np.float64)
-    if truth.shape != said.shape:
+    truth, predicted = np.asarray(labels, np.float64), np.asarray(outputs, np.float64)
+    if truth.shape != predicted.shape:
         raise error(
             "labels",
-            expected=f"shape {said.shape}, as the outputs",
+            expected=f"shape {predicted.shape}, like the outputs",
             got=f"shape {truth.shape}",
-            fix="give one label for each output",
+            fix="pass one label for each output",
         )
-    known = np.isfinite(truth) & np.isfinite(said)
-    if not known.any():
+    finite = np.isfinite(truth) & np.isfinite(predicted)
+    if not finite.any():
         return _sentence("no finite prediction")
-    truth, said = truth[known], said[known]
+    truth, predicted = truth[finite], predicted[finite]
     figure = blank_figure(5.0, 4.6)
     axis = figure.subplots()
-    low, high = min(truth.min(), said.min()), max(truth.max(), said.max())
+    low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
     axis.plot([low, high], [low, high], color="#888888", linestyle=":", label="equal")
-    faint = 0.8 if truth.size <= 200 else 0.35
-    axis.plot(truth, said, "o", color=COLOURS[0], markersize=4, alpha=faint, markeredgewidth=0)
+    alpha = 0.8 if truth.size <= 200 else 0.35
+    axis.plot(truth, predicted, "o", color=COLOURS[0], markersize=4, alpha=alpha, markeredgewidth=0)
     axis.set(xlabel="true", ylabel="predicted")
     axis.set_aspect("equal", "datalim")
     axis.legend()

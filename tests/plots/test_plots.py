@@ -217,4 +217,4 @@ def test_a_judged_generator_shows_a_hundred_images_and_the_shares():
     grid, counts = figure.axes
     assert grid.images[0].get_array().shape == (60, 60)
     assert [bar.get_height() for bar in counts.patches] == [25, 75]
-    assert counts.get_title("left") == "FID 12.3" and legend(counts) == ["evenly"]
+    assert counts.get_title("left") == "FID 12.3" and legend(counts) == ["uniform"]

@@ -64,16 +64,16 @@ def test_curves_show_every_number_of_both_splits():
     figure = training.curves(falling(), best=70)
     assert [axis.get_title("left") for axis in figure.axes] == ["loss", "accuracy", "gradient norm"]
     loss, accuracy, norm = figure.axes
-    assert set(lines(loss)) == {"train", "valid", "kept weights"}
+    assert set(lines(loss)) == {"train", "valid", "best weights"}
     assert set(lines(norm)) == {"train"}
     np.testing.assert_array_equal(lines(accuracy)["valid"].get_xdata(), np.arange(1, 11))
     wanted = [r["accuracy"] for r in falling() if r["split"] == "valid"]
     np.testing.assert_array_equal(lines(accuracy)["valid"].get_ydata(), wanted)
-    assert list(lines(loss)["kept weights"].get_xdata()) == [7, 7]
+    assert list(lines(loss)["best weights"].get_xdata()) == [7, 7]
     assert lines(loss)["train"].get_color() == lines(norm)["train"].get_color()
     assert lines(loss)["train"].get_color() != lines(loss)["valid"].get_color()
     legend = [text.get_text() for text in loss.get_legend().get_texts()]
-    assert legend == ["train (last 0.001)", "valid (last 0.002)", "kept weights"]
+    assert legend == ["train (last 0.001)", "valid (last 0.002)", "best weights"]
     assert {axis.get_xlabel() for axis in figure.axes} == {"epoch"}
 
 
@@ -120,7 +120,7 @@ def test_the_players_of_a_game_share_a_panel():
 def test_rows_without_epochs_or_numbers():
     (axis,) = training.curves([{"step": 5, "loss": 1.0}, {"step": 9, "loss": 0.5}]).axes
     assert axis.get_xlabel() == "step" and list(lines(axis)["train"].get_xdata()) == [5, 9]
-    message = "curves\n  expected: rows with numbers\n  got:      1 rows without any"
+    message = "curves\n  expected: rows with at least one metric\n  got:      1 rows without any"
     with pytest.raises(InputError, match=message):
         training.curves([row(1, seconds=3.0)])
 
@@ -174,7 +174,11 @@ def test_the_most_confident_errors_come_first():
     sure = [0.5, 0.99, 0.97, 0.6, 0.2]
     figure = training.worst_errors(images, [3, 1, 2, 5, 6], [8, 1, 0, 4, 0], sure, limit=3)
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles == ["true 2, said 0, 0.97", "true 5, said 4, 0.60", "true 3, said 8, 0.50"]
+    assert titles == [
+        "true 2\npredicted 0 (0.97)",
+        "true 5\npredicted 4 (0.60)",
+        "true 3\npredicted 8 (0.50)",
+    ]
     shown = [axis.get_images()[0].get_array() for axis in figure.axes]
     assert shown[0][0, 0] == pytest.approx(8 / 15) and shown[1].max() == 1 and shown[2].min() == 0
 
@@ -183,17 +187,17 @@ def test_coloured_and_constant_pictures():
     training.png(training.worst_errors(np.full((1, 3, 3, 3), -2.0), [0], [1], [1.0]))
     names = ["automobile", "airplane"]
     figure = training.worst_errors(np.zeros((1, 3, 3)), [0], [1], [1.0], names=names)
-    assert figure.axes[0].get_title() == "true automobile\nsaid airplane, 1.00"
+    assert figure.axes[0].get_title() == "true automobile\npredicted airplane (1.00)"
 
 
 def test_no_mistake_is_said():
     figure = training.worst_errors(np.zeros((3, 2, 2, 1)), [0, 1, 2], [0, 1, 2], [1, 1, 1])
-    assert figure.texts[0].get_text() == "no mistake among 3 examples"
+    assert figure.texts[0].get_text() == "no errors among 3 examples"
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 3, 7), (3, 2, 2, 1)])
 def test_mistakes_need_pictures_and_a_number_for_each(shape):
-    with pytest.raises(InputError, match="mistakes\n  expected: images"):
+    with pytest.raises(InputError, match="worst_errors\n  expected: images"):
         training.worst_errors(np.zeros(shape), [0, 1], [1, 0], [1.0, 1.0])
 
 
