@@ -1,1 +1,1 @@
-"""The pages that a run leaves behind."""
+"""The report of a run: one HTML page with its figures."""

@@ -1,4 +1,4 @@
-"""The parts of a page that needs nothing else: sections, tables, pictures, in one HTML text."""
+"""The parts of a self-contained HTML page: sections, tables, figures."""
 
 import base64
 import html
@@ -17,44 +17,44 @@ from jdl.run.storage.files import flatten_config
 
 
 def page(title: str, body: str) -> str:
-    """The page, in the reader's light or dark setting."""
+    """The whole page; it follows the browser's light or dark setting."""
     return _PAGE.format(style=_CSS, title=escape(title), body=body)
 
 
 def escape(value: Any) -> str:
-    """Any value as text that HTML shows as it is."""
+    """A value as text, with HTML's special characters escaped."""
     return html.escape(str(value))
 
 
 def section(title: str, content: str) -> str:
-    """A heading and what stands under it."""
+    """A heading with its content."""
     return f"<section><h2>{escape(title)}</h2>\n{content}</section>"
 
 
-def image(picture: ReportFigure, content: bytes) -> str:
-    """A picture (its PNG) inside the page."""
+def image(figure: ReportFigure, content: bytes) -> str:
+    """A section with a figure, embedded as the PNG file `content`."""
     encoded = base64.b64encode(content).decode()
-    # Width and height stand in the PNG's header; the picture has twice the page's dots.
+    # A PNG's header holds its width; the file has twice the resolution of the page.
     width = int.from_bytes(content[16:20], "big") // 2
-    caption = f"<p class=caption>{escape(picture.caption)}</p>" if picture.caption else ""
+    caption = f"<p class=caption>{escape(figure.caption)}</p>" if figure.caption else ""
     return section(
-        picture.title,
-        f'<img alt="{escape(picture.title)}" width="{width}" '
+        figure.title,
+        f'<img alt="{escape(figure.title)}" width="{width}" '
         f'src="data:image/png;base64,{encoded}">{caption}',
     )
 
 
 def definition_list(values: Mapping[str, Any]) -> str:
-    """Names and values, nested ones with dots."""
+    """A table of names and values; nested names are joined with dots."""
     if not values:
         return "<p>none recorded</p>"
-    flat = {name: _listed(value) for name, value in flatten_config(values).items()}
+    flat = {name: _value_text(value) for name, value in flatten_config(values).items()}
     lines = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in flat.items())
     return f"<div class=wide><table class=pairs>{''.join(lines)}</table></div>"
 
 
-def _listed(value: Any) -> str:
-    """A list with commas; equal neighbours, such as devices, are counted."""
+def _value_text(value: Any) -> str:
+    """A value as text; a list of equal elements, such as devices, becomes "8 × cpu"."""
     if value is None:
         return "–"
     values = list(map(str, value)) if isinstance(value, list) else [str(value)]
@@ -64,7 +64,7 @@ def _listed(value: Any) -> str:
 
 
 def log_table(rows: Sequence[Row]) -> str:
-    """Rows of the log, a column for each number."""
+    """A table of rows of the log, with a column for each metric."""
     names = dict.fromkeys(name for row in rows for name in row if _cell(row[name]) is not None)
     cells = [[_cell(row[name]) or "" if name in row else "" for name in names] for row in rows]
     return table(list(names), cells)
@@ -84,7 +84,7 @@ def _cell(value: Any) -> str | None:
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table with a head."""
+    """A table; `head` names its columns."""
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
@@ -93,7 +93,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def share_bar(seconds: Mapping[str, float]) -> str:
-    """Parts of a time as a bar and a table; parts of nothing are left out.
+    """Seconds by part as a bar and a table, without parts below 0.05 % of the total.
 
     >>> "save</td><td>1.0 s</td><td>25 %" in share_bar({"compute": 3.0, "save": 1.0, "data": 0.0})
     True
@@ -111,15 +111,15 @@ def share_bar(seconds: Mapping[str, float]) -> str:
         f"<td>{spent:.1f} s</td><td>{100 * spent / whole:.0f} %</td></tr>"
         for name, spent in parts
     )
-    total = f"<tr><th>together</th><th>{whole:.1f} s</th><th></th></tr>"
+    total = f"<tr><th>total</th><th>{whole:.1f} s</th><th></th></tr>"
     return f"<div class=bar>{bar}</div><div class=wide><table>{body}{total}</table></div>"
 
 
-def shell_command(words: Any) -> str:
-    """The recorded arguments as a line for a shell."""
-    if not isinstance(words, list) or not words:
+def shell_command(arguments: Any) -> str:
+    """The recorded arguments of a process as a line for the shell."""
+    if not isinstance(arguments, list) or not arguments:
         return ""
-    first, *rest = map(str, words)
+    first, *rest = map(str, arguments)
     name = Path(first).name
     if name == "jdl" or first.endswith("jdl/cli/__main__.py"):
         return shlex.join(["jdl", *rest])
@@ -127,7 +127,7 @@ def shell_command(words: Any) -> str:
 
 
 _PARTS = ("#8a8f98", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#bfc3c9")
-"""Colours of the parts of a bar, told apart by colour-blind readers too (Okabe & Ito)."""
+"""Colours of the parts of a bar, which colour-blind readers can tell apart (Okabe and Ito)."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -163,8 +163,8 @@ p { margin: 6px 0; }
 .bad { color: var(--bad); font-weight: 600; }
 img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
   border-radius: 8px; box-sizing: border-box; padding: 8px; }
-.beside { display: flex; flex-wrap: wrap; column-gap: 72px; }
-.beside section { min-width: 0; }
+.columns { display: flex; flex-wrap: wrap; column-gap: 72px; }
+.columns section { min-width: 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 4px 18px 4px 0; border-bottom: 1px solid var(--line);

@@ -1,4 +1,4 @@
-"""What a model answered on a set of examples, and the pictures that show it."""
+"""The predictions of a model on a set of examples, and the figures that show them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """What a model answered on a set of examples; all of it is optional.
+    """Inputs, labels and outputs of a model on a set of examples; each is optional.
 
-    `inputs` are pictures where they have the shape (n, height, width, 1, 3 or 4); `labels` are
-    classes (n, ...), one-hot or integer, or numbers of the outputs' shape; `outputs` are logits
-    (n, ..., classes) or numbers, with the members of an ensemble on another axis before these.
+    `inputs` of shape (n, height, width, 1, 3 or 4) are images. `labels` are classes (n, ...),
+    integer or one-hot, or the targets of a regression. `outputs` are logits (n, ..., classes) or
+    predicted values, with a leading axis for the members of an ensemble.
     """
 
     inputs: Any = None
@@ -31,17 +31,17 @@ class Predictions(NamedTuple):
 
 
 def predict_test_set(data: Any, result: Result) -> Predictions | None:
-    """What a run answers on the test part of its `Data`; None where the data has no such part."""
+    """A run's predictions on the test set of its `Data`; None if there is no test set."""
     test = getattr(data, "test", None)
     if test is None:
         return None
-    part = test()
+    examples = test()
     names = getattr(data, "info", {}).get("labels")
-    return Predictions(part.get("x"), part.get("y"), predict(result, part), names)
+    return Predictions(examples.get("x"), examples.get("y"), predict(result, examples), names)
 
 
 class ReportFigure(NamedTuple):
-    """A figure of the report, the name of its file, and the words beside it."""
+    """A figure of the report, with the name of its file, its title and its caption."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ class ReportFigure(NamedTuple):
 
 
 class ClassPredictions(NamedTuple):
-    """True and predicted classes, and the probability of the predicted ones."""
+    """True classes, predicted classes and the probabilities of these, each (n, ...)."""
 
     truth: np.ndarray
     predicted: np.ndarray
@@ -63,21 +63,22 @@ def report_figures(
     rows: Sequence[Row],
     best: int | None,
     evaluation: Predictions | None,
-    numbers: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> list[ReportFigure]:
-    """The curves of the log, and what the answers show: a matrix and mistakes, or agreement."""
-    drawn = []
+    """The curves of the log, and either confusion matrix and worst errors, or a parity plot."""
+    figures = []
     if panels(rows):
         caption = "A band runs from the lowest to the highest member." if _has_members(rows) else ""
-        drawn.append(ReportFigure("curves", "Training", caption, training.curves(rows, best=best)))
+        curves = training.curves(rows, best=best)
+        figures.append(ReportFigure("curves", "Training", caption, curves))
     if evaluation is None:
-        return drawn
-    classes = class_predictions(evaluation, numbers, rows)
+        return figures
+    classes = class_predictions(evaluation, metrics, rows)
     if classes is not None:
-        drawn += _class_figures(evaluation, classes)
+        figures += _class_figures(evaluation, classes)
     else:
-        drawn += _regression_figures(evaluation)
-    return drawn
+        figures += _regression_figures(evaluation)
+    return figures
 
 
 def _class_figures(evaluation: Predictions, classes: ClassPredictions) -> list[ReportFigure]:
@@ -88,80 +89,81 @@ def _class_figures(evaluation: Predictions, classes: ClassPredictions) -> list[R
     np.add.at(matrix, (classes.truth, classes.predicted), 1)
     wrong = int((classes.truth != classes.predicted).sum())
     caption = (
-        f"{wrong} of {classes.truth.size} {evaluation.split} examples are taken for another class. "
-        "Rows are true classes; colours show each cell's share of its row."
+        f"{wrong} of {classes.truth.size} {evaluation.split} examples are misclassified. Rows are "
+        "true classes, columns predicted classes; colours show each cell's share of its row."
     )
     if classes.members > 1:
-        caption += f" The {classes.members} members answer together, by their mean probability."
-    drawn = [
+        caption += f" Predictions use the mean probability of the {classes.members} members."
+    figures = [
         ReportFigure("confusion", "Confusion matrix", caption, training.confusion(matrix, names))
     ]
     inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
     is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
     if wrong and is_image and classes.truth.shape == inputs.shape[:1]:
-        caption = "The wrong answers given with the highest probability."
+        caption = "The errors with the highest predicted probability."
         grid = training.worst_errors(
             inputs, classes.truth, classes.predicted, classes.confidence, names=names
         )
-        drawn.append(ReportFigure("mistakes", "Worst mistakes", caption, grid))
-    return drawn
+        figures.append(ReportFigure("mistakes", "Worst errors", caption, grid))
+    return figures
 
 
 def _regression_figures(evaluation: Predictions) -> list[ReportFigure]:
-    truth, said = _array(evaluation.labels), _array(evaluation.outputs)
-    if truth is None or said is None or not truth.size:
+    truth, outputs = _array(evaluation.labels), _array(evaluation.outputs)
+    if truth is None or outputs is None or not truth.size:
         return []
-    if said.ndim == truth.ndim + 1 and said.shape[1:] == truth.shape:
-        said = said.mean(0)
-    if truth.shape != said.shape:
+    if outputs.ndim == truth.ndim + 1 and outputs.shape[1:] == truth.shape:
+        outputs = outputs.mean(0)
+    if truth.shape != outputs.shape:
         return []
-    caption = f"Each dot is one number of the {evaluation.split} set."
-    return [ReportFigure("agreement", "Predicted and true", caption, training.parity(truth, said))]
+    caption = f"Each dot is one target value of the {evaluation.split} set."
+    figure = training.parity(truth, outputs)
+    return [ReportFigure("agreement", "Predicted against true values", caption, figure)]
 
 
 def class_predictions(
-    evaluation: Predictions, numbers: Mapping[str, Any], rows: Sequence[Row]
+    evaluation: Predictions, metrics: Mapping[str, Any], rows: Sequence[Row]
 ) -> ClassPredictions | None:
-    """True and predicted classes, where the task was to choose one; members vote by probability."""
+    """Predicted classes of a classification, from the members' mean probability; else None."""
     labels, outputs = _array(evaluation.labels), _array(evaluation.outputs)
-    if labels is None or outputs is None or not labels.size or not _counts_hits(numbers, rows):
+    if labels is None or outputs is None or not labels.size or not _has_accuracy(metrics, rows):
         return None
     if len(labels) not in outputs.shape[:2]:
         raise error(
             "evaluation",
-            expected=f"an output for each of {len(labels)} labels",
+            expected=f"one output for each of {len(labels)} labels",
             got=f"outputs of shape {outputs.shape}",
-            fix="predict on the examples that the labels belong to",
+            fix="predict on the examples of these labels",
         )
     if _is_one_hot(labels) and outputs.shape[-1] == labels.shape[-1]:
         labels = labels.argmax(-1)
     is_logits = outputs.ndim > labels.ndim and outputs.shape[-1] > 1
     if is_logits and np.issubdtype(labels.dtype, np.integer):
-        return _chosen(labels, outputs)
+        return _argmax_classes(labels, outputs)
     if np.isin(labels, (0, 1)).all() and outputs.shape[-labels.ndim :] == labels.shape:
-        return _chosen(labels.astype(np.int64), np.stack([np.zeros_like(outputs), outputs], -1))
+        logits = np.stack([np.zeros_like(outputs), outputs], -1)
+        return _argmax_classes(labels.astype(np.int64), logits)
     return None
 
 
-def _chosen(labels: np.ndarray, logits: np.ndarray) -> ClassPredictions | None:
-    shares = _softmax(np.asarray(logits, np.float64))
-    together = len(shares) if logits.ndim == labels.ndim + 2 else 1
+def _argmax_classes(labels: np.ndarray, logits: np.ndarray) -> ClassPredictions | None:
+    probabilities = _softmax(np.asarray(logits, np.float64))
+    member_count = len(probabilities) if logits.ndim == labels.ndim + 2 else 1
     if logits.ndim == labels.ndim + 2:
-        shares = shares.mean(0)
-    if shares.shape[:-1] != labels.shape:
+        probabilities = probabilities.mean(0)
+    if probabilities.shape[:-1] != labels.shape:
         return None
-    count = shares.shape[-1]
-    shares, truth = shares.reshape(-1, count), labels.ravel()
-    # Labels outside the classes mark padding; outputs that are not finite choose nothing.
-    used = (truth >= 0) & (truth < count) & np.isfinite(shares).all(-1)
-    shares, truth = shares[used], truth[used]
+    count = probabilities.shape[-1]
+    probabilities, truth = probabilities.reshape(-1, count), labels.ravel()
+    # Labels outside the classes mark padding; outputs that are not finite predict no class.
+    used = (truth >= 0) & (truth < count) & np.isfinite(probabilities).all(-1)
+    probabilities, truth = probabilities[used], truth[used]
     if not truth.size:
         return None
     shape = labels.shape if used.all() else (truth.size,)
-    said, sure = shares.argmax(-1), shares.max(-1)
-    return ClassPredictions(
-        truth.reshape(shape), said.reshape(shape), sure.reshape(shape), count, together
-    )
+    predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
+    arrays = (array.reshape(shape) for array in (truth, predicted, confidence))
+    return ClassPredictions(*arrays, count, member_count)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -176,13 +178,13 @@ def _is_one_hot(labels: np.ndarray) -> bool:
     return bool(np.isin(labels, (0, 1)).all() and (labels.sum(-1) == 1).all())
 
 
-def _counts_hits(numbers: Mapping[str, Any], rows: Sequence[Row]) -> bool:
-    """Labels may be there without being what was predicted: an auto-encoder's are not."""
-    return any("accuracy" in name for names in (numbers, *rows) for name in names)
+def _has_accuracy(metrics: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+    """Whether the run predicts its labels: those of an autoencoder's data are not predicted."""
+    return any("accuracy" in name for names in (metrics, *rows) for name in names)
 
 
 def _array(value: Any) -> np.ndarray | None:
-    """Numbers as an array; None for other things, such as a dict of outputs."""
+    """A numeric array; None for other values, such as a dict of outputs."""
     if value is None or isinstance(value, Mapping):
         return None
     try:
@@ -194,10 +196,10 @@ def _array(value: Any) -> np.ndarray | None:
 
 
 def _has_members(rows: Sequence[Row]) -> bool:
-    found = [members(value) for row in rows for value in row.values()]
-    return any(value is not None and value.size > 1 for value in found)
+    vectors = (members(value) for row in rows for value in row.values())
+    return any(vector is not None and vector.size > 1 for vector in vectors)
 
 
 def file_name(name: str) -> str:
-    """A figure's name as that of a file in one folder."""
+    """A figure's name as a file name."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "figure"

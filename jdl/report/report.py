@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, and its pictures as files."""
+"""The report of a run: one self-contained HTML page, and its figures as files."""
 
 import math
 import shlex
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# The one line
+# The result in one line
 
 
 def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") -> str:
-    """The result in a line: accuracy with Wilson's 95 % interval, or else the loss.
+    """Format metrics as one line: the accuracy with Wilson's 95 % interval, else the loss.
 
-    Members (lists) are given by their mean and standard deviation. `n` counts the examples; with
-    None neither it nor an interval is shown. Raises `InputError` where there is no number.
+    Lists over members become mean and standard deviation. `n` is the number of examples; without
+    it there is no interval. Raises `InputError` for a dict without a metric.
 
     >>> result_line({"loss": 0.03, "accuracy": 0.9912}, 10000)
     'test accuracy 0.9912 (95 % 0.9892–0.9929, n 10000)'
@@ -57,40 +57,40 @@ def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") 
         if name == "accuracy" and n and math.isfinite(number) and 0 <= number <= 1:
             low, high = wilson_interval(round(number * n), n)
             notes = [f"95 % {low:.4f}–{high:.4f}", *counted]
-        return _noted(f"{split} {name} {_short(number)}", notes)
+        return _with_notes(f"{split} {name} {_short(number)}", notes)
     finite = value[np.isfinite(value)]
     lost = value.size - finite.size
-    said = f"{split} {name} {_short(finite.mean() if finite.size else math.nan)}"
+    text = f"{split} {name} {_short(finite.mean() if finite.size else math.nan)}"
     if finite.size > 1:
-        said += f" ± {_short(finite.std(ddof=1))}"
+        text += f" ± {_short(finite.std(ddof=1))}"
     what = "mean and standard deviation" if finite.size > 1 else "mean"
     notes = [f"{what} of {finite.size} member{'' if finite.size == 1 else 's'}"] + (
         [f"{lost} not finite"] if lost else []
     )
-    return _noted(said, notes + counted)
+    return _with_notes(text, notes + counted)
 
 
 def _headline(numbers: Mapping[str, Any]) -> str:
     names = [name for name in numbers if members(numbers[name]) is not None]
-    chosen = [name for name in ("accuracy", "loss") if name in names] or names
-    if not chosen:
+    names = [name for name in ("accuracy", "loss") if name in names] or names
+    if not names:
         raise error(
             "result",
-            expected="a dict with a number in it",
+            expected="a dict with at least one metric",
             got=f"entries {', '.join(map(str, numbers)) or 'none'}",
-            fix="give what jdl.evaluate returns",
+            fix="pass what jdl.evaluate returns",
         )
-    return chosen[0]
+    return names[0]
 
 
 def _short(value: float) -> str:
-    """Four decimals, or four digits where these would say nothing."""
+    """Four decimals, or four significant digits for very small and very large values."""
     size = abs(value)
     return f"{value:.4f}" if size == 0 or 1e-3 <= size < 1e4 else f"{value:.4g}"
 
 
-def _noted(words: str, notes: Sequence[str]) -> str:
-    return f"{words} ({', '.join(notes)})" if notes else words
+def _with_notes(text: str, notes: Sequence[str]) -> str:
+    return f"{text} ({', '.join(notes)})" if notes else text
 
 
 # The page
@@ -104,35 +104,35 @@ def write_report(
     figures: Mapping[str, "Figure"] | None = None,
     note: str | None = None,
 ) -> Path:
-    """Write `figures/*.png` and `report.html` of a run, finished or not; the path of the page.
+    """Write `report.html` and `figures/*.png` of a run, finished or not; return the page's path.
 
-    `result` holds the numbers of `jdl.evaluate`, with `n` and `split` beside them where known; the
-    run's `result.json` when left out. `evaluation` gives the confusion matrix and the worst
-    mistakes where the run counts an accuracy, else predicted against true numbers. `figures` are
-    further figures by name, `note` a sentence to put under the title, such as why the run ended.
+    `result` holds the metrics of `jdl.evaluate`, and may hold `n` and `split`; by default it is
+    read from the run's `result.json`. `evaluation` adds a confusion matrix and the worst errors if
+    the run measures accuracy, else predicted against true values. `figures` adds figures by title,
+    `note` a sentence under the title, such as why the run stopped.
 
-    The page holds its pictures, asks no server for anything, and follows the reader's light or
-    dark setting. Raises `InputError` without matplotlib, for a folder without a run, and where
-    `evaluation` has not one output for each label.
+    The page embeds its figures, loads nothing from a server, and follows the browser's light or
+    dark setting. Raises `InputError` without matplotlib, for a directory without a run, and if
+    `evaluation` does not hold one output for each label.
     """
     folder.open()
     rows, config = read_metrics(folder.metrics), folder.config()
     numbers = dict(_recorded(folder) if result is None else result)
     best = _best_step(config, rows)
-    drawn = report_figures(rows, best, evaluation, numbers)
-    drawn += [ReportFigure(file_name(k), k, "", figure) for k, figure in (figures or {}).items()]
-    images = [(picture, training.png(picture.figure)) for picture in drawn]
+    sections = report_figures(rows, best, evaluation, numbers)
+    sections += [ReportFigure(file_name(k), k, "", figure) for k, figure in (figures or {}).items()]
+    images = [(section, training.png(section.figure)) for section in sections]
     text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
     with explain_write_errors(folder.path):
         folder.figures.mkdir(parents=True, exist_ok=True)
-        for picture, content in images:
-            write_bytes(folder.figures / f"{picture.name}.png", content)
+        for section, content in images:
+            write_bytes(folder.figures / f"{section.name}.png", content)
         write_bytes(folder.report, text.encode())
     return folder.report
 
 
 def _recorded(folder: RunDir) -> dict[str, Any]:
-    """The numbers that the run wrote down at its end; none where it did not get there."""
+    """The test metrics that the run recorded at its end; empty for an unfinished run."""
     try:
         return read_json(folder.path / "result.json")
     except InputError:
@@ -140,7 +140,7 @@ def _recorded(folder: RunDir) -> dict[str, Any]:
 
 
 def _best_step(config: Mapping[str, Any], rows: Sequence[Row]) -> int | None:
-    """Step of the weights that the run keeps, found from its log as a resumed run does."""
+    """The step of the best weights, computed from the log as a resumed run does."""
     settings = _fit_settings(config)
     rule = settings.get("best") or ("min loss" if settings.get("patience") else None)
     if rule is None:
@@ -157,7 +157,7 @@ def _fit_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-# What the run came to
+# Results and status
 
 
 def _lines(
@@ -166,7 +166,7 @@ def _lines(
     rows: Sequence[Row],
     best: int | None,
 ) -> list[str]:
-    """The headline, and the other numbers of the same evaluation."""
+    """The headline, then the other metrics of the same evaluation."""
     split, n = numbers.get("split", "test"), numbers.get("n")
     plain = {k: v for k, v in numbers.items() if k not in ("split", "n")}
     plain = {k: v for k, v in plain.items() if members(v) is not None}
@@ -182,25 +182,25 @@ def _lines(
         return [headline, *(result_line({name: plain[name]}, None, split) for name in rest)]
     row = _representative(rows, best)
     if row is None:
-        return ["no numbers yet"]
+        return ["no metrics yet"]
     return [f"{result_line(metrics_of(row), None, row['split'])} at step {row['step']}"]
 
 
 def _representative(rows: Sequence[Row], best: int | None) -> Row | None:
-    """The evaluation of the kept weights, else the last evaluation, else the last row."""
+    """The evaluation of the best weights, else the last evaluation, else the last row."""
     rows = [row for row in rows if "split" in row and "step" in row]
     valid = [row for row in rows if row["split"] == "valid"]
-    kept = [row for row in valid if row["step"] == best]
-    return next(iter([*kept[-1:], *valid[-1:], *rows[-1:]]), None)
+    of_best = [row for row in valid if row["step"] == best]
+    return next(iter([*of_best[-1:], *valid[-1:], *rows[-1:]]), None)
 
 
 def _examples(evaluation: Predictions) -> int | None:
-    given = evaluation.labels if evaluation.labels is not None else evaluation.inputs
-    return len(given) if hasattr(given, "__len__") else None
+    array = evaluation.labels if evaluation.labels is not None else evaluation.inputs
+    return len(array) if hasattr(array, "__len__") else None
 
 
 def _status(config: Mapping[str, Any], rows: Sequence[Row]) -> tuple[str, bool]:
-    """How far the run has come, in words, and whether that is a reason to worry."""
+    """The status of the run as text, and whether it is a warning."""
     if not rows:
         return "no step logged yet", False
     last = max((row.get("step", 0) for row in rows), default=0)
@@ -213,21 +213,21 @@ def _status(config: Mapping[str, Any], rows: Sequence[Row]) -> tuple[str, bool]:
         return f"diverged: the loss is no longer finite, {done}", True
     if total is None or last >= total:
         return f"finished: {done}", False
-    ended = "ended early by patience, or unfinished" if settings.get("patience") else "unfinished"
-    return f"{ended}: {done}", not settings.get("patience")
+    status = "stopped early or unfinished" if settings.get("patience") else "unfinished"
+    return f"{status}: {done}", not settings.get("patience")
 
 
 def _total_steps(settings: Mapping[str, Any]) -> int | None:
-    given = [settings.get(name) for name in ("epochs", "examples", "batch_size")]
-    known = [value for value in given if isinstance(value, int | float) and value > 0]
-    if len(known) < 3:
+    values = [settings.get(name) for name in ("epochs", "examples", "batch_size")]
+    positive = [value for value in values if isinstance(value, int | float) and value > 0]
+    if len(positive) < 3:
         return None
-    epochs, examples, batch = known
+    epochs, examples, batch = positive
     return max(1, math.ceil(epochs * examples / batch - 1e-9))
 
 
 def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Steps that `guard` skipped, by the stretch of steps that a row sums up."""
+    """The number of steps that `guard` skipped, by the range of steps of a row of the log."""
     found, before = [], 0
     for row in rows:
         if row.get("split") != "train" or "step" not in row:
@@ -236,10 +236,10 @@ def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
         length = row["step"] - before
         if share is not None and np.nansum(share) > 0:
             counts = [round(value * length) if math.isfinite(value) else 0 for value in share]
-            said = str(counts[0])
+            text = str(counts[0])
             if len(counts) > 1:
-                said = ", ".join(f"member {i}: {c}" for i, c in enumerate(counts) if c)
-            found.append((f"{before + 1}–{row['step']}", said))
+                text = ", ".join(f"member {i}: {c}" for i, c in enumerate(counts) if c)
+            found.append((f"{before + 1}–{row['step']}", text))
         before = row["step"]
     return found
 
@@ -254,20 +254,20 @@ def _page(
     note: str | None,
 ) -> str:
     environment = folder.environment()
-    shown = {k: v for k, v in environment.items() if k != "command"}
-    status, worrying = _status(config, rows)
-    kept = "" if best is None else f". Weights of step {best} are kept"
+    without_command = {k: v for k, v in environment.items() if k != "command"}
+    status, is_warning = _status(config, rows)
+    best_weights = "" if best is None else f". The best weights are those of step {best}"
     parts = [
         f"<p class=path>{html.escape(folder.path.resolve())}</p>",
         f"<h1>{html.escape(lines[0])}</h1>",
         *(f"<p class=more>{html.escape(line)}</p>" for line in lines[1:]),
-        f'<p class="{"bad" if worrying else "good"}">{html.escape(status + kept)}.</p>',
+        f'<p class="{"bad" if is_warning else "good"}">{html.escape(status + best_weights)}.</p>',
         f"<p class=note>{html.escape(note)}</p>" if note else "",
-        *(html.image(picture, content) for picture, content in images),
-        _refusals(rows),
-        "<div class=beside>",
+        *(html.image(figure, content) for figure, content in images),
+        _skipped_steps(rows),
+        "<div class=columns>",
         html.section("Configuration", html.definition_list(config)),
-        html.section("Environment", html.definition_list(shown)),
+        html.section("Environment", html.definition_list(without_command)),
         "</div>",
         html.section("Last rows of the log", html.log_table(rows[-12:])) if rows else "",
         _time(folder),
@@ -279,21 +279,22 @@ def _page(
 
 
 def _time(folder: RunDir) -> str:
-    """Where the seconds went, and the folder of a trace if there is one."""
+    """How long each part of the run took, and where to find its profiler trace."""
     recorded = sessions.read(folder.times)
     if not recorded:
         return ""
-    said = [*sessions.notes(recorded), *sessions.recompilations(recorded)]
+    notes = [*sessions.notes(recorded), *sessions.recompilations(recorded)]
     if folder.profile.is_dir():
-        said.append(f"a trace of some steps: tensorboard --logdir {folder.profile.resolve()}")
-    lines = "".join(f"<p>{html.escape(line)}</p>" for line in said)
+        notes.append(f"profiler trace: tensorboard --logdir {folder.profile.resolve()}")
+    lines = "".join(f"<p>{html.escape(line)}</p>" for line in notes)
     return html.section("Time", html.share_bar(sessions.totals(recorded)) + lines)
 
 
-def _refusals(rows: Sequence[Row]) -> str:
+def _skipped_steps(rows: Sequence[Row]) -> str:
     found = _skipped(rows)
     intro = (
-        "<p>These updates had a loss, gradient or result that is not finite, and were left out.</p>"
+        "<p>In these steps the loss, the gradient or the updated weights were not finite, so the "
+        "update was skipped.</p>"
     )
     table = intro + html.table(("steps", "skipped"), found)
     return html.section("Skipped steps", table) if found else ""
@@ -306,8 +307,8 @@ def _reproduce(folder: RunDir, config: Mapping[str, Any], environment: Mapping[s
     if command:
         parts += [
             f"<pre>{html.escape(command)}</pre>",
-            "<p>Given the same run folder, this goes on where the run stopped; "
-            "given a new one, it trains again.</p>",
+            "<p>With the same run directory, this command resumes the run; "
+            "with a new one, it trains from the start.</p>",
         ]
     has_source = folder.experiment_file.is_file()
     if has_source:

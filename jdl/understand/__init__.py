@@ -1,1 +1,1 @@
-"""What a trained model has learned, and what it is made of."""
+"""Inspect a model: its parameters, its features, its receptive field, its generated images."""

@@ -1,4 +1,4 @@
-"""What a model, task or learner consists of, found out without running it."""
+"""Tables of the arrays of a model, task or learner, without running it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from jdl.core.types import Learner, Model, PyTree, Task
 
 
 class Leaf(NamedTuple):
-    """One array: its path, shape, type, and how many numbers it holds."""
+    """One array: its path, shape, type and number of elements."""
 
     path: str
     shape: tuple[int, ...]
@@ -23,7 +23,7 @@ class Leaf(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory it takes."""
+        """Size in bytes."""
         return self.size * self.dtype.itemsize
 
 
@@ -32,13 +32,13 @@ class Summary:
     """The arrays of a model, task or learner; `print` shows them as a table."""
 
     parameters: tuple[Leaf, ...]
-    """What is trained by gradient, members of an ensemble included."""
+    """The trainable parameters, with those of all members of an ensemble."""
     model_state: tuple[Leaf, ...]
-    """What is not: batch statistics and the like."""
+    """Arrays without a gradient, such as batch statistics."""
     optimizer: tuple[Leaf, ...]
-    """Moments and counts; empty for a model or task."""
+    """The optimizer's state: moments and counts; empty for a model or task."""
     extra: tuple[Leaf, ...]
-    """What learner transforms remember, such as the averages of `ema`."""
+    """The state of learner transforms, such as the average of `ema`."""
     inputs: tuple[Leaf, ...]
     outputs: tuple[Leaf, ...]
 
@@ -49,14 +49,14 @@ class Summary:
 
     @property
     def model_state_count(self) -> int:
-        """Numbers in the model state."""
+        """Number of elements of the model state."""
         return _size(self.model_state)
 
     @property
     def bytes(self) -> int:
-        """Memory that all of it takes but inputs and outputs; activations come on top."""
-        kept = (*self.parameters, *self.model_state, *self.optimizer, *self.extra)
-        return sum(leaf.bytes for leaf in kept)
+        """Size in bytes of everything but inputs and outputs; activations come on top."""
+        state = (*self.parameters, *self.model_state, *self.optimizer, *self.extra)
+        return sum(leaf.bytes for leaf in state)
 
     def __str__(self) -> str:
         lines = [("parameter", "shape", "type", "count"), *map(_cells, self.parameters)]
@@ -76,18 +76,18 @@ class Summary:
 
 
 def summary(thing: Model | Task | Learner, batch: Any) -> Summary:
-    """Every array of a model, task or learner with its shape, type and size.
+    """List every array of a model, task or learner with its shape, type and size.
 
-    `batch` is one such as it is trained on, as arrays or `jax.ShapeDtypeStruct`; a model takes its
-    inputs, or a dict that holds them as `x`. Only shapes are worked out: nothing is run or
-    allocated, however large the model. Raises `InputError` for anything else.
+    `batch` is a training batch, as arrays or `jax.ShapeDtypeStruct`; for a model, it may be the
+    inputs alone. Only shapes are computed: nothing runs and no memory is allocated, however large
+    the model. Raises `InputError` for another kind of `thing`, or a batch without arrays.
 
     >>> import jdl, numpy as np
     >>> model = jdl.from_linen(jdl.models.CNN())
-    >>> found = summary(model, {"x": np.zeros((1, 28, 28, 1), np.float32)})
-    >>> found.count
+    >>> table = jdl.summary(model, {"x": np.zeros((1, 28, 28, 1), np.float32)})
+    >>> table.count
     225034
-    >>> print(found)
+    >>> print(table)
     parameter       shape      type       count
     -------------------------------------------
     conv_1/bias     32         float32       32
@@ -137,9 +137,9 @@ def _abstract(value: Any) -> jax.ShapeDtypeStruct:
     if dtype is None or getattr(dtype, "kind", "") in "OSUM":
         raise error(
             "batch",
-            expected="arrays of numbers, or jax.ShapeDtypeStruct",
+            expected="numeric arrays, or jax.ShapeDtypeStruct",
             got=type(value).__name__ if dtype is None else f"an array of {dtype}",
-            fix='give a batch such as {"x": np.zeros((1, 28, 28, 1), np.float32)}',
+            fix='pass a batch such as {"x": np.zeros((1, 28, 28, 1), np.float32)}',
         )
     if not tree.is_key(value):
         dtype = jax.dtypes.canonicalize_dtype(dtype)
@@ -147,17 +147,17 @@ def _abstract(value: Any) -> jax.ShapeDtypeStruct:
 
 
 def _leaves(values: PyTree) -> tuple[Leaf, ...]:
-    """The arrays of a tree in the order of their names, layer 2 before layer 10."""
-    found = [
+    """The arrays of a tree by name, layer 2 before layer 10."""
+    leaves = [
         Leaf(path or "(all)", tuple(leaf.shape), leaf.dtype, leaf.size)
         for path, leaf in tree.flatten(values).items()
     ]
-    return tuple(sorted(found, key=lambda leaf: _natural(leaf.path)))
+    return tuple(sorted(leaves, key=lambda leaf: _natural_order(leaf.path)))
 
 
-def _natural(path: str) -> list[tuple[str, int]]:
+def _natural_order(path: str) -> list[tuple[str, int]]:
     parts = re.findall(r"(\D*)(\d*)", path)
-    return [(words, int(digits or -1)) for words, digits in parts]
+    return [(text, int(digits or -1)) for text, digits in parts]
 
 
 def _size(leaves: Sequence[Leaf]) -> int:

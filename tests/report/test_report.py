@@ -287,7 +287,7 @@ def test_result_line(numbers, n, line):
 
 
 def test_result_line_without_a_number():
-    with pytest.raises(InputError, match="result\n  expected: a dict with a number in it"):
+    with pytest.raises(InputError, match="result\n  expected: a dict with at least one metric"):
         result_line({"confusion": [[1]]}, 3)
     assert result_line({"loss": 1.0}, 3, "valid").startswith("valid loss")
 
@@ -372,9 +372,9 @@ def test_the_page_of_a_finished_run(make):
     assert page.text.count(headline) == 2 and f"<h1>{headline}</h1>" in page.source
     for said in (
         "test loss 0.5000",
-        "finished: 100 of 100 steps. Weights of step 100 are kept.",
+        "finished: 100 of 100 steps. The best weights are those of step 100.",
         "One <note>.",
-        "10 of 40 test examples are taken for another class",
+        "10 of 40 test examples are misclassified",
         "learning_rate 0.002",
         "fit.best max accuracy",
         "name <b>&'\"",
@@ -407,7 +407,7 @@ def test_members_answer_together(make):
     rows = [row(10 * i, loss=[1.0 / i, 2.0 / i], accuracy=[0.5, 0.6]) for i in range(1, 11)]
     page = Page(write_report(make(rows), result=numbers, evaluation=image_answers(members=2)))
     assert f"{result_line(numbers, 40)}" in page.text
-    assert "The 2 members answer together, by their mean probability." in page.text
+    assert "Predictions use the mean probability of the 2 members." in page.text
     assert "A band runs from the lowest to the highest member." in page.text
     assert "0.15 (mean of 2)" in page.text and len(page.images) == 3
 
@@ -418,7 +418,7 @@ def test_a_regression_shows_predicted_against_true(make):
     evaluation = Predictions(np.zeros((30, 4)), labels, labels + 0.1, split="valid")
     folder = make(rows)
     page = Page(write_report(folder, result={"loss": 0.01}, evaluation=evaluation))
-    assert "valid loss 0.0100 (n 30)" in page.text and "Predicted and true" in page.text
+    assert "valid loss 0.0100 (n 30)" in page.text and "Predicted against true values" in page.text
     assert sorted(p.stem for p in folder.figures.iterdir()) == ["agreement", "curves"]
     many = evaluation._replace(outputs=np.stack([labels, labels + 0.2]))
     write_report(folder, evaluation=many)
@@ -454,7 +454,7 @@ def test_labels_that_are_not_predicted_make_no_matrix(make):
 
 def test_outputs_of_other_examples_are_refused(make):
     folder = make(falling())
-    with pytest.raises(InputError, match="expected: an output for each of 3 labels"):
+    with pytest.raises(InputError, match="expected: one output for each of 3 labels"):
         write_report(folder, evaluation=Predictions(None, np.arange(3), np.zeros((4, 10))))
     assert not folder.report.exists()
 
@@ -478,17 +478,17 @@ def test_the_recorded_result_is_used(make):
 def test_an_unfinished_run(make):
     rows = falling()[:8]
     page = Page(write_report(make(rows)))
-    assert "unfinished: 40 of 100 steps. Weights of step 40 are kept." in page.text
+    assert "unfinished: 40 of 100 steps. The best weights are those of step 40." in page.text
     assert "valid accuracy 0.9593 at step 40" in page.text
     patient = {"fit": {**CONFIG["fit"], "patience": 3}}
     page = Page(write_report(make(rows, patient, "patient")))
-    assert "ended early by patience, or unfinished: 40 of 100 steps" in page.text
+    assert "stopped early or unfinished: 40 of 100 steps" in page.text
 
 
 def test_a_run_without_rows_and_settings(make):
     folder = make([], {}, command=[])
     page = Page(write_report(folder))
-    assert "no numbers yet" in page.text and "no step logged yet" in page.text
+    assert "no metrics yet" in page.text and "no step logged yet" in page.text
     assert page.images == []
 
 

@@ -141,7 +141,7 @@ def test_a_single_array_of_parameters_and_a_key_in_the_state():
         (
             network(),
             {"x": "text"},
-            "batch\n  expected: arrays of numbers, or jax.ShapeDtypeStruct\n  got:      str",
+            "batch\n  expected: numeric arrays, or jax.ShapeDtypeStruct\n  got:      str",
         ),
         (network(), {"x": np.array(["a"])}, "got:      an array of <U1"),
     ],
