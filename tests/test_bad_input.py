@@ -257,7 +257,7 @@ def test_settings_that_cannot_be_are_refused(refused, words, fragments):
         (["train"], ["jdl train FILE.py", "nothing"]),
         (["train", "absent.py"], ["absent.py", "no such file"]),
         (["evaluate", "absent"], ["run folder absent", "no such folder"]),
-        (["predict", "run"], ["a file of inputs", "nothing"]),
+        (["predict", "run"], ["an input file", "nothing"]),
         (["evaluate", "run", "--experiment"], ["--experiment", "a value"]),
         (["report", "."], ["a folder without one"]),
     ],

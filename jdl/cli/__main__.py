@@ -1,4 +1,4 @@
-"""`python -m jdl.cli` is `jdl`."""
+"""`python -m jdl.cli` does the same as `jdl`."""
 
 from jdl.cli.main import command
 

@@ -1,4 +1,4 @@
-"""`jdl check-sharding`: steps of an experiment under every layout, compared with one device."""
+"""`jdl check-sharding`: compare steps of an experiment under every layout with one device."""
 
 import math
 import os
@@ -27,70 +27,71 @@ _COUNT = "--xla_force_host_platform_device_count"
 
 
 def command(given: list[str]) -> int | None:
-    """`jdl check-sharding FILE.py ...`: 0 where every layout agrees with one device, else 1."""
+    """`jdl check-sharding FILE.py ...`: exit code 1 if a layout disagrees with one device."""
     file, rest = flags.positional(given, "jdl check-sharding FILE.py", "the file of an experiment")
     process.quiet_backend()
-    code = _elsewhere(given)
+    code = _run_on_fake_devices(given)
     if code is not None:
         return code
     module = load_module(file)
     config, run = flags.parse(module.Config, rest, f"jdl check-sharding {file}")
     process.configure_process(run.cache, verbose=run.verbose)
-    made = module.experiment(config)
-    wanted = layouts()
+    experiment = module.experiment(config)
+    candidates = layouts()
     if run.mesh is not None:
         name = f"{run.mesh} {run.sharding}"
-        wanted.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
-    feed = divisible_feed(made)
+        candidates.append(Layout(name, lambda inner: flags.on_mesh(inner, run)))
+    feed = divisible_feed(experiment)
     batches = [feed.batch(step) for step in range(STEPS + 1)]
-    possible, why = possible_layouts(made.learner, batches[0], wanted)
+    possible, why = possible_layouts(experiment.learner, batches[0], candidates)
     print(
         f"{STEPS} steps of {feed.batch_size} examples on {DEVICES} devices "
-        f"({jax.devices()[0].device_kind}) and on one: largest relative differences"
+        f"({jax.devices()[0].device_kind}) and on one: largest relative differences, and the share "
+        "of the state that each device holds"
     )
     width = max(len(layout.name) for layout in possible)
-    print(_line(width, "layout", "loss", "gradient", "evaluation", "held", ""))
+    print(_line(width, "layout", "loss", "gradient", "evaluation", "state", ""))
     rows = []
-    for row in compare_layouts(made.learner, possible, batches, run.seed):
+    for row in compare_layouts(experiment.learner, possible, batches, run.seed):
         rows.append(row)
-        numbers = (f"{value:.1e}" for value in (row.loss, row.gradient, row.evaluation))
-        right = "ok" if row.is_right else "FAIL"
-        print(_line(width, row.layout, *numbers, f"{row.held:.0%}", right))
+        differences = (f"{value:.1e}" for value in (row.loss, row.gradient, row.evaluation))
+        status = "ok" if row.is_right else "FAIL"
+        print(_line(width, row.layout, *differences, f"{row.held:.0%}", status))
     for name, reason in why.items():
         print(f"skipped {name}: {reason}")
     return _verdict(rows)
 
 
 def _line(width: int, layout: str, *cells: str) -> str:
-    """A line of the table, which is printed while it is being found."""
+    """A line of the table, which is printed row by row."""
     return f"{layout:<{width}}  {'  '.join(f'{cell:>10}' for cell in cells)}".rstrip()
 
 
 def _verdict(rows: list[Comparison]) -> int | None:
-    """Print what the table comes to; 1 for a failure."""
+    """Print the conclusion; return 1 for a failure."""
     wrong = [row for row in rows if not row.is_right]
     for row in wrong:
         where = f"; the gradient of {row.worst} differs most" if row.worst else ""
-        print(f"FAIL: {row.layout}: more than {TOLERANCE:g}{where}")
+        print(f"FAIL: {row.layout}: differs by more than {TOLERANCE:g}{where}")
     if not wrong:
         print(f"every layout agrees with one device within {TOLERANCE:g}")
     return 1 if wrong else None
 
 
-def divisible_feed(made: Experiment) -> Feed:
-    """The experiment's feed, with batches that eight devices and accumulated parts divide."""
-    feed, _ = resolve_data(made.data, None, made.batch_size, 0)
+def divisible_feed(experiment: Experiment) -> Feed:
+    """The experiment's feed, with a batch size that eight devices and micro-batches divide."""
+    feed, _ = resolve_data(experiment.data, None, experiment.batch_size, 0)
     size = math.lcm(feed.batch_size, DEVICES)
     if size > feed.size:
         size = max(DEVICES, feed.batch_size // DEVICES * DEVICES)
     return Feed(feed.data, size, feed.seed)
 
 
-def _elsewhere(given: list[str]) -> int | None:
-    """The exit code of the command in a process with eight fake devices, where this has fewer.
+def _run_on_fake_devices(given: list[str]) -> int | None:
+    """With fewer than eight devices, run the command in a new process with eight simulated ones.
 
-    The flag must be set before JAX starts, and counts for CPU only: real devices are taken where
-    there are eight.
+    Returns its exit code. The flag must be set before JAX starts and affects the CPU only, so
+    eight real devices are used if there are.
     """
     flags = re.sub(rf"{_COUNT}=\S+", "", given_flags := os.environ.get("XLA_FLAGS", ""))
     if _COUNT not in given_flags:
@@ -98,5 +99,5 @@ def _elsewhere(given: list[str]) -> int | None:
     if len(jax.devices()) >= DEVICES:
         return None
     fake = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {_COUNT}={DEVICES}".strip()}
-    words = [sys.executable, "-m", "jdl.cli", "check-sharding", *given]
-    return subprocess.run(words, env={**os.environ, **fake}).returncode
+    command = [sys.executable, "-m", "jdl.cli", "check-sharding", *given]
+    return subprocess.run(command, env={**os.environ, **fake}).returncode

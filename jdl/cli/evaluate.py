@@ -1,4 +1,4 @@
-"""`jdl evaluate`: the test set, from a run's directory."""
+"""`jdl evaluate`: evaluate a run on its test set."""
 
 import json
 from typing import Any
@@ -13,29 +13,29 @@ def command(given: list[str]) -> int | None:
     """`jdl evaluate RUN [--json]`."""
     from jdl.report.report import result_line
 
-    run, rest = flags.positional(given, "jdl evaluate RUN [--json]", "the folder of a run")
+    run, rest = flags.positional(given, "jdl evaluate RUN [--json]", "a run directory")
     options = flags.parse_simple(rest, {"--json": False, "--experiment": None})
     process.configure_process()
-    folder, made = open_run(run, experiment=options["--experiment"])
-    data = _test_data(made)
-    numbers, n = evaluate(restore(folder, made), data), len(next(iter(data.values())))
+    folder, experiment = open_run(run, experiment=options["--experiment"])
+    data = _test_data(experiment)
+    metrics, n = evaluate(restore(folder, experiment), data), len(next(iter(data.values())))
     if options["--json"]:
-        print(json.dumps({"split": "test", "n": n, **numbers}))
+        print(json.dumps({"split": "test", "n": n, **metrics}))
         return None
-    print(result_line(numbers, n))
-    for name, value in numbers.items():
+    print(result_line(metrics, n))
+    for name, value in metrics.items():
         if isinstance(value, float):
             print(f"  {name} {value:.6g}")
     return None
 
 
-def _test_data(made: Experiment) -> Any:
-    test = getattr(made.data, "test", None)
+def _test_data(experiment: Experiment) -> Any:
+    test = getattr(experiment.data, "test", None)
     if test is None:
         raise error(
             "jdl evaluate",
             expected="an experiment whose data has a test set",
             got="none",
-            fix="return a jdl.Data from jdl.data.load or from_arrays",
+            fix="give the experiment a jdl.Data, from jdl.data.load or from_arrays",
         )
     return test()

@@ -1,4 +1,4 @@
-"""Inputs for `jdl predict`: a file becomes the array that the model was trained on."""
+"""Read the inputs of `jdl predict` from a file, scaled like the training data."""
 
 import math
 from collections.abc import Mapping
@@ -15,15 +15,14 @@ from jdl.data.readers.images import SUFFIXES, read_image
 
 
 def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
-    """Examples from .npz (`x`), .npy, .csv (numbers, a header line is skipped) or one image.
+    """Read examples (n, ...) from an .npz file (its array x), .npy, .csv or an image.
 
-    Numbers are in the units of the raw data: what `info["scaler"]` did to the training set is done
-    to them. No file can execute code.
+    The file holds raw values; they are scaled as `info["scaler"]` scaled the training set. The
+    header line of a .csv file is ignored. No file can execute code. Raises `InputError` for a file
+    that cannot be read or whose shape is not that of the training data.
     """
     if not path.is_file():
-        raise error(
-            str(path), expected="a file of inputs", got="no such file", fix="check the path"
-        )
+        raise error(str(path), expected="an input file", got="no such file", fix="check the path")
     readers = {".npz": _npz, ".npy": read_npy, ".csv": _csv} | dict.fromkeys(SUFFIXES, _image)
     read = readers.get(path.suffix.lower())
     if read is None:
@@ -31,26 +30,26 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
             str(path),
             expected=f"a file that ends in {', '.join(readers)}",
             got=path.suffix or "no suffix",
-            fix="np.savez(path, x=x) writes one",
+            fix="save the inputs with np.savez(path, x=x)",
         )
     raw = read(path)
     if raw.size:
         check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
     raw = raw.astype(np.float32)
     shape = tuple(info.get("shape", raw.shape[1:]))
-    numbers = math.prod(shape)
-    if not raw.size or numbers not in (raw.size, math.prod(raw.shape[1:])):
+    elements = math.prod(shape)
+    if not raw.size or elements not in (raw.size, math.prod(raw.shape[1:])):
         raise error(
             str(path),
             expected=f"examples of shape {shape}",
             got=f"{raw.shape[1:]}",
-            fix="resize or crop them as the training data was",
+            fix="resize or crop them like the training data",
         )
     return scale_inputs(raw.reshape(-1, *shape), info.get("scaler") or {})
 
 
 def scale_inputs(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
-    """What was done to the training inputs, by the statistics that the scaler left."""
+    """Scale inputs with the statistics of the training set."""
     if "divisor" in statistics:
         return scale.divide_by(statistics["divisor"]).apply(dict(statistics), x)
     if "mean" in statistics:
@@ -65,7 +64,7 @@ def _npz(path: Path) -> np.ndarray:
             str(path),
             expected="an array x",
             got=", ".join(arrays) or "no arrays",
-            fix="np.savez(path, x=x)",
+            fix="save it with np.savez(path, x=x)",
         )
     return arrays["x"]
 
@@ -82,12 +81,12 @@ def _csv(path: Path) -> np.ndarray:
                 f"{path}, line {number}",
                 expected=f"{len(first)} numbers",
                 got=line[:80],
-                fix="mend or remove the line",
+                fix="correct or remove the line",
             )
         rows.append([float(cell) for cell in cells])
     if not rows:
         raise error(
-            str(path), expected="one line or more", got="an empty file", fix="check the file"
+            str(path), expected="at least one line", got="an empty file", fix="check the file"
         )
     return np.array(rows)
 

@@ -1,4 +1,4 @@
-"""`jdl list`: the runs in a directory."""
+"""`jdl list`: list the runs in a directory."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jdl.run.storage.run_dir import RunDir
 
 
 def command(given: list[str]) -> int | None:
-    """`jdl list [FOLDER]`."""
+    """`jdl list [DIRECTORY]`."""
     from jdl.run.storage.metrics_log import read_metrics
 
     root = Path(given[0]) if given else Path("runs")
@@ -18,7 +18,7 @@ def command(given: list[str]) -> int | None:
         folder = RunDir(path.parent)
         rows = read_metrics(folder.metrics) if folder.metrics.is_file() else []
         result = folder.path / "result.json"
-        numbers = read_json(result) if result.is_file() else {}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float))
-        print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {shown}")
+        metrics = read_json(result) if result.is_file() else {}
+        text = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
+        print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {text}")
     return None

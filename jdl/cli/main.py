@@ -1,4 +1,4 @@
-"""The command line: a table of commands, one module each."""
+"""The entry points of the command line, and the table of its commands."""
 
 import sys
 from collections.abc import Callable
@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import Any
 
 COMMANDS = {
-    "train": "FILE.py [--field value ...] [--run.dir FOLDER ...]: train, or resume a run",
-    "sweep": "FILE.py --sweep.field 1,2,3 [--field value ...]: every combination in one program",
+    "train": "FILE.py [--field value ...] [--run.dir DIR ...]: train, or resume a run",
+    "sweep": "FILE.py --sweep.field 1,2,3 [--field value ...]: train every combination at once",
     "check-sharding": "FILE.py [--field value ...]: compare every layout with one device",
-    "plan": "FILE.py [--field value ...] [--topology v5e:16x16]: does a step fit, and where not",
-    "evaluate": "RUN [--json]: the test set, from a run directory",
-    "predict": "RUN INPUT [--out FILE.csv]: predictions for an npz, npy, csv or image file",
-    "report": "RUN: write the run's report anew",
-    "list": "[FOLDER]: the runs in a folder (runs/)",
+    "plan": "FILE.py [--field value ...] [--topology v5e:16x16]: estimate whether a step fits",
+    "evaluate": "RUN [--json]: evaluate a run on its test set",
+    "predict": "RUN INPUT [--out FILE.csv]: predict for an npz, npy, csv or image file",
+    "report": "RUN: write the report of a run again",
+    "list": "[DIR]: list the runs in a directory (default: runs)",
 }
-"""One line a command: its arguments and what it does. Its code is `command` in the module of
-`jdl.cli` with its name."""
+"""The arguments and the purpose of each command. Its code is the function `command` in the module
+of `jdl.cli` with the command's name."""
 
 
 def usage() -> str:
-    """What `jdl --help` prints.
+    """The text of `jdl --help`.
 
     >>> print(usage().splitlines()[2])
-      jdl train FILE.py [--field value ...] [--run.dir FOLDER ...]   train, or resume a run
+      jdl train FILE.py [--field value ...] [--run.dir DIR ...]            train, or resume a run
     """
     lines = [(f"jdl {name} {text.partition(': ')[0]}", text) for name, text in COMMANDS.items()]
     width = max(len(call) for call, _ in lines)
@@ -34,16 +34,15 @@ def usage() -> str:
             "",
             *table,
             "",
-            "`jdl train FILE.py --help` lists an experiment's fields and the options of a run.",
-            "Exit codes: 0 done, 1 a check failed or a plan does not fit, 2 unusable input, "
-            "3 diverged,",
-            "4 another process failed, 130 stopped by Ctrl-C (nothing is lost).",
+            "`jdl train FILE.py --help` lists the fields of an experiment and the run options.",
+            "Exit codes: 0 success, 1 a check failed or a plan does not fit, 2 invalid input,",
+            "3 training diverged, 4 another process failed, 130 stopped by Ctrl-C (run saved).",
         ]
     )
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """The program `jdl`. Loads no more than the command needs: `--help` needs nothing."""
+    """Run the program `jdl`; it imports only what the command needs, and nothing for `--help`."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
@@ -59,9 +58,13 @@ def command(arguments: list[str] | None = None) -> None:
 def main(
     config: type, experiment: Callable[[Any], Any], arguments: list[str] | None = None
 ) -> None:
-    """End an experiment's file with this, so that `python FILE.py` is `jdl train FILE.py`.
+    """Run an experiment's file as a program: `python FILE.py` then equals `jdl train FILE.py`.
 
-    Flags are the fields of the dataclass `config`, next to the options of a run (`--run.dir`, ...).
+    Its flags are the fields of the dataclass `config` and the options of a run (`--run.dir`, ...).
+    Errors of the user end the program with a message and an exit code. End the file with:
+
+        if __name__ == "__main__":
+            jdl.main(Config, experiment)
     """
     from jdl.cli import train
 
@@ -87,7 +90,7 @@ def _dispatch(given: list[str]) -> int | None:
 
 
 def _guarded(call: Callable[[list[str]], int | None], given: list[str]) -> None:
-    """Run a command; what the user can mend is one message and an exit code, not a traceback."""
+    """Run a command; an error that the user can fix ends it with a message and an exit code."""
     from jdl.core.errors import Diverged, InputError
 
     try:

@@ -1,4 +1,4 @@
-"""`jdl plan`: whether a step fits on devices that need not be there, and what would make it fit."""
+"""`jdl plan`: estimate whether a step fits on devices, present or not, and suggest changes."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 
 
 class Attempt(NamedTuple):
-    """A change, and what came of it: a plan, or why it cannot be had."""
+    """A changed setup with its estimate, or the reason why there is none."""
 
     setup: plan_changes.MemorySetup
     plan: MemoryEstimate | None
@@ -42,16 +42,16 @@ class Attempt(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether the step fits with the change."""
+        """Whether the step fits with this change."""
         return self.plan is not None and self.plan.fits is True
 
 
 def command(given: list[str]) -> int | None:
     """`jdl plan FILE.py [--topology v5e:16x16 [--slices 2]] [--memory 16GB] [--json] ...`.
 
-    Prints what a step takes of each device and whether that fits; if it does not, changes are
-    tried until one does, unless `--no-suggestions` is given. 1 where the step as it is does not
-    fit.
+    Prints the memory that a step needs on each device and whether it fits. If it does not, it tries
+    changes until one fits, unless you pass `--no-suggestions`. The exit code is 1 if the step does
+    not fit unchanged.
     """
     file, rest = flags.positional(given, USAGE, "the file of an experiment")
     options, rest = flags.split_flags(rest, FLAGS)
@@ -93,25 +93,25 @@ def _target(options: dict[str, Any]) -> topology.Target:
     if slices is not None and (name is None or not slices.isdecimal()):
         raise error(
             "--slices",
-            expected="a number of slices, beside --topology",
+            expected="a number of slices, together with --topology",
             got=slices,
-            fix="say --topology v5e:16x16 --slices 2",
+            fix="pass --topology v5e:16x16 --slices 2",
         )
     return topology.at_hand() if name is None else topology.tpu(name, int(slices or 1))
 
 
 def estimate_experiment(
-    made: Experiment,
+    experiment: Experiment,
     setup: plan_changes.MemorySetup,
     target: topology.Target,
     limit: int | None = None,
 ) -> MemoryEstimate:
-    """The plan of an experiment's step, as a run would take it: guarded, and with its sums."""
+    """Estimate the memory of an experiment's step as `fit` runs it, with guard and metric sums."""
     mesh = None if setup.axes is None else topology.mesh_on(target, setup.axes)
     rule = rules.parse(setup.rule)
-    learner = made.learner if mesh is None else shard(made.learner, mesh, rule)
-    feed, _ = resolve_data(made.data, None, made.batch_size, 0)
-    run = make_setup(learner, feed, epochs=made.epochs, options=made.options)
+    learner = experiment.learner if mesh is None else shard(experiment.learner, mesh, rule)
+    feed, _ = resolve_data(experiment.data, None, experiment.batch_size, 0)
+    run = make_setup(learner, feed, epochs=experiment.epochs, options=experiment.options)
     return estimate(
         run.learner,
         feed.batch(0),
@@ -129,7 +129,7 @@ def attempts(
     build: Callable[[plan_changes.MemorySetup], MemoryEstimate],
     devices: int,
 ) -> Iterator[Attempt]:
-    """Plans of one change each until one fits; where none does, of all of them together."""
+    """Estimates of one change after the other until one fits, then of all changes together."""
     for setup in plan_changes.single_changes(first, devices):
         each = _attempt(setup, build)
         yield each
@@ -148,7 +148,7 @@ def _attempt(
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from words such as 16GB or 15.75GiB.
+    """Parse a size such as 16GB or 15.75GiB; raises `InputError` for another format.
 
     >>> parse_bytes("16GB"), parse_bytes("1.5 KiB")
     (16000000000, 1536)
@@ -159,20 +159,20 @@ def parse_bytes(text: str) -> int:
             "--memory",
             expected=f"a number and one of {', '.join(BYTES_PER_UNIT)}",
             got=repr(text),
-            fix="say --memory 16GB",
+            fix="pass --memory 16GB",
         )
     return round(float(found[1]) * BYTES_PER_UNIT[found[2]])
 
 
 def format_estimate(found: MemoryEstimate, rule: str) -> str:
-    """A plan as text."""
+    """The estimate as text."""
     mesh = ", ".join(f"{name}={size}" for name, size in found.mesh.items())
     where = f"mesh {mesh}, rule {rule}" if mesh else "one device"
     batch = ", ".join(f"{path} {format_shape(size)}" for path, size in found.batch.items())
-    work = f"{found.flops.count:.4g} FLOPs in products and convolutions, by formula, what is "
-    work += "computed twice counted twice"
+    work = f"{found.flops.count:.4g} FLOPs in matrix products and convolutions, including what is "
+    work += "recomputed"
     if found.flops.uncounted:
-        work += f" (without a number for: {', '.join(found.flops.uncounted)})"
+        work += f" (not counted: {', '.join(found.flops.uncounted)})"
     lines = [
         f"plan for {found.target}: {where}",
         f"step: {found.parameters:,} parameters, batch {batch}; {work}",
@@ -185,7 +185,7 @@ def format_estimate(found: MemoryEstimate, rule: str) -> str:
     table = describe_layout(found.state)
     lines += [] if table is None else [table]
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found.seconds.items())
-    lines.append(f"time to plan: {seconds}. A plan says what fits, not how fast it runs.")
+    lines.append(f"planned in {seconds}. A plan shows what fits, not how fast it runs.")
     return "\n".join(lines)
 
 
@@ -196,26 +196,25 @@ def _memory_lines(found: MemoryEstimate) -> list[tuple[str, str]]:
     c = found.compiled
     inputs = sum(size for name, size in found.held.items() if name != "data set")
     compiled = {
-        "layout of these in tiles": max(0, c.arguments - inputs),
+        "padding of the above to tiles": max(0, c.arguments - inputs),
         "activations and temporaries": c.temporaries,
-        "results beside the state": c.outputs - c.aliased,
+        "outputs other than the state": c.outputs - c.aliased,
         "program": c.code,
     }
     return lines + [(name, format_bytes(size)) for name, size in compiled.items()]
 
 
 def verdict(found: MemoryEstimate) -> str:
-    """One line: fits or does not, and by how much."""
+    """Whether the step fits, and by how much, in one line."""
     needed, limit = found.needed, found.memory
     if found.compiled is None and (needed is None or limit is None):
         return f"does not fit: {found.refusal}"
     if needed is None or limit is None:
-        return f"needs {format_bytes(needed or 0)}; say --memory 16GB to be told whether that fits"
+        return f"needs {format_bytes(needed or 0)}; pass --memory 16GB to check whether that fits"
     of = f"{format_bytes(needed)} of {format_bytes(limit)}"
     if found.compiled is None:
-        of += ", by the compiler's refusal" + (
-            ", for temporaries alone" if "temporaries" in (found.refusal or "") else ""
-        )
+        temporaries = " for temporaries alone" if "temporaries" in (found.refusal or "") else ""
+        of += f"{temporaries}, according to the compiler's error"
     if found.fits:
         return f"fits: {of}, {format_bytes(limit - needed)} to spare"
     return f"does not fit: {of}, {format_bytes(needed - limit)} too much"
@@ -228,12 +227,12 @@ def _communication(found: MemoryEstimate) -> list[str]:
         (each.kind, f"{each.count:,} times", format_bytes(each.bytes)) for each in found.collectives
     ]
     unknown = sum(each.loops for each in found.collectives)
-    note = [f"  ({unknown} of them in loops of unknown length, counted once)"] if unknown else []
+    note = [f"  ({unknown} in loops of unknown length, counted once)"] if unknown else []
     return [*(f"  {line}" for line in align_columns(lines)), *note]
 
 
 def _line(each: Attempt) -> str:
-    result = verdict(each.plan) if each.plan is not None else f"cannot be: {each.reason}"
+    result = verdict(each.plan) if each.plan is not None else f"not possible: {each.reason}"
     return f"try {each.setup.flags() or '(no change)'}: {result}"
 
 
@@ -241,11 +240,11 @@ def _conclusion(tries: list[Attempt]) -> str:
     fitting = [each for each in tries if each.fits]
     if fitting:
         return f"it fits with {fitting[0].setup.flags()}"
-    return "none of these makes it fit: more devices are needed, or a smaller model"
+    return "none of these changes makes it fit: use more devices or a smaller model"
 
 
 def estimate_to_json(found: MemoryEstimate) -> dict[str, Any]:
-    """A plan as JSON takes it."""
+    """The estimate as a dict for JSON."""
     values = {
         field.name: getattr(found, field.name)
         for field in dataclasses.fields(found)

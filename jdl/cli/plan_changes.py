@@ -1,4 +1,4 @@
-"""Changes to an experiment that could make it fit, one after the other, the mildest first."""
+"""Changes to an experiment that could make it fit, the mildest first."""
 
 import dataclasses
 import shlex
@@ -9,36 +9,36 @@ from jdl.parallel.rules import parse
 
 REMATS = ("none", "dots", "full")
 MODEL_AXIS_DEVICES = 8
-"""Devices over which the tensor rule is tried to split the layers, where no axis does so yet."""
+"""Size of the model axis that is tried with the tensor rule, if the mesh has none."""
 
 
 class MemorySetup(NamedTuple):
-    """What of a run decides about memory: the experiment's fields, the mesh and the rule."""
+    """What decides the memory of a run: the experiment's fields, the mesh and the sharding rule."""
 
     config: Any
     axes: dict[str, int] | None
     rule: str
-    words: tuple[str, ...] = ()
-    """The flags that make it out of the first one."""
+    arguments: tuple[str, ...] = ()
+    """The flags that turn the first setup into this one."""
 
     def flags(self) -> str:
-        """The flags as they are typed."""
-        return shlex.join(self.words)
+        """The flags as you type them."""
+        return shlex.join(self.arguments)
 
 
 def single_changes(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
-    """Setups that differ from the first by one kind of change.
+    """Setups that differ from the first in one kind of change.
 
-    In this order, each kind from its mildest form on: the rule, what is kept for the backward
-    pass, bfloat16, parts of the batch one after the other, and a smaller batch, which is another
-    training run. Only fields that the experiment has are changed.
+    In this order, each from mild to strong: sharding rule, rematerialisation, bfloat16, gradient
+    accumulation, and a smaller batch, which changes the training. Only fields that the experiment
+    has are changed.
     """
     for kind in (_rules(first, devices), *(_field(first, *c) for c in _changes(first))):
         yield from kind
 
 
 def combined_change(first: MemorySetup, devices: int) -> MemorySetup:
-    """The strongest form of every change that leaves the mathematics of a step as it is."""
+    """Every change that leaves the mathematics of a step unchanged, each at its strongest."""
     setup = next(_rules(first, devices), first)
     for name, values in _changes(first):
         if name != "batch_size":
@@ -47,41 +47,41 @@ def combined_change(first: MemorySetup, devices: int) -> MemorySetup:
 
 
 def _changes(first: MemorySetup) -> list[tuple[str, list[Any]]]:
-    """Fields of the experiment, each with the values to try."""
-    have = {
+    """Fields of the experiment, with the values to try."""
+    values = {
         field.name: getattr(first.config, field.name) for field in dataclasses.fields(first.config)
     }
     split = (first.axes or {}).get("data", 1)
-    found: list[tuple[str, list[Any]]] = []
-    if have.get("remat") in REMATS:
-        found.append(("remat", list(REMATS[REMATS.index(have["remat"]) + 1 :])))
-    if have.get("precision") == "float32":
-        found.append(("precision", ["bfloat16"]))
-    batch = have.get("batch_size")
+    changes: list[tuple[str, list[Any]]] = []
+    if values.get("remat") in REMATS:
+        changes.append(("remat", list(REMATS[REMATS.index(values["remat"]) + 1 :])))
+    if values.get("precision") == "float32":
+        changes.append(("precision", ["bfloat16"]))
+    batch = values.get("batch_size")
     if isinstance(batch, int):
         each = batch // split
         parts = [2**n for n in range(1, 7) if each % 2**n == 0]
-        now = have.get("accumulate")
-        if isinstance(now, int):
-            found.append(("accumulate", [n for n in parts if n > now]))
-        found.append(("batch_size", [batch // n for n in parts]))
-    return found
+        accumulate = values.get("accumulate")
+        if isinstance(accumulate, int):
+            changes.append(("accumulate", [n for n in parts if n > accumulate]))
+        changes.append(("batch_size", [batch // n for n in parts]))
+    return changes
 
 
 def _field(first: MemorySetup, name: str, values: list[Any]) -> Iterator[MemorySetup]:
     for value in values:
         config = dataclasses.replace(first.config, **{name: value})
-        words = (*first.words, f"--{name.replace('_', '-')}", str(value))
-        yield first._replace(config=config, words=words)
+        arguments = (*first.arguments, f"--{name.replace('_', '-')}", str(value))
+        yield first._replace(config=config, arguments=arguments)
 
 
 def _rules(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
-    """The whole state split over the devices, then the transformer's layers too."""
+    """Shard the state over the devices, then the transformer's layers as well."""
     if "fsdp" in first.rule or devices == 1:
         axes = None
     else:
         axes = first.axes or {"data": devices}
-        yield _placed(first, axes, "fsdp")
+        yield _with_rule(first, axes, "fsdp")
     if "tensor" in first.rule or devices % MODEL_AXIS_DEVICES or first.axes is None:
         return
     if "model" not in first.axes and first.axes.get("data", 0) % MODEL_AXIS_DEVICES == 0:
@@ -92,12 +92,12 @@ def _rules(first: MemorySetup, devices: int) -> Iterator[MemorySetup]:
     elif "model" in first.axes:
         axes = first.axes
     if axes is not None and "model" in axes:
-        yield _placed(first, axes, "tensor+fsdp")
+        yield _with_rule(first, axes, "tensor+fsdp")
 
 
-def _placed(first: MemorySetup, axes: dict[str, int], rule: str) -> MemorySetup:
+def _with_rule(first: MemorySetup, axes: dict[str, int], rule: str) -> MemorySetup:
     parse(rule)
-    words: tuple[str, ...] = ("--run.sharding", rule)
+    arguments: tuple[str, ...] = ("--run.sharding", rule)
     if axes != first.axes:
-        words = ("--run.mesh", ",".join(f"{k}={v}" for k, v in axes.items()), *words)
-    return first._replace(axes=axes, rule=rule, words=words)
+        arguments = ("--run.mesh", ",".join(f"{k}={v}" for k, v in axes.items()), *arguments)
+    return first._replace(axes=axes, rule=rule, arguments=arguments)

@@ -1,4 +1,4 @@
-"""`jdl predict`: a file of inputs to a file of outputs."""
+"""`jdl predict`: write a run's predictions for a file of inputs."""
 
 import contextlib
 import csv
@@ -19,22 +19,22 @@ from jdl.run.storage.files import explain_write_errors
 
 def command(given: list[str]) -> int | None:
     """`jdl predict RUN INPUT [--out FILE.csv]`."""
-    run, rest = flags.positional(given, "jdl predict RUN INPUT", "the folder of a run")
-    source, rest = flags.positional(rest, "jdl predict RUN INPUT", "a file of inputs")
+    run, rest = flags.positional(given, "jdl predict RUN INPUT", "a run directory")
+    source, rest = flags.positional(rest, "jdl predict RUN INPUT", "an input file")
     options = flags.parse_simple(rest, {"--out": None, "--experiment": None})
     process.configure_process()
-    folder, made = open_run(run, experiment=options["--experiment"])
+    folder, experiment = open_run(run, experiment=options["--experiment"])
     if "sweep" in folder.config():
         raise error(
             run,
-            expected="the run of one learner, or of an ensemble",
+            expected="the run of one learner or of an ensemble",
             got="a sweep, whose members are different learners",
-            fix="train the point you want with jdl train, or use jdl.predict in Python",
+            fix="train one point of the sweep with jdl train, or use jdl.predict in Python",
         )
-    info = getattr(made.data, "info", {})
-    result = restore(folder, made)
+    info = getattr(experiment.data, "info", {})
+    result = restore(folder, experiment)
     outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
-    if result.state.members:  # one row for an example; of several members the mean
+    if result.state.members:  # one row for each example: the mean over members
         outputs = outputs.mean(0)
     rows = outputs.reshape(len(outputs), -1)
     classes = info.get("classes")
@@ -49,7 +49,7 @@ def command(given: list[str]) -> int | None:
 
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[TextIO]:
-    """A file to write to, or the screen."""
+    """The output file, or standard output."""
     if path is None:
         yield sys.stdout
         return

@@ -1,4 +1,4 @@
-"""What only a program's own main may do: messages, memory, programs kept, other processes."""
+"""Settings of the whole process, which only a program may change, never the library."""
 
 import atexit
 import gc
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def quiet_backend() -> None:
-    """Before jax is imported: its backend would print what no user of a command line can use."""
+    """Silence the logs of JAX's backend; call it before jax is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def configure_process(cache: bool = True, keep_memory: bool = True, verbose: bool = False) -> None:
-    """What only a program's own main may do: messages, memory, programs kept for the next time.
+    """Set up logging, memory allocation and the compilation cache.
 
-    The environment variable `JDL_HOST_MEMORY=off` leaves memory as the platform has it.
+    The environment variable `JDL_HOST_MEMORY=off` leaves the allocator unchanged.
     """
     keep_memory = keep_memory and os.environ.get("JDL_HOST_MEMORY", "on") != "off"
     is_kept = keep_memory and is_for_cpu() and keep_freed_pages()
@@ -32,10 +32,10 @@ def configure_process(cache: bool = True, keep_memory: bool = True, verbose: boo
     from jdl.run.distributed.collectives import is_process_0
 
     if is_kept:
-        # Glibc keeps buffers of 64 MB and more for the main thread only, which therefore runs the
-        # programs itself. To be said before the backend starts, as it does to know its processes.
+        # Glibc keeps buffers of 64 MB and more for the main thread only, so that thread runs the
+        # programs itself. It must be set before the backend starts.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-    # The collector would go through a million objects once more, just before all of them go.
+    # Otherwise the collector traverses a million objects at exit.
     atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     level = logging.DEBUG if verbose else logging.INFO
@@ -43,11 +43,11 @@ def configure_process(cache: bool = True, keep_memory: bool = True, verbose: boo
     logging.getLogger("absl").setLevel(logging.WARNING)
     if is_kept:
         logging.getLogger("jdl").debug(
-            "host memory: freed pages are kept (JDL_HOST_MEMORY=off: not)"
+            "host memory: freed pages stay mapped (JDL_HOST_MEMORY=off disables this)"
         )
     if cache:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        # What jax starts with would keep no program that takes less than a second to compile.
+        # By default, jax caches no program that compiles in less than a second.
         for name, unset, value in (
             ("jax_compilation_cache_dir", None, str(home / "jdl" / "xla")),
             ("jax_persistent_cache_min_compile_time_secs", 1.0, 0.0),
@@ -58,7 +58,7 @@ def configure_process(cache: bool = True, keep_memory: bool = True, verbose: boo
 
 
 def join_processes(run: RunFlags) -> AbstractContextManager["Watchdog | None"]:
-    """Join the other processes that `--run.coordinator` speaks of; before JAX is used."""
+    """Connect to the processes of `--run.coordinator`; call it before JAX is used."""
     from jdl.run.distributed.join import join
     from jdl.run.distributed.watchdog import watch_processes
 

@@ -1,4 +1,4 @@
-"""`jdl report`: write a run's report anew."""
+"""`jdl report`: write the report of a run again."""
 
 import sys
 
@@ -9,24 +9,26 @@ from jdl.run.experiment import Experiment, open_run, restore
 from jdl.run.storage.run_dir import RunDir
 
 
-def _report(made: Experiment, result: Result, folder: RunDir) -> None:
+def write(experiment: Experiment, result: Result, folder: RunDir) -> None:
+    """Write the report of a run and print its path."""
     from jdl.report.predictions import predict_test_set
     from jdl.report.report import write_report
 
-    figures = made.figures(result) if made.figures else {}
+    figures = experiment.figures(result) if experiment.figures else {}
     try:
-        page = write_report(folder, evaluation=predict_test_set(made.data, result), figures=figures)
-    except InputError as missing:
-        print(f"no report: {missing}", file=sys.stderr)
+        evaluation = predict_test_set(experiment.data, result)
+        page = write_report(folder, evaluation=evaluation, figures=figures)
+    except InputError as reason:
+        print(f"no report: {reason}", file=sys.stderr)
         return
     print(f"report {page}")
 
 
 def command(given: list[str]) -> int | None:
     """`jdl report RUN`."""
-    run, rest = flags.positional(given, "jdl report RUN", "the folder of a run")
+    run, rest = flags.positional(given, "jdl report RUN", "a run directory")
     options = flags.parse_simple(rest, {"--experiment": None})
     process.configure_process()
-    folder, made = open_run(run, experiment=options["--experiment"])
-    _report(made, restore(folder, made), folder)
+    folder, experiment = open_run(run, experiment=options["--experiment"])
+    write(experiment, restore(folder, experiment), folder)
     return None

@@ -1,4 +1,4 @@
-"""`jdl sweep`: every combination of some fields of an experiment, as one run."""
+"""`jdl sweep`: train every combination of some fields of an experiment in one run."""
 
 import dataclasses
 import math
@@ -30,11 +30,11 @@ def command(given: list[str]) -> int | None:
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
     for flag, value, expected in (
-        ("--run.start", run.start, "members that begin from their own seeds"),
+        ("--run.start", run.start, "members that start from their own seeds"),
         ("--run.coordinator", run.coordinator, "one process for a sweep"),
     ):
         if value is not None:
-            fix = "leave it out, or train the points one by one with jdl train"
+            fix = "leave the flag out, or train the points one by one with jdl train"
             raise error(flag, expected=expected, got=value, fix=fix)
     with gc_paused():
         process.configure_process(run.cache, verbose=run.verbose)
@@ -46,23 +46,23 @@ def command(given: list[str]) -> int | None:
             if (point.batch_size, point.epochs) != (first.batch_size, first.epochs):
                 raise error(
                     f"--sweep.{name.replace('_', '-')}",
-                    expected="a field that leaves batch size and epochs as they are",
+                    expected="a field that does not change the batch size or the epochs",
                     got=", ".join(texts[name].split(",")),
-                    fix="train once for each value: all members of a sweep see the same batches",
+                    fix="use jdl train for each value: all members of a sweep see the same batches",
                 )
 
-    many = sweep_experiment(module, config, grid, run.seeds)
-    learner = flags.on_mesh(many, run)
-    place = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "sharding": run.sharding}
+    sweep = sweep_experiment(module, config, grid, run.seeds)
+    learner = flags.on_mesh(sweep, run)
+    options = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "sharding": run.sharding}
     with run_folder(run, f"{first.name}-sweep", call) as (path, resume):
-        recorded = config_to_record(config, first) | {"sweep": grid, "run": place}
+        recorded = config_to_record(config, first) | {"sweep": grid, "run": options}
         folder = RunDir(path, recorded, Path(file))
         with explain_interruptions(folder, resume):
             result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
-    numbers = evaluate(result, valid if valid is not None else _training(first))
-    name = "accuracy" if "accuracy" in numbers else "loss"
-    rows = sweep_table(many.points, numbers[name])
+    metrics = evaluate(result, valid if valid is not None else _training_set(first))
+    name = "accuracy" if "accuracy" in metrics else "loss"
+    rows = sweep_table(sweep.points, metrics[name])
     sign = -1 if name == "accuracy" else 1
     rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
     write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})
@@ -79,6 +79,6 @@ def command(given: list[str]) -> int | None:
     return None
 
 
-def _training(made: Experiment) -> Any:
-    data = getattr(made.data, "train", made.data)
+def _training_set(experiment: Experiment) -> Any:
+    data = getattr(experiment.data, "train", experiment.data)
     return getattr(data, "data", data)

@@ -1,4 +1,4 @@
-"""`jdl train`: train an experiment, or resume its run, and report the result."""
+"""`jdl train`: train an experiment or resume its run, then evaluate it and write a report."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jdl.cli import flags, process
-from jdl.cli.report import _report
+from jdl.cli.report import write as write_run_report
 from jdl.core.errors import Diverged, InputError, error
 from jdl.core.text import metrics_of
 from jdl.run.distributed.collectives import is_process_0, on_process_0
@@ -36,40 +36,44 @@ def command(given: list[str]) -> int | None:
 
 def train(
     config_type: type,
-    experiment: Callable[[Any], Experiment],
+    build: Callable[[Any], Experiment],
     given: list[str],
     prog: str | None = None,
 ) -> int | None:
-    """Train an experiment once, or once for each seed."""
+    """Train an experiment once, or once for each of several seeds."""
     prog = prog or f"python {shlex.quote(sys.argv[0])}"
     config, run = flags.parse(config_type, given, prog)
     if run.seeds < 1:
-        raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="leave it out")
+        raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="pass 1 or more")
     with process.join_processes(run) as watchdog:
         with gc_paused():
             process.configure_process(run.cache, verbose=run.verbose)
-            made = with_run_options(experiment(config), run)
+            experiment = with_run_options(build(config), run)
             if watchdog is not None:
-                options = dataclasses.replace(made.options, on_phase=watchdog.at)
-                made = dataclasses.replace(made, options=options)
+                options = dataclasses.replace(experiment.options, on_phase=watchdog.at)
+                experiment = dataclasses.replace(experiment, options=options)
             freeze_gc()
-        _train_all(made, config, run, experiment, f"{prog} {shlex.join(given)}".rstrip())
+        _train_all(experiment, config, run, build, f"{prog} {shlex.join(given)}".rstrip())
     return None
 
 
 def _train_all(
-    made: Experiment, config: Any, run: flags.RunFlags, experiment: Callable[..., Any], command: str
+    experiment: Experiment,
+    config: Any,
+    run: flags.RunFlags,
+    build: Callable[..., Any],
+    command: str,
 ) -> None:
     if run.seeds == 1:
-        _train_once(made, config, run, experiment, command)
+        _train_once(experiment, config, run, build, command)
         return
     results = []
-    with run_folder(run, made.name, command) as (path, resume):
+    with run_folder(run, experiment.name, command) as (path, resume):
         for seed in range(run.seed, run.seed + run.seeds):
             one = dataclasses.replace(run, seed=seed, dir=str(path / f"seed-{seed}"), seeds=1)
-            results.append(_train_once(made, config, one, experiment, resume))
+            results.append(_train_once(experiment, config, one, build, resume))
     for name in results[0]:
-        values = [numbers[name] for numbers in results if isinstance(numbers[name], float)]
+        values = [metrics[name] for metrics in results if isinstance(metrics[name], float)]
         if len(values) > 1:
             print(
                 f"test {name} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} "
@@ -77,40 +81,49 @@ def _train_all(
             )
 
 
-def with_run_options(made: Experiment, run: flags.RunFlags) -> Experiment:
-    """The experiment with the form of dispatch and the trace that the command line asks for."""
-    given = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
-    wanted: Any = {name: value for name, (value, default) in given.items() if value != default}
-    return dataclasses.replace(made, options=dataclasses.replace(made.options, **wanted))
+def with_run_options(experiment: Experiment, run: flags.RunFlags) -> Experiment:
+    """The experiment with `--run.dispatch` and `--run.profile` applied."""
+    pairs = {"profile": (run.profile, 0), "dispatch": (run.dispatch, "auto")}
+    changes: Any = {name: value for name, (value, default) in pairs.items() if value != default}
+    return dataclasses.replace(
+        experiment, options=dataclasses.replace(experiment.options, **changes)
+    )
 
 
 def _train_once(
-    made: Experiment, config: Any, run: flags.RunFlags, experiment: Callable[..., Any], command: str
+    experiment: Experiment,
+    config: Any,
+    run: flags.RunFlags,
+    build: Callable[..., Any],
+    command: str,
 ) -> dict[str, Any]:
-    learner = flags.on_mesh(made.learner, flags.default_mesh(run))
+    learner = flags.on_mesh(experiment.learner, flags.default_mesh(run))
     start = None if run.start is None else restore(*open_run(run.start)).state
-    place = {"seed": run.seed, "mesh": run.mesh, "sharding": run.sharding, "start": run.start}
-    with run_folder(run, made.name, command) as (path, resume):
+    options = {"seed": run.seed, "mesh": run.mesh, "sharding": run.sharding, "start": run.start}
+    with run_folder(run, experiment.name, command) as (path, resume):
         folder = RunDir(
-            path, config_to_record(config, made) | {"run": place}, source_file(experiment)
+            path, config_to_record(config, experiment) | {"run": options}, source_file(build)
         )
         with explain_interruptions(folder, resume):
-            result = made.fit(seed=run.seed, run_dir=folder, start=start, learner=learner)
-    numbers = _test(made, result, folder)
-    whole = local_result(result, made.learner)
+            result = experiment.fit(seed=run.seed, run_dir=folder, start=start, learner=learner)
+    metrics = _evaluate_on_test_set(experiment, result, folder)
+    whole = local_result(result, experiment.learner)
     if is_process_0():
-        _tell(made, whole, folder, run)
-    return numbers
+        _print_summary(experiment, whole, folder, run)
+    return metrics
 
 
-def _tell(made: Experiment, result: Result | None, folder: RunDir, run: flags.RunFlags) -> None:
-    """The last words of a run; `result` is None where one process does not hold all of it."""
-    if made.summary_line and result is not None:
-        print(made.summary_line(result))
+def _print_summary(
+    experiment: Experiment, result: Result | None, folder: RunDir, run: flags.RunFlags
+) -> None:
+    """Print the last lines of a run; `result` is None if no process holds all of its state."""
+    if experiment.summary_line and result is not None:
+        print(experiment.summary_line(result))
     if run.report and result is not None:
-        _report(made, result, folder)
+        write_run_report(experiment, result, folder)
     elif run.report:
-        print(f"no report yet: say jdl report {shlex.quote(str(folder.path))}", file=sys.stderr)
+        path = shlex.quote(str(folder.path))
+        print(f"no report yet: run jdl report {path} to write it", file=sys.stderr)
     recorded = sessions.read(folder.times)
     if recorded:
         print(f"time   {sessions.summary_line(recorded)}")
@@ -121,29 +134,34 @@ def _tell(made: Experiment, result: Result | None, folder: RunDir, run: flags.Ru
 
 @contextlib.contextmanager
 def run_folder(run: flags.RunFlags, name: str, command: str) -> Iterator[tuple[Path, str]]:
-    """The folder of a run and the command that goes on in it; gone again if nothing was written."""
+    """A run directory and the command that resumes its run; removed again if it stays empty."""
     if run.dir is not None:
         if not run.dir or "\0" in run.dir:
-            raise error("--run.dir", expected="a folder", got=repr(run.dir), fix="leave it out")
+            raise error(
+                "--run.dir",
+                expected="a directory",
+                got=repr(run.dir),
+                fix="pass a path, or omit it",
+            )
         yield Path(run.dir), command
         return
     path = Path(on_process_0(lambda: str(next_run_dir(Path("runs"), name))))
     try:
         yield path, f"{command} --run.dir {shlex.quote(str(path))}"
     finally:
-        with contextlib.suppress(OSError):  # only empty folders can be removed
+        with contextlib.suppress(OSError):  # only empty directories can be removed
             for empty in (path, *path.parents[:2]):
                 empty.rmdir()
 
 
 @contextlib.contextmanager
 def explain_interruptions(folder: RunDir, resume: str) -> Iterator[None]:
-    """Say where a run is that did not come to its end, and how to go on with it."""
+    """Print how to resume a run that was interrupted, and where to find one that diverged."""
     try:
         yield
     except Interrupted as stop:
         if is_process_0():
-            print(f"\n{stop}; everything is saved. To go on:\n  {resume}", file=sys.stderr)
+            print(f"\n{stop}; the state is saved. To resume:\n  {resume}", file=sys.stderr)
         raise
     except Diverged as stop:
         from jdl.report.report import write_report
@@ -154,29 +172,29 @@ def explain_interruptions(folder: RunDir, resume: str) -> Iterator[None]:
         raise Diverged(f"{stop}\n  run:            {folder.path}") from None
 
 
-def config_to_record(config: Any, made: Experiment) -> dict[str, Any]:
-    """The fields of the configuration; epochs that it left open by the number they came to."""
+def config_to_record(config: Any, experiment: Experiment) -> dict[str, Any]:
+    """The fields of the configuration, with the experiment's epochs if `epochs` is None."""
     values = dataclasses.asdict(config)
-    if values.get("epochs", made.epochs) is None:
-        values["epochs"] = made.epochs
+    if values.get("epochs", experiment.epochs) is None:
+        values["epochs"] = experiment.epochs
     return values
 
 
-def _test(made: Experiment, result: Result, folder: RunDir) -> dict[str, Any]:
-    """The one look at the test set, at the end."""
+def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir) -> dict[str, Any]:
+    """Evaluate on the test set, once, or print the last metrics if there is none."""
     from jdl.report.report import result_line
 
-    test = getattr(made.data, "test", None)
+    test = getattr(experiment.data, "test", None)
     if test is None:
         rows = [row for row in result.history if row["split"] == "valid"] or result.history
-        numbers = metrics_of(rows[-1]) if rows else {}
-        means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in numbers.items())
+        metrics = metrics_of(rows[-1]) if rows else {}
+        means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in metrics.items())
         print(f"step {int(result.state.step)}: {means}")
-        return numbers
+        return metrics
     data = test()
-    numbers = evaluate(result, data)
+    metrics = evaluate(result, data)
     examples = len(next(iter(data.values())))
     if is_process_0():
-        write_json(folder.path / "result.json", {"split": "test", "n": examples, **numbers})
-    print(result_line(numbers, examples))
-    return numbers
+        write_json(folder.path / "result.json", {"split": "test", "n": examples, **metrics})
+    print(result_line(metrics, examples))
+    return metrics

@@ -197,7 +197,7 @@ def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, caps
         main.command(["check-sharding", file])
     assert end.value.code == 1
     out = capsys.readouterr().out
-    assert "FAIL: mistaken: more than 0.001; the gradient of " in out
+    assert "FAIL: mistaken: differs by more than 0.001; the gradient of " in out
     assert "every layout agrees" not in out
 
 
@@ -230,7 +230,9 @@ def test_the_code_says_whether_all_agree(file, capsys, found):
         main.command(["check-sharding", file])
     assert end.value.code == 1
     out = capsys.readouterr().out
-    line = "FAIL: data=8 fsdp: more than 0.001; the gradient of dense_1/kernel differs most"
+    line = (
+        "FAIL: data=8 fsdp: differs by more than 0.001; the gradient of dense_1/kernel differs most"
+    )
     assert line in out and "every layout agrees" not in out
 
 

@@ -78,7 +78,7 @@ def test_a_plan_without_tries_is_one_compilation(run):
     [
         (("--memory", "16"), "--memory\n  expected: a number and one of B, kB"),
         (("--memory", "1.2.3GB"), "--memory\n"),
-        (("--slices", "2"), "--slices\n  expected: a number of slices, beside --topology"),
+        (("--slices", "2"), "--slices\n  expected: a number of slices, together with --topology"),
         (("--topology", "v5e:5x5"), "topology v5e:5x5\n"),
         (("--run.mesh", "data=16"), "mesh(data=16)\n  expected: named sizes whose product is 8"),
         (("--run.mesh", "data=8", "--batch-size", "12"), "batch_size\n  expected: a multiple of"),
@@ -184,17 +184,17 @@ def test_where_no_change_alone_is_enough_all_are_taken_together():
     *alone, last = attempts(FIRST, build, 8)
     assert len(alone) == 11 and not any(each.fits for each in alone) and last.fits
     hopeless = list(attempts(FIRST, lambda setup: made(200), 8))
-    assert "more devices are needed" in plan._conclusion(hopeless)
+    assert "use more devices" in plan._conclusion(hopeless)
 
 
 def test_the_verdict_in_numbers():
     assert verdict(made(40)) == "fits: 40 bytes of 100 bytes, 60 bytes to spare"
     assert verdict(made(140)) == "does not fit: 140 bytes of 100 bytes, 40 bytes too much"
-    assert "say --memory" in verdict(made(40, memory=None))
+    assert "pass --memory" in verdict(made(40, memory=None))
     refused = dataclasses.replace(made(refusal="HLO temporaries (9G) exceeds"), refused_at=900)
     assert verdict(refused) == (
-        "does not fit: 900 bytes of 100 bytes, by the compiler's refusal, for temporaries alone, "
-        "800 bytes too much"
+        "does not fit: 900 bytes of 100 bytes for temporaries alone, according to the compiler's "
+        "error, 800 bytes too much"
     )
     assert verdict(made(refusal="no room")) == "does not fit: no room"
 

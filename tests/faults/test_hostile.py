@@ -172,7 +172,7 @@ TABLE: dict[str, tuple[str, Callable[[Path], bytes], Reader, tuple[str, ...]]] =
     "picture that is a program": ("x.png", make.postscript, predicted, ("cannot identify",)),
     # text
     "csv of one field": ("x.csv", lambda _: b"a\n" + b"1" * 2**20, columns, ("x.csv, line 2",)),
-    "csv of zeros": ("x.csv", lambda _: bytes(1000), predicted, ("x.csv", "one line or more")),
+    "csv of zeros": ("x.csv", lambda _: bytes(1000), predicted, ("x.csv", "at least one line")),
     "text of no language": ("x.txt", lambda _: b"\xff" * 1000, text.read_text, ("byte 0",)),
     # formats that are not read
     "tar that leads out": (
