@@ -3,9 +3,9 @@
 command   python experiments/adding_problem.py [--cell rnn|lstm|gru|mgu]
 data      generated: 100 numbers in [0, 1), two of them marked
 device    CPU, 2 cores
-time      40 s of processor time
-expect    MSE 0.00033 with the LSTM, 0.00051 with the GRU; 0.1613 with the plain RNN, as with 1 for
-          every answer (0.1667 in the mean, 0.1616 on this test set)
+time      40 s of CPU time
+expect    MSE 0.00033 with the LSTM, 0.00051 with the GRU; 0.1613 with the plain RNN, no better than
+          always predicting 1 (0.1667 in expectation, 0.1616 on this test set)
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One recurrent layer that has to remember."""
+    """The adding problem, solved by one recurrent layer."""
 
     cell: Literal["rnn", "lstm", "gru", "mgu"] = "lstm"
     """Simple, LSTM, GRU or minimal gated unit."""
@@ -53,7 +53,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def sequences(config: Config) -> jdl.Data:
-    """20,000 sequences for training, 1,000 for validation and 2,000 for the test."""
+    """20,000 sequences for training, 1,000 for validation and 2,000 for testing."""
 
     def sample(n: int, seed: int) -> dict[str, np.ndarray]:
         return jdl.data.synthetic_sequences.adding_problem(n, config.time, seed)
@@ -64,7 +64,7 @@ def sequences(config: Config) -> jdl.Data:
 def summary_line(result: jdl.Result, test: dict[str, np.ndarray], cell: str) -> str:
     loss = jdl.evaluate(result, test)["loss"]
     baseline = ((test["y"] - 1) ** 2).mean()
-    return f"{cell}: MSE {loss:.5f} (always answering 1: {baseline:.5f})"
+    return f"{cell}: MSE {loss:.5f} (always predicting 1: {baseline:.5f})"
 
 
 def figures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def figures(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> 
             {config.cell: valid_loss}, "Validation error", "step", "squared error", yscale="log"
         ),
         plots.horizontal_lines(
-            {"always answering 1": jdl.data.synthetic_sequences.ADDING_BASELINE}
+            {"always predicting 1": jdl.data.synthetic_sequences.ADDING_BASELINE}
         ),
     )
-    shown = {name: value[:500] for name, value in test.items()}
-    predicted = jdl.predict(result, shown)[:, 0]
-    title = f"Two of {config.time} numbers, added"
-    sums = plots.predicted_vs_true(shown["y"][:, 0], predicted, title, "true sum", "answer")
+    examples = {name: value[:500] for name, value in test.items()}
+    predicted = jdl.predict(result, examples)[:, 0]
+    title = f"Sum of two among {config.time} numbers"
+    sums = plots.predicted_vs_true(examples["y"][:, 0], predicted, title, "true sum", "predicted")
     return {"adding": plots.figure(error, sums)}
 
 

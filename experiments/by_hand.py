@@ -1,14 +1,14 @@
-"""The training of mnist_cnn.py in plain JAX: what jdl does, written out once, without jdl.
+"""The training of mnist_cnn.py in plain JAX, written out without jdl.
 
 command   python experiments/by_hand.py [FOLDER of MNIST's IDX files] [epochs]
-data      MNIST, or random images of the same shape where no folder is given (to time the step)
+data      MNIST, or without a folder random images of the same shape (to time the step)
 device    CPU, 2 cores
 time      4 min on MNIST
 expect    test accuracy 0.9900 on MNIST
 
-Not here, and in jdl for free: saving and resuming, a guard against NaN, the best weights, a log
-that does not wait for the device, an exact order that can be sought in, evaluation without padding
-mistakes, ensembles, sweeps, other devices, a report. `benchmarks/` times the two side by side.
+What jdl adds: saving and resuming, a guard against NaN, the best weights, logging without
+waiting for the device, a reproducible order of the examples, exact evaluation of the last partial
+batch, ensembles, sweeps, several devices, a report. `benchmarks/` compares the speed of the two.
 """
 
 import gzip
@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def read(folder: Path, stem: str) -> np.ndarray:
-    """An IDX file as an array, trusting it."""
+    """An IDX file as an array, without checks."""
     raw = gzip.decompress((folder / f"{stem}.gz").read_bytes())
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
@@ -47,7 +47,7 @@ def load(folder: str | None):
 
 
 def init(key):
-    """He-normal weights, zero biases: 225,034 numbers."""
+    """He-normal weights and zero biases: 225,034 parameters."""
     shapes = {
         "conv_1": (3, 3, 1, 32),
         "conv_2": (3, 3, 32, 64),
@@ -63,7 +63,7 @@ def init(key):
 
 
 def conv_pool(layer, x):
-    """A 3x3 convolution, ReLU, and the largest of each 2x2 window."""
+    """A 3x3 convolution, ReLU and 2x2 max pooling."""
     x = jax.lax.conv_general_dilated(
         x, layer["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

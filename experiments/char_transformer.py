@@ -1,15 +1,15 @@
-"""A transformer that writes text letter by letter.
+"""A character-level transformer language model.
 
 command   python experiments/char_transformer.py --data-dir FOLDER
-data      tinyshakespeare.txt in FOLDER (or any .txt file: --data-dir FILE); else the reference
-          texts of Python's own help; the first 90 % for training, the rest for validation
+data      tinyshakespeare.txt in FOLDER (or any text file: --data-dir FILE); by default the texts of
+          Python's help; the first 90 % for training, the rest for validation
 device    CPU, 2 cores
 time      97 s on an Intel Xeon (AVX-512), where the loss is 1.801
-expect    validation loss 1.799, 2.595 bits per character (counts of 2, 3 and 4 characters: 2.490,
-          2.063, 1.805), one seed; 1.905 at nanoGPT's learning rate of 1e-3
+expect    validation loss 1.799 nats, 2.595 bits per character (n-gram models of 2, 3 and 4
+          characters: 2.490, 2.063, 1.805 nats), one seed; 1.905 at nanoGPT's learning rate of 1e-3
 
-nanoGPT's small configuration for CPU: 804,096 parameters. The loss is that of the whole
-validation part, every character predicted once.
+This is nanoGPT's small configuration for CPU, with 804,096 parameters. The validation loss counts
+every character of the validation text once.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A decoder over characters."""
+    """A transformer decoder over characters."""
 
     data_dir: Path | None = None
-    """Folder of tinyshakespeare.txt, or a text file; the texts of Python's help if left out."""
+    """Folder of tinyshakespeare.txt, or a text file; default: the texts of Python's help."""
     blocks: int = 4
     heads: int = 4
     width: int = 128
@@ -82,7 +82,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def summary_line(result: jdl.Result, network: Any, corpus: Any) -> str:
-    """The last validation loss, and 400 characters that the network writes."""
+    """The last validation loss, and a sample of 400 characters."""
     last = [row for row in result.history if row["split"] == "valid"][-1]
     counts = ", ".join(f"{name} {loss:.3f}" for name, loss in corpus.ngrams().items())
     prompt = corpus.tokenizer.encode("\n")[None]
@@ -92,7 +92,7 @@ def summary_line(result: jdl.Result, network: Any, corpus: Any) -> str:
     text = corpus.tokenizer.decode(tokens[0].tolist())
     return (
         f"validation loss {last['loss']:.4f}, {last['bits_per_token']:.3f} bits per character "
-        f"(counts of characters: {counts})\n{text}\n"
+        f"(n-gram models: {counts})\n{text}\n"
     )
 
 

@@ -1,17 +1,17 @@
-"""A language model of 6.7 billion parameters, planned for 256 TPU chips before there are any.
+"""A language model of 6.7 billion parameters for 256 TPU chips, compiled without the chips.
 
 command   python experiments/decoder_7b.py --tokens FILE.npy --run.mesh data=256 --run.sharding fsdp
 plan      jdl plan experiments/decoder_7b.py --topology v5e:16x16 --run.sharding fsdp
 data      the tokens of a text as integers below 50,304 (GPT-2's vocabulary, rounded up to a
-          multiple of 128) in a .npy file; else tokens drawn by Zipf's law, of which a model learns
-          no more than how often each comes
+          multiple of 128) in a .npy file; by default random tokens with Zipf frequencies, from
+          which a model can learn only these frequencies
 device    TPU v5e or v5p, 256 chips
-time      not known: it was compiled for these chips and has not been run on them
-expect    it fits: the tables are in docs/tpu.md. No loss was measured
+time      not measured: the program was compiled for these chips but not run
+expect    it fits in memory (see docs/tpu.md); no loss was measured
 
-The sizes are those of GPT-3's 6.7 billion (Brown et al. 2020, table 2.1). Weights, moments and
-loss are float32, the network computes in bfloat16, and each block is computed again in the
-backward pass. The blocks are a scan over stacked weights, so that 32 compile as fast as one.
+The sizes are those of GPT-3 6.7B (Brown et al. 2020, table 2.1). Weights, moments and loss are
+float32, the network computes in bfloat16, and each block is recomputed in the backward pass. The
+blocks are a scan over stacked weights, so that 32 blocks compile as fast as one.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ import jdl
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A deep decoder, every block alike."""
+    """A deep transformer decoder."""
 
     tokens: Path | None = None
-    """A .npy file of integers, one long line of tokens; drawn by Zipf's law if left out."""
+    """A .npy file with a 1-D array of integer tokens; default: random tokens."""
     vocabulary: int = 50_304
     blocks: int = 32
     heads: int = 32
@@ -40,9 +40,9 @@ class Config:
     learning_rate: float = 1.2e-4
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["none", "dots", "full"] = "full"
-    """What is computed again in the backward pass, to save memory."""
+    """What the backward pass recomputes to save memory."""
     accumulate: int = 1
-    """Equal parts that a batch is cut into, one after the other, to save memory."""
+    """Micro-batches per batch, processed one after the other to save memory."""
 
     def __post_init__(self):
         jdl.check_fields(self, vocabulary=2, blocks=1, heads=1, width=1, context=1, batch_size=1)
@@ -84,7 +84,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def load_tokens(config: Config) -> np.ndarray:
-    """The tokens of the file, or two batches of random ones."""
+    """The tokens of the file, or two batches of random tokens."""
     if config.tokens is None:
         frequency = 1 / np.arange(1, config.vocabulary + 1)
         count = 2 * config.batch_size * config.context + 1
@@ -95,9 +95,9 @@ def load_tokens(config: Config) -> np.ndarray:
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise jdl.InputError(
             f"--tokens {config.tokens}\n"
-            f"  expected: one long line of integers\n"
+            f"  expected: integers of shape (tokens,)\n"
             f"  got:      {tokens.dtype} of shape {tokens.shape}\n"
-            f"  fix:      save tokens.ravel().astype(numpy.uint16), for example"
+            f"  fix:      save tokens.ravel().astype(numpy.uint16)"
         )
     return tokens
 

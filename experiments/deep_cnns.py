@@ -1,9 +1,9 @@
-"""The architectures that made convolutional networks deep, each in a small form.
+"""Classic deep convolutional networks, each in a small version.
 
 command   python experiments/deep_cnns.py --model resnet [--data-dir FOLDER]
-data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
+data      MNIST's four IDX files in FOLDER or JDL_DATA_DIR; without them scikit-learn's digits
 device    CPU, 2 cores
-time      20 s of processor time for the residual network on the digits
+time      20 s of CPU time for the residual network on the digits
 expect    test accuracy on the digits, over the splits 0 to 2 with seeds 0 to 2: vgg 0.992 ± 0.003,
           densenet 0.990 ± 0.007, googlenet 0.990 ± 0.004, resnet 0.989 ± 0.000,
           alexnet 0.981 ± 0.003
@@ -48,14 +48,14 @@ class Config:
 
     model: Literal["alexnet", "vgg", "googlenet", "resnet", "densenet"] = "resnet"
     data_dir: str | None = None
-    """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
+    """Folder of MNIST's IDX files; default: JDL_DATA_DIR, or the 8x8 digits if it is not set."""
     split: int = 0
     """Seed of the split."""
     epochs: int | None = None
-    """Passes over the training set; 30 on the digits, 3 on MNIST."""
+    """Default 30 on the digits, 3 on MNIST."""
     batch_size: int = 64
     learning_rate: float = 3e-3
-    """Of Adam at the start; it falls to zero along a cosine."""
+    """Initial learning rate of Adam; it decays to zero along a cosine."""
 
     def __post_init__(self):
         jdl.check_fields(self, learning_rate=0, batch_size=1, epochs=1)
@@ -84,7 +84,7 @@ def summary_line(result: jdl.Result, model: str) -> str:
 
 
 def figures(result: jdl.Result, images: np.ndarray) -> dict[str, Any]:
-    """The filters of the first convolution, and their responses to three digits."""
+    """The filters of the first convolution, and their feature maps for three digits."""
     kernel = next(
         leaf
         for leaf in jax.tree.leaves(result.state.params)

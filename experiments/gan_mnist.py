@@ -1,21 +1,20 @@
-"""A generator against a discriminator on MNIST, judged by a classifier trained in the same run.
+"""A GAN on MNIST, evaluated by a classifier that is trained in the same run.
 
 command   python experiments/gan_mnist.py [--data-dir FOLDER] [--recipe plain] [--kind conv]
-data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
+data      MNIST's four IDX files in FOLDER or JDL_DATA_DIR; without them scikit-learn's digits
 device    CPU, 2 cores
-time      4 min of processor time on MNIST (conv 14 min, wgan_gp 16), 20 s on the digits
-expect    MNIST, 20,000 steps: all ten digits, the rarest 4.6 %; FID 46.2 (noise 561, real 0.9);
-          spectral 5.8 % and 18.6, wgan_gp 3.8 % and 42.4; conv, 12,000 steps: 5.8 % and 19.0;
-          --recipe plain --steps 2000: 60 % are taken for a 3, the rarest 0.1 %; FID 221; the
-          plain pair recovers by itself (4.8 % and 25.8 after 20,000 steps), ttur alone does not
-          (0.4 % and 99.8);
-          digits: the rarest 5.8 %; FID 9.6 (plain: 5.4 % and 14.8; noise 127, real 1.3)
+time      4 min of CPU time on MNIST (conv 14 min, wgan_gp 16), 20 s on the digits
+expect    share of the rarest digit and FID on MNIST after 20,000 steps: normalised 4.6 %, 46.2
+          (noise 561, real images 0.9); spectral 5.8 %, 18.6; wgan_gp 3.8 %, 42.4; plain 4.8 %,
+          25.8; ttur 0.4 %, 99.8; conv after 12,000 steps 5.8 %, 19.0;
+          plain after 2,000 steps: 0.1 %, 221, and 60 % of the images are classified as a 3;
+          on the digits: normalised 5.8 %, 9.6; plain 5.4 %, 14.8 (noise 127, real images 1.3)
 
-The plain pair loses digits for thousands of steps. The recipes: batch normalisation in the
-generator; a discriminator of bounded slope (spectral normalisation or a gradient penalty); two time
-scales, which help convergence (Heusel et al. 2017) and here cost digits.
-"FID" is the Frechet distance (Heusel et al. 2017) in the classifier's last hidden layer: zero for
-the same distribution.
+The plain GAN loses digits for thousands of steps. The recipes are: batch normalisation in the
+generator; a discriminator with bounded slope (spectral normalisation or a gradient penalty); two
+time scales, which help convergence (Heusel et al. 2017) but lose digits here.
+"FID" is the Fréchet distance (Heusel et al. 2017) between features of the classifier's last hidden
+layer: zero for equal distributions.
 """
 
 import dataclasses
@@ -33,23 +32,23 @@ LATENT = 100
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Digits drawn from noise."""
+    """A GAN that generates digits."""
 
     recipe: Literal["normalised", "plain", "spectral", "wgan_gp", "ttur"] = "normalised"
-    """What keeps the pair from collapsing; "plain": nothing does."""
+    """The method against mode collapse; "plain" uses none."""
     kind: Literal["dense", "conv"] = "dense"
-    """Dense layers, or the convolutions of DCGAN, whose generator is always normalised."""
+    """Dense layers, or DCGAN's convolutions, whose generator always has batch normalisation."""
     data_dir: str | None = None
-    """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
+    """Folder of MNIST's IDX files; default: JDL_DATA_DIR, or the 8x8 digits if it is not set."""
     steps: int | None = None
-    """20,000 on MNIST (conv: 12,000), 3,000 on the digits."""
+    """Default 20,000 on MNIST (conv: 12,000), 3,000 on the digits."""
     batch_size: int = 64
     learning_rate: float = 2e-4
-    """Of Adam(0.5, 0.999); with "ttur" the discriminator's is four times as large."""
+    """Learning rate of Adam(0.5, 0.999); with "ttur", four times as large for the discriminator."""
     average: float = 0.999
-    """Decay of the average of the weights that draws, in all recipes but "plain"."""
+    """Decay of the weight average that generates the images, in all recipes but "plain"."""
     judge_epochs: int | None = None
-    """Passes of the judging classifier over the training part; 1 on MNIST, 30 on the digits."""
+    """Epochs of the evaluating classifier; default 1 on MNIST, 30 on the digits."""
 
     def __post_init__(self):
         jdl.check_fields(self, steps=1, batch_size=1, learning_rate=0, judge_epochs=1)
@@ -68,7 +67,7 @@ def experiment(config: Config) -> jdl.Experiment:
         default_judge_epochs = 30
     steps = config.steps or default_steps
 
-    @functools.cache  # trained when the result is first asked for
+    @functools.cache  # trained on first use
     def image_evaluator() -> jdl.ImageEvaluator:
         return jdl.train_image_evaluator(data, config.judge_epochs or default_judge_epochs)
 
@@ -93,7 +92,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def gan_learner(config: Config, shape: tuple[int, ...]) -> jdl.Learner:
-    """The two players by the recipe's rules."""
+    """Generator and discriminator as the players of a game."""
     wasserstein = config.recipe == "wgan_gp"
     generator, discriminator = jdl.models.gan_pair(config.kind, config.recipe, shape)
     generator_task, discriminator_task = jdl.tasks.gan_tasks(

@@ -1,15 +1,15 @@
-"""Three of ten digits are rare in training: what class weights, resampling and focal loss do.
+"""Class weights, resampling and focal loss when three of ten digits are rare in training.
 
 command   python experiments/imbalance.py [--split 1]
-data      embedded digits; of the rare classes 5 training examples each, of the others about 126
+data      scikit-learn's digits; 5 training examples of each rare class, about 126 of the others
 device    CPU, 2 cores
 time      15 s
 expect    over the splits 0 to 4, five seeds each, recall of the rare classes: plain 0.511,
           class weights 0.675, resampling 0.658, focal 0.544, weighted focal 0.658; balanced
           accuracy: 0.846, 0.891, 0.889, 0.855, 0.885
 
-All strategies see the same batches. Those that do not resample leave the copies out by a mask.
-Focal loss alone was made for another imbalance, that of easy and hard examples; it helps little.
+All strategies see the same batches; those that do not resample mask the copies. Focal loss was
+designed for an imbalance of easy and hard examples, and alone it helps little here.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ Strategy = Literal["plain", "class weights", "resampling", "focal", "weighted fo
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Five ways to train on digits of which three are rare."""
+    """Five strategies for training with three rare digits."""
 
     split: int = 0
-    """Seed of the split and of the choice of the rare examples."""
+    """Seed of the split and of the selection of the rare examples."""
     rare: tuple[int, ...] = (3, 8, 9)
     kept: int = 5
     """Training examples of each rare class."""
@@ -53,7 +53,7 @@ def experiment(config: Config) -> jdl.Experiment:
     learner = jdl.sweep(build, {"strategy": config.strategies}, seeds=config.seeds)
 
     def confusions(result: jdl.Result) -> dict[str, np.ndarray]:
-        """The confusion matrices of each strategy, one a seed: (seeds, 10, 10)."""
+        """The confusion matrices of each strategy, (seeds, 10, 10)."""
         metrics = jdl.group_by(learner.points, "strategy", jdl.evaluate(result, data.test()))
         return {strategy: row["confusion"] for strategy, row in metrics.items()}
 
@@ -70,7 +70,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def strategy_learner(strategy: str, weights: np.ndarray) -> jdl.Learner:
-    """The same network, trained by one strategy against rare classes."""
+    """The same network, trained with one of the strategies."""
     cross_entropy = jdl.tasks.cross_entropy
     focal = jdl.tasks.focal_loss(2.0)
     losses = {
@@ -102,7 +102,7 @@ def summary_line(confusions: dict[str, np.ndarray], rare: tuple[int, ...]) -> st
 
 
 def figures(confusions: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {"taken for": plots.matrices(confusions, "said", "true")}
+    return {"confusion by strategy": plots.matrices(confusions, "predicted", "true")}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Which of nine men said it: series of 7 to 29 steps, by five recurrent networks at once.
+"""Classify nine speakers from series of 7 to 29 steps, with an ensemble of recurrent networks.
 
 command   python experiments/japanese_vowels.py --data-dir FOLDER [--cell gru]
 data      Japanese Vowels: JapaneseVowels_TRAIN.ts and _TEST.ts in FOLDER (or in JDL_DATA_DIR)
 device    CPU, 2 cores
-time      40 s of processor time
+time      40 s of CPU time
 expect    test accuracy 97.03 ± 0.54 % with LSTMs, 97.84 ± 0.66 % with GRUs, over 5 seeds
 """
 
@@ -22,23 +22,23 @@ SPEAKERS = 9
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Speakers by their vowels."""
+    """Speaker classification with recurrent networks."""
 
     data_dir: str | None = None
-    """Folder of the two .ts files; JDL_DATA_DIR where left out."""
+    """Folder of the two .ts files; default: JDL_DATA_DIR."""
     cell: Literal["rnn", "lstm", "gru", "mgu"] = "lstm"
     """Simple, LSTM, GRU or minimal gated unit."""
     units: int = 64
     dropout: float = 0.3
     noise: float = 0.3
-    """Standard deviation of the noise that is added to the inputs in training."""
+    """Standard deviation of the noise added to the inputs in training."""
     members: int = 5
-    """Networks trained side by side, each from its own seed."""
+    """Networks trained together, each with its own seed."""
     learning_rate: float = 3e-3
     epochs: int = 60
     batch_size: int = 32
     split: int = 0
-    """Seed of the split into training and validation part."""
+    """Seed of the split into training and validation set."""
 
     def __post_init__(self):
         jdl.check_fields(self, dropout=(0, 0.99), noise=0, members=1, learning_rate=0)
@@ -80,7 +80,7 @@ def summary_line(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
     baseline = jdl.data.baselines.most_frequent(test["y"])
     return (
         f"test accuracy {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%} "
-        f"(n {len(accuracy)} seeds; always the commonest speaker: {baseline:.1%})"
+        f"(n {len(accuracy)} seeds; always the most frequent speaker: {baseline:.1%})"
     )
 
 
@@ -95,7 +95,7 @@ def figures(result: jdl.Result, test: dict[str, np.ndarray]) -> dict[str, Any]:
     outputs = jdl.predict(result, test)
     return {
         "speakers": plots.figure(*panels, columns=3, title=title),
-        "taken for": plots.confusion_of(outputs, test["y"], range(1, SPEAKERS + 1)),
+        "mean confusion matrix": plots.confusion_of(outputs, test["y"], range(1, SPEAKERS + 1)),
     }
 
 

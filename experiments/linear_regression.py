@@ -6,9 +6,9 @@ device    CPU, 2 cores
 time      5 s
 expect    w = (0.6667, 0.3333), b = -0.3333; at [5, 6] and [6, 7]: 5.0000, 6.0000
 
-Many weights fit this rank-deficient data exactly. Descent from zero finds the shortest of them,
-w = (2/3, 1/3), b = -1/3. It diverges above a learning rate of 2 / lambda_max = 0.0458:
-`--learning-rate 0.1` ends by itself, with exit code 3.
+Many weights fit this rank-deficient data exactly. Gradient descent from zero finds those with the
+smallest norm, w = (2/3, 1/3), b = -1/3. It diverges above a learning rate of 2 / lambda_max =
+0.0458: with `--learning-rate 0.1` the run stops with exit code 3.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ class Config:
 
     learning_rate: float = 0.04
     epochs: int = 20_000
-    """Steps: each is one pass over the four points."""
+    """Each epoch is one step on all four points."""
 
     def __post_init__(self):
         jdl.check_fields(self, learning_rate=0, epochs=1)
 
 
 def four_points() -> jdl.Data:
-    """Four points to train on, and two more to predict."""
+    """Four points for training and two for testing."""
     train = {
         "x": np.array([[1, 2], [2, 3], [3, 4], [4, 5]], np.float32),
         "y": np.array([[1], [2], [3], [4]], np.float32),
@@ -46,7 +46,7 @@ def four_points() -> jdl.Data:
     return jdl.Data(train=train, valid={}, test=lambda: test, info={"name": "four points"})
 
 
-# A model is two plain functions. This one starts at zero.
+# A model is two plain functions; this one starts from zero.
 def init(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
     return {"w": jnp.zeros((x.shape[-1], 1)), "b": jnp.zeros(1)}
 

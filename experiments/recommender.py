@@ -1,11 +1,11 @@
-"""Ratings of items by users: matrix factorisation, or neural collaborative filtering.
+"""Predict ratings with matrix factorisation or neural collaborative filtering.
 
 command   python experiments/recommender.py [--model ncf] [--ratings FILE]
 data      generated: 200,000 ratings of 500 items by 1,000 users, rank 3; or a MovieLens file
 device    CPU, 2 cores
 time      13 s of CPU time
-expect    test RMSE 0.5134, 2.2 % above the noise (ncf 0.5143, 2.4 %); biases alone 0.9472, the mean
-          rating 1.1002
+expect    test RMSE 0.5134, 2.2 % above the noise (ncf 0.5143, 2.4 %); for comparison 0.9472 with
+          biases alone, 1.1002 with the mean rating
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Factors of users and items."""
+    """A model of users and items."""
 
     model: Literal["mf", "ncf"] = "mf"
     ratings: str = ""
-    """A file of MovieLens: ratings.csv, u.data or ratings.dat; without it they are generated."""
+    """A MovieLens file: ratings.csv, u.data or ratings.dat; by default ratings are generated."""
     n: int = 200_000
-    """Ratings to generate."""
+    """Number of ratings to generate."""
     factors: int = 3
     embedding: int = 1
-    """Numbers for a user and for an item that the perceptron of ncf is given."""
+    """Size of the user and item embeddings that enter the perceptron of ncf."""
     decay: float = 5e-6
-    """Weight of the penalty on all squared weights, biases too."""
+    """Weight of the L2 penalty on all parameters, biases included."""
     learning_rate: float = 1e-2
     epochs: int = 20
     batch_size: int = 1_024
@@ -81,19 +81,17 @@ def summary_line(result: jdl.Result, data: jdl.Data) -> str:
         f"the mean rating {rmse(mean, test['y']):.4f}"
     )
     if "floor" not in data.info:
-        return f"{line}; users and items that training never saw: {data.info['unknown']['test']}"
+        return f"{line}; test users and items not in training: {data.info['unknown']['test']}"
     floor = data.info["floor"]
     return f"{line}; noise {floor:.4f}: {100 * (error / floor - 1):.2f} % above it"
 
 
 def figures(result: jdl.Result, test: dict[str, Any], noise: float | None) -> dict[str, Any]:
-    """Predicted against true ratings, and the errors against the noise nobody can predict."""
+    """Predicted against true ratings, and the errors compared with the unpredictable noise."""
     predicted = jdl.predict(result, test, batch_size=8_192)[:, 0]
     true = test["y"][:, 0]
     ratings = plots.predicted_vs_true(true, predicted, "Held-out ratings")
-    errors = plots.histogram(
-        predicted - true, "Errors, beside the noise", "predicted - true", normal=noise
-    )
+    errors = plots.histogram(predicted - true, "Errors and noise", "predicted - true", normal=noise)
     return {"predictions": plots.figure(ratings, errors)}
 
 

@@ -1,7 +1,8 @@
-"""Eight ways against over-fitting, on 300 handwritten digits of which a fifth is labelled wrongly.
+"""Eight regularisation methods, on 300 handwritten digits with label noise.
 
 command   python experiments/regularisation.py [--split 1]
-data      embedded digits: 300 of the training part, the validation part for early stopping only
+data      scikit-learn's digits: 300 training examples, a fifth of them with random labels; the
+          validation set only for early stopping
 device    CPU, 2 cores
 time      55 s
 expect    test accuracy / loss over the splits 0 to 4, five seeds each: none 0.745 / 1.12,
@@ -9,8 +10,8 @@ expect    test accuracy / loss over the splits 0 to 4, five seeds each: none 0.7
           L2 0.822 / 0.64, decoupled decay 0.825 / 0.68, dropout 0.844 / 0.60,
           label smoothing 0.753 / 0.86, mixup 0.769 / 0.81, early stopping 0.849 / 0.62
 
-Strengths were chosen by the validation part of split 9. "plain L1" is the penalty's subgradient,
-"proximal L1" soft thresholding after the step: only this one makes exact zeros.
+The strengths were tuned on the validation set of split 9. "plain L1" uses the subgradient of the
+penalty, "proximal L1" soft thresholding after each step; only the latter gives exact zeros.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ Method = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Few digits, the share `wrong` of which is labelled at random, and eight regularisations."""
+    """Eight regularisation methods on few digits; the share `wrong` has random labels."""
 
     split: int = 0
     examples: int = 300
@@ -46,7 +47,7 @@ class Config:
     seeds: int = 5
     steps: int = 1_500
     methods: tuple[Method, ...] = get_args(Method)
-    """Which of them to compare; "none" is always among them."""
+    """The methods to compare; "none" is always included."""
 
     def __post_init__(self):
         jdl.check_fields(self, examples=64, wrong=(0, 1), seeds=1, steps=1)
@@ -80,7 +81,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def method_learners(hidden: int, valid: Any) -> dict[str, jdl.Learner]:
-    """Each regularisation as a learner."""
+    """A learner for each method."""
     network = jdl.models.MLP((hidden,), outputs=10)
     task = jdl.classification(jdl.from_linen(network))
     dropout_task = jdl.classification(jdl.from_linen(network.clone(dropout=0.8)))

@@ -1,15 +1,15 @@
-"""An encoder that learns from images without labels, then reads digits from 100 labels.
+"""Self-supervised pretraining of an encoder, evaluated by a linear probe on 100 labels.
 
 command   python experiments/self_supervised.py --data-dir FOLDER [--pretext rotation]
-data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
+data      MNIST's four IDX files in FOLDER or JDL_DATA_DIR; without them scikit-learn's digits
 device    CPU, 2 cores
-time      5 min beside other programs
-expect    test accuracy from 100 labels of MNIST: contrastive 0.8380; --pretext masked --steps 3000
-          0.7294; --pretext rotation --steps 600 0.7007; random encoder 0.5170
+time      5 min on a busy machine
+expect    test accuracy from 100 labels of MNIST: contrastive 0.8380; masked with --steps 3000
+          0.7294; rotation with --steps 600 0.7007; random encoder 0.5170
 
-The encoder ends, as SimCLR's, in means over the image. Its 64 features are frozen and a linear
-classifier is trained on 10 labelled images of each class. The baseline is the same classifier on
-the same encoder before training.
+Like SimCLR's, the encoder ends with global average pooling. Its 64 features are frozen, and a
+linear classifier is trained on 10 labelled images of each class. The baseline is the same
+classifier on an encoder with random weights.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ ENCODER = jdl.models.VGG(((16,), (32,), (64,)), hidden=(), pooled=1, classes=64,
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Learning without labels, judged by a linear classifier of 100 labels."""
+    """Self-supervised pretraining, evaluated by a linear probe."""
 
     data_dir: str | None = None
-    """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
+    """Folder of MNIST's IDX files; default: JDL_DATA_DIR, or the 8x8 digits if it is not set."""
     pretext: Literal["contrastive", "rotation", "masked"] = "contrastive"
-    """Two views of an image are alike; by how much an image is turned; what hidden squares show."""
+    """Match two views of an image, predict its rotation, or reconstruct masked patches."""
     steps: int = 1_500
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -59,7 +59,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def pretext_task(config: Config, shape: tuple[int, ...]) -> jdl.Task:
-    """What the encoder learns from images alone."""
+    """The task from which the encoder learns without labels."""
     large = shape[0] > 8
     if config.pretext == "rotation":
         return jdl.tasks.rotation_prediction(with_head((4,)))
@@ -73,12 +73,12 @@ def pretext_task(config: Config, shape: tuple[int, ...]) -> jdl.Task:
 
 
 def with_head(shape: tuple[int, ...]) -> jdl.Model:
-    """The encoder and a head whose outputs have that shape."""
+    """The encoder with a head whose outputs have the given shape."""
     return jdl.from_linen(jdl.models.EncoderWithHead(ENCODER, shape))
 
 
 def encoders(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """The encoder with random weights, and with the learned ones."""
+    """The encoder with random weights and with the learned weights."""
     key = jax.random.fold_in(result.state.key, 1)
     random_params = jax.jit(ENCODER.init)(key, data.train["x"][:1])["params"]
     return {
@@ -101,7 +101,7 @@ def summary_line(result: jdl.Result, data: jdl.Data, pretext: str) -> str:
 
 
 def figures(result: jdl.Result, data: jdl.Data) -> dict[str, Any]:
-    """The features of 1,500 validation images in the plane."""
+    """The principal components of the features of 1,500 validation images."""
     images, labels = data.valid["x"][:1_500], data.valid["y"][:1_500]
     return {"embeddings": plots.embeddings(encoders(result, data), images, labels)}
 

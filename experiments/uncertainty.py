@@ -1,13 +1,15 @@
-"""Regression that says how far off it may be: sines whose noise grows with x.
+"""Regression with predicted uncertainty, on a sine whose noise grows with x.
 
 command   python experiments/uncertainty.py
-data      generated: y = sin x + noise of width 0.05 + 0.35 sigmoid(3x), 1,000 points for training
+data      generated: y = sin x + noise of standard deviation 0.05 + 0.35 sigmoid(3x), 1,000 training
+          points
 device    CPU, 2 cores
 time      15 s
-expect    loss on new points -0.398 ± 0.001 nats (floor -0.425; with one width for all x 0.153);
-          the predicted width is off by 5.6 % on average; 94.8 % of points inside the 95 % interval
+expect    test loss -0.398 ± 0.001 nats (entropy of the noise -0.425; with the same standard
+          deviation for all x 0.153); the mean relative error of the predicted standard deviation is
+          5.6 %; 94.8 % of the test points lie inside the 95 % interval
 
-The floor is the entropy of the noise: no model that does not know y can do better on average.
+No model can have a lower expected loss than the entropy of the noise.
 """
 
 import dataclasses
@@ -22,10 +24,10 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Mean and standard deviation of a noisy sine, learned together."""
+    """Networks that predict mean and standard deviation of a noisy sine."""
 
     members: int = 5
-    """Networks trained side by side, each from its own seed."""
+    """Networks trained together, each with its own seed."""
     examples: int = 1_000
     learning_rate: float = 3e-3
     steps: int = 3_000
@@ -70,18 +72,18 @@ def summary_line(result: jdl.Result, test: dict[str, np.ndarray]) -> str:
     nats = 0.5 * np.log(2 * np.pi * np.e)
     rows = {
         "loss in nats": np.array(jdl.evaluate(result, test)["loss"]),
-        "loss with one width for all x": nats + 0.5 * np.log(np.mean(error**2, (1, 2))),
-        "predicted width off by": np.abs(predicted["std"] / std - 1).mean((1, 2)),
-        "inside the 95 % interval": (error < 1.96 * predicted["std"]).mean((1, 2)),
-        "floor, in nats": nats + np.log(std).mean(),
+        "loss with the same std for all x": nats + 0.5 * np.log(np.mean(error**2, (1, 2))),
+        "relative error of the std": np.abs(predicted["std"] / std - 1).mean((1, 2)),
+        "share inside the 95 % interval": (error < 1.96 * predicted["std"]).mean((1, 2)),
+        "entropy of the noise in nats": nats + np.log(std).mean(),
     }
     return jdl.seed_table(
-        {name: {"mean ± sd over the networks": row} for name, row in rows.items()}
+        {name: {"mean ± std over the networks": row} for name, row in rows.items()}
     )
 
 
 def figures(result: jdl.Result, train: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The first network's mean and interval over the data, and every network's deviation."""
+    """The first network's mean and interval, and every network's standard deviation."""
     x = np.linspace(-np.pi, np.pi, 201, dtype=np.float32)
     predicted = jdl.predict(result, x[:, None])
     means, stds = predicted["mean"][:, :, 0], predicted["std"][:, :, 0]

@@ -1,14 +1,14 @@
-"""A variational autoencoder on MNIST, or on the embedded 8x8 digits where there is no MNIST.
+"""A variational autoencoder on MNIST, or on scikit-learn's 8x8 digits without it.
 
 command   python experiments/vae.py [--data-dir FOLDER]
-data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
+data      MNIST's four IDX files in FOLDER or JDL_DATA_DIR; without them scikit-learn's digits
 device    CPU, 2 cores
-time      75 s of processor time on MNIST (3 min on a busy machine), 30 s on the digits
-expect    test -ELBO 105.34 nats an image on MNIST (the pixels' means alone: 205.8);
-          24.40 on the digits (27.12)
+time      75 s of CPU time on MNIST (3 min on a busy machine), 30 s on the digits
+expect    test -ELBO 105.34 nats per image on MNIST (independent pixels with their mean values:
+          205.8); 24.40 on the digits (27.12)
 
--ELBO, in nats an image, is an upper bound of what it takes to tell the images to someone who has
-the network: the divergence tells the code, the reconstruction the pixels, given the code.
+The -ELBO bounds the negative log-likelihood of an image from above. It is the sum of the
+reconstruction loss and the KL divergence of the code from its prior.
 """
 
 import dataclasses
@@ -23,19 +23,19 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Images explained by a normal code."""
+    """A variational autoencoder with a normal prior."""
 
     data_dir: str | None = None
-    """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
+    """Folder of MNIST's IDX files; default: JDL_DATA_DIR, or the 8x8 digits if it is not set."""
     code: int = 20
-    """Numbers in the code."""
+    """Dimensions of the code."""
     hidden: int = 400
-    """Units between image and code, and between code and image."""
+    """Hidden units of the encoder, and of the decoder."""
     epochs: int | None = None
-    """Passes over the training set; 10 on MNIST, 200 on the digits."""
+    """Default 10 on MNIST, 200 on the digits."""
     batch_size: int = 128
     learning_rate: float = 2e-3
-    """Of Adam; it falls to zero by a cosine."""
+    """Initial learning rate of Adam; it decays to zero along a cosine."""
 
     def __post_init__(self):
         jdl.check_fields(self, code=2, hidden=1, epochs=1, batch_size=1, learning_rate=0)
@@ -67,7 +67,7 @@ def summary_line(result: jdl.Result, data: jdl.Data) -> str:
     baseline = jdl.data.baselines.pixel_mean_nats(data.train["x"], test["x"])
     return (
         f"test -ELBO {metrics['loss']:.2f} nats: reconstruction {metrics['reconstruction']:.2f}, "
-        f"divergence {metrics['kl']:.2f}; each pixel by its own mean, without a code: "
+        f"KL divergence {metrics['kl']:.2f}; independent pixels with their mean values: "
         f"{baseline:.2f}"
     )
 
@@ -81,7 +81,7 @@ def figures(result: jdl.Result, network: Any, images: np.ndarray) -> dict[str, A
         logits = [network.apply(variables, row, method="decode") for row in codes]
         return 1 / (1 + np.exp(-np.asarray(logits)))
 
-    # Twelve codes along the line between those of two images, for five pairs of images.
+    # Twelve codes on the line between the codes of two images, for five pairs of images.
     means = np.asarray(network.apply(variables, images[:10], method="encode")[0])
     first, last = means[:5, None], means[5:, None]
     share = np.linspace(0, 1, 12)[None, :, None]
@@ -89,9 +89,9 @@ def figures(result: jdl.Result, network: Any, images: np.ndarray) -> dict[str, A
     random_codes = np.random.default_rng(0).normal(size=walk.shape)
 
     samples = plots.image_grid(decode(random_codes), "Images of random codes")
-    between = plots.image_grid(decode(walk), "From one image's code to another's")
-    rows = {"original": images[:12], "returned": jdl.predict(result, images[:12])}
-    reconstructions = plots.image_grid(rows, "Real images, and what came back")
+    between = plots.image_grid(decode(walk), "Interpolation between the codes of two images")
+    rows = {"original": images[:12], "reconstruction": jdl.predict(result, images[:12])}
+    reconstructions = plots.image_grid(rows, "Images and their reconstructions")
     return {
         "samples": plots.figure(samples),
         "latent walk": plots.figure(between),

@@ -1,9 +1,9 @@
-"""A vision transformer on the embedded 8x8 digits, or on MNIST.
+"""A vision transformer on MNIST, or on scikit-learn's 8x8 digits without it.
 
 command   python experiments/vit.py [--data-dir FOLDER] [--split 1]
-data      MNIST's four IDX files in FOLDER (or in JDL_DATA_DIR); else scikit-learn's 1,797 digits
+data      MNIST's four IDX files in FOLDER or JDL_DATA_DIR; without them scikit-learn's digits
 device    CPU, 2 cores
-time      70 s of processor time on the digits
+time      70 s of CPU time on the digits
 expect    test accuracy 0.9805 on the digits (the most frequent class: 0.1031)
 """
 
@@ -23,17 +23,17 @@ class Config:
     """A vision transformer on the digits or MNIST."""
 
     data_dir: str | None = None
-    """Folder of MNIST's IDX files; JDL_DATA_DIR where left out; without either, the digits."""
+    """Folder of MNIST's IDX files; default: JDL_DATA_DIR, or the 8x8 digits if it is not set."""
     split: int = 0
     """Seed of the split."""
     blocks: int = 4
     heads: int = 4
     width: int = 64
     epochs: int | None = None
-    """Passes over the training set; 60 on digits, 5 on MNIST."""
+    """Default 60 on the digits, 5 on MNIST."""
     batch_size: int = 64
     learning_rate: float = 2e-3
-    """At the top of its schedule."""
+    """Peak of the schedule."""
     precision: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
 
@@ -75,7 +75,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 def summary_line(test: dict[str, np.ndarray]) -> str:
     baseline = jdl.data.baselines.most_frequent(test["y"])
-    return f"always the most frequent class: {baseline:.4f}"
+    return f"always predicting the most frequent class: {baseline:.4f}"
 
 
 def figures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def figures(result: jdl.Result, network: Any, valid: dict[str, np.ndarray]) -> d
     maps = class_token.reshape(-1, side, side)
 
     panels = []
-    for image, label, answer in zip(images, labels, predicted, strict=True):
-        panels.append(plots.image(image, f"true {label}, said {answer}"))
+    for image, label, prediction in zip(images, labels, predicted, strict=True):
+        panels.append(plots.image(image, f"true {label}, predicted {prediction}"))
     for attention in maps:
         panels.append(plots.image(attention, "attention", colours="magma"))
-    title = "Where the class token looks in the last block (mean of its heads)"
+    title = "Attention of the class token in the last block, mean over heads"
     return {"attention": plots.figure(*panels, columns=len(images), title=title)}
 
 

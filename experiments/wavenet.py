@@ -1,10 +1,10 @@
-"""Causal dilated convolutions on a sequence whose entropy is known.
+"""Causal dilated convolutions on sequences with a known entropy.
 
 command   python experiments/wavenet.py
-data      generated: each symbol is the sum of those 1 and 12 steps before it, plus noise, modulo 4
+data      generated: each symbol is the sum of the symbols 1 and 12 steps before, plus noise, mod 4
 device    CPU, 2 cores
-time      40 s of processor time
-expect    0.5886 nats where the entropy is 0.5875 (+0.2 %) and guessing costs 1.3863
+time      40 s of CPU time
+expect    cross-entropy 0.5886 nats, 0.2 % above the entropy of 0.5875 (guessing: 1.3863)
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Config:
     """The receptive field is their sum plus one; it must reach back 12 steps."""
     features: int = 32
     certainty: float = 0.85
-    """The chance that no noise is added; the other three symbols share the rest."""
+    """Probability that no noise is added; the other three values share the rest."""
     steps: int = 1_500
     batch_size: int = 32
     learning_rate: float = 4e-3
@@ -60,7 +60,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
 
 def sequences(config: Config) -> jdl.Data:
-    """Sequences of 64 symbols: 8,000 for training, 200 for validation and 1,000 for the test."""
+    """Sequences of 64 symbols: 8,000 for training, 200 for validation and 1,000 for testing."""
 
     def sample(n: int, seed: int) -> dict[str, np.ndarray]:
         noise = noise_distribution(config)
@@ -70,7 +70,7 @@ def sequences(config: Config) -> jdl.Data:
 
 
 def noise_distribution(config: Config) -> tuple[float, ...]:
-    """The probability of each number that is added, modulo 4; zero is the most probable."""
+    """The probability of each noise value from 0 to 3; zero is the most probable."""
     return jdl.data.synthetic_sequences.peaked_distribution(config.certainty, SYMBOLS)
 
 
@@ -86,35 +86,35 @@ def loss_by_step(result: jdl.Result, test: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def summary_line(result: jdl.Result, test: dict[str, np.ndarray], config: Config) -> str:
-    # Steps 1 to 11 cannot see 12 symbols, because the sequence begins there.
+    # The first 11 steps have fewer than 12 symbols before them.
     loss = loss_by_step(result, test)[11:].mean()
-    known = entropy(config)
+    lowest = entropy(config)
     return (
-        f"cross-entropy of steps that see 12 symbols {loss:.4f} nats; entropy {known:.4f}: "
-        f"{loss / known - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
+        f"cross-entropy from step 12 on {loss:.4f} nats; entropy {lowest:.4f}: "
+        f"{loss / lowest - 1:+.1%} (guessing: {np.log(SYMBOLS):.4f})"
     )
 
 
 def figures(result: jdl.Result, test: dict[str, Any], config: Config) -> dict[str, Any]:
-    """The loss of each step, and how far back the inputs change an output."""
+    """The loss of each step, and how much an output depends on earlier inputs."""
     curve = {"WaveNet": (range(1, LENGTH + 1), loss_by_step(result, test))}
     loss = plots.overlay(
-        plots.lines(curve, "The twelfth symbol matters", "symbols seen", "nats", ylim=(0, 1.6)),
+        plots.lines(curve, "Loss by position", "symbols seen", "nats", ylim=(0, 1.6)),
         plots.horizontal_lines({"entropy": entropy(config), "guessing": np.log(SYMBOLS)}),
     )
     changes = jdl.receptive_field(result, test, step=40, back=24, symbols=SYMBOLS)
     receptive_field = 1 + sum(config.dilations)
-    reach = plots.overlay(
+    dependence = plots.overlay(
         plots.bars(
             changes,
-            "What changing one symbol does to the logits",
+            "Change of the logits when one symbol changes",
             "steps before the predicted symbol",
             "mean change",
             places=range(1, 25),
         ),
-        plots.shaded_spans({"out of reach": (receptive_field + 0.5, 24.5)}),
+        plots.shaded_spans({"outside the receptive field": (receptive_field + 0.5, 24.5)}),
     )
-    return {"wavenet": plots.figure(loss, reach)}
+    return {"wavenet": plots.figure(loss, dependence)}
 
 
 if __name__ == "__main__":

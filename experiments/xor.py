@@ -1,10 +1,10 @@
-"""XOR with two inputs, four hidden units and one output: 17 parameters, twenty seeds at once.
+"""XOR with two inputs, four hidden units and one output: 17 parameters, an ensemble of 20.
 
 command   python experiments/xor.py
 data      the four rows of the truth table
 device    CPU, 2 cores
 time      6 s
-expect    20 of 20 members below 0.01 MSE, the worst at 0.00016
+expect    20 of 20 members reach an MSE below 0.01; the worst 0.00016
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from jdl import plots
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """XOR, solved by many members in one compiled program."""
+    """An ensemble that learns XOR in one compiled program."""
 
     members: int = 20
-    """Networks trained side by side, each from its own seed."""
+    """Networks trained together, each with its own seed."""
     learning_rate: float = 0.05
     epochs: int = 2_000
-    """Steps: each is one pass over the four rows."""
+    """Each epoch is one step on all four rows."""
 
     def __post_init__(self):
         jdl.check_fields(self, members=1, learning_rate=0, epochs=1)
@@ -54,17 +54,17 @@ def experiment(config: Config) -> jdl.Experiment:
 def summary_line(result: jdl.Result) -> str:
     losses = np.array(jdl.evaluate(result, TABLE)["loss"])
     solved = (losses < 0.01).sum()
-    return f"{solved} of {len(losses)} members below 0.01 MSE; worst {losses.max():.2g}"
+    return f"{solved} of {len(losses)} members reach an MSE below 0.01; worst {losses.max():.2g}"
 
 
 def figures(result: jdl.Result) -> dict[str, Any]:
-    """The outputs of the first eight members over the whole square."""
+    """The outputs of the first eight members over a square of inputs."""
     outputs = jdl.predict(result, plots.square_grid(-0.5, 1.5))[:8]
     surfaces = [
         plots.decision_surface(output, -0.5, 1.5, f"Member {index}", points=INPUTS, classes=TARGETS)
         for index, output in enumerate(outputs)
     ]
-    title = "Output: red towards 1, blue towards 0, black line 0.5"
+    title = "Output: red near 1, blue near 0, black line at 0.5"
     return {"decision surfaces": plots.figure(*surfaces, columns=4, title=title)}
 
 

@@ -39,8 +39,8 @@ def test_autoencoder(run, kind):
     words = ("--kind", kind, "--code", "4", "--epochs", "12", "--learning-rate", "1e-2")
     out, folder = run("autoencoder", *words)
     found = re.search(
-        r"test mse (0\.\d+), loss (0\.\d+); mse (0\.\d+) of 4 principal components, "
-        r"(0\.\d+) of the mean image",
+        r"test mse (0\.\d+), loss (0\.\d+); for comparison (0\.\d+) with 4 principal components, "
+        r"(0\.\d+) with the mean image",
         out,
     )
     mse, _, best, worst = map(float, found.groups())
@@ -64,7 +64,7 @@ def test_the_autoencoder_of_mnist_is_784_32_784(mnist_dir):
 def test_vae(run):
     out, folder = run("vae", "--hidden", "16", "--code", "2", "--epochs", "8")
     found = re.search(
-        r"-ELBO (\d+\.\d+) nats: reconstruction (\d+\.\d+), divergence (\d+\.\d+); .* (\d+\.\d+)",
+        r"-ELBO (\d+\.\d+) nats: reconstruction (\d+\.\d+), KL divergence (\d+\.\d+); .* (\d+\.\d+)",
         out,
     )
     bound, surprise, distance, _ = map(float, found.groups())

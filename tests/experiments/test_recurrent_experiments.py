@@ -39,7 +39,7 @@ def run(capfd, monkeypatch, tmp_path):
 def test_adding_problem(run):
     words = ("--cell", "gru", "--time", "6", "--units", "12", "--steps", "600")
     out, folder = run("adding_problem", *words, "--learning-rate", "0.02")
-    loss = float(re.search(r"gru: MSE (\d\.\d+) \(always answering 1: 0\.1\d+\)", out)[1])
+    loss = float(re.search(r"gru: MSE (\d\.\d+) \(always predicting 1: 0\.1\d+\)", out)[1])
     assert loss < 0.05
     assert list((folder / "figures").glob("*adding*.png"))
 

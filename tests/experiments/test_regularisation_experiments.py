@@ -30,7 +30,7 @@ def test_imbalance(run):
     result = jdl.load(folder)
     module = load_module(BY_NAME["imbalance"])
     config = module.Config(seeds=1, epochs=1, strategies=("class weights",))
-    assert set(module.experiment(config).figures(result)) == {"taken for"}
+    assert set(module.experiment(config).figures(result)) == {"confusion by strategy"}
 
 
 def test_rare_classes_are_rare_and_the_copies_marked():
@@ -87,6 +87,6 @@ def test_uncertainty(run):
     module = load_module(BY_NAME["uncertainty"])
     made = module.experiment(module.Config(members=2))
     assert set(made.figures(jdl.load(folder))) == {"uncertainty"}
-    told, one = (numbers(out, name)[0] for name in ("loss in nats", "loss with one width"))
+    told, one = (numbers(out, name)[0] for name in ("loss in nats", "loss with the same std"))
     (floor,) = numbers(out, "floor")
     assert floor == pytest.approx(-0.42, abs=0.02) and floor < min(told, one)

@@ -41,7 +41,7 @@ SMALL = (
 def test_listops(run, model):
     out, _ = run("listops", "--model", model, *SMALL)
     found = re.search(
-        r"depth 1 to 2 as trained: (0\.\d+) \(n 40\); two levels deeper: (0\.\d+)", out
+        r"depth 1 to 2 as in training: (0\.\d+) \(n 40\); two levels deeper: (0\.\d+)", out
     )
     assert found and len(re.search(r"by depth: (.*)", out)[1].split(", ")) == 4
 
