@@ -52,7 +52,10 @@ def figure(*panels: Panel, columns: int | None = None, title: str = "") -> "Figu
     """
     if not panels:
         raise error(
-            "figure", expected="at least one panel", got="none", fix="pass plots.lines(...), say"
+            "figure",
+            expected="at least one panel",
+            got="none",
+            fix="pass a panel, such as plots.lines(...)",
         )
     columns = columns or len(panels)
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]

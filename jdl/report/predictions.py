@@ -100,7 +100,7 @@ def _class_figures(evaluation: Predictions, classes: ClassPredictions) -> list[R
     inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
     is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
     if wrong and is_image and classes.truth.shape == inputs.shape[:1]:
-        caption = "The errors with the highest predicted probability."
+        caption = "The misclassified examples with the highest predicted probability."
         grid = training.worst_errors(
             inputs, classes.truth, classes.predicted, classes.confidence, names=names
         )
@@ -162,8 +162,8 @@ def _argmax_classes(labels: np.ndarray, logits: np.ndarray) -> ClassPredictions 
         return None
     shape = labels.shape if used.all() else (truth.size,)
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-    arrays = (array.reshape(shape) for array in (truth, predicted, confidence))
-    return ClassPredictions(*arrays, count, member_count)
+    truth, predicted, confidence = (a.reshape(shape) for a in (truth, predicted, confidence))
+    return ClassPredictions(truth, predicted, confidence, count, member_count)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

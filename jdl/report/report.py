@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # The result in one line
 
 
-def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") -> str:
+def result_line(metrics: Mapping[str, Any], n: int | None, split: str = "test") -> str:
     """Format metrics as one line: the accuracy with Wilson's 95 % interval, else the loss.
 
     Lists over members become mean and standard deviation. `n` is the number of examples; without
@@ -48,8 +48,8 @@ def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") 
     >>> result_line({"accuracy": [0.98, 0.99, 1.0]}, 359)
     'test accuracy 0.9900 ± 0.0100 (mean and standard deviation of 3 members, n 359)'
     """
-    name = _headline(numbers)
-    value = np.asarray(numbers[name], np.float64)
+    name = _headline(metrics)
+    value = np.asarray(metrics[name], np.float64)
     counted = [] if n is None else [f"n {n}"]
     if value.ndim == 0:
         number = float(value)
@@ -70,14 +70,14 @@ def result_line(numbers: Mapping[str, Any], n: int | None, split: str = "test") 
     return _with_notes(text, notes + counted)
 
 
-def _headline(numbers: Mapping[str, Any]) -> str:
-    names = [name for name in numbers if members(numbers[name]) is not None]
+def _headline(metrics: Mapping[str, Any]) -> str:
+    names = [name for name in metrics if members(metrics[name]) is not None]
     names = [name for name in ("accuracy", "loss") if name in names] or names
     if not names:
         raise error(
             "result",
             expected="a dict with at least one metric",
-            got=f"entries {', '.join(map(str, numbers)) or 'none'}",
+            got=f"entries {', '.join(map(str, metrics)) or 'none'}",
             fix="pass what jdl.evaluate returns",
         )
     return names[0]
@@ -117,12 +117,12 @@ def write_report(
     """
     folder.open()
     rows, config = read_metrics(folder.metrics), folder.config()
-    numbers = dict(_recorded(folder) if result is None else result)
+    metrics = dict(_recorded(folder) if result is None else result)
     best = _best_step(config, rows)
-    sections = report_figures(rows, best, evaluation, numbers)
+    sections = report_figures(rows, best, evaluation, metrics)
     sections += [ReportFigure(file_name(k), k, "", figure) for k, figure in (figures or {}).items()]
     images = [(section, training.png(section.figure)) for section in sections]
-    text = _page(folder, config, rows, best, _lines(numbers, evaluation, rows, best), images, note)
+    text = _page(folder, config, rows, best, _lines(metrics, evaluation, rows, best), images, note)
     with explain_write_errors(folder.path):
         folder.figures.mkdir(parents=True, exist_ok=True)
         for section, content in images:
@@ -161,19 +161,19 @@ def _fit_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _lines(
-    numbers: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     evaluation: Predictions | None,
     rows: Sequence[Row],
     best: int | None,
 ) -> list[str]:
     """The headline, then the other metrics of the same evaluation."""
-    split, n = numbers.get("split", "test"), numbers.get("n")
-    plain = {k: v for k, v in numbers.items() if k not in ("split", "n")}
+    split, n = metrics.get("split", "test"), metrics.get("n")
+    plain = {k: v for k, v in metrics.items() if k not in ("split", "n")}
     plain = {k: v for k, v in plain.items() if members(v) is not None}
     if evaluation is not None:
-        split = numbers.get("split", evaluation.split)
+        split = metrics.get("split", evaluation.split)
         n = _examples(evaluation) if n is None else n
-        classes = class_predictions(evaluation, numbers, rows)
+        classes = class_predictions(evaluation, metrics, rows)
         if not plain and classes is not None:
             plain = {"accuracy": float((classes.predicted == classes.truth).mean())}
     if plain:
@@ -293,8 +293,7 @@ def _time(folder: RunDir) -> str:
 def _skipped_steps(rows: Sequence[Row]) -> str:
     found = _skipped(rows)
     intro = (
-        "<p>In these steps the loss, the gradient or the updated weights were not finite, so the "
-        "update was skipped.</p>"
+        "<p>A step is skipped if its loss, its gradient or the updated weights are not finite.</p>"
     )
     table = intro + html.table(("steps", "skipped"), found)
     return html.section("Skipped steps", table) if found else ""

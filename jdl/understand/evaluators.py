@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike
 
 from jdl.data.prepare import scale
 from jdl.data.records import Data
@@ -107,7 +106,7 @@ def _features(network: CNN, result: Result, images: np.ndarray) -> np.ndarray:
 def linear_probe(
     known: Mapping[str, Any],
     judged: Mapping[str, Any],
-    encode: Callable[[Any], ArrayLike] = np.asarray,
+    encode: Callable[[Any], np.ndarray] = np.asarray,
     *,
     penalty: float = 3e-3,
     learning_rate: float = 1e-2, epochs: int = 400,

@@ -64,7 +64,8 @@ def test_the_autoencoder_of_mnist_is_784_32_784(mnist_dir):
 def test_vae(run):
     out, folder = run("vae", "--hidden", "16", "--code", "2", "--epochs", "8")
     found = re.search(
-        r"-ELBO (\d+\.\d+) nats: reconstruction (\d+\.\d+), KL divergence (\d+\.\d+); .* (\d+\.\d+)",
+        r"-ELBO (\d+\.\d+) nats: reconstruction (\d+\.\d+), KL divergence (\d+\.\d+); .*"
+        r" (\d+\.\d+)",
         out,
     )
     bound, surprise, distance, _ = map(float, found.groups())

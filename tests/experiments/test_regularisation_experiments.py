@@ -88,5 +88,5 @@ def test_uncertainty(run):
     made = module.experiment(module.Config(members=2))
     assert set(made.figures(jdl.load(folder))) == {"uncertainty"}
     told, one = (numbers(out, name)[0] for name in ("loss in nats", "loss with the same std"))
-    (floor,) = numbers(out, "floor")
+    (floor,) = numbers(out, "entropy of the noise")
     assert floor == pytest.approx(-0.42, abs=0.02) and floor < min(told, one)

@@ -66,4 +66,4 @@ def test_recommender_reads_a_file(run, tmp_path):
     (tmp_path / "u.data").write_text("\n".join(rows))
     words = ("--ratings", str(tmp_path / "u.data"), "--epochs", "2", "--batch-size", "64")
     out, _ = run("recommender", *words, "--run.no-report")
-    assert "users and items that training never saw: {'user': 0, 'item': 0}" in out
+    assert "test users and items not in training: {'user': 0, 'item': 0}" in out
