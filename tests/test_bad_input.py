@@ -217,9 +217,9 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
     [
         (["--batch-size", "25"], ["batch_size", "from 1 to 24, the number of examples", "25"]),
         (["--batch-size", "0"], ["batch_size", "from 1 to 24"]),
-        (["--epochs", "0"], ["epochs", "a number above 0"]),
-        (["--epochs", "nan"], ["epochs", "a number above 0", "nan"]),
-        (["--log-every", "0"], ["log_every", "a number above 0"]),
+        (["--epochs", "0"], ["epochs", "a finite number above 0"]),
+        (["--epochs", "nan"], ["epochs", "a finite number above 0", "nan"]),
+        (["--log-every", "0"], ["log_every", "a finite number above 0"]),
         (["--share", "1.5"], ["share", "a number from 0 to 1", "1.5"]),
         (["--run.mesh", "data=3"], ["mesh(data=3)", "divides the 8 devices", "3 places"]),
         (["--run.mesh", "data=16"], ["mesh(data=16)", "8 devices"]),
@@ -241,7 +241,7 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
             ["params/output/bias (", "divide its dimensions"],
         ),
         (["--run.seeds", "0"], ["--run.seeds", "1 or more"]),
-        (["--run.start", "nowhere"], ["run folder nowhere", "no such folder"]),
+        (["--run.start", "nowhere"], ["run directory nowhere", "no such directory"]),
         (["--run.seed", "-1"], ["seed", "an integer from 0"]),
     ],
 )
@@ -256,7 +256,7 @@ def test_settings_that_cannot_be_are_refused(refused, words, fragments):
         (["tran"], ["a command: train", 'did you mean "train"?']),
         (["train"], ["jdl train FILE.py", "nothing"]),
         (["train", "absent.py"], ["absent.py", "no such file"]),
-        (["evaluate", "absent"], ["run folder absent", "no such folder"]),
+        (["evaluate", "absent"], ["run directory absent", "no such directory"]),
         (["predict", "run"], ["an input file", "nothing"]),
         (["evaluate", "run", "--experiment"], ["--experiment", "a value"]),
         (["report", "."], ["a folder without one"]),
@@ -300,7 +300,7 @@ def test_the_folder_of_another_configuration_lists_every_change(refused, finishe
     before = content(finished)
     err = refused(train, "--run.dir", finished, "--batch-size", "6", "--epochs", "0.5")
     assert "batch_size: 8 in the run, 6 now" in err and "epochs: 1.0 in the run, 0.5 now" in err
-    assert "only larger epochs may change" in err
+    assert "only epochs may grow" in err
     err = refused(train, "--run.dir", finished, "--run.mesh", "data=8")
     assert 'run.mesh: null in the run, "data=8" now' in err
     assert content(finished) == before

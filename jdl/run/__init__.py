@@ -1,1 +1,1 @@
-"""The only place with a clock, a disk or a screen."""
+"""Running a learner: the loop, and everything that uses a clock, a disk or the screen."""

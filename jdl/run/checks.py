@@ -1,4 +1,4 @@
-"""What a run is given, checked before anything is computed; and what is said of it."""
+"""Checks of the arguments of a run, before anything is computed, and the lines that describe it."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ MAX_TOTAL_STEPS = 2**31 - 1
 def resolve_data(
     data: Arrays | Data | Feed, valid: Arrays | None, batch_size: int, seed: int
 ) -> tuple[Feed, Arrays | None]:
-    """The training feed and the validation set, both checked for values that are not finite."""
+    """The training feed and the validation set; both are checked for NaN and infinity."""
     if isinstance(data, Data):
         data, valid = data.train, (data.valid or None) if valid is None else valid
     if not isinstance(data, Feed):
@@ -43,7 +43,7 @@ def resolve_data(
 
 
 def _warn_of_8_bit_images(data: Arrays) -> None:
-    """Raw 8-bit images train badly, and without an error."""
+    """Warn of raw 8-bit images: they train badly, without an error."""
     for name, value in data.items():
         if value.dtype == np.uint8 and value.ndim == 4:
             log.warning(
@@ -57,56 +57,59 @@ def _warn_of_8_bit_images(data: Arrays) -> None:
 def check_options(
     valid: Arrays | None, epochs: float, best: str | None, patience: int | None, options: Any
 ) -> None:
-    """Raise `InputError` for what no run can be carried out with."""
-    numbers = {
+    """Raise `InputError` for options that no run can use."""
+    values = {
         "epochs": epochs,
         "log_every": options.log_every,
         "evaluate_every": options.evaluate_every or 1,
         "patience": 1 if patience is None else patience,
     }
-    for name, value in numbers.items():
+    for name, value in values.items():
         if not (value > 0 and math.isfinite(value)):
             raise error(
-                name, expected="a number above 0", got=str(value), fix=f"set {name}=1 or more"
+                name,
+                expected="a finite number above 0",
+                got=str(value),
+                fix=f"set {name} to 1 or more",
             )
         if name != "epochs" and not (isinstance(value, Integral) and value <= MAX_TOTAL_STEPS):
             raise error(
                 name,
-                expected=f"a whole number from 1 to {MAX_TOTAL_STEPS}",
+                expected=f"an integer from 1 to {MAX_TOTAL_STEPS}",
                 got=repr(value),
-                fix="round it to one of these",
+                fix=f"set {name} to an integer in this range",
             )
     if options.dispatch not in ("auto", "step", "loop"):
         raise error(
             "dispatch",
             expected='"auto", "step" or "loop"',
             got=repr(options.dispatch),
-            fix='leave it at "auto"',
+            fix='use "auto", the default',
         )
     if (best or patience) and valid is None:
         raise error(
             "best" if best else "patience",
-            expected="a validation set to choose by",
+            expected="validation data, which decides the best step",
             got="none",
-            fix="give valid=...",
+            fix="pass valid={...}, or data with a validation split",
         )
 
 
 def count_steps(epochs: float, steps_per_epoch: float) -> int:
-    """The steps of a run, the last one included where it is begun."""
+    """The number of steps of a run, rounded up."""
     total = max(1, math.ceil(epochs * steps_per_epoch - 1e-9))
     if total > MAX_TOTAL_STEPS:
         raise error(
             "epochs",
-            expected=f"at most {MAX_TOTAL_STEPS} steps, of which an epoch has {steps_per_epoch:g}",
-            got=f"{epochs:g} epochs",
-            fix="train for fewer",
+            expected=f"at most {MAX_TOTAL_STEPS} steps in total",
+            got=f"{epochs:g} epochs of {steps_per_epoch:g} steps each",
+            fix="lower epochs, or raise batch_size",
         )
     return total
 
 
 def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
-    """Trace what a run will do with examples of the data, and look for labels out of range."""
+    """Trace evaluation and `init` with examples of the data, and check labels; log a summary."""
     sample = feed.batch(0)
     if valid is not None:
         padded = next(evaluation_batches(valid, feed.batch_size))
@@ -124,7 +127,7 @@ def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays
 
 
 def describe_data(feed: Feed, valid: Arrays | None) -> str:
-    """The training set in a line: how many examples, and what one of them is.
+    """The training set in one line: the number of examples, and type and shape of one.
 
     >>> describe_data(Feed({"x": np.zeros((6, 3), np.float32)}, batch_size=2), None)
     '6 examples: x float32[3]'
@@ -138,16 +141,16 @@ def describe_data(feed: Feed, valid: Arrays | None) -> str:
 
 
 def describe_size(state: TrainState) -> str:
-    """The parameters of a state, of each member where there are several."""
+    """The number of parameters in one line; with members, all of them together."""
     members, count = math.prod(state.members), tree.count(state.params)
     return f"{count:,} parameters" + (f" in {members} members" if state.members else "")
 
 
 def check_extreme_examples(learner: Learner, data: Any, batch_size: int) -> None:
-    """Show the task the examples that hold the smallest and the largest of all values.
+    """Call `init` with the examples that hold the smallest and the largest values.
 
-    Tasks compare values (of tokens, pixels, labels) with what their model takes at `init`; in a
-    compiled `init` they see none, and a feed's first batch may lack the wrong one.
+    Tasks check the range of tokens, pixels and labels at `init`. A compiled `init` sees no values,
+    and the first batch may not hold the value that is out of range.
     """
     if not isinstance(data, Mapping):
         return

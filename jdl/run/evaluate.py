@@ -1,4 +1,4 @@
-"""A finished run at work: evaluation and prediction over any number of examples."""
+"""Evaluation and prediction with a finished run, over any number of examples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,19 +22,44 @@ from jdl.run.telemetry.recompilation import CompilationMonitor
 
 
 class Result(NamedTuple):
-    """What a run leaves: its state, the learner that made it, its log, and its folder if any."""
+    """The result of `fit` or `load`, which `evaluate` and `predict` take.
+
+    Build one yourself for a state from your own loop:
+
+    >>> import jdl, optax
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> data = {"x": np.ones((4, 1), np.float32), "y": np.ones((4, 1), np.float32)}
+    >>> result = Result(learner.init(jax.random.key(0), data), learner, [], None)
+    >>> predict(result, data["x"]).shape
+    (4, 1)
+    """
 
     state: TrainState
     learner: Learner
     history: list[Row]
+    """The rows of the log: a dict for each, with `step`, `epoch`, `split` and the metrics."""
     run_dir: Path | None
+    """The run directory; None if the run was not saved."""
 
 
 def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) -> dict[str, Any]:
-    """Every metric of the task over the whole of `data`, as plain numbers.
+    """Compute every metric of the task over all of `data`, a dict of arrays `(examples, ...)`.
 
-    No example is dropped and none counts twice; sums are exact over any number of batches. A
-    learner with members gives a list for each metric.
+    Values are Python scalars, or lists of shape `(members,)` for a learner with members. No example
+    is dropped or counted twice: the last batch is padded and masked, and totals of batches are
+    added in float64. `batch_size` does not change the result beyond rounding.
+
+    Raises `InputError` for data that are not finite or have other shapes than the learner takes,
+    and for labels that are no class of the model.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> data = {"x": np.ones((5, 1), np.float32), "y": np.ones((5, 1), np.float32)}
+    >>> result = Result(learner.init(jax.random.key(0), data), learner, [], None)
+    >>> evaluate(result, data, batch_size=2)
+    {'loss': 1.0}
     """
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
@@ -50,9 +75,9 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
 def check_classes(
     learner: Learner, state: TrainState, sample: Batch, data: Mapping[str, Any], name: str
 ) -> None:
-    """Integer labels beside outputs with one axis more are classes: all must lie within them.
+    """Raise `InputError` for a class label that the outputs have no logit for.
 
-    `sample` is a batch of the kind that `data` holds.
+    Integer labels are classes if the outputs have one axis more. `sample` is a batch of `data`.
     """
     labels = data.get("y")
     if labels is None or labels.dtype.kind not in "iu":
@@ -65,9 +90,21 @@ def check_classes(
 
 
 def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
-    """The outputs for raw inputs (an array, taken as `x`) or for a dict of arrays, as numpy.
+    """Compute the outputs for `data`: an array, which is used as `x`, or a dict of arrays.
 
-    A learner with members puts them on the leading axis.
+    Arrays have shapes `(examples, ...)`. Outputs are numpy arrays of shape `(examples, ...)`, or
+    `(members, examples, ...)` for a learner with members.
+
+    Raises `InputError` for examples of another shape than the model was trained on.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> x = np.array([[1.0], [3.0]], np.float32)
+    >>> result = Result(learner.init(jax.random.key(0), {"x": x, "y": x}), learner, [], None)
+    >>> predict(result, x)
+    array([[2.],
+           [6.]], dtype=float32)
     """
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
@@ -86,10 +123,9 @@ def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
 
 
 def local_result(result: Result, learner: Learner) -> Result | None:
-    """A result that one of several processes can use by itself, with the unsharded `learner`.
+    """The result for use in one process alone, with the unsharded `learner`.
 
-    All of them call it. None where no process holds the whole state; with one process nothing
-    changes.
+    Every process calls it. None if no process holds the whole state; with one process, `result`.
     """
     if not is_multiprocess():
         return result
@@ -105,7 +141,7 @@ def local_result(result: Result, learner: Learner) -> Result | None:
 
 
 def _whole(batch_size: int, state: TrainState) -> int:
-    """The batch size, raised to a multiple of the devices, which then divide it."""
+    """The batch size, rounded up to a multiple of the devices."""
     devices = len(jax.tree.leaves(state.params)[0].sharding.device_set)
     return -(-batch_size // devices) * devices
 
@@ -117,7 +153,7 @@ def evaluator(
     batch_size: int,
     clock: TimeBreakdown,
 ) -> Callable[[TrainState], list[Metrics]]:
-    """A function that evaluates a state on `data`, kept on the device, without waiting for it."""
+    """A function that evaluates a state on `data` without waiting; `data` stays on the device."""
     if data is None:
         return lambda state: []
     put = placement(state)
@@ -134,7 +170,7 @@ def evaluator(
 def add_on_host(parts: Sequence[Metrics]) -> Metrics:
     """The sum of metrics in float64 and int64, exact over any number of batches."""
     wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
-    # What is in the host's own memory is read in a tenth of the time that `device_get` takes.
+    # On CPU the arrays are in host memory already; `device_get` would take ten times as long.
     host = list(parts) if jax.default_backend() == "cpu" else jax.device_get(list(parts))
 
     def total(*leaves: Any) -> Any:
@@ -144,14 +180,14 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
     return jax.tree.map(total, *host)
 
 
-def _batches(data: Mapping[str, Any], batch_size: int, wanted: int) -> Iterator[Batch]:
-    """Padded batches of a multiple of `batch_size` near `wanted`: a mesh still divides it."""
-    limit = min(wanted, tree.leading(data))
+def _batches(data: Mapping[str, Any], batch_size: int, target_size: int) -> Iterator[Batch]:
+    """Padded batches of about `target_size`; a multiple of `batch_size`, so a mesh divides it."""
+    limit = min(target_size, tree.leading(data))
     return evaluation_batches(data, batch_size * max(1, -(-limit // batch_size)))
 
 
 def _check_fit(result: Result, batch: Batch) -> None:
-    """Refuse examples of another shape, named by their own sizes, not a padded batch's."""
+    """Raise `InputError` for examples that the model does not take, with the shape of one."""
     try:
         jax.eval_shape(result.learner.predict, result.state, batch)
     except InputError:
@@ -160,7 +196,7 @@ def _check_fit(result: Result, batch: Batch) -> None:
         shapes = {name: tuple(np.shape(x)[1:]) for name, x in batch.items()}
         raise error(
             "predict",
-            expected="examples of the shape that the model was trained on",
+            expected="examples of the shapes that the model was trained on",
             got=f"{shapes} ({str(bad).splitlines()[0][:200]})",
-            fix="reshape the inputs, or load the run that was trained on them",
+            fix="reshape the inputs, or load the run that was trained on such examples",
         ) from bad

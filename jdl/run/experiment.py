@@ -30,10 +30,19 @@ from jdl.run.storage.run_dir import RunDir
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What `fit` is given, under a name, and the figures that belong to it.
+    """A named set of arguments for `fit`: what `experiment(config)` of an experiment file returns.
 
-    `figures(result)` returns matplotlib figures by name, for the report; `summary_line(result)` a
-    line that is printed with the result.
+    The fields have the names, meanings and defaults of `fit`'s arguments. `figures(result)` returns
+    matplotlib figures by name for the report; `summary_line(result)` returns a line to print after
+    training.
+
+    >>> import jdl, numpy as np, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
+    >>> learner = jdl.learner(jdl.regression(model), optax.adam(1e-2))
+    >>> x = np.linspace(0, 1, 64, dtype=np.float32)[:, None]
+    >>> square = Experiment("square", learner, {"x": x, "y": x**2}, batch_size=16, epochs=100)
+    >>> dataclasses.replace(square, batch_size=32).epochs
+    100
     """
 
     name: str
@@ -57,7 +66,7 @@ class Experiment:
         learner: Learner | None = None,
         log: Callable[[dict[str, Any]], Any] | None = None,
     ) -> Result:
-        """Train it (`learner` in place of its own: the same one, sharded, say)."""
+        """Call `jdl.fit` with these arguments; `learner` replaces its own, to shard it, say."""
         return fit(
             learner or self.learner,
             self.data,
@@ -75,35 +84,47 @@ class Experiment:
 
 
 def load(run: str | Path, *, experiment: str | Path | None = None) -> Result:
-    """A finished or interrupted run, to evaluate, predict or go on with.
+    """Load a run that `jdl train` saved, finished or interrupted, to evaluate or predict with.
 
-    Its weights are the best ones where the experiment keeps the best, else the newest. The run's
-    `experiment.py` is a program and is executed, after its hash was compared with the recorded one;
-    treat a stranger's run folder as you would a script, or give your own copy as `experiment`.
+    The state has the best weights if the experiment sets `best` or `patience`, else the newest
+    ones. `experiment` is a Python file to use instead of the run's own `experiment.py`.
+
+    Loading executes the run's `experiment.py`, after its SHA-256 was compared with the recorded
+    one. Treat a run directory from a stranger like a script from a stranger.
+
+    Raises `InputError` if there is no run, if one of its files was changed or is damaged, or if no
+    checkpoint fits the experiment.
+
+    >>> load("runs/digits/1")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: run directory runs/digits/1
+      expected: a directory with the config.json of a run
+      got:      no such directory
+      fix:      pass the path that jdl train printed: runs/<name>/<n>
     """
     return restore(*open_run(run, experiment=experiment))
 
 
 def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[RunDir, Experiment]:
-    """The folder of a run and its experiment, made again from the recorded configuration."""
-    folder = RunDir(run).open()
-    module = load_module(folder.check_experiment() if experiment is None else experiment)
-    values = folder.config()
+    """The directory of a run, and its experiment rebuilt from the recorded configuration."""
+    run_dir = RunDir(run).open()
+    module = load_module(run_dir.check_experiment() if experiment is None else experiment)
+    values = run_dir.config()
     config = config_from_json(module.Config, values)
-    made = module.experiment(config)
+    rebuilt = module.experiment(config)
     if "sweep" in values:
         try:
-            many = sweep_experiment(module, config, values["sweep"], values["run"]["seeds"])
+            learner = sweep_experiment(module, config, values["sweep"], values["run"]["seeds"])
         except (KeyError, TypeError, AttributeError) as bad:
-            raise _not_a_value("sweep", "values by the name of a field", values["sweep"]) from bad
-        made = dataclasses.replace(made, learner=many)
-    return folder, made
+            raise _invalid_config("sweep", "lists of values by field", values["sweep"]) from bad
+        rebuilt = dataclasses.replace(rebuilt, learner=learner)
+    return run_dir, rebuilt
 
 
 def sweep_experiment(
     module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int
 ) -> Learner:
-    """The learners of an experiment at every point of a grid of its fields, as one."""
+    """One learner with the experiment's learner at every point of a grid of config fields."""
 
     def build(**point: Any) -> Learner:
         return module.experiment(dataclasses.replace(config, **point)).learner
@@ -111,45 +132,47 @@ def sweep_experiment(
     return sweep(build, grid, seeds)
 
 
-def restore(folder: RunDir, made: Experiment) -> Result:
-    """The weights and the log of a run."""
-    feed, valid = resolve_data(made.data, made.valid, made.batch_size, 0)
+def restore(run_dir: RunDir, experiment: Experiment) -> Result:
+    """The state and the log of a run."""
+    feed, valid = resolve_data(experiment.data, experiment.valid, experiment.batch_size, 0)
     setup = make_setup(
-        made.learner,
+        experiment.learner,
         feed,
         valid,
-        epochs=made.epochs,
-        best=made.best,
-        patience=made.patience,
-        options=made.options,
+        epochs=experiment.epochs,
+        best=experiment.best,
+        patience=experiment.patience,
+        options=experiment.options,
     )
     target = jax.eval_shape(setup.learner.init, tree.any_key(), feed.batch(0))
-    checkpoints = Checkpoints(folder.checkpoints)
+    checkpoints = Checkpoints(run_dir.checkpoints)
     best = checkpoints.best() if setup.best is not None else None
     state, _ = checkpoints.restore(target, best)
-    return Result(
-        setup.caller_state(state), made.learner, read_metrics(folder.metrics), folder.path
-    )
+    history = read_metrics(run_dir.metrics)
+    return Result(setup.caller_state(state), experiment.learner, history, run_dir.path)
 
 
 def load_module(path: str | Path) -> ModuleType:
-    """Run an experiment's file; it must define `Config` and `experiment`."""
+    """Execute an experiment file; it must define `Config` and `experiment`."""
     path = Path(path)
     if not path.is_file():
         raise error(
             str(path),
-            expected="the file of an experiment",
-            got="no such file",
-            fix="check the path",
+            expected="a Python file with an experiment",
+            got="a directory" if path.is_dir() else "no such file",
+            fix="correct the path",
         )
     name = f"jdl_experiment_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise error(
-            str(path), expected="a Python file", got=path.suffix or "no suffix", fix="name it .py"
+            str(path),
+            expected="a Python file",
+            got=f"suffix {path.suffix}" if path.suffix else "no suffix",
+            fix="rename the file to end with .py",
         )
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     missing = [part for part in ("Config", "experiment") if not hasattr(module, part)]
     if missing:
@@ -157,13 +180,13 @@ def load_module(path: str | Path) -> ModuleType:
             str(path),
             expected="a frozen dataclass Config and experiment(config) -> jdl.Experiment",
             got=f"no {' and no '.join(missing)}",
-            fix="define them, as the files in experiments/ do",
+            fix="define both; the files in experiments/ are examples",
         )
     return module
 
 
 def source_file(experiment: Callable[..., Any]) -> Path | None:
-    """The file an experiment function was written in, if it was written in a file."""
+    """The file that defines an experiment function; None if there is no file."""
     try:
         file = Path(inspect.getsourcefile(experiment) or "")
     except TypeError:
@@ -172,19 +195,22 @@ def source_file(experiment: Callable[..., Any]) -> Path | None:
 
 
 def config_from_json(config: type, values: Mapping[str, Any]) -> Any:
-    """A Config from its JSON form: lists become tuples and strings paths, where it says so."""
+    """A `Config` from JSON: lists become tuples, strings become paths if the field is a `Path`.
+
+    Raises `InputError` for a value of another type than its field.
+    """
     hints = typing.get_type_hints(config)
-    given = {}
+    fields = {}
     for field in dataclasses.fields(config):
         if field.name in values:
             hint = hints[field.name]
-            given[field.name] = value = _typed(hint, values[field.name])
-            if not _fits(hint, value):
-                raise _not_a_value(field.name, getattr(hint, "__name__", str(hint)), value)
-    return config(**given)
+            fields[field.name] = value = _from_json(hint, values[field.name])
+            if not _has_type(hint, value):
+                raise _invalid_config(field.name, getattr(hint, "__name__", str(hint)), value)
+    return config(**fields)
 
 
-def _not_a_value(name: str, expected: str, got: Any) -> InputError:
+def _invalid_config(name: str, expected: str, got: Any) -> InputError:
     return error(
         f"config.json, {name}",
         expected=expected,
@@ -193,23 +219,23 @@ def _not_a_value(name: str, expected: str, got: Any) -> InputError:
     )
 
 
-def _fits(hint: Any, value: Any) -> bool:
-    """Whether a value is of the type that a field asks for; types not known here always fit."""
+def _has_type(hint: Any, value: Any) -> bool:
+    """Whether a value is of a field's type; True for types that are not known here."""
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return value in parts
     if typing.get_origin(hint) is tuple and isinstance(value, tuple):
         kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
-        return len(kinds) == len(value) and all(map(_fits, kinds, value))
+        return len(kinds) == len(value) and all(map(_has_type, kinds, value))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(part, value) for part in parts)
-    plain = {int: (int,), float: (int, float), bool: (bool,), str: (str,), Path: (Path,)}
-    plain |= {types.NoneType: (types.NoneType,)}
-    kinds = plain.get(hint, (tuple,) if typing.get_origin(hint) is tuple else (object,))
+        return any(_has_type(part, value) for part in parts)
+    known = {int: (int,), float: (int, float), bool: (bool,), str: (str,), Path: (Path,)}
+    known |= {types.NoneType: (types.NoneType,)}
+    kinds = known.get(hint, (tuple,) if typing.get_origin(hint) is tuple else (object,))
     return isinstance(value, kinds) and not (hint in (int, float) and type(value) is bool)
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def _from_json(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return config_from_json(typing.cast(type, hint), value)
     options = (hint, *typing.get_args(hint))

@@ -37,16 +37,20 @@ def fit(
     log: Callable[[dict[str, Any]], Any] | None = None,
     options: Options | None = None,
 ) -> Result:
-    """Train a learner; with `run_dir`, resume where the run in that directory stopped.
+    """Train a learner. With `run_dir`, save the run there, or resume the run that is there.
 
-    `data` is a dict of arrays, a `Feed` (with its own batch size and seed) or a `Data` record,
-    whose `valid` part is evaluated unless another is given. `best="max accuracy"` returns the
-    weights of the best evaluation; `patience` ends the run after that many evaluations without a
-    better one (by "min loss" unless `best` says otherwise). `start` gives weights to begin from,
-    with new moments. `log` is called with a dict of plain numbers for each row of the log.
+    - `data`: a dict of arrays with shapes `(examples, ...)`, a `Feed` (which has its own batch size
+      and seed), or a `Data` record, whose `valid` split is used unless you pass `valid`.
+    - `start`: a state whose weights training begins with; moments and step count start anew.
+    - `best`: "min NAME" or "max NAME" of an evaluation metric. The result then has the weights of
+      the best evaluation, not of the last step.
+    - `patience`: stop after this many evaluations without a better one (by "min loss" if `best` is
+      None).
+    - `log`: called with a dict of scalars for each row of the log.
 
-    Raises `InputError` for what cannot be trained on, `Diverged` when values stay non-finite, and
-    after Ctrl-C `Interrupted`, a KeyboardInterrupt, once everything is saved.
+    Raises `InputError` if data, learner or options do not fit together, before any training, and if
+    the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and
+    `Interrupted`, a KeyboardInterrupt, after Ctrl-C, once the state is saved.
 
     >>> import jdl, optax, numpy as np
     >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
@@ -92,7 +96,10 @@ def train(
     state: TrainState,
     signals: Signals,
 ) -> tuple[TrainState, int | None]:
-    """Step to the end: note at boundaries, save by the clock, stop when asked (by that signal)."""
+    """The loop: step, log and evaluate at boundaries, save by the clock, stop on a signal.
+
+    Returns the last state, and the number of the signal if one stopped the run.
+    """
     consensus, step = Consensus(), executor.step
     stop, _ = consensus(signals.received, False)
     try:
@@ -101,7 +108,7 @@ def train(
             state, metrics = executor.advance(state, until=boundary)
             step = executor.step
             if step == boundary:
-                recorder.read()  # what was noted at the boundary before
+                recorder.read()  # the metrics of the boundary before
                 recorder.check_divergence(state)
                 if setup.logs(step):
                     recorder.training(step, metrics)
@@ -128,10 +135,14 @@ def steps(
     start: TrainState | None = None,
     donate: bool = False,
 ) -> Iterator[tuple[TrainState, Metrics]]:
-    """The same loop, one step at a time and without end: `for state, metrics in steps(...)`.
+    """Train one step at a time in a loop of your own; yields `(state, metrics)` without end.
 
-    Nothing is logged, saved or read back. `start` continues from a state, step and moments
-    included. With `donate` each state is gone as soon as you ask for the next.
+    It takes the steps of `fit` and nothing else: no guard, no log, no checkpoint, no read from the
+    device. Metrics are those of one step, before `jdl.metrics.compute`. `start` is a state to
+    continue from, step and moments included. With `donate=True` each state is deleted when you ask
+    for the next one, which saves memory. `data` is as in `fit`, with shapes `(examples, ...)`.
+
+    Raises `InputError` for data that are not finite or do not fit the learner.
 
     >>> import itertools, jdl, optax, numpy as np
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -139,8 +150,8 @@ def steps(
     >>> data = {"x": np.ones((8, 1), np.float32), "y": np.ones((8, 1), np.float32)}
     >>> for state, metrics in itertools.islice(steps(line, data, batch_size=4), 3):
     ...     pass
-    >>> int(state.step)
-    3
+    >>> int(state.step), sorted(metrics)
+    (3, ['gradient_norm', 'loss'])
     """
     feed, _ = resolve_data(data, None, batch_size, seed)
     state = init_state(learner, feed, seed) if start is None else start

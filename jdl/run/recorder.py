@@ -1,9 +1,8 @@
-"""What a run writes down: rows of metrics, the best weights, checkpoints.
+"""What a run records: rows of metrics, the best weights, checkpoints.
 
-Values are read from the device one boundary late, when they have long been computed, so that
-training never waits for its own log; only the first row is read at once. What is decided from
-them, the best weights and an early end, is decided at fixed steps, never when a read happens to
-arrive.
+Metrics are read from the device one boundary late, when they have long been computed, so that
+training never waits for the log; only the first row is read at once. The best weights and early
+stopping are decided at fixed steps, whenever the metrics were read.
 """
 
 import dataclasses
@@ -42,9 +41,9 @@ LogCallback = Callable[[dict[str, Any]], Any]
 def open_run(
     setup: TrainingSetup, state: TrainState, log_callback: LogCallback | None
 ) -> Iterator[tuple[TrainState, "Recorder", Signals]]:
-    """The run's newest state, its recorder, and the signals that are noted meanwhile.
+    """The state to begin from or resume at, the run's recorder, and the signals it receives.
 
-    Within the block this process alone has the run directory, and everything is closed after it.
+    The block holds the lock of the run directory; its end closes all files.
     """
     run_dir = setup.run_dir
     with run_dir.lock() if run_dir and is_process_0() else nullcontext():
@@ -68,7 +67,7 @@ class Recorder:
         self._counts: list[GuardState] = []
         run_dir = setup.run_dir
         self.checkpoints = Checkpoints(run_dir.checkpoints) if run_dir else None
-        # Of several processes the first one writes; all of them save their parts of the state.
+        # Process 0 alone writes the log; every process saves its part of the state.
         self._times = run_dir.times if run_dir and is_process_0() else None
         self._sessions = sessions.read(run_dir.times) if run_dir else []
         self._first = self._last = 0
@@ -81,7 +80,7 @@ class Recorder:
         return self._rows.written
 
     def resume(self, state: TrainState) -> TrainState:
-        """The newest good checkpoint, with the log cut back to it; `state` where there is none."""
+        """Restore the newest good checkpoint and cut the log back to it; `state` if none exists."""
         state = self._resume(state)
         self._first = self._last = int(state.step)
         self._clock.devices = len(state.step.sharding.device_set)
@@ -103,12 +102,12 @@ class Recorder:
             if self.best.step is not None:
                 try:
                     self.best_state, _ = self.checkpoints.restore(target, self.best.step)
-                except InputError as gone:
-                    log.warning("the best weights so far are lost: %s", gone)
+                except InputError as bad:
+                    log.warning("the best weights so far cannot be restored: %s", bad)
         return state
 
     def training(self, step: int, metrics: Metrics) -> None:
-        """Note the sums over a window of steps, to be read later."""
+        """Queue the metrics of a window of steps, which `read` turns into a row."""
         now, waited = time.perf_counter(), self._clock.seconds["data"]
         timings = {}
         if self._window is not None and step > self._window[0]:
@@ -121,12 +120,12 @@ class Recorder:
         self._queue.append((step, "train", [metrics], timings))
 
     def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
-        """Note the parts of an evaluation; its weights are kept until it is known to be best."""
+        """Queue the metrics of an evaluation, with a copy of its state if it may be the best."""
         candidate = None if self.best is None else tree.copy(state)
         self._queue.append((step, "valid", parts, candidate))
 
     def read(self) -> None:
-        """Turn what was noted into rows, and send them to file, trackers, screen and `log`."""
+        """Turn queued metrics into rows, and send these to file, trackers, screen and `log`."""
         queue, self._queue = self._queue, []
         for step, split, parts, more in queue:
             epoch = step / self._setup.steps_per_epoch
@@ -143,16 +142,16 @@ class Recorder:
                 self._save(step, more, best=True)
 
     def check_divergence(self, state: TrainState, wait: bool = False) -> None:
-        """Raise `Diverged` when too many steps in a row were skipped, as of the boundary before.
+        """Raise `Diverged` if too many steps in a row were skipped up to the boundary before.
 
-        The counts of `state` itself are checked at the next call, or now where it may `wait`.
+        The counts of `state` are checked in the next call, or now with `wait`.
         """
         counts, self._counts = self._counts, copy_guard_states(state)
         for each in [counts, self._counts] if wait else [counts]:
             check_guard_states(each, self._setup.feed, self._setup.guard)
 
     def progress(self, step: int) -> None:
-        """Move the bar; show the first row at once, for somebody who waits to see the run work."""
+        """Update the progress bar; read the first row at once, to show early that the run works."""
         self._last = step
         self._rows.bar.at(step)
         if not self.rows:
@@ -164,11 +163,11 @@ class Recorder:
         return self.checkpoints is not None and time.monotonic() - self._saved >= seconds
 
     def save(self, step: int, state: TrainState, wait: bool = False) -> None:
-        """Write a checkpoint; everything up to its step is in the log before it exists."""
+        """Write a checkpoint, after all rows up to its step are in the log."""
         self.read()
         if self.checkpoints is not None:
             with self._clock.span("compute"):
-                jax.block_until_ready(state)  # which saving would wait for
+                jax.block_until_ready(state)  # else the wait would count as saving
             self._save(step, state, self.best is not None and self.best.step == step, wait)
             self._write_times()
             self._saved = time.monotonic()
@@ -176,7 +175,7 @@ class Recorder:
             self._setup.report_phase("finishing", step, slow=True)
 
     def _save(self, step: int, state: TrainState, best: bool, wait: bool = False) -> None:
-        """A run may be resumed from a checkpoint, so its log has to be complete first."""
+        """Save a checkpoint; the log is flushed first, because a resumed run relies on it."""
         if self.checkpoints is None:
             return
         with self._clock.span("save"):
@@ -193,7 +192,7 @@ class Recorder:
             sessions.write(self._times, self._sessions, now)
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish pending writes and close the files."""
         self._rows.bar.close()
         if self.checkpoints is not None:
             with self._clock.span("save"):
@@ -216,11 +215,11 @@ class RowWriter:
             self._trackers = open_trackers(setup.options.track, run_dir)
 
     def cut(self, step: int) -> None:
-        """Drop the rows after a step, on the disk too."""
+        """Drop the rows after a step, on disk too."""
         self.written = on_process_0(lambda: self._file.cut(step) if self._file else [])
 
     def write(self, row: Row) -> None:
-        """Send one row everywhere."""
+        """Send one row to file, bar, callback and trackers."""
         self.written.append(row)
         values = scalars_of(row)
         if self._file is not None:
@@ -245,15 +244,15 @@ class RowWriter:
 
 
 def copy_guard_states(state: TrainState) -> list[GuardState]:
-    """The counts of every `guard` in a state, copied so that they outlive its donation."""
-    found: Any = find_records(state.extra, GuardState)
-    return tree.copy([dataclasses.replace(counts, inner=None) for counts in found])
+    """A copy of the counts of every `guard` in a state, which survives its donation."""
+    records: Any = find_records(state.extra, GuardState)
+    return tree.copy([dataclasses.replace(counts, inner=None) for counts in records])
 
 
 def check_guard_states(counts: Sequence[GuardState], feed: Feed, limit: int) -> None:
-    """Raise `Diverged` when every member skipped too many steps in a row.
+    """Raise `Diverged` if every member skipped too many steps in a row.
 
-    That is `limit` of them, or as many as the learner's own guard allows where the limit is 0.
+    The guard's own limit decides; `limit`, for the message, is 0 if the learner has its own guard.
     """
     if not counts:
         return
@@ -262,12 +261,12 @@ def check_guard_states(counts: Sequence[GuardState], feed: Feed, limit: int) -> 
         return
     first = int(failed.min())
     rows = feed.rows(first)[0].tolist()
-    shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
+    examples = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
     raise Diverged(
-        f"training diverged: {limit or 'too many'} steps in a row gave a loss or gradient "
-        "that is not finite\n"
+        f"training diverged: in {limit or 'too many'} steps in a row the loss or gradient was "
+        "NaN or infinite\n"
         f"  first bad step: {first}\n"
-        f"  its batch:      examples {shown}\n"
+        f"  its batch:      examples {examples}\n"
         "  fix:            lower the learning rate, clip the gradient, or check these examples;\n"
-        "                  the weights are those from before that step"
+        "                  the state has the weights from before that step"
     )

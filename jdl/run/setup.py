@@ -1,4 +1,4 @@
-"""What a run will do, worked out and checked before anything is trained or written."""
+"""The setup of a run, checked before anything is trained or written."""
 
 import logging
 from collections.abc import Callable
@@ -44,42 +44,49 @@ from jdl.run.telemetry.clock import TimeBreakdown
 log = logging.getLogger("jdl")
 
 PhaseCallback = Callable[[str, int, bool], Any]
+"""`on_phase(phase, step, slow)`."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out and watched."""
+    """Options of `fit` for logging, evaluation, checkpoints and dispatch.
+
+    >>> options = Options(log_every=100, bar=False)
+    >>> options.save_seconds
+    60.0
+    """
 
     log_every: int = 50
-    """Steps that one row of the log sums up."""
+    """Steps between rows of the log. A row holds the metrics over all of these steps."""
     evaluate_every: int | None = None
-    """Steps between evaluations; about one epoch when left out."""
+    """Steps between evaluations; None: about one epoch."""
     save_seconds: float = 60.0
-    """Seconds between checkpoints, where the run has a directory."""
+    """Seconds between checkpoints, for a run with a directory."""
     dispatch: str = "auto"
-    """"step" or "loop": one step or many for each call of the compiled program; "auto" chooses by
-    what the step computes."""
+    """"step": one training step for each call of the compiled program; "loop": many; "auto":
+    chosen from what the step computes."""
     guard: int = 10
-    """End the run after this many skipped steps in a row; 0 leaves the learner unguarded."""
+    """Raise `Diverged` after this many skipped steps in a row; 0: no guard."""
     bar: bool = True
-    """Show progress."""
+    """Show a progress bar."""
     track: tuple[str, ...] = ("tensorboard",)
-    """Trackers that are told each row, besides the run's own log (`jdl.run.trackers`)."""
+    """Trackers that receive each row, in addition to `metrics.jsonl` (see `jdl.run.trackers`)."""
     profile: int = 0
-    """Leave a trace of so many steps, after the first ones, in the run's directory `profile`."""
+    """Steps to trace with the profiler, after the first dispatch; needs a run directory, and
+    writes to its `profile/`."""
     on_phase: PhaseCallback | None = None
-    """Called with what comes next, such as ("training", step, False); the last argument says
-    whether it may take long. The watchdog of several processes listens to it."""
+    """Called as `on_phase(phase, step, slow)` before each phase, such as ("training", 100, False).
+    `slow` is True for a phase that may take long. The watchdog of several processes uses it."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a run will do: its learner and data, when to log, to evaluate and to stop."""
+    """The learner and data of a run, and the steps at which it logs, evaluates and stops."""
 
     inner: Learner
     """The caller's learner, traced once."""
     learner: Learner
-    """The same as it trains: with the run's sums and its guard."""
+    """The learner that trains: `inner` with the run's `window` and `guard`."""
     feed: Feed
     valid: Arrays | None
     best: Best | None
@@ -89,38 +96,38 @@ class TrainingSetup:
     evaluate_every: int | None
     options: Options
     guard: int
-    """The limit of the run's own guard; 0 where it has none, or the learner brings its own."""
+    """The limit of the run's own guard; 0 if it is off, or if the learner has its own."""
     run_dir: RunDir | None
     clock: TimeBreakdown
 
     @cached_property
     def dispatch(self) -> DispatchMode:
-        """How many steps go into one dispatch. What is wrong with a step shows here."""
+        """How the steps are dispatched. This traces the step, so errors of the step show here."""
         sample = self.feed.batch(0)
         shapes = jax.eval_shape(self.inner.init, tree.any_key(), sample)
         return choose_dispatch(self.inner.step, shapes, sample, self.options.dispatch)
 
     def caller_state(self, state: TrainState) -> TrainState:
-        """The state of a run as the caller's learner knows it: without the run's own records."""
+        """The state for the caller's learner: without the records of the run's transforms."""
         return inner_state(inner_state(state) if self.guard else state)
 
     def report_phase(self, phase: str, step: int, slow: bool = False) -> None:
-        """Tell whoever watches this run what comes next."""
+        """Call `on_phase`."""
         if self.options.on_phase is not None:
             self.options.on_phase(phase, step, slow)
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in an epoch; batches may cross its end."""
+        """Steps in an epoch; need not be an integer, because a batch may cross an epoch's end."""
         return self.feed.size / self.feed.batch_size
 
     def next_boundary(self, step: int) -> int:
-        """The next step at which something is noted; the same however a run is cut."""
+        """The next step that logs or evaluates. It does not depend on dispatches or resumes."""
         periods = [self.options.log_every, *([self.evaluate_every] if self.evaluate_every else [])]
         return min([self.total_steps] + [(step // every + 1) * every for every in periods])
 
     def logs(self, step: int) -> bool:
-        """Whether a row of training metrics ends at this step."""
+        """Whether this step writes a row of training metrics."""
         return step % self.options.log_every == 0 or step == self.total_steps
 
     def evaluates(self, step: int) -> bool:
@@ -130,9 +137,9 @@ class TrainingSetup:
         )
 
     def is_over(self, step: int) -> bool:
-        """Whether all steps are taken or patience has run out.
+        """Whether all steps are done or patience has run out.
 
-        Patience is asked at boundaries only, so that every cut of a run agrees.
+        Patience counts at boundaries only, so an interrupted run stops at the same step.
         """
         if step >= self.total_steps:
             return True
@@ -140,7 +147,7 @@ class TrainingSetup:
         return self.best is not None and is_boundary and self.best.is_over(step)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed, as far as `fit` knows it."""
+        """The settings of `fit` that must not change when a run is resumed."""
         return {
             "examples": self.feed.size,
             "batch_size": self.feed.batch_size,
@@ -166,22 +173,22 @@ def prepare(
     start: TrainState | None = None,
     **how: Any,
 ) -> tuple[TrainingSetup, TrainState]:
-    """Check what `fit` was given; the setup of the run, and its state before step 1.
+    """Check the arguments of `fit`; return the setup of the run and its first state.
 
-    Whatever is wrong with model, data, task or options shows here, as an `InputError`.
+    Raises `InputError` for anything wrong with model, data, task or options.
     """
     clock = TimeBreakdown()
     with clock, gc_paused():
         feed, valid = resolve_data(data, valid, batch_size, seed)
         setup = make_setup(learner, feed, valid, seed=seed, clock=clock, **how)
-        if is_multiprocess():  # before anything that could fail in one of them alone
+        if is_multiprocess():  # before anything that could fail in one process only
             identity = setup.run_dir.identity() if setup.run_dir else {}
             check_consistent({"fit": setup.fingerprint()} | identity)
         state = init_state(setup.learner, feed, seed)
         if start is not None:
             state = start_from(start, state)
-        check_learner(learner, setup.caller_state(state), feed, valid)  # not traced: it sees values
-        _ = setup.dispatch  # which traces the step
+        check_learner(learner, setup.caller_state(state), feed, valid)  # outside jit: sees values
+        _ = setup.dispatch  # traces the step
     if is_multiprocess():
         check_uses_all_processes(mesh_of(state))
     return setup, state
@@ -200,14 +207,17 @@ def make_setup(
     options: Options | None = None,
     clock: TimeBreakdown | None = None,
 ) -> TrainingSetup:
-    """Check the options of a run and put its learner together; nothing is computed."""
+    """Check the options of a run and build its learner; nothing is computed."""
     options = options or Options()
     check_options(valid, epochs, best, patience, options)
     inner = cache_trace(learner)
     shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
     if find_records(shapes.extra, WindowState):
-        log.warning("the learner sums its metrics itself (window): each row averages running sums")
-    # A guard of its own keeps its own limit.
+        log.warning(
+            "the learner has a window of its own: each row of the log averages its running sums; "
+            "remove jdl.learn.window, fit adds one"
+        )
+    # A guard of the learner keeps its own limit.
     guard = 0 if find_records(shapes.extra, GuardState) else options.guard
     steps_per_epoch = feed.size / feed.batch_size
     evaluate_every = options.evaluate_every or max(1, round(steps_per_epoch))
@@ -229,11 +239,12 @@ def make_setup(
 
 
 RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": "1"}
-"""How a program that runs once is compiled on CPU: random numbers take LLVM 2 s at its best."""
+"""Compiler options on CPU for a program that runs once; full optimization of random numbers takes
+LLVM 2 s."""
 
 
 def init_state(learner: Learner, feed: Feed, seed: int) -> TrainState:
-    """The state before step 1, made by one compiled program."""
+    """The state before step 1, computed by one compiled program."""
 
     def init(seed: Any, batch: Any) -> TrainState:
         return learner.init(jax.random.key(seed), batch)
@@ -241,19 +252,19 @@ def init_state(learner: Learner, feed: Feed, seed: int) -> TrainState:
     if not (isinstance(seed, Integral) and -(2**63) <= seed < 2**63):
         raise error(
             "seed",
-            expected="an integer of at most 64 bits",
+            expected="a signed 64-bit integer",
             got=repr(seed),
-            fix="give a whole number, such as 0",
+            fix="pass an integer, such as seed=0",
         )
     compiled = jax.jit(init, compiler_options=RUN_ONCE_OPTIONS if platform() == "cpu" else None)
-    # As `key` would take it; in 32 bits JAX keeps the lower ones.
+    # As `jax.random.key` takes it: with x64 off JAX keeps the lower 32 bits.
     state = compiled(np.int64(seed), feed.batch(0))
     return_freed_pages()
     return state
 
 
 def start_from(start: TrainState, state: TrainState) -> TrainState:
-    """`state` with copies of the weights of `start`, which must have the same leaves."""
+    """`state` with a copy of the weights of `start`, whose leaves must be the same."""
     return state.replace(
         params=_copy_like("params", start.params, state.params),
         model_state=_copy_like("model_state", start.model_state, state.model_state),
@@ -261,21 +272,23 @@ def start_from(start: TrainState, state: TrainState) -> TrainState:
 
 
 def _copy_like(name: str, given: PyTree, like: PyTree) -> PyTree:
-    mine, wanted = tree.flatten(given), tree.flatten(like)
-    for leaf in dict.fromkeys([*wanted, *mine]):
-        got = mine[leaf].shape if leaf in mine else "no such leaf"
-        want = wanted[leaf].shape if leaf in wanted else "no such leaf"
-        if got != want:
+    given_leaves, like_leaves = tree.flatten(given), tree.flatten(like)
+    for leaf in dict.fromkeys([*like_leaves, *given_leaves]):
+        expected, got = (
+            f"shape {leaves[leaf].shape}" if leaf in leaves else "no such leaf"
+            for leaves in (like_leaves, given_leaves)
+        )
+        if got != expected:
             raise error(
                 f"start: {name}/{leaf}",
-                expected=str(want),
-                got=str(got),
-                fix="start from a run of the same model",
+                expected=f"{expected}, as in the learner",
+                got=got,
+                fix="start from a run of the same model, or change the model to match",
             )
     return jax.tree.map(_copy_to_devices_of, like, given)
 
 
 def _copy_to_devices_of(like: jax.Array, value: Any) -> jax.Array:
-    """A copy in the type of `like` and on its devices, whichever devices the value is on."""
+    """A copy of `value` with the type and the devices of `like`."""
     where = like.sharding if like.committed else None
     return jax.device_put(np.array(value, like.dtype, copy=True), where)

@@ -238,7 +238,7 @@ def test_a_warm_start(call, file, trained):
     assert call("train", file, "--run.dir", "warm", *given)[0] == 0
     learners.assert_close(jdl.load("warm").state.params, jdl.load(folder).state.params)
     code, _, err = call("train", file, "--run.start", "absent")
-    assert code == 2 and "run folder absent" in err and not Path("runs").exists()
+    assert code == 2 and "run directory absent" in err and not Path("runs").exists()
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "ratings nowhere": ("recommender", ("--ratings", "/nowhere", *ONE), ("/nowhere", "no such")),
     "folder empty": ("digits_mlp", ("--run.dir", "", *ONE), ("--run.dir", "a folder")),
     "folder in a device": ("digits_mlp", ("--run.dir", "/dev/null/x", *ONE), ("written",)),
-    "start nowhere": ("digits_mlp", ("--run.start", "absent", *ONE), ("run folder absent",)),
+    "start nowhere": ("digits_mlp", ("--run.start", "absent", *ONE), ("run directory absent",)),
     # options of a run
     "seed negative": ("digits_mlp", ("--run.seed", "-1", *ONE), ("seed", SEED, "-1")),
     "seed too large": ("digits_mlp", ("--run.seed", "4294967296", *ONE), ("seed", SEED)),

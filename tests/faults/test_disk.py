@@ -114,7 +114,7 @@ def test_a_full_disk_costs_no_work(name, whole, tmp_path, capfd):
     (run / link).parent.mkdir(parents=True, exist_ok=True)
     (run / link).unlink(missing_ok=True)
     (run / link).symlink_to("/dev/full")
-    refused(run, capfd, ("expected: room on the disk", "free some room", said))
+    refused(run, capfd, ("expected: free space on the disk", "free some space", said))
     if later:
         assert leaves(run)[0] >= leaves(whole["short"])[0]
     (run / link).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def disk(tmp_path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(disk, whole, tmp_path, capfd):
     """The room runs out in the middle of the run: what was saved before is whole."""
     (disk / "other").write_bytes(bytes(20_000))
-    refused(disk / "run", capfd, ("room on the disk", "free some room"))
+    refused(disk / "run", capfd, ("free space on the disk", "free some space"))
     step, _ = leaves(disk / "run")
     assert 0 < step < leaves(whole["four"])[0]
     shutil.copytree(disk / "run", tmp_path / "run")  # to a disk with room
@@ -153,8 +153,8 @@ def test_a_disk_that_may_only_be_read(disk, whole, tmp_path, capfd):
     refused(disk / "run", capfd, ("disk",))  # too small for all of it
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     before = leaves(disk / "run")
-    refused(disk / "run", capfd, ("a folder that can be written", "Read-only file system"))
-    refused(disk / "new", capfd, ("a folder that can be written", "Read-only file system"))
+    refused(disk / "run", capfd, ("a writable directory", "Read-only file system"))
+    refused(disk / "new", capfd, ("a writable directory", "Read-only file system"))
     assert leaves(disk / "run") == before
     shutil.copytree(disk / "run", tmp_path / "run")
     assert train(tmp_path / "run", "--epochs", "4") == 0

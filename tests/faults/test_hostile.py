@@ -193,7 +193,7 @@ TABLE: dict[str, tuple[str, Callable[[Path], bytes], Reader, tuple[str, ...]]] =
         "x.safetensors",
         lambda _: make.safetensors({}, 2**62),
         started,
-        ("the folder of a run",),
+        ("a directory with the config.json of a run",),
     ),
     "msgpack": ("x.msgpack", lambda _: make.msgpack(), predicted, ("a file that ends in .npz",)),
     # JSON

@@ -132,8 +132,8 @@ def test_a_wrong_target_is_refused_naming_the_leaf(name, saved):
     message = refused(lambda: saved.restore(target()))
     first, wanted, found, fix = message.splitlines()
     assert first.startswith(f"checkpoint 3, leaf {leaf}")
-    assert wanted.startswith(f"  expected: {expected}") and wanted.endswith(" (the learner's)")
-    assert found.startswith("  got:      ") and got in found and "(the checkpoint's)" in found
+    assert wanted.startswith(f"  expected: {expected}") and wanted.endswith(" (in the learner)")
+    assert found.startswith("  got:      ") and got in found and "(in the checkpoint)" in found
     assert "the configuration that the run was started with" in fix
 
 

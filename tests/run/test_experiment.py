@@ -90,7 +90,7 @@ def test_a_changed_program_is_not_run(run, file):
     own = run.run_dir / "experiment.py"
     own.write_text(own.read_text() + "\nraise SystemExit('it ran')\n")
     text = learners.message(lambda: jdl.load(run.run_dir))
-    assert "was changed after the run was made, and is not run" in text
+    assert "was changed after the run started; it is not executed" in text
     assert "--experiment FILE.py" in text
     loaded = jdl.load(run.run_dir, experiment=file)
     learners.assert_same_bits(content(loaded.state), content(run.state))
@@ -102,7 +102,7 @@ def test_a_run_without_a_program_asks_for_one(tmp_path, file):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    assert "no such folder" in learners.message(lambda: jdl.load(tmp_path / "absent"))
+    assert "no such directory" in learners.message(lambda: jdl.load(tmp_path / "absent"))
     assert "without one" in learners.message(lambda: jdl.load(tmp_path))
 
 

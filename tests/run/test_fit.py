@@ -368,7 +368,7 @@ def test_a_learner_with_a_window_trains_and_is_told(caplog):
     result = fit(window(net(), 3), epochs=2)
     plain = fit(net(), epochs=2)
     learners.assert_same_bits(result.state.params, plain.state.params)
-    assert "sums its metrics itself (window)" in caplog.text
+    assert "the learner has a window of its own" in caplog.text
 
 
 def test_fit_works_off_the_main_thread(plain_run):
@@ -556,7 +556,7 @@ def test_the_first_state_is_that_of_the_key_of_the_seed(seed):
 
 @pytest.mark.parametrize("seed", [1.5, "a", 2**63])
 def test_a_seed_is_a_whole_number_beside_a_feed_with_its_own(seed):
-    with pytest.raises(InputError, match=r"seed\n.*an integer of at most 64 bits"):
+    with pytest.raises(InputError, match=r"seed\n.*a signed 64-bit integer"):
         jdl.fit(net(), jdl.Feed(line(), 8), seed=seed, options=quiet())
 
 

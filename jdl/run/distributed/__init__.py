@@ -1,1 +1,1 @@
-"""Several processes that train one learner."""
+"""Training one learner in several processes."""

@@ -1,1 +1,1 @@
-"""Everything about speed: how steps are compiled, dispatched and fed."""
+"""Speed: how steps are compiled, dispatched and fed."""

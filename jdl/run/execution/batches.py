@@ -1,4 +1,4 @@
-"""How a batch reaches the program of a step: from a set on the device, or in stacks of a stream."""
+"""How a batch reaches the compiled step: from data on the device, or in stacks from a stream."""
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,17 @@ from jdl.run.execution.placement import local_batch, placed_shapes, placement
 from jdl.run.telemetry.clock import TimeBreakdown
 
 TABLE_ROWS = 2**20
-"""Rows of the set that are found at once, at most."""
+"""Largest number of row indices that one table holds."""
 
 STACK_BYTES = 2**25
-"""Batches of a stream are moved to the device in stacks of up to this size."""
+"""Largest size of a stack of batches that is moved to the device at once."""
 
 
 def from_index_table(inner: Learner) -> Learner:
-    """A learner whose steps take the set and a table of the rows of several batches.
+    """A learner whose steps take the data set and a table with the rows of several batches.
 
-    Data are `{"first": step, "rows": [k, B], "set": ...}` and, where not all rows count,
-    `"mask": [k, B]`. Row i of the table is the batch of step first + i.
+    Its batch is `{"first": step, "rows": (k, batch), "set": {...}}`, with a `"mask"` of shape
+    `(k, batch)` if some rows do not count. Row i of the table is the batch of step first + i.
     """
 
     def batch_of(state: TrainState, data: PyTree) -> Batch:
@@ -41,9 +41,10 @@ def from_index_table(inner: Learner) -> Learner:
 
 
 def from_stack(inner: Learner) -> Learner:
-    """A learner whose steps take several batches, `{"first": step, "stack": [k, B, ...]}`.
+    """A learner whose steps take a stack of k batches.
 
-    The batch of step first + i is number i of the stack.
+    Its batch is `{"first": step, "stack": {...}}`, with arrays of shape `(k, batch, ...)`. Item i
+    of the stack is the batch of step first + i.
     """
 
     def batch_of(state: TrainState, data: PyTree) -> Batch:
@@ -57,10 +58,10 @@ def from_stack(inner: Learner) -> Learner:
 
 
 class ResidentBatches:
-    """The whole set on the device, with a table of the rows of the next steps.
+    """The whole data set on the device, and a table with the rows of the next steps.
 
-    Finding a place in an order takes a loop of unknown length, at each turn of which a GPU waits
-    for its host; so the host finds the rows of many steps at once.
+    The permutation of an epoch needs a loop of unknown length, and a GPU waits for the host in each
+    iteration. So the host computes the rows of many steps at once.
     """
 
     feed_into = staticmethod(from_index_table)
@@ -74,10 +75,10 @@ class ResidentBatches:
         whole = {k: np.broadcast_to(v, (self._steps, *v.shape[1:])) for k, v in one.items()}
         data = {"set": feed.data, "first": np.int32(0), **whole}
         self.shapes = placed_shapes(state, data)
-        """What `at` will return, to compile for before the set takes its memory."""
+        """Shapes of what `at` returns, to compile before the data set takes memory."""
 
     def at(self, step: int) -> tuple[PyTree, int]:
-        """What the program takes at a step, and the step from which on it takes something else."""
+        """The data for a step, and the first step that needs other data."""
         if step >= self._end:
             rows = self._put({"first": np.int32(step), **self._rows(step, self._steps)})
             self._set = self._put(self._feed.data) if self._set is None else self._set
@@ -90,7 +91,7 @@ class ResidentBatches:
 
 
 class StreamedBatches:
-    """Stacks of batches; while one is used, the next is put together on the host."""
+    """Stacks of batches; the host builds the next one while the device uses the last."""
 
     feed_into = staticmethod(from_stack)
     shapes = None
@@ -104,7 +105,7 @@ class StreamedBatches:
         self._clock, self._stack = clock, None
 
     def at(self, step: int) -> tuple[PyTree, int]:
-        """What the program takes at a step, and the step from which on it takes something else."""
+        """The data for a step, and the first step that needs other data."""
         if step >= self._end:
             with self._clock.span("data"):
                 stack = self._put(next(self._stacks), 1)

@@ -1,7 +1,7 @@
-"""How many steps go into one dispatch: a rule over the traced step, the same on every machine.
+"""How many steps one dispatch has: a rule over the traced step.
 
-Nothing is measured. A busy machine cannot change the answer, a resumed run gets the one it began
-with, and only one program is compiled.
+Nothing is measured, so the answer is the same on a busy machine and after a resume, and only one
+program is compiled.
 """
 
 import logging
@@ -17,35 +17,34 @@ from jdl.core.lowering import platform
 log = logging.getLogger("jdl")
 
 MAX_STEPS_PER_DISPATCH = 1024
-"""Steps of one dispatch, at most."""
+"""Largest number of steps in one dispatch."""
 
 MAX_SECONDS = 0.4
-"""About as long as a dispatch lasts, at most: only between two can a run stop or show its log."""
+"""About the longest that one dispatch may take; a run can stop or log only between dispatches."""
 
 FLOPS_PER_SECOND = {"cpu": 1e11, "gpu": 2e13, "tpu": 2e13}
-"""Operations a second in the products of a training step, on an ordinary device of a platform."""
+"""Typical speed of the matrix products of a training step, by platform."""
 
 SECONDS_PER_PRIMITIVE = 1e-6
-"""What a primitive costs besides its products; a scan has those of each of its turns."""
+"""Time of a primitive without its matrix products; those in a scan count in each iteration."""
 
 
 class DispatchMode(NamedTuple):
     """How the steps of a run are dispatched."""
 
     kind: Literal["step", "loop"]
-    """A program of one step, or one with a loop around it."""
+    """Whether the compiled program takes one step, or many in a loop."""
     steps: int
-    """Steps before Python looks at signals and the log again, at most."""
+    """Most steps between two checks of signals and log."""
 
 
 def dispatch_mode(step: core.ClosedJaxpr, device: str) -> DispatchMode:
-    """Choose how a run dispatches a step that has been traced, for such a kind of `device`.
+    """Choose how to dispatch a traced step on a `device` of kind "cpu", "gpu" or "tpu".
 
-    A loop around the step saves the way from Python to the device and keeps buffers between steps,
-    so it is the rule. The exception is XLA's own convolution on the CPU: within a loop XLA computes
-    its gradients on one core, up to 30 times slower. What `jdl.models` computes by products there
-    is no such convolution. A step is given as `jax.make_jaxpr(step)(state, batch)`; trace it as
-    the loop would.
+    A loop saves the overhead of a dispatch for each step and reuses buffers, so it is the default.
+    The exception is XLA's convolution on CPU: inside a loop its gradient runs on one core, up to 30
+    times slower. Convolutions that `jdl.models` computes as matrix products on CPU are not
+    affected. `step` is `jax.make_jaxpr(step)(state, batch)`, traced as inside a loop.
 
     >>> import jax, jax.numpy as jnp
     >>> step = jax.make_jaxpr(lambda w, x: w - x.T @ (x @ w))(jnp.ones((64, 8)), jnp.ones((32, 64)))
@@ -60,9 +59,9 @@ def dispatch_mode(step: core.ClosedJaxpr, device: str) -> DispatchMode:
 
 
 def choose_dispatch(step: Any, state: Any, batch: Any, wanted: str = "auto") -> DispatchMode:
-    """The mode of a run whose steps are `step(state, batch)`; `wanted` may be its kind.
+    """The dispatch mode for `step(state, batch)`; `wanted` is "auto" or the kind to use.
 
-    State and batch may be shapes. What is wrong with the step shows here.
+    State and batch may be shapes. The step is traced, so its errors show here.
     """
     mode = dispatch_mode(jax.make_jaxpr(step)(state, batch), platform())
     if wanted in ("step", "loop"):
@@ -72,15 +71,15 @@ def choose_dispatch(step: Any, state: Any, batch: Any, wanted: str = "auto") -> 
 
 
 def holds(program: core.ClosedJaxpr, primitive: str, platform: str) -> bool:
-    """Whether a traced program computes this primitive on devices of `platform`.
+    """Whether a traced program computes a primitive on `platform`.
 
-    Of a choice by `jax.lax.platform_dependent` only the branch for that platform counts.
+    For `jax.lax.platform_dependent` only the branch of that platform counts.
     """
     return _walk(program.jaxpr, primitive, platform, {})[0].holds
 
 
 class _Work(NamedTuple):
-    """Whether the primitive is there, and how many primitives are carried out."""
+    """Whether a program has the primitive, and how many primitives it executes."""
 
     holds: bool
     equations: int
@@ -89,10 +88,10 @@ class _Work(NamedTuple):
 def _walk(
     jaxpr: Any, primitive: str, platform: str, branches: dict[Any, int]
 ) -> tuple[_Work, list[int | None]]:
-    """The work of a program, and which branch each of its results chooses, where it does.
+    """The work of a program, and the branch that each result selects, if that is known.
 
-    `branches` has the same of its arguments. A choice that is open counts as all of its branches,
-    a loop of unknown length as one turn.
+    `branches` has the known branches of its arguments. A `cond` with an unknown branch counts as
+    all branches, a loop of unknown length as one iteration.
     """
     branches, found, equations = dict(branches), False, 0
     for equation in jaxpr.eqns:
@@ -125,7 +124,7 @@ def _looked_up(variable: Any, branches: dict[Any, int]) -> int | None:
 
 
 def _branch(platforms: Sequence[Any], platform: str) -> int:
-    """The index of the branch: each has the platforms it is for, None for all that are left."""
+    """The index of the branch for a platform; None in `platforms` stands for all others."""
     names = {platform, "cuda", "rocm"} if platform == "gpu" else {platform}
     for index, branch in enumerate(platforms):
         if branch is None or names & set([branch] if isinstance(branch, str) else branch):
@@ -134,7 +133,7 @@ def _branch(platforms: Sequence[Any], platform: str) -> int:
 
 
 def _programs(params: Any) -> Iterator[Any]:
-    """The programs within an equation: a call's, a loop's, a derivative's, branches."""
+    """The programs inside an equation: of a call, a loop, a custom derivative, branches."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, core.ClosedJaxpr):

@@ -1,4 +1,4 @@
-"""Everything about speed: how the steps of a run are put together, compiled and dispatched."""
+"""The executor: the compiled steps of a run and their dispatch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ from jdl.run.setup import TrainingSetup
 from jdl.run.telemetry.recompilation import CompilationMonitor
 
 DISPATCHES_IN_FLIGHT = 2
-"""Dispatches that Python may be ahead of the device."""
+"""Most dispatches that Python may be ahead of the device."""
 
 CUDA_GRAPH = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
-"""What may become part of a CUDA graph: XLA's own kinds of kernels, and loops and branches."""
+"""The commands that XLA may put into a CUDA graph: its default ones, and loops and branches."""
 
 
 class Executor:
     """The compiled steps and the compiled evaluation of a run.
 
-    `step` is the number of steps taken, known without waiting for the device.
+    `step` is the number of steps dispatched; reading it does not wait for the device.
     """
 
     def __init__(self, setup: TrainingSetup, state: TrainState):
@@ -46,9 +46,9 @@ class Executor:
         self._report("training", self.step)
 
     def advance(self, state: TrainState, until: int) -> tuple[TrainState, Metrics]:
-        """Take the next steps, as many as one dispatch has but none beyond `until`.
+        """Dispatch the next steps, at most up to step `until`, without waiting for them.
 
-        The metrics are those of the last of them: the sum over the present window.
+        The metrics are the sums over the current window, after the last of these steps.
         """
         end, metrics = min(self.step + self._mode.steps, until), {}
         with self._clock.span("compute"):
@@ -61,35 +61,35 @@ class Executor:
                 else:
                     state, metrics = self._program(state, data)
                     self.step += 1
-        self._follow("compute", metrics)
+        self._limit_queue("compute", metrics)
         self._report("training", self.step)
         return state, metrics
 
     def evaluate(self, state: TrainState) -> list[Metrics]:
-        """Evaluate on the validation set, without waiting for the results: one for each batch."""
+        """Evaluate on the validation set without waiting; returns the metrics of each batch."""
         self._report("evaluation", self.step)
         with self._clock.span("evaluate"):
             parts = self._evaluate(state)
-        self._follow("evaluate", parts)
+        self._limit_queue("evaluate", parts)
         return parts
 
-    def _follow(self, account: str, values: Any) -> None:
-        """Wait for what was dispatched some time ago, so that the queue stays short."""
-        self._in_flight.append((account, values))
+    def _limit_queue(self, category: str, values: Any) -> None:
+        """Wait for older dispatches, so that at most `DISPATCHES_IN_FLIGHT` are in flight."""
+        self._in_flight.append((category, values))
         while len(self._in_flight) > DISPATCHES_IN_FLIGHT:
             name, oldest = self._in_flight.popleft()
             with self._clock.span(name):
                 jax.block_until_ready(oldest)
 
     def _compile(self, setup: TrainingSetup, state: TrainState) -> CompilationMonitor:
-        """The program of the steps; where the shapes are known it is compiled before the set is
-        placed, whose bytes are then no part of the peak."""
+        """The compiled steps. If the shapes are known, they are compiled before the data set is on
+        the device, which lowers the peak of memory."""
         feed_into, is_loop = self._batches.feed_into, self._mode.kind == "loop"
         if is_loop:
             learner = looped_learner(setup.inner, setup.guard, setup.options.log_every, feed_into)
         else:
             learner = feed_into(setup.learner)
-        # Pinned, so that the state a step returns never makes the next step compile anew.
+        # Pinned, so that the state that a step returns never makes the next step recompile.
         pinned = jax.tree.map(lambda x: x.sharding, state) if mesh_of(state) else None
         program = jax.jit(
             learner.step if is_loop else _single_step_program(learner),
@@ -103,7 +103,7 @@ class Executor:
         if self._batches.shapes is not None:
             shapes = (state, self._batches.shapes)
             monitor.compile(*shapes, 1) if is_loop else monitor.compile(*shapes)
-            return_freed_pages()  # what compiling took, before the program takes its own
+            return_freed_pages()  # the memory of compiling, before the program takes its own
         return monitor
 
 
@@ -119,7 +119,7 @@ def compile_steps(setup: TrainingSetup, state: TrainState) -> Iterator[Executor]
 
 
 def _single_step_program(learner: Learner) -> Any:
-    """The step of a program that holds no loop, and says so to what is traced in it."""
+    """The step for a program without a loop; what is traced inside can ask for this."""
 
     def step(state: TrainState, data: Any, *, axis: Any = None) -> tuple[TrainState, Metrics]:
         with lowering.lowering_for(single_step=True):
@@ -129,7 +129,7 @@ def _single_step_program(learner: Learner) -> Any:
 
 
 def _whole_loop_options() -> dict[str, Any] | None:
-    """On an NVIDIA device a loop is launched whole: each of its turns else waits for the host."""
+    """On CUDA: put the whole loop into a CUDA graph, else each iteration waits for the host."""
     if lowering.cuda_capability() == 0:
         return None
     return {"xla_gpu_enable_command_buffer": CUDA_GRAPH}

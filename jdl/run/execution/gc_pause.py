@@ -1,19 +1,20 @@
-"""Python's garbage collector, kept out of the way while a run starts."""
+"""Pausing Python's garbage collector while a run starts."""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 FREEZE_UP_TO_OBJECTS = 10_000
-"""Objects that the collector passes over: Python 3.12 begins with hundreds, a command has 10^5."""
+"""Frozen objects below which `freeze_gc` has not been called: Python 3.12 starts with hundreds, and
+a command freezes 10^5."""
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Collect no cycles within.
+    """Turn off garbage collection in the block.
 
-    Importing, tracing and lowering make a million objects, nearly all of which stay; the collector
-    would go through all of them several times, for a sixth of the time of a start.
+    Importing, tracing and lowering create a million objects that stay. Scanning them several times
+    would take a sixth of the start-up time.
 
     >>> with gc_paused():
     ...     print(gc.isenabled())
@@ -29,10 +30,10 @@ def gc_paused() -> Iterator[None]:
 
 
 def freeze_gc() -> None:
-    """Let the collector pass over what exists by now, from the first call on in a process.
+    """Exclude all objects that exist now from garbage collection; the first call counts.
 
-    For a program's own main, once it has imported and loaded what it needs: nearly all of that
-    stays, and the collector's next two rounds would else go through it, for a twentieth of a start.
+    For a program's main, after its imports: these objects stay, and scanning them twice more would
+    take a twentieth of the start-up time.
     """
     if gc.get_freeze_count() < FREEZE_UP_TO_OBJECTS:
         gc.freeze()

@@ -1,8 +1,8 @@
-"""What glibc's allocator does with freed memory: keep all of it mapped, or give it back now.
+"""Freed memory in glibc: keep it mapped for reuse, or return it to the system.
 
-XLA on CPU takes its buffers from malloc and gives them back at every dispatch; above 128 kB glibc
-maps and unmaps each anew, so that every step touches thousands of pages for the first time. What is
-kept lies in pages of 2 MB where the kernel has them: to look up where thousands are takes time too.
+XLA on CPU allocates its buffers with malloc and frees them in every dispatch. glibc maps and unmaps
+buffers above 128 kB each time, so every step has thousands of page faults. Memory that is kept is
+in huge pages of 2 MB if the kernel has them, which also saves TLB misses.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-"""Names of `mallopt`'s parameters in glibc's malloc.h."""
+"""Parameters of `mallopt` in glibc's malloc.h."""
 
 MALLOPT_SETTINGS = {
     MMAP_MAX: 0,
@@ -24,42 +24,42 @@ HUGE_PAGE, MADV_HUGEPAGE = 2**21, 14
 
 
 def keep_freed_pages() -> bool:
-    """Make this process keep freed memory; whether the platform can (Linux with glibc).
+    """Make this process keep freed memory; return whether it could (Linux with glibc).
 
-    It holds for the whole process and cannot be taken back, so only a program's own main may ask
-    for it. Of buffers of 64 MB and more, those of the main thread are kept. The process then holds
-    its peak of memory to its end.
+    It affects the whole process and cannot be undone, so only a program's main should call it. The
+    process keeps its peak of memory until it ends. Buffers of 64 MB and more are kept in the main
+    thread only.
     """
     libc = _glibc()
     is_kept = libc is not None and all(
         [libc.mallopt(name, at) for name, at in MALLOPT_SETTINGS.items()]
     )
     if is_kept:
-        _ask_for_huge_pages(libc, _at_hand() // 4)
+        _reserve_huge_pages(libc, _available_bytes() // 4)
     return is_kept
 
 
-def _at_hand() -> int:
-    """Bytes of the machine's memory, or of the addresses that `ulimit -v` leaves this process."""
-    import resource  # is not there on Windows
+def _available_bytes() -> int:
+    """The memory of the machine, or the limit of `ulimit -v` if it is lower."""
+    import resource  # not on Windows
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return memory if limit == resource.RLIM_INFINITY else min(memory, limit)
 
 
-def _ask_for_huge_pages(libc: Any, size: int) -> None:
-    """Take addresses for the next blocks, whose pages the kernel makes huge ones when touched.
+def _reserve_huge_pages(libc: Any, size: int) -> None:
+    """Grow the heap's address range and mark it for huge pages; this takes no memory yet.
 
-    No memory is taken. The heap can only be asked for as it is, not as it will grow, and a block
-    at its end keeps it from shrinking.
+    `madvise` applies to addresses that exist, not to a heap that grows later. A block at the end
+    keeps the heap from shrinking.
     """
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     begin = libc.malloc(size)
     if begin is None:
         return
-    libc.malloc(HUGE_PAGE)  # larger than a hole below, so from above
+    libc.malloc(HUGE_PAGE)  # fits in no hole below, so it lies above
     first, last = -(-begin // HUGE_PAGE), (begin + size) // HUGE_PAGE
     libc.madvise(
         ctypes.c_void_p(first * HUGE_PAGE),
@@ -70,19 +70,19 @@ def _ask_for_huge_pages(libc: Any, size: int) -> None:
 
 
 def is_for_cpu() -> bool:
-    """Whether JAX will compute on CPU; to ask JAX itself would start its backend."""
+    """Whether JAX will compute on CPU, found without starting its backend."""
     import jax
 
-    wanted = getattr(jax.config, "jax_platforms", None)
-    if wanted:
-        return wanted.partition(",")[0] == "cpu"
+    platforms = getattr(jax.config, "jax_platforms", None)
+    if platforms:
+        return platforms.partition(",")[0] == "cpu"
     return not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
 
 
 def return_freed_pages() -> None:
-    """Give back what lies free between blocks in use (glibc only; elsewhere nothing is done).
+    """Return free memory between blocks in use to the system (glibc only).
 
-    Compiling leaves a hundred MB or two of it; the next program would be compiled on top.
+    Compiling leaves 100 to 200 MB of it, which would add to the peak of the next compilation.
     """
     libc = _glibc()
     if libc is not None:
@@ -94,7 +94,7 @@ def _glibc() -> Any:
         return None
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.gnu_get_libc_version  # noqa: B018  (musl has mallopt too, and ignores it)
+        libc.gnu_get_libc_version  # noqa: B018  (musl has mallopt too, but ignores it)
     except (OSError, AttributeError):
         return None
     return libc

@@ -1,4 +1,4 @@
-"""Where the arrays of a run lie: with its state, on one device or on a mesh of many processes."""
+"""Placing the arrays of a run where its state is: on one device, or on a mesh of many processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,29 +12,29 @@ from jdl.data.order import process_rows
 from jdl.parallel.mesh import batch_axis
 
 ALIGNMENT_BYTES = 64
-"""Bytes, of which the address of an array that JAX uses in place is a multiple."""
+"""Alignment from which JAX on CPU uses a numpy array in place."""
 
 
 def placement(state: TrainState) -> Callable[[PyTree], PyTree]:
-    """Puts arrays where the state lives: on its device, or copied to every device of its mesh."""
-    where = _everywhere(state)
+    """A function that puts arrays on the state's device, or on every device of its mesh."""
+    sharding = _replicated(state)
 
     def put(tree: PyTree) -> PyTree:
-        # A copy first: on CPU a numpy array may be used in place, and its owner may change it.
-        return jax.tree.map(lambda x: _placed(_copied(x), where, np.shape(x)), tree)
+        # A copy, because JAX on CPU may use a numpy array in place, and the caller may change it.
+        return jax.tree.map(lambda x: _put(_aligned_copy(x), sharding, np.shape(x)), tree)
 
     return put
 
 
 def placed_shapes(state: TrainState, tree: PyTree) -> PyTree:
-    """What arrays of the host would be once `placement` has put them where the state lives."""
-    where = _everywhere(state)
+    """The shapes and shardings that `placement` would give to arrays of the host."""
+    sharding = _replicated(state)
     shapes = jax.eval_shape(lambda x: x, tree)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
-def _copied(x: Any) -> np.ndarray:
-    """A copy at an address from which JAX uses it in place on CPU; it would else copy it again."""
+def _aligned_copy(x: Any) -> np.ndarray:
+    """A copy at an address that JAX on CPU uses in place, instead of copying once more."""
     x = np.asarray(x)
     memory = np.empty(x.nbytes + ALIGNMENT_BYTES, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT_BYTES
@@ -43,7 +43,7 @@ def _copied(x: Any) -> np.ndarray:
     return copy
 
 
-def _everywhere(state: TrainState) -> NamedSharding | None:
+def _replicated(state: TrainState) -> NamedSharding | None:
     mesh = mesh_of(state)
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
@@ -51,23 +51,23 @@ def _everywhere(state: TrainState) -> NamedSharding | None:
 def local_batch(
     state: TrainState, batch_size: int
 ) -> tuple[np.ndarray | None, Callable[..., PyTree]]:
-    """The rows of a batch that this process feeds (None: all), and what puts them on its devices.
+    """The rows of a batch that this process loads (None: all), and a function to place them.
 
-    `put(rows, axis=0)` makes the whole batch of them and of the other processes' rows; `axis` is
-    that of the examples. One process feeds everything. Nobody else may hold the rows.
+    `put(rows, axis=0)` combines them with the rows of the other processes to the whole batch;
+    `axis` is the axis of examples. The caller must not use the rows afterwards.
     """
     mesh = mesh_of(state)
     if mesh is None or not mesh.is_multi_process:
-        return None, lambda tree, axis=0: jax.device_put(tree, _everywhere(state))
+        return None, lambda tree, axis=0: jax.device_put(tree, _replicated(state))
     name = batch_axis(mesh)
     parts = np.moveaxis(mesh.devices, mesh.axis_names.index(name), 0).reshape(mesh.shape[name], -1)
     own = [i for i, part in enumerate(parts) if any(d in mesh.local_devices for d in part)]
 
     def put(tree: PyTree, axis: int = 0) -> PyTree:
-        where = NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
+        sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
 
         def place(x: np.ndarray) -> jax.Array:
-            return _placed(x, where, (*x.shape[:axis], batch_size, *x.shape[axis + 1 :]))
+            return _put(x, sharding, (*x.shape[:axis], batch_size, *x.shape[axis + 1 :]))
 
         return jax.tree.map(place, tree)
 
@@ -75,19 +75,19 @@ def local_batch(
 
 
 def readable_sharding(state: TrainState) -> NamedSharding | None:
-    """Where results must be for every process to read them; None where one process has it all."""
+    """The sharding of results that every process can read; None with one process."""
     mesh = mesh_of(state)
     return NamedSharding(mesh, PartitionSpec()) if mesh and mesh.is_multi_process else None
 
 
-def _placed(x: np.ndarray, where: NamedSharding | None, shape: tuple[int, ...]) -> jax.Array:
-    if where is None or not where.mesh.is_multi_process:
-        return jax.device_put(x, where)
-    return jax.make_array_from_process_local_data(where, x, shape)
+def _put(x: np.ndarray, sharding: NamedSharding | None, shape: tuple[int, ...]) -> jax.Array:
+    if sharding is None or not sharding.mesh.is_multi_process:
+        return jax.device_put(x, sharding)
+    return jax.make_array_from_process_local_data(sharding, x, shape)
 
 
 def mesh_of(state: TrainState) -> Any:
-    """The mesh that a state is on, or None."""
+    """The mesh of a state, or None."""
     for leaf in jax.tree.leaves(state.params):
         if isinstance(getattr(leaf, "sharding", None), NamedSharding):
             return leaf.sharding.mesh

@@ -1,4 +1,4 @@
-"""A trace of a few steps, for TensorBoard's profiler (XProf) and Perfetto."""
+"""Profiling a few steps: a trace for TensorBoard's profiler (XProf) and Perfetto."""
 
 import logging
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from jdl.core.types import TrainState
 
 log = logging.getLogger("jdl")
 WARM_UP_DISPATCHES = 1
-"""Dispatches before a trace: the first one compiles."""
+"""Dispatches before a trace; the first one compiles."""
 
 
 @contextmanager
 def trace_steps(executor: Any, folder: Path | None, steps: int) -> Iterator[None]:
-    """Within, so many steps of the executor, after the first dispatch, leave a trace in `folder`.
+    """In the block, trace `steps` steps of the executor after its first dispatch, into `folder`.
 
-    Each dispatch is marked by the number of its first step and waited for, so that the trace shows
-    what the device did. What is computed stays the same: only where a run is cut into dispatches
-    may differ. With 0 steps nothing happens. Raises `InputError` without a folder.
+    Each dispatch is labelled with its first step and waited for, so that the trace shows the
+    device's work. Results do not change; dispatches may be shorter. With 0 steps nothing happens.
+    Raises `InputError` for a negative number of steps, or without a folder.
     """
     if steps == 0:
         yield
@@ -30,9 +30,9 @@ def trace_steps(executor: Any, folder: Path | None, steps: int) -> Iterator[None
     if folder is None or steps < 0:
         raise error(
             "profile",
-            expected="a number of steps to trace, and a run directory to leave the trace in",
+            expected="a number of steps of at least 0, and a run directory for the trace",
             got="a run without a directory" if folder is None else str(steps),
-            fix="give run_dir=..." if folder is None else "pass --run.profile 10",
+            fix="pass run_dir=..." if folder is None else "use profile=10 (--run.profile 10)",
         )
     trace = _Trace(executor, folder, steps)
     executor.advance = trace.advance
@@ -41,13 +41,16 @@ def trace_steps(executor: Any, folder: Path | None, steps: int) -> Iterator[None
     finally:
         trace.stop()
         if trace.left == steps:
-            log.warning("no trace: the run ended with its first dispatch, which compiles")
+            log.warning(
+                "no trace was written: the run ended with its first dispatch, which is not traced "
+                "because it compiles; train for more steps"
+            )
 
 
-def _without_python() -> jax.profiler.ProfileOptions:
-    """Python's own calls are left out: following them slows what is traced.
+def _profile_options() -> jax.profiler.ProfileOptions:
+    """Options that leave out Python's calls, because tracing these slows the program.
 
-    The hook for them is also set in every thread, and a thread that begins just then may be lost.
+    The hook would also be set in every thread, and a thread that starts at that moment may be lost.
     """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
@@ -66,7 +69,7 @@ class _Trace:
             return self._advance(state, until)
         if not self._is_on:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder), profiler_options=_without_python())
+            jax.profiler.start_trace(str(self._folder), profiler_options=_profile_options())
             self._is_on = True
         first = self._executor.step
         with jax.profiler.StepTraceAnnotation("train", step_num=first):

@@ -1,4 +1,4 @@
-"""How a learner is put together for a run: traced once, summed, guarded, looped."""
+"""The learner as a run trains it: with cached traces, window, guard and loop."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ from jdl.run.execution.block_guard import guard_in_blocks
 
 
 def trained_learner(inner: Learner, limit: int, every: int) -> Learner:
-    """`inner` with the sums of a run and, unless `limit` is 0, with its guard."""
+    """`inner` with the run's window and, unless `limit` is 0, its guard."""
     if not limit:
         return window(inner, every)
-    # Shapes are those of the step without its guard, which takes longer to trace.
+    # `init` without the guard's step, which takes longer to trace; the shapes are the same.
     counted = window(count_invalid(inner, limit), every)
     return window(guard(inner, limit), every)._replace(init=counted.init)
 
@@ -24,18 +24,18 @@ def trained_learner(inner: Learner, limit: int, every: int) -> Learner:
 def looped_learner(
     inner: Learner, limit: int, every: int, feed_into: Callable[[Learner], Learner]
 ) -> Learner:
-    """The same for many steps in one program: `step(state, data, n)`."""
+    """The same with many steps in one program: `step(state, data, n)`."""
     if not limit:
         return loop(feed_into(window(inner, every)))
     return guard_in_blocks(feed_into(inner), limit, every)
 
 
 def cache_trace(inner: Learner) -> Learner:
-    """The same learner; Python runs through its `init` and `step` once for each kind of inputs.
+    """The same learner, with `init` and `step` traced once for each kind of inputs.
 
-    A run needs the shapes of both before it compiles them. What was traced is put in place as it
-    is, so that the compiled program is the same. A program without a loop around the step may be
-    traced in another form, so a step that is promised to be alone is traced by itself.
+    A run needs the shapes of both before it compiles them. Traces are inlined, so the compiled
+    program is the same. A single-step program (`is_single_step`) is traced separately, because it
+    may compute some operations in another way.
     """
 
     def step(
@@ -46,7 +46,7 @@ def cache_trace(inner: Learner) -> Learner:
     def lone_step(
         state: TrainState, batch: Batch, *, axis: str | None = None
     ) -> tuple[TrainState, Metrics]:
-        return inner.step(state, batch, axis=axis)  # another function: JAX knows traces by it
+        return inner.step(state, batch, axis=axis)  # JAX caches traces by function: needs its own
 
     traced = {
         alone: jax.jit(call, static_argnames="axis", inline=True)

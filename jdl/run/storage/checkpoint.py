@@ -1,9 +1,9 @@
-"""Checkpoints of a `TrainState`: written in the background, checked to the last bit when read.
+"""Checkpoints of a `TrainState`: written in the background, verified by SHA-256 when read.
 
-Orbax writes and reads the tensors, and `orbax.checkpoint.v1.load` opens every `<step>/`. What it
-leaves open is closed here: a checkpoint exists only when all of it is on the disk, every file and
-every leaf has a SHA-256, and a leaf of another type is an error instead of a silent cast. Nothing
-that is read can run code: the formats are JSON and zarr.
+Orbax writes and reads the tensors; `orbax.checkpoint.v1.load` opens every `<step>/`. This module
+adds three guarantees: a checkpoint exists only when all of it is on disk, every file and every leaf
+has a SHA-256, and a leaf of another type is an error instead of a silent cast. Reading never
+executes code: the formats are JSON and zarr.
 """
 
 import errno
@@ -30,32 +30,32 @@ MANIFEST = "manifest.json"
 
 
 class CorruptCheckpoint(Exception):
-    """A checkpoint on the disk is not what was written."""
+    """A checkpoint on disk differs from what was written."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, one folder a step.
+    """The checkpoints of one run, one subdirectory for each step.
 
-    `keep` is how many of the newest stay; the best one stays besides. Only one process may write
-    to the folder (see `RunDir.lock`). With several JAX processes all of them call `save` and
-    `restore`, and the first one does the book-keeping.
+    The newest `keep` checkpoints are kept, and the best one. Only one run may write to the
+    directory (see `RunDir.lock`). With several JAX processes all of them call `save` and `restore`;
+    process 0 writes the manifest and deletes old checkpoints.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
         if keep < 1:
-            raise error("keep", expected="at least 1 checkpoint", got=str(keep), fix="raise it")
+            raise error("keep", expected="1 or more", got=str(keep), fix="use keep=2, the default")
         self.folder = Path(folder).absolute()
         self.keep = keep
         self._worker: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
     def save(self, step: int, state: TrainState, *, best: bool = False, wait: bool = False) -> None:
-        """Copy the state to the host and write it as `<step>/` in the background.
+        """Copy the state to the host, and write it as `<step>/` in the background.
 
-        After the return the caller may donate or change `state`; the checkpoint exists only once
-        it is durable (`wait=True`, `wait()`, or the next `save`, each of which raises what went
-        wrong in the background). `best=True` exempts it from deletion until a better one is saved.
-        Saving a step again costs nothing when the content is the same, and replaces it otherwise.
+        You may donate or change `state` as soon as this returns. The checkpoint is durable after
+        `wait=True`, `wait()` or the next `save`; these raise `InputError` if the write failed.
+        `best=True` keeps it until a better one is saved. Saving a step again replaces it, and costs
+        nothing if the content is the same.
         """
         self.wait()
         _check_names(step, state)
@@ -63,58 +63,60 @@ class Checkpoints:
             if isinstance(leaf, jax.Array) and not leaf_io.is_distributed(leaf):
                 leaf.copy_to_host_async()
         copy = jax.tree.map(leaf_io.to_host, state)
-        # Several processes begin together, by a collective, which must not run in the background
-        # beside those of the training; in the background they meet through the coordinator.
-        begun = self._begin(int(step), copy) if jax.process_count() > 1 else None
+        # With several processes a save begins with a collective, which must not run at the same
+        # time as those of training. The rest, in the background, uses the coordinator only.
+        orbax_save = self._begin(int(step), copy) if jax.process_count() > 1 else None
         self._worker = self._worker or ThreadPoolExecutor(1, "jdl-checkpoint")
-        self._pending = self._worker.submit(self._write, int(step), copy, best, begun)
+        self._pending = self._worker.submit(self._write, int(step), copy, best, orbax_save)
         if wait:
             self.wait()
 
     def wait(self) -> None:
-        """Block until every save is durable; raises the error of one that failed."""
+        """Block until every save is durable; raise the error of one that failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def steps(self) -> list[int]:
-        """Steps that have a complete checkpoint, in order (damage shows only when one is read)."""
+        """Steps with a complete checkpoint, in ascending order. Damage shows only in `restore`."""
         return [step for step in self._numbered() if (self._at(step) / MANIFEST).is_file()]
 
     def best(self) -> int | None:
         """The step last saved as the best one, or None."""
-        note = self.folder / "best.json"
-        if not note.is_file():
+        file = self.folder / "best.json"
+        if not file.is_file():
             return None
         try:
-            step = int(from_json(note.read_bytes())["step"])
+            step = int(from_json(file.read_bytes())["step"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as bad:
-            log.warning("%s cannot be read (%s): no best step", note, bad)
+            log.warning("%s cannot be read (%s): the best step is unknown", file, bad)
             return None
         return step if step in self.steps() else None
 
     def restore(self, target: TrainState, step: int | None = None) -> tuple[TrainState, int]:
-        """The newest good checkpoint (or that of `step`), and its step.
+        """Read the newest good checkpoint, or the one of `step`; return the state and its step.
 
-        `target` has the tree, shapes and types to expect: arrays or the output of
-        `jax.eval_shape`, with shardings where the leaves are to be spread over devices. A target
-        that does not fit is an `InputError` naming the leaf. A damaged checkpoint is an
-        `InputError` where `step` asks for it; else a warning, and the one before it is tried.
+        `target` gives the tree, shapes, types and shardings to expect: a state, or the output of
+        `jax.eval_shape`. Without `step` a damaged checkpoint logs a warning, and the one before it
+        is tried.
+
+        Raises `InputError` if a leaf differs from the target, if the checkpoint of `step` is
+        damaged, and if no good checkpoint is left.
         """
         self.wait()
-        found = []
+        damaged = []
         for candidate in [step] if step is not None else self._numbered()[::-1]:
             try:
                 return self._read(candidate, target), candidate
             except CorruptCheckpoint as damage:
-                found.append(f"step {candidate}: {damage}")
+                damaged.append(f"step {candidate}: {damage}")
                 if step is None:
-                    log.warning("checkpoint %d is left out: %s", candidate, damage)
+                    log.warning("checkpoint %d is skipped: %s", candidate, damage)
         raise error(
             "no good checkpoint left" if step is None else f"checkpoint {step} cannot be used",
             expected=f"an undamaged checkpoint in {self.folder}",
-            got="; ".join(found) or "none at all",
-            fix="restore the folder from a backup, or start a new run"
+            got="; ".join(damaged) or "no checkpoint",
+            fix="restore the directory from a backup, or start a new run"
             if step is None
             else f"choose one of the steps {self.steps()}",
         )
@@ -133,14 +135,14 @@ class Checkpoints:
             self._sweep()
             return _orbax_begin(self.folder / f".new-{step}", state)
         except Exception as failure:
-            raise _explained(failure, step, self.folder, self.steps()) from failure
+            raise _write_error(failure, step, self.folder, self.steps()) from failure
 
-    def _write(self, step: int, state: TrainState, best: bool, begun: Any = None) -> None:
+    def _write(self, step: int, state: TrainState, best: bool, orbax_save: Any = None) -> None:
         new = self.folder / f".new-{step}"
         try:
             described = {name: leaf_io.describe(leaf) for name, leaf in tree.flatten(state).items()}
-            if begun is not None:
-                begun.result()
+            if orbax_save is not None:
+                orbax_save.result()
                 self._commit(new, step, described)
             elif not self._has(step, described):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -151,10 +153,10 @@ class Checkpoints:
                 self._retain(step, best)
         except Exception as failure:
             self._sweep()
-            raise _explained(failure, step, self.folder, self.steps()) from failure
+            raise _write_error(failure, step, self.folder, self.steps()) from failure
 
     def _commit(self, new: Path, step: int, described: dict[str, Any]) -> None:
-        """The one rename that makes the checkpoint exist, after all of it is on the disk."""
+        """Rename to `<step>/`, which makes the checkpoint exist, after all of it is on disk."""
         if jax.process_index() == 0:
             _write_manifest(new, step, described)
             aside = self.folder / f".old-{step}"
@@ -165,7 +167,7 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _has(self, step: int, described: dict[str, Any]) -> bool:
-        try:  # several processes could see this differently, and would then wait for each other
+        try:  # several processes could disagree, and would then wait for each other
             return jax.process_count() == 1 and self._check(step)["leaves"] == described
         except CorruptCheckpoint:
             return False
@@ -173,26 +175,26 @@ class Checkpoints:
     def _retain(self, step: int, best: bool) -> None:
         if best:
             write_json(self.folder / "best.json", {"step": step})
-        # Steps after this one belong to a future that was left (its newest was damaged): they
-        # must not push out the good ones, and are replaced when the run reaches them.
+        # Later steps exist if the run resumed before a damaged checkpoint. They do not count as the
+        # newest, and are replaced when the run reaches them.
         for old in [old for old in self.steps() if old <= step][: -self.keep]:
             if old != self.best():
                 self._remove(old)
 
     def _remove(self, step: int) -> None:
-        """Take a checkpoint away at once: half a deletion must not look like damage."""
+        """Delete a checkpoint; the rename first, so that half a deletion does not look damaged."""
         aside = self.folder / f".old-{step}"
         os.rename(self._at(step), aside)
         shutil.rmtree(aside, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Delete what a killed process, or a failed save, left half written."""
+        """Delete what a killed process or a failed save left half written."""
         if jax.process_index() == 0 and self.folder.is_dir():
             for entry in [*self.folder.glob(".new-*"), *self.folder.glob(".old-*")]:
                 shutil.rmtree(entry, ignore_errors=True)
 
     def _check(self, step: int) -> dict[str, Any]:
-        """The manifest of a step, after every file was compared with it."""
+        """The manifest of a step; every file has been compared with it."""
         folder = self._at(step)
         try:
             if not (folder / MANIFEST).is_file():
@@ -200,10 +202,10 @@ class Checkpoints:
             manifest = from_json((folder / MANIFEST).read_bytes())
             body = manifest["body"]
             if manifest["sha256"] != _digest(body) or body["step"] != step:
-                raise CorruptCheckpoint(f"{MANIFEST} is not what was written (SHA-256 differs)")
-            _check_form(body)
+                raise CorruptCheckpoint(f"{MANIFEST} was changed (SHA-256 differs)")
+            _check_manifest(body)
         except FileNotFoundError:
-            missing = f"unfinished, it has no {MANIFEST}" if folder.is_dir() else "no such folder"
+            missing = f"unfinished, no {MANIFEST}" if folder.is_dir() else "no such directory"
             raise CorruptCheckpoint(missing) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
             raise CorruptCheckpoint(f"{MANIFEST} cannot be read ({bad})") from bad
@@ -213,7 +215,7 @@ class Checkpoints:
             except OSError as bad:
                 raise CorruptCheckpoint(f"{name} cannot be read ({bad.strerror})") from bad
             if found != recorded:
-                raise CorruptCheckpoint(f"{name} is not what was written (SHA-256 differs)")
+                raise CorruptCheckpoint(f"{name} was changed (SHA-256 differs)")
         return body
 
     def _read(self, step: int, target: TrainState) -> TrainState:
@@ -223,21 +225,21 @@ class Checkpoints:
         for name, leaf in tree.flatten(loaded).items():
             digests = {leaf_io.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
             if len(digests) > 1:
-                raise CorruptCheckpoint(f"leaf {name} is not what was written (SHA-256 differs)")
+                raise CorruptCheckpoint(f"leaf {name} was changed (SHA-256 differs)")
         placed = jax.tree.map(leaf_io.to_device, target, loaded)
         for name, leaf in tree.flatten(placed).items():
             if leaf_io.describe_type(leaf)["dtype"] != saved[name]["dtype"]:
                 raise error(
                     f"checkpoint {step}, leaf {name}",
-                    expected=f"JAX to hold {saved[name]['dtype']}",
-                    got=f"it turns it into {leaf_io.describe_type(leaf)['dtype']}",
-                    fix='set jax.config.update("jax_enable_x64", True) first',
+                    expected=f"an array of {saved[name]['dtype']}",
+                    got=f"{leaf_io.describe_type(leaf)['dtype']}, which JAX converts it to",
+                    fix='call jax.config.update("jax_enable_x64", True) first',
                 )
         return placed
 
 
-def _check_form(body: dict[str, Any]) -> None:
-    """Refuse a manifest that names files elsewhere, or describes leaves in another way."""
+def _check_manifest(body: dict[str, Any]) -> None:
+    """Raise ValueError for a path outside the checkpoint or a leaf without its description."""
     for name, digest in body["files"].items():
         if Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(digest, str):
             raise ValueError(f"it names {name!r}")
@@ -251,7 +253,7 @@ def _digest(body: Any) -> str:
 
 
 def _digest_file(path: Path, sync: bool = False) -> str:
-    if not path.is_file():  # a pipe or a device would be read for ever
+    if not path.is_file():  # reading a pipe or a device might never end
         raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     with open(path, "rb") as file:
         if sync:
@@ -260,7 +262,7 @@ def _digest_file(path: Path, sync: bool = False) -> str:
 
 
 def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
-    """Make every file durable, then say what it holds."""
+    """Make every file durable, then write the manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {p.relative_to(folder).as_posix(): _digest_file(p, sync=True) for p in paths}
     for path in {p.parent for p in paths}:
@@ -269,21 +271,21 @@ def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
     write_json(folder / MANIFEST, {"sha256": _digest(body), "body": body})
 
 
-def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> InputError:
-    """What a failed write means for the one who runs the training."""
-    if isinstance(failure.__cause__, OSError):  # of a file whose name is no news here
+def _write_error(failure: Exception, step: int, folder: Path, good: list[int]) -> InputError:
+    """The error of a failed write, with the reason and a fix."""
+    if isinstance(failure.__cause__, OSError):  # without the file's name, which does not help
         failure = failure.__cause__
     number, text = getattr(failure, "errno", None), str(failure).strip().splitlines()
     reason = text[0] if text else type(failure).__name__
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason:
-        expected, fix = "room on the disk", "free some room"
-        if number is None:  # TensorStore, with its whole specification of the array
+        expected, fix = "free space on the disk", "free some space"
+        if number is None:  # TensorStore, whose message holds the whole array specification
             reason = os.strerror(errno.ENOSPC)
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        expected, fix = "a folder that can be written", "mend its permissions"
+        expected, fix = "a writable directory", "change its permissions"
     else:
-        expected, fix = "a disk that takes it", "see the error that this one came from"
-    last = f"the last good one is of step {good[-1]}" if good else "there is none before it"
+        expected, fix = "a successful write", "check the disk and the cause of this error"
+    last = f"the last good checkpoint is step {good[-1]}" if good else "no earlier checkpoint"
     return error(
         f"checkpoint {step} was not written to {folder}",
         expected=expected,
@@ -293,7 +295,7 @@ def _explained(failure: Exception, step: int, folder: Path, good: list[int]) -> 
 
 
 def _check_names(step: int, state: TrainState) -> None:
-    """Refuse what Orbax writes wrongly: of two names that differ in `.` only it keeps one leaf."""
+    """Raise `InputError` for what Orbax cannot write: it takes `a.b` and `a/b` as one leaf."""
     seen: set[str] = set()
     for keys, leaf in jax.tree.leaves_with_path(state):
         name = tree.path(keys)
@@ -302,19 +304,19 @@ def _check_names(step: int, state: TrainState) -> None:
         if twin or not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)):
             raise error(
                 f"checkpoint {step}, leaf {name}",
-                expected="a name of its own, . and / taken as one" if twin else "numbers",
-                got="a second leaf of that name" if twin else type(leaf).__name__,
-                fix="rename it" if twin else "keep other things outside the TrainState",
+                expected="a unique name, . and / treated alike" if twin else "an array or a number",
+                got="a second leaf of that name" if twin else f"a {type(leaf).__name__}",
+                fix="rename the leaf" if twin else "keep such objects outside the TrainState",
             )
 
 
 def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
-    """Compare names, types and shapes before anything is read: Orbax casts without a word."""
-    wanted = {name: leaf_io.describe_type(leaf) for name, leaf in tree.flatten(target).items()}
-    for name in [*wanted, *saved]:
+    """Compare names, types and shapes before tensors are read: Orbax casts silently."""
+    target_leaves = {n: leaf_io.describe_type(leaf) for n, leaf in tree.flatten(target).items()}
+    for name in [*target_leaves, *saved]:
         expected, got = (
             "{dtype} {shape}".format(**side[name]) if name in side else "no such leaf"
-            for side in (wanted, saved)
+            for side in (target_leaves, saved)
         )
         if expected != got:
             raise _mismatch(f"checkpoint {step}, leaf {name}", expected, got)
@@ -323,9 +325,9 @@ def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
 def _mismatch(what: str, expected: str, got: str) -> InputError:
     return error(
         what,
-        expected=f"{expected} (the learner's)",
-        got=f"{got} (the checkpoint's)",
-        fix="use the configuration that the run was started with",
+        expected=f"{expected} (in the learner)",
+        got=f"{got} (in the checkpoint)",
+        fix="build the learner with the configuration that the run was started with",
     )
 
 
@@ -336,9 +338,9 @@ def _orbax_save(path: Path, state: TrainState) -> None:
 def _orbax_begin(path: Path, state: TrainState) -> Any:
     from orbax.checkpoint import v1 as ocp
 
-    # Orbax refuses arrays of size zero; the manifest has all there is to know about them.
-    kept = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
-    return ocp.save_async(str(path), kept)
+    # Orbax refuses arrays of size zero; the manifest holds their types and shapes.
+    nonempty = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
+    return ocp.save_async(str(path), nonempty)
 
 
 def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
@@ -346,10 +348,12 @@ def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
 
     try:
         loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
-    except ValueError as refusal:  # files and leaves are right: containers without leaves differ
+    except ValueError as refusal:  # files and leaves fit, so containers without leaves differ
         where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
         raise _mismatch(
-            f"checkpoint {step}", "these containers", f"others at {' '.join(where) or refusal}"
+            f"checkpoint {step}",
+            "the same tree structure",
+            f"another structure at {' '.join(where) or refusal}",
         ) from refusal
     return jax.tree.map(
         lambda like, leaf: np.empty(like.shape, like.dtype) if leaf is None else leaf,

@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all, and read with the reason where they cannot be."""
+"""Small files: atomic writes, and errors that give the reason."""
 
 import dataclasses
 import errno
@@ -13,7 +13,7 @@ from jdl.core.errors import InputError, error, from_json
 
 
 def sync_directory(folder: Path) -> None:
-    """Make renames and new names in a folder durable (where the system can)."""
+    """Make renames and new files in a directory durable, if the system supports it."""
     with suppress(PermissionError):  # Windows opens no directories
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -23,7 +23,7 @@ def sync_directory(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader, or a crash, sees the old content or the new one whole."""
+    """Replace a file atomically: a reader or a crash sees all old or all new bytes."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
     with open(temporary, "wb") as file:
@@ -35,13 +35,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once; `InputError` where the system refuses."""
+    """Replace a JSON file atomically; raise `InputError` if the system refuses."""
     with explain_write_errors(path):
         write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def to_json(value: Any) -> Any:
-    """A configuration as JSON can hold it: dataclasses and mappings become dicts, tuples lists.
+    """A configuration as JSON types: dataclasses and mappings become dicts, tuples become lists.
 
     >>> to_json({"features": (32, 64), "data_dir": Path("data")})
     {'features': [32, 64], 'data_dir': 'data'}
@@ -61,10 +61,10 @@ _JSON_BYTES = 2**24
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in one of the small files of a run; `InputError` for anything else."""
+    """The object in a JSON file of a run; raise `InputError` for anything else."""
     try:
         if path.exists() and not path.is_file():
-            reason = "a folder, a device or a pipe"
+            reason = "a directory, a device or a pipe"
         elif path.stat().st_size > _JSON_BYTES:
             reason = f"more than {_JSON_BYTES} bytes"
         else:
@@ -76,25 +76,25 @@ def read_json(path: Path) -> dict[str, Any]:
         reason = getattr(bad, "strerror", None) or str(bad)
     raise error(
         f"{path}",
-        expected="a JSON object that jdl wrote",
+        expected="a JSON object, as jdl wrote it",
         got=reason,
         fix="restore the file from a backup, or start a new run",
     )
 
 
 def cannot_write(path: Path, reason: OSError) -> InputError:
-    """The error for a file or folder that the system refuses to write."""
+    """The error for a file or directory that the system refuses to write."""
     full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
     return error(
         f"{path} cannot be written",
-        expected="room on the disk" if full else "a folder that can be written",
+        expected="free space on the disk" if full else "a writable directory",
         got=reason.strerror or str(reason),
-        fix="free some room" if full else "choose another folder, or change its permissions",
+        fix="free some space" if full else "choose another directory, or change its permissions",
     )
 
 
 def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted name.
+    """Nested settings as one dict with dotted names.
 
     >>> flatten_config({"run": {"seed": 0}})
     {'run.seed': 0}
@@ -110,7 +110,7 @@ def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """What the system refuses to write is said plainly."""
+    """Turn an OSError of the block into an `InputError` that names the path."""
     try:
         yield
     except OSError as bad:

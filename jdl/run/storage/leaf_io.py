@@ -1,4 +1,4 @@
-"""One leaf of a checkpoint: copied to the host, described, and put back where it belongs."""
+"""One leaf of a checkpoint: copy to the host, description, and copy back to its devices."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ from jdl.core import tree
 
 
 def is_distributed(leaf: Any) -> bool:
-    """Whether no single process sees all of a leaf; such a leaf cannot become one numpy array."""
+    """Whether no process has all of a leaf, so that it cannot become a numpy array."""
     sharding = getattr(leaf, "sharding", None)
     return sharding is not None and not (
         sharding.is_fully_addressable or sharding.is_fully_replicated
@@ -19,7 +19,7 @@ def is_distributed(leaf: Any) -> bool:
 
 
 def to_host(leaf: Any) -> Any:
-    """A copy on the host, which no donation and no write in place can reach."""
+    """A copy on the host that shares no memory with the leaf."""
     if tree.is_key(leaf) and leaf.is_fully_addressable:
         data = jnp.asarray(np.array(jax.random.key_data(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -33,7 +33,7 @@ def describe_type(leaf: Any) -> dict[str, Any]:
 
 
 def describe(leaf: Any) -> dict[str, Any]:
-    """Type, shape and digest of a leaf."""
+    """Type, shape and SHA-256 of a leaf; the latter is None for a distributed leaf."""
     if is_distributed(leaf):
         return {**describe_type(leaf), "sha256": None}
     data = np.asarray(jax.random.key_data(leaf) if tree.is_key(leaf) else leaf)
@@ -41,11 +41,11 @@ def describe(leaf: Any) -> dict[str, Any]:
 
 
 def restore_target(leaf: Any) -> Any:
-    """What to ask Orbax for: numpy, but for keys and what one process cannot hold."""
+    """The target for Orbax: numpy arrays, except for keys and distributed leaves."""
     if tree.is_key(leaf):
-        there, here = leaf.sharding, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        place = here if there is None or there.is_fully_addressable else there
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+        sharding, local = leaf.sharding, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        sharding = local if sharding is None or sharding.is_fully_addressable else sharding
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     if is_distributed(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -53,7 +53,7 @@ def restore_target(leaf: Any) -> Any:
 
 
 def to_device(like: Any, value: Any) -> Any:
-    """A loaded leaf in the form, and on the devices, of the target's."""
+    """A loaded leaf as the type of the target's leaf and on its devices."""
     if is_distributed(like) or isinstance(like, np.ndarray):
         return value
     if not hasattr(like, "dtype"):
@@ -64,12 +64,12 @@ def to_device(like: Any, value: Any) -> Any:
         data = _on_devices(np.array(jax.random.key_data(value)), like)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
     if getattr(like, "weak_type", False) and not like.shape:
-        return jnp.asarray(value.item())  # strong would promote, and compile, differently
+        return jnp.asarray(value.item())  # a strong type would promote, and compile, differently
     return _on_devices(value, like)
 
 
 def _on_devices(value: np.ndarray, like: Any) -> jax.Array:
-    """The array where the target is; left free to move where the target is."""
+    """The array with the target's sharding; uncommitted if the target is."""
     sharding = like.sharding if getattr(like, "committed", True) else None
     if sharding is None:
         return jax.device_put(value, may_alias=False)

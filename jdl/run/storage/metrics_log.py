@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: a file of rows, and TensorBoard."""
+"""`metrics.jsonl`: the rows of a run's log."""
 
 import json
 import logging
@@ -18,13 +18,13 @@ log = logging.getLogger("jdl")
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; no file is no rows.
+    """The rows of a `metrics.jsonl`; empty if there is no file.
 
-    A last line without its end is what a killed process leaves, and is left out. Any other line
-    that cannot be read is an `InputError`.
+    An incomplete last line, which a killed process leaves, is ignored. Raises `InputError` for any
+    other line that cannot be read.
     """
     path = Path(path)
-    _refuse_devices(path)
+    _check_is_file(path)
     try:
         *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def read_metrics(path: Path) -> list[Row]:
         if not isinstance(row, dict) or type(row.get("step", 0)) is not int:
             raise error(
                 f"{path}, line {number}",
-                expected="a JSON object",
+                expected='a JSON object with an integer "step"',
                 got=repr(line[:40].decode(errors="replace")),
                 fix="delete the line, or restore the file from a backup",
             )
@@ -47,11 +47,10 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one JSON object a row, floats by `repr`, so that reading gives them back.
+    """Writes `metrics.jsonl`: one JSON object for each row, with floats that read back exactly.
 
-    Rows may hold numbers, strings and nested lists (arrays become lists). NaN and infinity are
-    written as `NaN` and `Infinity`, which JavaScript and JSON proper do not know, but Python,
-    pandas and the reader of this file do.
+    Rows may hold numbers, strings and nested lists; arrays become lists. NaN and infinity are
+    written as `NaN` and `Infinity`: not strict JSON, but Python and pandas read them.
     """
 
     def __init__(self, path: Path):
@@ -59,7 +58,7 @@ class MetricsLog:
         self._file: TextIO | None = None
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row; it is on the disk after `sync` or `close`."""
+        """Add a row; it is on disk after `sync` or `close`."""
         line = json.dumps(row, default=_as_list) + "\n"
         with explain_write_errors(self.path):
             if self._file is None:
@@ -76,7 +75,7 @@ class MetricsLog:
                 os.fsync(self._file.fileno())
 
     def cut(self, step: int) -> list[Row]:
-        """Keep the rows up to a step (atomically), and return them: how a run resumes."""
+        """Drop the rows after a step, atomically, and return the others; used when resuming."""
         self.close()
         rows = [row for row in read_metrics(self.path) if row.get("step", 0) <= step]
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -99,20 +98,20 @@ def _as_list(value: Any) -> Any:
     raise TypeError(f"a row holds numbers, strings and lists, not {type(value).__name__}")
 
 
-def _refuse_devices(path: Path) -> None:
-    """A device, or a pipe, could be read for ever."""
+def _check_is_file(path: Path) -> None:
+    """Raise for anything else, because reading a device or a pipe might never end."""
     if path.exists() and not path.is_file():
         raise error(
             f"{path}",
             expected="a file",
-            got="a folder, a device or a pipe",
+            got="a directory, a device or a pipe",
             fix="remove it, or restore the file from a backup",
         )
 
 
 def _drop_torn_line(path: Path) -> None:
-    """A row after a torn line would be lost with it."""
-    _refuse_devices(path)
+    """Cut off an incomplete last line, which would make the next row unreadable."""
+    _check_is_file(path)
     if path.exists():
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):
@@ -120,16 +119,16 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def scalars_of(row: Row) -> dict[str, float]:
-    """The plain numbers of a row; a list over members becomes its mean and `_std`.
+    """The scalars of a row; a list over members becomes its mean and a `_std`.
 
     >>> scalars_of({"step": 3, "split": "train", "loss": [1.0, 3.0]})
     {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
     """
-    numbers: dict[str, float] = {}
+    scalars: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, int | float):
-            numbers[name] = value
+            scalars[name] = value
         elif isinstance(value, list) and np.ndim(value) == 1:
             finite = [v for v in value if math.isfinite(v)] or [math.nan]
-            numbers |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
-    return numbers
+            scalars |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
+    return scalars

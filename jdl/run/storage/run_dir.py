@@ -1,4 +1,4 @@
-"""The folder of a run: what was run, where, and with what; nothing in it is hidden in a binary."""
+"""The run directory: configuration, source, environment and results of a run, in plain files."""
 
 import contextlib
 import hashlib
@@ -27,15 +27,15 @@ log = logging.getLogger("jdl")
 
 
 def next_run_dir(root: Path, name: str) -> Path:
-    """Make the folder `<root>/<name>/<n>` with the next free number; two processes never share one.
+    """Make the directory `<root>/<name>/<n>`, where n is one more than the highest number there.
 
-    Gaps are not filled, so that a higher number is always a later run.
+    Two processes never get the same one.
     """
     parent = Path(root) / name
     with explain_write_errors(parent):
         while True:
             parent.mkdir(parents=True, exist_ok=True)
-            # Another process may take the number, or leave without a run and remove the parent.
+            # Another process may take the number, or end without a run and remove the parent.
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 used = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
                 folder = parent / str(max(used, default=0) + 1)
@@ -44,7 +44,7 @@ def next_run_dir(root: Path, name: str) -> Path:
 
 
 class RunDir:
-    """Names and contents of a run's files.
+    """The paths of a run's files, and its configuration.
 
     `config.json`, `experiment.py` (the source, one file), `environment.json`,
     `metrics.jsonl`, `time.json`, `events/`, `profile/`, `checkpoints/`, `figures/` and
@@ -52,7 +52,7 @@ class RunDir:
     """
 
     def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
-        """`config` and the file `experiment` are written by `begin`, together with its settings."""
+        """`begin` writes `config` and a copy of the file `experiment`."""
         self.path = Path(path)
         self._config, self._experiment = config, experiment
         self.config_file = self.path / "config.json"
@@ -67,11 +67,11 @@ class RunDir:
         self.report = self.path / "report.html"
 
     def exists(self) -> bool:
-        """Whether the folder holds a run (`config.json` is written last)."""
+        """Whether the directory holds a run (`config.json` is written last)."""
         return self.config_file.is_file()
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the directory, or check that the run in it has the same configuration."""
+        """Create the run, or check that the run in the directory has the same configuration."""
         config = {**to_json(self._config or {}), **settings}
         if self.exists():
             self.open().check_same_config(config)
@@ -79,7 +79,7 @@ class RunDir:
             self.create(config, self._experiment)
 
     def identity(self) -> dict[str, Any]:
-        """What every process of a run has to have the same: settings, source and versions."""
+        """What must be the same in every process: configuration, source and versions."""
         source = None if self._experiment is None else _source(Path(self._experiment))
         return {
             **to_json(self._config or {}),
@@ -95,17 +95,18 @@ class RunDir:
         *,
         command: list[str] | None = None,
     ) -> "RunDir":
-        """Make the folder of a new run; one that holds another run already is an `InputError`.
+        """Create the directory of a new run.
 
         `config` is a dict or dataclass, `experiment` the file that defines it, `command` the
-        arguments of the program (those of this process when left out).
+        arguments of the program (None: those of this process). Raises `InputError` if the directory
+        holds a run already.
         """
         if self.exists():
             raise error(
-                f"run folder {self.path}",
-                expected="a new folder",
-                got="the folder of an earlier run",
-                fix="resume that run, or choose another folder",
+                f"run directory {self.path}",
+                expected="a new directory",
+                got="the directory of an earlier run",
+                fix="resume that run, or choose another directory",
             )
         with explain_write_errors(self.path):
             for folder in (self.path, self.checkpoints, self.figures):
@@ -121,13 +122,13 @@ class RunDir:
         return self
 
     def open(self) -> "RunDir":
-        """Check that the folder holds a readable run."""
+        """Check that the directory holds a readable run."""
         if not self.exists():
             raise error(
-                f"run folder {self.path}",
-                expected="the folder of a run, with its config.json",
-                got="a folder without one" if self.path.is_dir() else "no such folder",
-                fix="give the path that the training command printed, runs/<name>/<n>",
+                f"run directory {self.path}",
+                expected="a directory with the config.json of a run",
+                got="a directory without one" if self.path.is_dir() else "no such directory",
+                fix="pass the path that jdl train printed: runs/<name>/<n>",
             )
         self.config()
         self.environment()
@@ -138,62 +139,63 @@ class RunDir:
         return read_json(self.config_file)
 
     def environment(self) -> dict[str, Any]:
-        """Versions, devices and command of the run's start."""
+        """Versions, devices and command at the start of the run."""
         return read_json(self.environment_file)
 
     def check_same_config(self, new: Any) -> None:
-        """Refuse to resume with other settings, naming every one that differs with both values.
+        """Raise `InputError` if a setting differs from the run's, with both values of each.
 
-        Only a larger `epochs` is accepted, and recorded.
+        A larger `epochs` is accepted and recorded.
         """
         old, new = self.config(), to_json(new)
         before, after = flatten_config(old), flatten_config(new)
         changed = []
         for name in dict.fromkeys([*before, *after]):
-            was, wanted = before.get(name, _ABSENT), after.get(name, _ABSENT)
-            grown = name.rsplit(".", 1)[-1] == "epochs" and _is_more(was, wanted)
-            if _shown(was) != _shown(wanted) and not grown:
-                changed.append(f"{name}: {_shown(was)} in the run, {_shown(wanted)} now")
+            was, now = before.get(name, _ABSENT), after.get(name, _ABSENT)
+            is_extended = name.rsplit(".", 1)[-1] == "epochs" and _is_more(was, now)
+            if _as_text(was) != _as_text(now) and not is_extended:
+                changed.append(f"{name}: {_as_text(was)} in the run, {_as_text(now)} now")
         if changed:
             raise error(
-                f"run folder {self.path}",
-                expected="the configuration of the run (only larger epochs may change)",
+                f"run directory {self.path}",
+                expected="the configuration of the run that it holds (only epochs may grow)",
                 got="; ".join(changed),
-                fix="resume with the run's values, or choose another folder",
+                fix="resume with the run's values, or choose another directory for a new run",
             )
         if before != after:
             write_json(self.config_file, new)
 
     def check_experiment(self) -> Path:
-        """The run's `experiment.py`, a program, once its hash is found to be the recorded one."""
+        """The path of the run's `experiment.py`, after its hash matched the recorded one."""
         recorded = self.environment().get("experiment_sha256")
         if recorded is None or not self.experiment_file.is_file():
             raise error(
                 f"{self.experiment_file}",
                 expected="the source of the experiment",
-                got="no file, and no recorded hash" if recorded is None else "no such file",
-                fix="give your own copy with --experiment FILE.py",
+                got="no file and no recorded hash" if recorded is None else "no such file",
+                fix="pass your own copy: --experiment FILE.py, or jdl.load(run, experiment=...)",
             )
-        found = hashlib.sha256(self.experiment_file.read_bytes()).hexdigest()
-        if found != recorded:
+        digest = hashlib.sha256(self.experiment_file.read_bytes()).hexdigest()
+        if digest != recorded:
             raise error(
-                f"{self.experiment_file} was changed after the run was made, and is not run",
+                f"{self.experiment_file} was changed after the run started; it is not executed",
                 expected=f"SHA-256 {recorded[:16]}...",
-                got=f"SHA-256 {found[:16]}...",
-                fix="restore it, or give a copy that you trust with --experiment FILE.py",
+                got=f"SHA-256 {digest[:16]}...",
+                fix="restore the file, or pass a copy that you trust: --experiment FILE.py, or "
+                "jdl.load(run, experiment=...)",
             )
         return self.experiment_file
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; ends with the block or the process, whatever ends it.
+        """Lock the directory for this process, until the block or the process ends.
 
-        Taken before anything is written. On a system without `fcntl` nothing is locked.
+        Raises `InputError` if another process holds it. Does nothing on a system without `fcntl`.
         """
         try:
             import fcntl
         except ImportError:
-            log.info("run folders are not locked on this system")
+            log.info("run directories are not locked on this system")
             yield
             return
         with explain_write_errors(self.path):
@@ -205,10 +207,10 @@ class RunDir:
             except OSError as busy:
                 file.seek(0)
                 raise error(
-                    f"run folder {self.path}",
-                    expected="a folder that no other process trains in",
+                    f"run directory {self.path}",
+                    expected="a directory that no other process uses",
                     got=f"one in use by process {file.read().strip() or '(unknown)'}",
-                    fix="wait for that run or stop it, or choose another folder",
+                    fix="wait for that run or stop it, or choose another directory",
                 ) from busy
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -217,7 +219,7 @@ class RunDir:
 
 
 def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
-    """Versions, devices and command: what one has to know to run this again."""
+    """Versions, devices and command, to reproduce the run."""
     import jax
 
     return {
@@ -250,15 +252,15 @@ def _source(path: Path) -> bytes:
     except OSError as bad:
         raise error(
             f"experiment {path}",
-            expected="a Python file",
+            expected="a readable Python file",
             got=bad.strerror or str(bad),
-            fix="give the path of the file that defines the experiment",
+            fix="pass the path of the file that defines the experiment",
         ) from bad
 
 
-def _is_more(was: Any, wanted: Any) -> bool:
-    return all(type(value) in (int, float) for value in (was, wanted)) and wanted > was
+def _is_more(was: Any, now: Any) -> bool:
+    return all(type(value) in (int, float) for value in (was, now)) and now > was
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "absent" if value is _ABSENT else json.dumps(value)

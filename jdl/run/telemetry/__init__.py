@@ -1,1 +1,1 @@
-"""Where the time of a run went."""
+"""Time, compilations and progress of a run."""

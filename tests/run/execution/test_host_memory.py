@@ -118,7 +118,7 @@ def test_a_machine_that_gives_no_such_range_is_left_as_it_is():
         def __init__(self):
             self.malloc = lambda size: None
 
-    host_memory._ask_for_huge_pages(Library(), 2**40)
+    host_memory._reserve_huge_pages(Library(), 2**40)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,6 @@ def test_an_owner_may_change_what_was_placed():
 def test_jax_uses_the_copy_in_place():
     """At another address it would copy it again; the large arrays of numpy are 16 bytes off."""
     for size in (5, 10**6 + 1):
-        copy = module._copied(np.ones(size, np.float32))
+        copy = module._aligned_copy(np.ones(size, np.float32))
         assert jax.device_put(copy).unsafe_buffer_pointer() == copy.ctypes.data
-        assert not np.shares_memory(copy, module._copied(copy))
+        assert not np.shares_memory(copy, module._aligned_copy(copy))

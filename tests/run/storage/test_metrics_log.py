@@ -150,13 +150,13 @@ def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
             log.sync()
     assert str(info.value) == (
         f"{log.path} cannot be written\n"
-        "  expected: room on the disk\n"
+        "  expected: free space on the disk\n"
         "  got:      No space left on device\n"
-        "  fix:      free some room"
+        "  fix:      free some space"
     )
     log.close()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="expected: a folder that can be written"):
+    with pytest.raises(InputError, match="expected: a writable directory"):
         MetricsLog(tmp_path / "file" / "metrics.jsonl").append({})
 
 
@@ -246,11 +246,11 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
     events.write({"step": 1, "split": "train", "loss": 1.0})
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="cannot be written\n  expected: room on the disk"):
+        with pytest.raises(InputError, match="cannot be written\n  expected: free space on the disk"):
             events.sync()
     events.close()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="expected: a folder that can be written"):
+    with pytest.raises(InputError, match="expected: a writable directory"):
         TensorBoard(tmp_path / "file" / "events").write({"step": 1, "split": "train", "loss": 1.0})
 
 

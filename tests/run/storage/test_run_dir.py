@@ -1,4 +1,4 @@
-"""The run folder: what it records, what it refuses, and who may write to it."""
+"""The run directory: what it records, what it refuses, and who may write to it."""
 
 import errno
 import json
@@ -87,7 +87,7 @@ def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
 
 
 def test_open_what_is_no_run(tmp_path):
-    with pytest.raises(InputError, match="got:      no such folder\n  fix:      give the path"):
+    with pytest.raises(InputError, match="got:      no such directory\n  fix:      pass the path"):
         RunDir(tmp_path / "none").open()
     with pytest.raises(InputError, match="got:      a folder without one"):
         RunDir(tmp_path).open()
@@ -97,7 +97,7 @@ def test_open_what_is_no_run(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "environment.json"])
 def test_a_damaged_file_is_named(run, name, content):
     (run.path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match="expected: a JSON object that jdl wrote") as info:
+    with pytest.raises(InputError, match="expected: a JSON object, as jdl wrote it") as info:
         run.open()
     assert str(info.value).startswith(str(run.path / name))
 
@@ -107,11 +107,11 @@ def test_changed_settings_are_listed_with_both_values(run):
     with pytest.raises(InputError) as info:
         run.check_same_config(new)
     assert str(info.value) == (
-        f"run folder {run.path}\n"
-        "  expected: the configuration of the run (only larger epochs may change)\n"
+        f"run directory {run.path}\n"
+        "  expected: the configuration of the run that it holds (only epochs may grow)\n"
         "  got:      learning_rate: 0.002 in the run, 0.001 now; "
         'features: [32, 64] in the run, [32] now; data_dir: null in the run, "x" now\n'
-        "  fix:      resume with the run's values, or choose another folder"
+        "  fix:      resume with the run's values, or choose another directory"
     )
     assert run.config()["learning_rate"] == 2e-3
 
@@ -155,13 +155,13 @@ def test_a_changed_experiment_is_not_run(run):
     assert f"expected: SHA-256 {run.environment()['experiment_sha256'][:16]}..." in message
     assert "give a copy that you trust with --experiment FILE.py" in message
     run.experiment_file.unlink()
-    with pytest.raises(InputError, match="got:      no such file\n  fix:      give your own copy"):
+    with pytest.raises(InputError, match="got:      no such file\n  fix:      pass your own copy"):
         run.check_experiment()
 
 
 def test_a_run_without_an_experiment(tmp_path):
     run = RunDir(tmp_path / "run").create({})
-    with pytest.raises(InputError, match="no file, and no recorded hash"):
+    with pytest.raises(InputError, match="no file and no recorded hash"):
         run.check_experiment()
     with pytest.raises(InputError, match="expected: a Python file\n  got:      No such file"):
         RunDir(tmp_path / "other").create({}, tmp_path / "none.py")
@@ -192,7 +192,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
         lambda: RunDir(tmp_path / "file" / "run").create({}),
         lambda: RunDir(tmp_path / "file" / "run").lock().__enter__(),
     ):
-        with pytest.raises(InputError, match="expected: a folder that can be written") as info:
+        with pytest.raises(InputError, match="expected: a writable directory") as info:
             act()
         assert "Not a directory" in str(info.value)
 
@@ -203,7 +203,7 @@ def test_a_full_disk_while_the_folder_is_made(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="cannot be written\n  expected: room on the disk"):
+        with pytest.raises(InputError, match="cannot be written\n  expected: free space on the disk"):
             RunDir(tmp_path / "run").create({})
     assert not RunDir(tmp_path / "run").exists()
     RunDir(tmp_path / "run").create({})  # what was left half made is no hindrance
@@ -248,10 +248,10 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
         with pytest.raises(InputError) as info, run.lock():
             pass
         assert str(info.value) == (
-            f"run folder {run.path}\n"
-            "  expected: a folder that no other process trains in\n"
+            f"run directory {run.path}\n"
+            "  expected: a directory that no other process uses\n"
             f"  got:      one in use by process {holder.pid}\n"
-            "  fix:      wait for that run or stop it, or choose another folder"
+            "  fix:      wait for that run or stop it, or choose another directory"
         )
     finally:
         holder.send_signal(signal.SIGKILL)
