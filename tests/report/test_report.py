@@ -530,7 +530,7 @@ def test_the_command_can_be_typed(make, command, line):
 
 
 def test_a_folder_without_a_run(tmp_path):
-    with pytest.raises(InputError, match="expected: a directory with the config.json of a run"):
+    with pytest.raises(InputError, match="expected: a directory with the config"):
         write_report(RunDir(tmp_path / "none"))
 
 

@@ -1,9 +1,8 @@
-"""Several processes that train one learner: joining, agreeing, and who writes.
+"""Collectives on host values, for several processes that train one learner.
 
-Every process runs the same program on its own devices, so whatever is decided by a clock, a disk
-or a signal has to be decided once and be known to all at the same step. `jax.distributed` joins
-them; `broadcast` and `Consensus` are small collectives. With one process each of them costs
-nothing.
+Every process runs the same program on its own devices. So whatever depends on a clock, a disk or a
+signal is decided once, and every process must know the decision at the same step. With one process
+these functions cost nothing.
 """
 
 import json
@@ -20,11 +19,11 @@ from jdl.core.errors import InputError, error
 from jdl.run.storage.files import flatten_config
 
 MAX_DISPATCHES_AHEAD = 2
-"""Dispatches that a run may be ahead of its agreement, so that nothing waits for it."""
+"""Dispatches between sending a request to `Consensus` and acting on it, so that nothing waits."""
 
 
 def is_multiprocess() -> bool:
-    """Whether other processes train the same learner."""
+    """Whether several processes train the same learner."""
     return jax.process_count() > 1
 
 
@@ -34,7 +33,7 @@ def is_process_0() -> bool:
 
 
 def all_gather(value: Any) -> list[Any]:
-    """What every process gives (as JSON can hold it), by their index, in all of them."""
+    """The values of all processes by their index, in every process; values must be JSON types."""
     if not is_multiprocess():
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -46,7 +45,7 @@ def all_gather(value: Any) -> list[Any]:
 
 
 def broadcast(value: Any) -> Any:
-    """What process 0 gives (as JSON can hold it), in all processes."""
+    """The value of process 0 in every process; it must be a JSON type."""
     if not is_multiprocess():
         return value
     text = np.frombuffer(json.dumps(value if is_process_0() else None).encode(), np.uint8)
@@ -57,23 +56,23 @@ def broadcast(value: Any) -> Any:
 
 
 def on_process_0(call: Callable[[], Any]) -> Any:
-    """Process 0 calls, all get its answer; its `InputError` is everyone's."""
+    """Call in process 0, and return the result or raise its `InputError` in every process."""
     if not is_multiprocess():
         return call()
-    answer, refusal = None, None
+    result, message = None, None
     if is_process_0():
         try:
-            answer = call()
+            result = call()
         except InputError as bad:
-            refusal = str(bad)
-    answer, refusal = broadcast((answer, refusal))
-    if refusal is not None:
-        raise InputError(refusal)
-    return answer
+            message = str(bad)
+    result, message = broadcast((result, message))
+    if message is not None:
+        raise InputError(message)
+    return result
 
 
 def check_consistent(settings: Mapping[str, Any]) -> None:
-    """Raise in every process unless all have the same settings; names what differs, and where."""
+    """Raise `InputError` in every process if settings differ, naming each and its values."""
     if not is_multiprocess():
         return
     first, *others = all_gather(flatten_config(settings))
@@ -86,52 +85,53 @@ def check_consistent(settings: Mapping[str, Any]) -> None:
     if differing:
         raise error(
             f"the configuration of {len(others) + 1} processes",
-            expected="the same in all of them",
+            expected="the same configuration in every process",
             got="; ".join(differing[:8]) + ("; ..." if len(differing) > 8 else ""),
-            fix="start every process with the same file, versions and flags (but --run.process)",
+            fix="start every process with the same file, versions and flags, except --run.process",
         )
 
 
 def check_uses_all_processes(mesh: Mesh | None) -> None:
-    """Raise where several processes would each train a learner of their own."""
+    """Raise `InputError` if each of several processes would train a learner of its own."""
     if is_multiprocess() and (mesh is None or not mesh.is_multi_process):
         raise error(
             f"fit in {jax.process_count()} processes",
             expected=f"a learner on a mesh of all {jax.device_count()} devices",
-            got="one that each process would train alone",
-            fix=f"jdl.shard(learner, jdl.mesh(data={jax.device_count()}))",
+            got="a learner that each process would train separately",
+            fix=f"use jdl.shard(learner, jdl.mesh(data={jax.device_count()}))",
         )
 
 
 class Consensus:
-    """What any process was asked to do, carried out by all of them at the same step.
+    """Agreement on requests to stop or save, so that all processes act at the same step.
 
-    Each dispatch sends the wishes of its process on their way, and learns those of
-    `MAX_DISPATCHES_AHEAD` dispatches before, which have long arrived. One process alone does at
-    once what it wishes.
+    Each call sends the requests of this process, and returns the combined requests of
+    `MAX_DISPATCHES_AHEAD` calls before, which have long arrived. With one process a call returns
+    its own requests.
     """
 
     def __init__(self) -> None:
-        self._alone = not is_multiprocess()
-        self._wishes: deque[jax.Array] = deque()
+        self._is_multiprocess = is_multiprocess()
+        self._requests: deque[jax.Array] = deque()
         self._stale = 0
-        if not self._alone:
+        if self._is_multiprocess:
             first = {d.process_index: d for d in reversed(jax.devices())}  # one device of each
             mesh = Mesh(np.array([first[i] for i in sorted(first)]), ("process",))
-            self._place = NamedSharding(mesh, PartitionSpec("process"))
-            whole = NamedSharding(mesh, PartitionSpec())
-            self._all = jax.jit(lambda wishes: wishes.max(0), out_shardings=whole)
+            self._sharding = NamedSharding(mesh, PartitionSpec("process"))
+            replicated = NamedSharding(mesh, PartitionSpec())
+            self._combine = jax.jit(lambda requests: requests.max(0), out_shardings=replicated)
 
     def __call__(self, stop: int | None, save: bool) -> tuple[int | None, bool]:
-        """`stop` is the number of a signal; `save` counts in process 0, which has the clock."""
-        if self._alone:
+        """`stop` is the number of a signal or None; `save` counts in process 0 only."""
+        if not self._is_multiprocess:
             return stop, save
-        wish = np.array([[stop or 0, save and is_process_0()]], np.int32)
-        self._wishes.append(self._all(jax.make_array_from_process_local_data(self._place, wish)))
-        if len(self._wishes) <= MAX_DISPATCHES_AHEAD:
+        own = np.array([[stop or 0, save and is_process_0()]], np.int32)
+        own = jax.make_array_from_process_local_data(self._sharding, own)
+        self._requests.append(self._combine(own))
+        if len(self._requests) <= MAX_DISPATCHES_AHEAD:
             return None, False
-        number, due = np.asarray(self._wishes.popleft()).tolist()
-        if self._stale:  # asked for before the last save was made
+        number, due = np.asarray(self._requests.popleft()).tolist()
+        if self._stale:  # requested before the last save
             self._stale, due = self._stale - 1, 0
         elif due:
             self._stale = MAX_DISPATCHES_AHEAD

@@ -1,8 +1,8 @@
-"""Somebody to say that a process has ended, where it could not say so itself.
+"""A message for a process that ends without running Python again.
 
-Gloo ends a process by `std::terminate` when a message of a collective has another length than it
-expects, which happens where a peer has just failed; a kill gives no time either. No Python runs
-then. A shell that waits at a pipe sees it close, and says what became of the process.
+Gloo calls `std::terminate` when a message of a collective has another length than it expects, which
+happens after a peer has failed; SIGKILL gives no time either. So a shell process waits on a pipe,
+which closes when the process ends, and then prints the message.
 """
 
 import os
@@ -14,17 +14,17 @@ _WAIT = 'read -r dismissed || printf "%s\\n" "$0" >&2'
 
 
 def exit_message(index: int) -> str:
-    """What a witness says of process `index`."""
+    """What the exit reporter prints for process `index`."""
     return (
-        f"jdl: process {index} was ended from below Python, by a kill or inside a collective that "
-        "another process has left; what that one says is the reason"
+        f"jdl: process {index} was killed, or aborted inside a collective that another process had "
+        "left; the message of that other process gives the reason"
     )
 
 
 def exit_reporter(index: int) -> Callable[[], None]:
-    """Start one for this process, which is number `index`; call the result to dismiss it.
+    """Start the exit reporter of this process; call the result to dismiss it.
 
-    Where there is no shell there is no witness.
+    Does nothing on a system without /bin/sh.
     """
     if not os.access("/bin/sh", os.X_OK):
         return lambda: None
@@ -32,7 +32,7 @@ def exit_reporter(index: int) -> Callable[[], None]:
 
     def dismiss() -> None:
         if shell.stdin is not None and not shell.stdin.closed:
-            with suppress(BrokenPipeError):  # it was interrupted, with all of its group
+            with suppress(BrokenPipeError):  # Ctrl-C reached the shell too
                 shell.stdin.write(b"\n")
                 shell.stdin.close()
 

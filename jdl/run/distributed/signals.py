@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noticed between dispatches, so that nothing is lost."""
+"""Ctrl-C and SIGTERM, handled between dispatches so that nothing is lost."""
 
 import signal
 import threading
@@ -7,7 +7,10 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, and did, with its state saved in its folder (if it has one)."""
+    """A signal stopped the run, after its state was saved (if it has a run directory).
+
+    `signal` is the signal's number, `step` the last step, `result` the `Result` up to there.
+    """
 
     def __init__(self, number: int, step: int, result: Any):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
@@ -15,9 +18,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Within the block a first Ctrl-C is only noted (as is SIGTERM, where `terminate` says so).
+    """In the block, the first Ctrl-C (and SIGTERM, with `terminate`) only sets `received`.
 
-    A second Ctrl-C interrupts at once. Off the main thread nothing is installed.
+    A second Ctrl-C raises KeyboardInterrupt. Outside the main thread this does nothing.
     """
 
     def __init__(self, terminate: bool):
@@ -28,14 +31,14 @@ class Signals:
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in self._numbers:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number

@@ -1,4 +1,4 @@
-"""Where a run is, and its newest numbers, on the screen."""
+"""The progress bar."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ from jdl.core.text import metrics_of
 
 
 class ProgressBar:
-    """Progress of a run: a bar on a terminal, now and then a plain line anywhere else.
+    """Progress and newest metrics of a run: a bar on a terminal, else a line every 10 seconds.
 
-    `shown=False` is silent. Calls are cheap: the screen is drawn a few times a second at most.
+    `shown=False` prints nothing. Calls are cheap: the bar is drawn at most four times a second.
     """
 
     def __init__(self, total: int, *, shown: bool = True, file: TextIO | None = None):
@@ -30,7 +30,7 @@ class ProgressBar:
         self._began: tuple[int, float] | None = None
 
     def at(self, step: int) -> None:
-        """The run has come to a step."""
+        """Set the current step."""
         self._step = step
         now = time.monotonic()
         if self._began is None:
@@ -38,18 +38,18 @@ class ProgressBar:
         if self._shown and now >= self._due:
             self._draw(now)
 
-    def show(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
-        """The newest numbers of a split; the first four that no clock made are shown."""
-        self._epoch = numbers.get("epoch", self._epoch)
-        named = list(metrics_of(numbers).items())[:4]
-        text = "  ".join(f"{name} {value:.4g}" for name, value in named)
+    def show(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
+        """Show the newest scalars of a split: the first four that are no times."""
+        self._epoch = scalars.get("epoch", self._epoch)
+        metrics = list(metrics_of(scalars).items())[:4]
+        text = "  ".join(f"{name} {value:.4g}" for name, value in metrics)
         self._texts[split] = text if split == "train" else f"{split} {text}"
         self._drawn = None
         if self._shown and time.monotonic() >= self._due:
             self._draw(time.monotonic())
 
     def close(self) -> None:
-        """Show where the run ended, and leave the terminal as it was."""
+        """Show the last step, and restore the terminal."""
         if self._shown and self._drawn != self._step and (self._step or self._texts):
             self._draw(time.monotonic())
         if self._progress is not None:
@@ -83,7 +83,7 @@ class ProgressBar:
                 TextColumn("{task.description}", markup=False),
                 console=Console(file=self.file),
                 auto_refresh=False,
-                # Else what the program prints would go where the bar goes.
+                # Else the program's own prints would go to the file of the bar.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._progress.add_task("", total=self.total)
@@ -93,7 +93,7 @@ class ProgressBar:
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Hours, minutes and seconds, such as "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Programs that are compiled a second time: that it happened, and which argument was to blame."""
+"""Recompilations, and the argument that caused each."""
 
 import logging
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from jdl.run.telemetry.clock import TimeBreakdown
 
 log = logging.getLogger("jdl")
 MAX_WARNINGS = 5
-"""Warnings of one program, after which its compilations are only counted."""
+"""Most warnings for one program; further compilations are only counted."""
 _LEAVES = 4
 Signature = dict[str, str]
 
 
 class CompilationMonitor:
-    """A jitted function that notices its own compilations, and says why there was more than one.
+    """A jitted function that logs a warning with the reason when it is compiled again.
 
-    `names` are those of its arguments, for the message. What tells two programs apart are the
-    shapes, types and places of the leaves; they are looked at only when JAX has compiled.
+    `names` are the names of its arguments, for the message. Shapes, types and shardings of the
+    leaves are compared, only after JAX has compiled.
     """
 
     def __init__(self, call: Any, clock: TimeBreakdown, *names: str):
@@ -32,7 +32,7 @@ class CompilationMonitor:
         self._shapes: tuple[Any, ...] | None = None
 
     def __call__(self, *args: Any) -> Any:
-        """The function's results."""
+        """Call the function."""
         before = self._clock.compiled[self._program]
         results = self.call(*args)
         if self._clock.compiled[self._program] != before:
@@ -40,19 +40,18 @@ class CompilationMonitor:
         return results
 
     def is_new(self, *args: Any) -> bool:
-        """Whether nothing was compiled for such arguments."""
+        """Whether these arguments need a compilation."""
         return self._signature(args) not in self._seen
 
     def compile(self, *args: Any) -> None:
-        """Compile for such arguments or shapes, without a run; a call then finds the program."""
+        """Compile for these arguments or shapes without running; calls then use the program."""
         self.call.lower(*args).compile()
         self._explain(args)
 
     def flops(self) -> Flops | None:
-        """The matrix products of a step of the program that was compiled last, if one was.
+        """The FLOPs of matrix products in one step of the newest program; None before the first.
 
-        All of them: what is computed a second time to save memory, and what looks for numbers
-        that are not finite (two operations for each number of the state), included.
+        Includes rematerialization and the check for NaN (two FLOPs for each value of the state).
         """
         if self._shapes is None:
             return None
@@ -62,21 +61,22 @@ class CompilationMonitor:
         return signature(dict(zip(self._names, args, strict=True)))
 
     def _explain(self, args: tuple[Any, ...]) -> None:
-        # A donated array is gone by now, but not what it looked like.
+        # A donated array is deleted by now, but still has its shape, type and sharding.
         now = self._signature(args)
         self._shapes = jax.tree.map(_shape, args)
         if self._seen:
-            # The nearest of those it was compiled for, and of equally near ones the latest.
+            # Compare with the most similar arguments so far, the latest of equally similar ones.
             changed = min((differences(old, now) for old in reversed(self._seen)), key=len)
             self._clock.recompiled.append({"program": self._program, "changed": changed})
             if len(self._seen) <= MAX_WARNINGS:
-                last = "; further ones are only counted" if len(self._seen) == MAX_WARNINGS else ""
+                is_last = len(self._seen) == MAX_WARNINGS
+                last = "; further recompilations are counted, not logged" if is_last else ""
                 log.warning("%s%s", describe_recompilation(self._program, changed), last)
         self._seen.append(now)
 
 
 def signature(values: Mapping[str, Any]) -> Signature:
-    """What a program is compiled for: each leaf's type, shape, and place where it has one.
+    """What a program is compiled for: type, shape and, if committed, sharding of each leaf.
 
     >>> signature({"batch": {"x": jax.numpy.ones((8, 3))}})
     {'batch/x': 'float32[8,3]'}
@@ -85,7 +85,7 @@ def signature(values: Mapping[str, Any]) -> Signature:
 
 
 def differences(old: Signature, new: Signature) -> list[str]:
-    """The leaves that differ, in words.
+    """The leaves that differ, each as a phrase.
 
     >>> differences({"x": "int32[4]", "y": "int32[]"}, {"x": "int32[5]"})
     ['x was int32[4] and is int32[5]', 'y was int32[] and is gone']
@@ -102,11 +102,11 @@ def _described(leaf: Any) -> str:
 
 
 def _place(leaf: Any) -> str:
-    """Where a leaf has to be; numpy arrays and numbers go wherever the program runs."""
-    where = _wanted(leaf)
-    if where is None:
+    """The device or sharding of a leaf; empty if it can go wherever the program runs."""
+    sharding = _required_sharding(leaf)
+    if sharding is None:
         return ""
-    devices, spec = where.device_set, getattr(where, "spec", None)
+    devices, spec = sharding.device_set, getattr(sharding, "spec", None)
     name = str(next(iter(devices))) if len(devices) == 1 else f"{len(devices)} devices"
     return f" on {name}" + ("" if spec is None else f" as {spec}")
 
@@ -114,19 +114,19 @@ def _place(leaf: Any) -> str:
 def _shape(leaf: Any) -> Any:
     kind = jax.typeof(leaf)
     return jax.ShapeDtypeStruct(
-        kind.shape, kind.dtype, sharding=_wanted(leaf), weak_type=kind.weak_type
+        kind.shape, kind.dtype, sharding=_required_sharding(leaf), weak_type=kind.weak_type
     )
 
 
-def _wanted(leaf: Any) -> Any:
-    """The sharding that a leaf, or a shape, insists on."""
+def _required_sharding(leaf: Any) -> Any:
+    """The sharding of a committed array or of a shape."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf.sharding
     return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
 
 
 def describe_recompilation(program: str, changed: list[str]) -> str:
-    """A compilation in a line, with the first of the leaves that changed.
+    """A recompilation in one line, with the first leaves that changed.
 
     >>> describe_recompilation("jit(step)", ["batch/x was float32[8,3] and is float32[8,4]"])
     'jit(step) was compiled again: batch/x was float32[8,3] and is float32[8,4]'

@@ -1,4 +1,4 @@
-"""`time.json`: what the accounts of a run came to, session by session, and how fast that was."""
+"""`time.json`: time by category and speed, for each session of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,15 @@ PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
 }
-"""Products of dense bfloat16 matrices, operations a second of one device, as its maker states them
-(Google Cloud's TPU pages, NVIDIA's data sheets). A CPU has no such number."""
+"""Peak FLOP/s of dense bfloat16 matrix products on one device, by the vendor's data sheet (Google
+Cloud TPU documentation, NVIDIA). CPUs have no entry."""
 
-_SHOWN = 10
+MAX_RECOMPILATIONS = 10
+"""Most recompilations that `recompilations` describes."""
 
 
 def session(clock: TimeBreakdown, first: int, last: int, work: Flops | None) -> Session:
-    """One process's part of a run, from step `first` to step `last`."""
+    """The record of one session of a run, from step `first` to step `last`."""
     clock.total()
     return {
         "first_step": first,
@@ -50,14 +51,14 @@ def session(clock: TimeBreakdown, first: int, last: int, work: Flops | None) -> 
 
 
 def write(path: Path, before: Sequence[Session], now: Session) -> None:
-    """Write the sessions of a run; those that took no step are left out."""
+    """Write the sessions of a run; `now` is left out if it took no step."""
     sessions = [*before, now] if now["last_step"] > now["first_step"] else [*before]
     if sessions:
         write_json(path, {"sessions": sessions})
 
 
 def read(path: Path) -> list[Session]:
-    """The sessions of a run; none where the file is absent or damaged: no run depends on it."""
+    """The sessions of a run; empty if the file is absent or damaged, since no run depends on it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
         return [one for one in found if {"time_seconds", "first_step", "last_step"} <= one.keys()]
@@ -66,7 +67,7 @@ def read(path: Path) -> list[Session]:
 
 
 def totals(sessions: Sequence[Session]) -> dict[str, float]:
-    """Seconds of each account over all sessions.
+    """Seconds of each category over all sessions.
 
     >>> totals([{"time_seconds": {"save": 1.0}}, {"time_seconds": {"save": 2.0}}])["save"]
     3.0
@@ -77,7 +78,7 @@ def totals(sessions: Sequence[Session]) -> dict[str, float]:
 
 
 def summary_line(sessions: Sequence[Session]) -> str:
-    """The accounts in a line, the largest first, and what else is known of the time.
+    """The time in one line: total, share of each category, recompilations and speed.
 
     >>> summary_line([{"time_seconds": {"compute": 3.0, "compile": 1.0}}])
     '4.0 s: compute 75 %, compile 25 %'
@@ -91,31 +92,33 @@ def summary_line(sessions: Sequence[Session]) -> str:
 
 
 def notes(sessions: Sequence[Session]) -> list[str]:
-    """Sentences on the arithmetic of the last session and on the programs of all."""
-    said = []
-    again = sum(len(one.get("recompiled", ())) for one in sessions)
-    if again:
-        said.append(f"{again} compilation{'s' * (again > 1)} of a program that had been compiled")
+    """The recompilations of all sessions, and the speed of the last one."""
+    lines = []
+    count = sum(len(one.get("recompiled", ())) for one in sessions)
+    if count:
+        lines.append(f"{count} recompilation{'s' * (count > 1)}")
     rate = speed(sessions[-1]) if sessions else None
     if rate is not None:
         last = sessions[-1]
-        said.append(f"{_short(last['flops'])}FLOP a step, {_short(rate)}FLOP/s")
+        lines.append(f"{_short(last['flops'])}FLOP a step, {_short(rate)}FLOP/s")
         peak = PEAK_FLOPS.get(last["device_kind"])
         if peak is not None:
             share = 100 * rate / (peak * last["devices"])
             each = f"{last['device_kind']} at {_short(peak)}FLOP/s"
-            said.append(f"{share:.1f} % of {last['devices']} x {each} (model-FLOPs utilisation)")
-    return said
+            lines.append(f"{share:.1f} % of {last['devices']} x {each} (model-FLOPs utilisation)")
+    return lines
 
 
 def recompilations(sessions: Sequence[Session]) -> list[str]:
-    """What was compiled again, in words; the first ones of many."""
+    """One line for each of the first recompilations, with the leaves that changed."""
     found = [one for each in sessions for one in each.get("recompiled", ())]
-    return [describe_recompilation(one["program"], one["changed"]) for one in found[:_SHOWN]]
+    return [
+        describe_recompilation(one["program"], one["changed"]) for one in found[:MAX_RECOMPILATIONS]
+    ]
 
 
 def speed(one: Mapping[str, Any]) -> float | None:
-    """Operations a second of a session while it trained, waits for data and the log included."""
+    """FLOP/s of a session while it trained, including waits for data and the log."""
     seconds = one["time_seconds"]
     spent = sum(seconds.get(name, 0.0) for name in ("compute", "data", "other"))
     if not one.get("flops") or spent <= 0:
@@ -124,7 +127,7 @@ def speed(one: Mapping[str, Any]) -> float | None:
 
 
 def _short(value: float) -> str:
-    """A number of operations with its prefix.
+    """A number with an SI prefix.
 
     >>> _short(1.97e14), _short(804)
     ('197 T', '804 ')

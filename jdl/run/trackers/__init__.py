@@ -1,4 +1,4 @@
-"""Where rows of metrics go besides the run directory: one file a tracker, one line in the table."""
+"""Trackers, which receive each row of the log; one module for each, and one line in `TRACKERS`."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -10,26 +10,26 @@ from jdl.core.types import Row
 TRACKERS = {
     "tensorboard": "jdl.run.trackers.tensorboard",
 }
-"""The module of each tracker, which has a function `open_tracker(run_dir) -> Tracker`."""
+"""The module of each tracker, which defines `open_tracker(run_dir) -> Tracker`."""
 
 
 class Tracker(Protocol):
-    """What is told each row of a run's log. A subclass with nothing to flush only has `write`."""
+    """Receives each row of a run's log. A subclass must define `write` only."""
 
     def write(self, row: Row) -> None:
-        """Take one row: `step`, `epoch`, `split`, and metrics that are numbers or lists."""
+        """Record one row: `step`, `epoch`, `split`, and metrics, each a number or a list."""
         ...
 
     def sync(self) -> None:
-        """Make every row durable; a checkpoint is written next."""
+        """Make every row durable; called before a checkpoint is written."""
         return None
 
     def close(self) -> None:
-        """Finish; the run has ended."""
+        """Finish; called when the run ends."""
         return None
 
 
 def open_trackers(names: Iterable[str], run_dir: Any) -> list[Tracker]:
-    """The trackers of these names, for a run in `run_dir`."""
+    """The trackers with these names, for a run in `run_dir`; `InputError` for an unknown name."""
     modules = [TRACKERS[check_one_of("track", name, TRACKERS)] for name in names]
     return [import_module(module).open_tracker(run_dir) for module in modules]

@@ -1,4 +1,4 @@
-"""TensorBoard's event file, through tensorboardX."""
+"""TensorBoard event files, through tensorboardX."""
 
 import importlib.util
 import re
@@ -14,15 +14,15 @@ from jdl.run.storage.run_dir import RunDir
 
 
 def open_tracker(run_dir: RunDir) -> "TensorBoard":
-    """The events of a run, in its directory."""
+    """The tracker that writes to `events/` in the run directory."""
     return TensorBoard(run_dir.events)
 
 
 class TensorBoard:
-    """TensorBoard's event file, through tensorboardX; without that package nothing is written.
+    """Writes TensorBoard events, if tensorboardX is installed.
 
-    It is written in place, as the file of rows is: tensorboardX's own queue would cost more than
-    the writing, and its threads can be lost to a profiler that starts when they do.
+    Events are written in the calling thread: the queue of tensorboardX takes longer than writing,
+    and a profiler that starts at the same time may lose its threads.
     """
 
     def __init__(self, folder: Path):
@@ -30,14 +30,14 @@ class TensorBoard:
         self._file: Any = None
         self._absent = importlib.util.find_spec("tensorboardX") is None
         if self._absent:
-            log.debug('no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them')
+            log.debug('no TensorBoard events; for these: pip install "jdl-jax[tensorboard]"')
 
     def write(self, row: Row) -> None:
-        """Add the numbers of a row, as one event; it is on the disk after `sync` or `close`."""
+        """Add the scalars of a row as one event; it is on disk after `sync` or `close`."""
         if self._absent:
             return
         step, split = row["step"], row["split"]
-        each = [
+        summaries = [
             {"tag": re.sub(r"[^-/\w.]", "_", f"{split}/{name}"), "simple_value": value}
             for name, value in scalars_of(row).items()
             if name != "step"
@@ -45,15 +45,15 @@ class TensorBoard:
         with explain_write_errors(self.folder):
             if self._file is None:
                 self._file = self._open(step)
-            self._file.write_event(_event(step, summary={"value": each}))
+            self._file.write_event(_event(step, summary={"value": summaries}))
 
     def _open(self, step: int) -> Any:
         before = len(list(self.folder.glob("events.*")))
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Its name holds a second only, in which a run may begin, end and be resumed.
+        # Names have a resolution of a second, in which a run may end and be resumed.
         file = _event_writer()(str(self.folder / "events"), f".{before}" if before else "")
         if before:
-            # A resumed run writes its steps again: TensorBoard then drops what it saw after them.
+            # A resumed run writes some steps again; TensorBoard then drops the old ones.
             file.write_event(_event(step, session_log={"status": "START"}))
         return file
 
@@ -80,9 +80,9 @@ def _event(step: int, **content: Any) -> Any:
 
 
 def _event_writer() -> Any:
-    """tensorboardX's event files, without the PyTorch that it imports for one type annotation.
+    """The event writer of tensorboardX, imported without PyTorch.
 
-    Where PyTorch is installed that takes more than a second of a run.
+    tensorboardX imports PyTorch for one type annotation, which takes more than a second.
     """
     unused = "torch" not in sys.modules
     if unused:

@@ -87,7 +87,7 @@ def test_a_judge_waits_for_the_slow_and_not_for_the_silent():
     assert silent(beats(3, 3), 0) is None
     assert silent({**beats(3, 3), 0: Heartbeat(2, 3, 5, "step 3")}, 5) is None
     verdict = silent({**beats(3, 3), 0: Heartbeat(3, 3, 5, "step 3")}, 5.1)
-    assert verdict.process == 1 and "process 1 is silent" in verdict.reason
+    assert verdict.process == 1 and "process 1 has been silent" in verdict.reason
 
 
 def test_a_judge_allows_more_for_slow_work_and_forgets_who_is_done():
@@ -260,9 +260,9 @@ def whole(tmp_path_factory):
 
 
 SAYS = {
-    "kill": "process {} is silent",
-    "vanish": "process {} is silent",
-    "freeze": "process {} is silent",
+    "kill": "process {} has been silent",
+    "vanish": "process {} has been silent",
+    "freeze": "process {} has been silent",
     "raise": "process {} has ended. RuntimeError: a fault on purpose",
     "exit": "process {} has ended. exit code 0 before the end of the run",
     "hang": "process {} has not moved",

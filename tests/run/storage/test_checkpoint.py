@@ -135,7 +135,7 @@ def test_float64_without_the_flag_is_refused(tmp_path):
         "checkpoint 1, leaf extra/third\n"
         "  expected: an array of float64\n"
         "  got:      float32, which JAX converts it to\n"
-        '  fix:      set jax.config.update("jax_enable_x64", True) first'
+        '  fix:      call jax.config.update("jax_enable_x64", True) first'
     )
 
 
@@ -321,9 +321,9 @@ def test_no_good_checkpoint_left(saved, tmp_path):
     assert str(info.value) == (
         "no good checkpoint left\n"
         f"  expected: an undamaged checkpoint in {saved.folder}\n"
-        f"  got:      step 20: unfinished, it has no {MANIFEST}; "
+        f"  got:      step 20: unfinished, no {MANIFEST}; "
         "step 10: state/_METADATA was changed (SHA-256 differs)\n"
-        "  fix:      restore the folder from a backup, or start a new run"
+        "  fix:      restore the directory from a backup, or start a new run"
     )
     with pytest.raises(InputError, match="no good checkpoint left") as info:
         Checkpoints(tmp_path / "nowhere").restore(make())
@@ -390,7 +390,7 @@ def test_a_target_that_does_not_fit(saved, target, leaf, expected, got):
         f"checkpoint 20, leaf {leaf}\n"
         f"  expected: {expected} (in the learner)\n"
         f"  got:      {got} (in the checkpoint)\n"
-        "  fix:      use the configuration that the run was started with"
+        "  fix:      build the learner with the configuration that the run was started with"
     )
 
 

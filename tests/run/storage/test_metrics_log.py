@@ -82,7 +82,7 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path, line):
         read_metrics(path)
     assert str(info.value) == (
         f"{path}, line 2\n"
-        "  expected: a JSON object\n"
+        '  expected: a JSON object with an integer "step"\n'
         f"  got:      {line!r}\n"
         "  fix:      delete the line, or restore the file from a backup"
     )
@@ -246,7 +246,9 @@ def test_events_that_cannot_be_written_are_said_plainly(tmp_path, monkeypatch):
     events.write({"step": 1, "split": "train", "loss": 1.0})
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="cannot be written\n  expected: free space on the disk"):
+        with pytest.raises(
+            InputError, match="cannot be written\n  expected: free space on the disk"
+        ):
             events.sync()
     events.close()
     (tmp_path / "file").write_text("")

@@ -68,7 +68,9 @@ def test_create_and_open(run, source):
 
 
 def test_a_second_run_in_the_same_folder(run):
-    with pytest.raises(InputError, match="expected: a new folder\n  got:      the folder of an"):
+    with pytest.raises(
+        InputError, match="expected: a new directory\n  got:      the directory of an"
+    ):
         run.create(Config())
 
 
@@ -89,7 +91,7 @@ def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
 def test_open_what_is_no_run(tmp_path):
     with pytest.raises(InputError, match="got:      no such directory\n  fix:      pass the path"):
         RunDir(tmp_path / "none").open()
-    with pytest.raises(InputError, match="got:      a folder without one"):
+    with pytest.raises(InputError, match="got:      a directory without one"):
         RunDir(tmp_path).open()
 
 
@@ -111,7 +113,7 @@ def test_changed_settings_are_listed_with_both_values(run):
         "  expected: the configuration of the run that it holds (only epochs may grow)\n"
         "  got:      learning_rate: 0.002 in the run, 0.001 now; "
         'features: [32, 64] in the run, [32] now; data_dir: null in the run, "x" now\n'
-        "  fix:      resume with the run's values, or choose another directory"
+        "  fix:      resume with the run's values, or choose another directory for a new run"
     )
     assert run.config()["learning_rate"] == 2e-3
 
@@ -151,7 +153,7 @@ def test_a_changed_experiment_is_not_run(run):
     with pytest.raises(InputError) as info:
         run.check_experiment()
     message = str(info.value)
-    assert message.startswith(f"{run.experiment_file} was changed after the run was made")
+    assert message.startswith(f"{run.experiment_file} was changed after the run started")
     assert f"expected: SHA-256 {run.environment()['experiment_sha256'][:16]}..." in message
     assert "give a copy that you trust with --experiment FILE.py" in message
     run.experiment_file.unlink()
@@ -203,7 +205,9 @@ def test_a_full_disk_while_the_folder_is_made(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="cannot be written\n  expected: free space on the disk"):
+        with pytest.raises(
+            InputError, match="cannot be written\n  expected: free space on the disk"
+        ):
             RunDir(tmp_path / "run").create({})
     assert not RunDir(tmp_path / "run").exists()
     RunDir(tmp_path / "run").create({})  # what was left half made is no hindrance
