@@ -221,7 +221,7 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         (["--epochs", "nan"], ["epochs", "a finite number above 0", "nan"]),
         (["--log-every", "0"], ["log_every", "a finite number above 0"]),
         (["--share", "1.5"], ["share", "a number from 0 to 1", "1.5"]),
-        (["--run.mesh", "data=3"], ["mesh(data=3)", "divides the 8 devices", "3 places"]),
+        (["--run.mesh", "data=3"], ["mesh(data=3)", "divides the 8 devices", "a product of 3"]),
         (["--run.mesh", "data=16"], ["mesh(data=16)", "8 devices"]),
         (["--run.mesh", "8"], ["--run.mesh", "name=size", "data=8"]),
         (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "multiple of the 8"]),

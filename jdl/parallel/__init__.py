@@ -1,1 +1,1 @@
-"""Many devices."""
+"""Training on many devices."""

@@ -1,4 +1,4 @@
-"""A few steps of a learner under every layout of its state, compared with one device."""
+"""Comparing a few steps of a learner on a mesh, under each sharding rule, with one device."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,57 +18,57 @@ from jdl.parallel.rules import Rule
 from jdl.parallel.shard import shard
 
 TOLERANCE = 1e-3
-"""Largest relative difference that rounding may make in so few steps."""
+"""Largest relative difference that counts as rounding in a few steps."""
 ZERO_BELOW = 1e-3
-"""What counts as zero, relative to a loss of one or to the norm of the whole gradient."""
+"""Smallest scale of a relative difference: of a loss, or as a share of the gradient's norm."""
 
 
 class Layout(NamedTuple):
-    """A way to place a learner on devices."""
+    """A mesh and a sharding rule to check."""
 
     name: str
     change: Callable[[Learner], Learner]
     may_be_skipped: bool = False
-    """Whether it is for certain models only."""
+    """Whether it applies to certain models only."""
 
 
 class Comparison(NamedTuple):
-    """How a layout differs from one device: the largest relative differences."""
+    """The largest relative differences between a layout and one device."""
 
     layout: str
     loss: float
     gradient: float
     evaluation: float
     held: float
-    """The share of the state that one device holds."""
+    """The share of the state on one device, from 0 to 1."""
     worst: str = ""
     """The parameter whose gradient differs most."""
 
     @property
     def is_right(self) -> bool:
-        """Whether all differences are those of rounding."""
+        """Whether all differences are within rounding."""
         return max(self.loss, self.gradient, self.evaluation) <= TOLERANCE
 
 
 class Trace(NamedTuple):
-    """What a few steps were like, step by step."""
+    """States and metrics of a few steps."""
 
     states: list[TrainState]
-    """Before each step."""
+    """The state before each step."""
     losses: list[Any]
     norms: list[Any]
     evaluated: Any
 
 
 def layouts() -> list[Layout]:
-    """Every rule on a mesh of one axis, and on one of two where that is another layout."""
+    """Each rule on a mesh of one axis, and on a mesh of two axes if that changes the layout."""
 
     def on(name: str, rule: Rule, may_be_skipped: bool = False, **axes: int) -> Layout:
         sizes = ",".join(f"{axis}={size}" for axis, size in axes.items())
         change = lambda inner: shard(inner, mesh(**axes), rule)
         return Layout(f"{sizes} {name}", change, may_be_skipped)
 
-    # Even the smallest leaves are split here: what is not split is not checked.
+    # smallest=1: a leaf that is not split is not checked.
     fsdp, tensor = rules.fsdp(smallest=1), rules.tensor()
     both = rules.fsdp(smallest=1, after=tensor)
     return [
@@ -81,11 +81,11 @@ def layouts() -> list[Layout]:
 
 
 def possible_layouts(
-    learner: Learner, batch: Batch, wanted: Sequence[Layout]
+    learner: Learner, batch: Batch, layouts: Sequence[Layout]
 ) -> tuple[list[Layout], dict[str, str]]:
-    """The layouts that a learner can have, and why it cannot have the others, by name."""
-    possible, why = [], {}
-    for layout in wanted:
+    """The layouts that fit a learner, and by name the reason why each other one does not."""
+    possible, reasons = [], {}
+    for layout in layouts:
         try:
             jax.eval_shape(layout.change(learner).init, tree.any_key(), batch)
             possible.append(layout)
@@ -93,18 +93,18 @@ def possible_layouts(
             if not layout.may_be_skipped:
                 raise
             subject, expected, *_ = str(bad).splitlines()
-            why[layout.name] = f"{subject} wants {expected.removeprefix('  expected: ')}"
-    return possible, why
+            reasons[layout.name] = f"{subject} needs {expected.removeprefix('  expected: ')}"
+    return possible, reasons
 
 
 def compare_layouts(
     learner: Learner, layouts: Sequence[Layout], batches: Sequence[Batch], seed: int = 0
 ) -> Iterator[Comparison]:
-    """Train on all batches but the last, evaluate on that one; a comparison for each layout.
+    """Train on all batches but the last, evaluate on the last; yield a comparison for each layout.
 
-    Gradients are compared leaf by leaf, at the states that one device went through: an optimizer
-    that divides by their size, as Adam does, would hide a wrong factor. Of a learner without
-    `gradient` only the norms are compared.
+    Gradients are compared leaf by leaf at the states of the run on one device, because an optimizer
+    that normalizes gradients, such as Adam, hides a wrong factor. Without `learner.gradient` only
+    the norms are compared.
     """
     one = run_steps(jit(learner), batches, seed)
     for layout in layouts:
@@ -123,7 +123,7 @@ def compare_layouts(
 
 
 def run_steps(learner: Learner, batches: Sequence[Batch], seed: int) -> Trace:
-    """Train a few steps and write down what can be compared."""
+    """Train on all batches but the last, and record what is compared."""
     *training, last = batches
     state = learner.init(jax.random.key(seed), training[0])
     trace = Trace([], [], [], None)
@@ -138,7 +138,7 @@ def run_steps(learner: Learner, batches: Sequence[Batch], seed: int) -> Trace:
 def _gradient_differences(
     one: Learner, other: Learner, states: Sequence[TrainState], batches: Sequence[Batch]
 ) -> dict[str, float]:
-    """By parameter the largest difference of two learners' gradients at the same states."""
+    """The largest difference of two learners' gradients at the same states, by parameter."""
     largest: dict[str, float] = {}
     if one.gradient is None or other.gradient is None:
         return largest
@@ -150,23 +150,23 @@ def _gradient_differences(
 
 
 def leaf_differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """By leaf the norm of the difference of two gradients, relative to the leaf's own.
+    """The norm of the difference of two gradients by leaf, relative to the leaf's own norm.
 
-    A leaf whose gradient is zero but for rounding (a bias before BatchNorm) is measured by the
-    norm of the whole gradient.
+    A leaf whose gradient is zero up to rounding (a bias before BatchNorm) is compared relative to
+    the norm of the whole gradient.
     """
-    exact = {path: np.asarray(leaf, np.float64) for path, leaf in one.items()}
-    whole = math.sqrt(sum(float((leaf**2).sum()) for leaf in exact.values()))
-    found = {}
-    for path, leaf in exact.items():
+    leaves = {path: np.asarray(leaf, np.float64) for path, leaf in one.items()}
+    norm = math.sqrt(sum(float((leaf**2).sum()) for leaf in leaves.values()))
+    differences = {}
+    for path, leaf in leaves.items():
         error = np.linalg.norm(leaf - np.asarray(other[path], np.float64))
-        relative = error / (np.linalg.norm(leaf) + ZERO_BELOW * whole + 1e-30)
-        found[path] = float(relative) if np.isfinite(relative) else math.inf
-    return found
+        relative = error / (np.linalg.norm(leaf) + ZERO_BELOW * norm + 1e-30)
+        differences[path] = float(relative) if np.isfinite(relative) else math.inf
+    return differences
 
 
 def _difference(one: Any, other: Any) -> float:
-    """The largest difference, relative to the one; what is not finite differs infinitely."""
+    """The largest difference relative to `one`; infinite for NaN and infinity."""
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
     relative = np.abs(one - other) / np.maximum(np.abs(one), ZERO_BELOW)
     return float(np.where(np.isfinite(relative), relative, np.inf).max())

@@ -1,4 +1,4 @@
-"""Where the leaves of a state lie on a mesh, as a table."""
+"""The layout of a state on a mesh, as a table."""
 
 import re
 from collections import defaultdict
@@ -13,13 +13,13 @@ from jdl.core.text import align_columns, format_bytes, format_shape
 from jdl.core.types import TrainState
 
 MAX_LINES = 24
-"""Lines of parameters; where there are more, those below a hundredth of all become one."""
+"""Most lines of parameters; beyond, those below 1 % of the bytes are joined into one line."""
 
 Cells = tuple[str, str, str, str]
 
 
 class PlacedLeaf(NamedTuple):
-    """One array: its path, shape and spec, its bytes, and those of them on each device."""
+    """One array: path, shape, spec, bytes, and bytes on each device."""
 
     path: str
     shape: tuple[int, ...]
@@ -29,16 +29,16 @@ class PlacedLeaf(NamedTuple):
 
     @property
     def is_split(self) -> bool:
-        """Whether a device holds less than the whole."""
+        """Whether a device holds only a part of it."""
         return self.here < self.bytes
 
 
 def describe_layout(state: TrainState) -> str | None:
-    """The table of a state on a mesh, as it lies there (or is to lie: shapes with shardings do).
+    """The layout of a state, or of shapes with shardings, as a table; None if it is on no mesh.
 
-    One line for each kind of parameter, the blocks of a stack together; moments, averages and the
-    rest in one line each, but for leaves that do not lie as their parameter does. None for a state
-    on no mesh.
+    There is one line for each parameter, or for equal parameters of numbered blocks; one line for
+    each of model state, optimizer state and extra; and one for each of their leaves that is sharded
+    differently from its parameter.
 
     >>> import jax, jdl
     >>> split = NamedSharding(jdl.mesh(data=1), PartitionSpec("data"))
@@ -49,14 +49,14 @@ def describe_layout(state: TrainState) -> str | None:
     params/w  4x3    data          48 bytes
     a device holds 48 bytes of 48 bytes; 0 of 1 leaves are split
     """
-    leaves, mesh = _placed(state)
+    leaves, mesh = _leaves_and_mesh(state)
     if mesh is None:
         return None
     params = [leaf for leaf in leaves if leaf.path.startswith("params/")]
     lines: list[Cells] = [("leaf", "shape", "spec", "bytes per device"), *_parameters(params)]
     for part in ("model_state", "opt_state", "extra"):
         own = [leaf for leaf in leaves if leaf.path.startswith(f"{part}/")]
-        lines += _summed(part, own, params) if own else []
+        lines += _part_lines(part, own, params) if own else []
     split = sum(leaf.is_split for leaf in leaves)
     sizes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
     here, whole = (sum(getattr(leaf, name) for leaf in leaves) for name in ("here", "bytes"))
@@ -73,14 +73,14 @@ def describe_layout(state: TrainState) -> str | None:
 
 
 def share_per_device(state: TrainState) -> float:
-    """How much of a state one device of its mesh holds, from 0 to 1."""
-    leaves, _ = _placed(state)
+    """The share of a state's bytes on one device, from 0 to 1."""
+    leaves, _ = _leaves_and_mesh(state)
     return _sum(leaves) / max(1, sum(leaf.bytes for leaf in leaves))
 
 
-def _placed(state: TrainState) -> tuple[list[PlacedLeaf], Mesh | None]:
-    """Every leaf but keys, and the mesh, if the state is on one."""
-    found, mesh = [], None
+def _leaves_and_mesh(state: TrainState) -> tuple[list[PlacedLeaf], Mesh | None]:
+    """All leaves except keys, and the mesh if the state is on one."""
+    leaves, mesh = [], None
     for path, leaf in tree.flatten(state).items():
         sharding = getattr(leaf, "sharding", None)
         on_mesh = isinstance(sharding, NamedSharding)
@@ -88,7 +88,7 @@ def _placed(state: TrainState) -> tuple[list[PlacedLeaf], Mesh | None]:
         if tree.is_key(leaf):
             continue
         here = sharding.shard_shape(leaf.shape) if on_mesh else leaf.shape
-        found.append(
+        leaves.append(
             PlacedLeaf(
                 path,
                 leaf.shape,
@@ -97,11 +97,11 @@ def _placed(state: TrainState) -> tuple[list[PlacedLeaf], Mesh | None]:
                 prod(here) * leaf.dtype.itemsize,
             )
         )
-    return found, mesh
+    return leaves, mesh
 
 
 def _parameters(params: list[PlacedLeaf]) -> list[Cells]:
-    """A line for each kind of parameter; where these are many, one for all small ones."""
+    """A line for each kind of parameter; if there are many, one line for all small ones."""
     kinds, total = _kinds(params), sum(leaf.here for leaf in params)
     small: list[PlacedLeaf] = []
     if len(kinds) > MAX_LINES:
@@ -112,8 +112,8 @@ def _parameters(params: list[PlacedLeaf]) -> list[Cells]:
     return lines
 
 
-def _summed(part: str, leaves: list[PlacedLeaf], params: list[PlacedLeaf]) -> list[Cells]:
-    """One line for all leaves but those that lie otherwise than their parameter does."""
+def _part_lines(part: str, leaves: list[PlacedLeaf], params: list[PlacedLeaf]) -> list[Cells]:
+    """One line for all leaves that are sharded like their parameter, and one for each other."""
 
     def differs(leaf: PlacedLeaf) -> bool:
         own = [
@@ -132,7 +132,7 @@ def _summed(part: str, leaves: list[PlacedLeaf], params: list[PlacedLeaf]) -> li
 
 
 def _kinds(leaves: Iterable[PlacedLeaf]) -> dict[str, list[PlacedLeaf]]:
-    """Leaves by name; those of repeated blocks that are alike under one name."""
+    """Leaves by name; equal leaves of numbered blocks share one name with `_*`."""
     groups: dict[Any, list[PlacedLeaf]] = defaultdict(list)
     for leaf in leaves:
         groups[re.sub(r"_\d+(?=/[^/]+/)", "_*", leaf.path), leaf.shape, leaf.spec].append(leaf)
@@ -160,7 +160,7 @@ def _sum(leaves: Iterable[PlacedLeaf]) -> int:
 
 
 def spec_text(spec: PartitionSpec) -> str:
-    """A spec as `--run.sharding` takes it.
+    """A spec in the syntax of `--run.sharding`, or "whole".
 
     >>> spec_text(PartitionSpec(None, ("data", "model"))), spec_text(PartitionSpec())
     ('None,data+model', 'whole')

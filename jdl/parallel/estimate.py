@@ -1,7 +1,7 @@
-"""What a step needs of each device, found by compiling it and not by running it.
+"""The memory that a step needs on each device, found by compiling it without running it.
 
 Nothing is allocated: parameters, moments and batch are shapes with shardings. The devices need not
-be there (`jdl.parallel.topology`).
+exist here (see `jdl.parallel.topology`).
 """
 
 import re
@@ -34,63 +34,64 @@ STATE_GROUPS = {
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of the memory of one device, in bytes."""
+    """The compiler's analysis of the memory of one device, in bytes."""
 
     arguments: int
     outputs: int
     aliased: int
-    """Of the outputs, what takes the place of arguments."""
+    """Outputs that reuse the memory of donated arguments."""
     temporaries: int
-    """Activations, gradients, and whatever else a step writes down and throws away."""
+    """Activations, gradients and other intermediate values."""
     code: int
 
     @property
     def needed(self) -> int:
-        """The memory of one device that a step takes."""
+        """Bytes that a step needs on one device."""
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """A step on a mesh of devices, before there is one."""
+    """Memory, communication and FLOPs of a step on a mesh."""
 
     target: str
     mesh: dict[str, int]
     batch: dict[str, tuple[int, ...]]
     state: TrainState
-    """The shapes of the state with the sharding of every leaf."""
+    """The shapes of the state, with shardings."""
     held: dict[str, int]
-    """Bytes on one device: parameters, optimizer, model state, averages, batch, data set."""
+    """Bytes on one device of parameters, optimizer, model state, averages, batch and data set."""
     compiled: Compiled | None
-    """None where the compiler refused."""
+    """None if the compiler ran out of device memory."""
     refusal: str | None
+    """The first line of the compiler's out-of-memory error."""
     refused_at: int | None
-    """Bytes of one device that the compiler says the program would take, where it refused."""
+    """Bytes on one device that the program would need according to that error."""
     memory: int | None
-    """Bytes that one device has."""
+    """Bytes of memory of one device; None if unknown."""
     collectives: tuple[Collective, ...]
     flops: Flops
-    """Of one step, of all devices together."""
+    """FLOPs of one step on all devices together."""
     seconds: dict[str, float]
-    """Clock time of tracing and of compiling."""
+    """Clock time of tracing and compiling."""
 
     @property
     def needed(self) -> int | None:
-        """Bytes of one device; None where neither the compiler's account nor its refusal say."""
+        """Bytes that a step needs on one device; None if the compiler does not report them."""
         if self.compiled is None:
             return self.refused_at
         return self.compiled.needed + self.held["data set"]
 
     @property
     def fits(self) -> bool | None:
-        """Whether the step fits; None where the memory of a device is not known."""
+        """Whether the step fits; None if the memory of a device is unknown."""
         if self.compiled is None:
             return False
         return None if self.memory is None else (self.needed or 0) <= self.memory
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, of all devices together."""
+        """Number of parameters on all devices together."""
         return tree.count(self.state.params)
 
 
@@ -105,11 +106,11 @@ def estimate(
     data_set: int = 0,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> MemoryEstimate:
-    """Compile `learner.step` for a target, and account for the memory of one device.
+    """Compile `learner.step` for a target, and analyse the memory of one device.
 
-    `learner` is one that `shard` put on `mesh` with `rule`, or without a mesh any; `batch` is
-    arrays or shapes. `memory` bytes a device has, where that is not the target's own. `data_set`
-    bytes lie on each device beside the step.
+    With a mesh, `learner` is the result of `shard(..., mesh, rule)`. `batch` holds arrays or shapes
+    `(batch, ...)`. `memory`, in bytes, replaces the memory of the target's devices. `data_set` is
+    the size in bytes of a data set that is also on each device.
     """
     state, shapes = sharded_shapes(learner, batch, target, mesh, rule)
     began = clock()
@@ -121,7 +122,7 @@ def estimate(
         traced = step.trace(state, shapes)
         lowered = traced.lower()
     traced_at = clock()
-    compiled, refusal, at = _compile(lowered)
+    compiled, refusal, refused_at = _compile(lowered)
     compiled_at = clock()
     return MemoryEstimate(
         target.name,
@@ -131,7 +132,7 @@ def estimate(
         _held(state, shapes, data_set),
         _memory(compiled),
         refusal,
-        at,
+        refused_at,
         target.memory if memory is None else memory,
         collectives(compiled.as_text()) if compiled is not None else (),
         of_jaxpr(traced.jaxpr),
@@ -142,20 +143,22 @@ def estimate(
 def sharded_shapes(
     learner: Learner, batch: Batch, target: Target, mesh: Mesh | None, rule: Rule | None
 ) -> tuple[TrainState, PyTree]:
-    """The shapes of state and batch, each with its sharding; no array is made."""
+    """The shapes of state and batch with shardings, without allocating arrays."""
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)), dict(batch)
     )
     key = tree.any_key()
     state = jax.eval_shape(learner.init, key, shapes)
     if mesh is None:
-        here = SingleDeviceSharding(target.devices[0])
-        return jax.tree.map(lambda x: _at(x, here), state), jax.tree.map(
-            lambda x: _at(x, here), shapes
-        )
-    places = shardings(state, mesh, rule or replicated())
+        single = SingleDeviceSharding(target.devices[0])
+        on_one = lambda leaves: jax.tree.map(lambda x: _with_sharding(x, single), leaves)
+        return on_one(state), on_one(shapes)
+    state_shardings = shardings(state, mesh, rule or replicated())
     split = batch_shardings(shapes, mesh, batch_axis(mesh))
-    return jax.tree.map(_at, state, places), jax.tree.map(_at, shapes, split)
+    return (
+        jax.tree.map(_with_sharding, state, state_shardings),
+        jax.tree.map(_with_sharding, shapes, split),
+    )
 
 
 def _held(state: TrainState, shapes: PyTree, data_set: int) -> dict[str, int]:
@@ -167,12 +170,12 @@ def _held(state: TrainState, shapes: PyTree, data_set: int) -> dict[str, int]:
     return held
 
 
-def _at(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+def _with_sharding(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def local_bytes(leaf: Any) -> int:
-    """Bytes of one device that a shape with a sharding takes."""
+    """Bytes on one device of a shape with a sharding."""
     count = prod(leaf.sharding.shard_shape(leaf.shape))
     if tree.is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), leaf.dtype))
@@ -181,7 +184,7 @@ def local_bytes(leaf: Any) -> int:
 
 
 def _compile(lowered: Any) -> tuple[Any, str | None, int | None]:
-    """The compiled program, or why there is none and how much memory it would take."""
+    """The compiled program; or None, the out-of-memory error, and the bytes it would need."""
     try:
         return lowered.compile(), None, None
     except jax.errors.JaxRuntimeError as refusal:
@@ -192,18 +195,18 @@ def _compile(lowered: Any) -> tuple[Any, str | None, int | None]:
 
 
 def refused_bytes(text: str) -> int | None:
-    """The bytes that a compiler's refusal speaks of.
+    """The bytes that a program needs, from the compiler's out-of-memory error.
 
     >>> refused_bytes("HLO temporaries (98.77G) exceeds available HBM (15.75G)") // 2**20
     101140
     >>> refused_bytes("Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.") // 2**20
     20992
     """
-    found = re.search(r"temporaries \(([\d.]+)([KMGT])\) exceeds", text)
-    found = found or re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", text)
-    if found is None:
+    match = re.search(r"temporaries \(([\d.]+)([KMGT])\) exceeds", text)
+    match = match or re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", text)
+    if match is None:
         return None
-    return round(float(found[1]) * GIB * 1024 ** ("KMGT".index(found[2]) - 2))
+    return round(float(match[1]) * GIB * 1024 ** ("KMGT".index(match[2]) - 2))
 
 
 def _memory(compiled: Any) -> Compiled | None:

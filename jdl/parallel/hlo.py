@@ -1,4 +1,4 @@
-"""The communication of a compiled program, read from its text."""
+"""The collectives of a compiled program, read from its HLO text."""
 
 import math
 import re
@@ -16,58 +16,58 @@ _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|true_computation|false_computation|branch_computations"
     r"|called_computations)=(\{[^}]*\}|%?[\w.\-]+)"
 )
-_TURNS = re.compile(r'"?known_trip_count"?:\{"?n"?:"?(\d+)')
+_TRIP_COUNT = re.compile(r'"?known_trip_count"?:\{"?n"?:"?(\d+)')
 
 
 class Collective(NamedTuple):
-    """One kind of communication in one step of one device."""
+    """The collectives of one kind that one device takes part in during one step."""
 
     kind: str
     count: int
     bytes: int
-    """Of each the whole array: what is gathered, summed, or scattered, on one device."""
+    """Sum of the sizes of the whole arrays that are gathered, summed or scattered."""
     loops: int = 0
-    """Those of them that stand in loops of unknown length, and were counted once."""
+    """How many of them are in loops of unknown length; these were counted once."""
 
 
 @dataclass
 class _Computation:
     name: str
     sizes: dict[str, int] = field(default_factory=dict)
-    found: list[tuple[str, int, str]] = field(default_factory=list)
-    """Kind, bytes, and an identity that pieces of the same collective share."""
+    collectives: list[tuple[str, int, str]] = field(default_factory=list)
+    """Kind, bytes, and an identity that parts of the same collective share."""
     calls: list[tuple[str, str]] = field(default_factory=list)
-    """Names of the computations it runs, and how often: a number, or the name of a condition."""
+    """Names of the computations it calls, and how often: a number, or the name of a condition."""
     constants: dict[str, str] = field(default_factory=dict)
     bound: float = math.nan
-    """Where it is the condition of a loop that counts from zero: up to what."""
+    """The trip count, if this is the condition of a loop that counts from zero; else NaN."""
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
-    """The collectives of a compiled program, `jax.jit(f).lower(...).compile().as_text()`.
+    """Count the collectives of a program, given `jax.jit(f).lower(...).compile().as_text()`.
 
-    What stands in a loop counts as often as the loop turns: by the compiler's word, or because it
-    counts from zero to a number, as scans do. What is started in one place and awaited in another
+    A collective in a loop counts once for each iteration. The trip count comes from the compiler,
+    or from a condition that counts from zero to a constant, as a scan has. A pair of start and done
     counts once.
     """
     computations, entry = _read(text)
     seen: dict[tuple[str, str], tuple[int, float]] = {}
-    for name, times in _reached(computations, entry):
-        for kind, size, identity in computations[name].found:
+    for name, times in _executions(computations, entry):
+        for kind, size, identity in computations[name].collectives:
             seen.setdefault((kind, identity), (size, times))
     result = []
     for kind in KINDS:
         rows = [row for (which, _), row in seen.items() if which == kind]
-        turns = [1 if math.isnan(times) else int(times) for _, times in rows]
-        total = sum(size * n for (size, _), n in zip(rows, turns, strict=True))
+        counts = [1 if math.isnan(times) else int(times) for _, times in rows]
+        total = sum(size * n for (size, _), n in zip(rows, counts, strict=True))
         unknown = sum(math.isnan(times) for _, times in rows)
         if rows:
-            result.append(Collective(kind, sum(turns), total, unknown))
+            result.append(Collective(kind, sum(counts), total, unknown))
     return tuple(result)
 
 
-def _reached(computations: dict[str, _Computation], entry: str) -> Iterator[tuple[str, float]]:
-    """Every computation that runs, and how often it does in all."""
+def _executions(computations: dict[str, _Computation], entry: str) -> Iterator[tuple[str, float]]:
+    """Every computation that runs, and how often in total (NaN: unknown)."""
     waiting, seen = [(entry, 1.0)], set()
     while waiting:
         name, times = waiting.pop()
@@ -75,9 +75,9 @@ def _reached(computations: dict[str, _Computation], entry: str) -> Iterator[tupl
             continue
         seen.add(name)
         yield name, times
-        for called, turns in computations[name].calls:
-            known = turns.isdecimal()
-            n = float(turns) if known else getattr(computations.get(turns), "bound", math.nan)
+        for called, count in computations[name].calls:
+            known = count.isdecimal()
+            n = float(count) if known else getattr(computations.get(count), "bound", math.nan)
             waiting.append((called, times * n))
 
 
@@ -101,8 +101,9 @@ def _instruction(into: _Computation, name: str, rest: str) -> None:
     into.sizes[name] = bytes_of(rest[: operation.start(1)])
     times = "1"
     if kind == "while":
-        turns, condition = _TURNS.search(rest), re.search(r"condition=%?([\w.\-]+)", rest)
-        times = turns[1] if turns else condition[1] if condition else ""
+        trip_count = _TRIP_COUNT.search(rest)
+        condition = re.search(r"condition=%?([\w.\-]+)", rest)
+        times = trip_count[1] if trip_count else condition[1] if condition else ""
     for called in _CALLED.findall(rest):
         into.calls += [(word, times) for word in re.findall(r"[\w.\-]+", called)]
     arguments = rest[operation.end() :].partition(")")[0]
@@ -111,28 +112,28 @@ def _instruction(into: _Computation, name: str, rest: str) -> None:
     elif kind == "compare" and "direction=LT" in rest:
         last = into.constants.get(re.findall(r"[\w.\-]+", arguments)[-1], "")
         into.bound = float(last) if last.isdecimal() else math.nan
-    plain = kind.removesuffix("-start")
-    if plain not in KINDS:
+    collective = kind.removesuffix("-start")
+    if collective not in KINDS:
         return
-    given = sum(into.sizes.get(word, 0) for word in re.findall(r"[\w.\-]+", arguments))
+    operands = sum(into.sizes.get(word, 0) for word in re.findall(r"[\w.\-]+", arguments))
     size = into.sizes[name]
-    if kind != plain and rest.startswith("("):
-        # What was started holds its operands beside its results; a permutation also has marks.
-        size = 0 if plain == "collective-permute" else size - given
-    if plain == "all-reduce" and into.name.startswith("all-reduce-scatter"):
-        plain = "reduce-scatter"  # as the TPU compiler writes it: a sum of which a part is kept
-    into.found.append((plain, max(size, given), _identity(name, rest)))
+    if kind != collective and rest.startswith("("):
+        # The tuple of a start has operands and results; that of a permute also has semaphores.
+        size = 0 if collective == "collective-permute" else size - operands
+    if collective == "all-reduce" and into.name.startswith("all-reduce-scatter"):
+        collective = "reduce-scatter"  # the TPU compiler writes it as an all-reduce and a slice
+    into.collectives.append((collective, max(size, operands), _identity(name, rest)))
 
 
 def _identity(name: str, rest: str) -> str:
     channel = re.search(r"channel_id=(\d+)", rest)
     chain = re.search(r'chain_id="(\d+)"', rest)
-    # The TPU compiler lays a gather out over several fusions, each with a copy of it.
+    # The TPU compiler splits a gather over several fusions, each with a copy of it.
     return f"{channel[1]} {chain[1]}" if channel and chain else name
 
 
 def bytes_of(shape: str) -> int:
-    """Bytes of an array, or of all arrays of a tuple, in the words of HLO.
+    """Bytes of an HLO array shape, or of all arrays in an HLO tuple shape.
 
     >>> bytes_of("(f32[128,256]{1,0:T(8,128)}, bf16[3])"), bytes_of("pred[]")
     (131078, 1)

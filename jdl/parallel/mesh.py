@@ -1,4 +1,4 @@
-"""The one place where device meshes are made."""
+"""Device meshes; every mesh of jdl is made here."""
 
 import math
 
@@ -9,29 +9,32 @@ from jdl.core.errors import error
 
 
 def mesh(**axes: int) -> Mesh:
-    """A mesh of devices with named axes: `mesh(data=4, model=2)`.
+    """Make a device mesh from names and sizes of its axes: `mesh(data=4, model=2)`.
 
-    All axes are of type Auto: XLA places the intermediate values, as Flax's layers expect.
-    The axis called `data` (the first, where none is) splits the batch.
+    The axis `data`, or the first axis if there is no `data`, splits the batch. If the product of
+    the sizes is less than the number of devices, the first devices are used. All axes have
+    `AxisType.Auto`: XLA chooses the sharding of intermediate values, as Flax's layers need.
 
-    >>> mesh(data=len(jax.devices())).axis_names
-    ('data',)
+    Raises `InputError` unless the product of the sizes divides the number of devices.
+
+    >>> mesh(data=1, model=len(jax.devices())).axis_names
+    ('data', 'model')
     """
     devices = len(jax.devices())
-    wanted = math.prod(axes.values())
-    if not axes or min(axes.values()) < 1 or devices % wanted:
+    size = math.prod(axes.values())
+    if not axes or min(axes.values()) < 1 or devices % size:
         raise error(
             f"mesh({', '.join(f'{k}={v}' for k, v in axes.items())})",
-            expected=f"named sizes whose product divides the {devices} devices",
-            got=f"{wanted} places",
+            expected=f"axes of size 1 or more whose product divides the {devices} devices",
+            got=f"a product of {size}" if axes else "no axes",
             fix="change the sizes, or run on more devices "
             "(on CPU: XLA_FLAGS=--xla_force_host_platform_device_count=8)",
         )
     shape, names = tuple(axes.values()), tuple(axes)
     types = (AxisType.Auto,) * len(axes)
-    return jax.make_mesh(shape, names, axis_types=types, devices=jax.devices()[:wanted])
+    return jax.make_mesh(shape, names, axis_types=types, devices=jax.devices()[:size])
 
 
 def batch_axis(mesh: Mesh) -> str:
-    """The axis that splits the batch: `data`, or the first where none is called so."""
+    """The axis that splits the batch: `data`, or the first axis if there is no `data`."""
     return "data" if "data" in mesh.axis_names else mesh.axis_names[0]

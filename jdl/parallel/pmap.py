@@ -1,4 +1,4 @@
-"""The step with its collectives in plain sight: one program per device, sums over a named axis."""
+"""Data parallelism with explicit collectives: one program per device, sums over a named axis."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,52 +14,67 @@ from jdl.parallel.shard import outermost
 
 
 def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Learner:
-    """Run `step` on each device with its part of the batch, summing gradients over `axis`.
+    """Run `step` on each device with its part of the batch, and sum gradients over `axis`.
 
-    Equal to `shard` with a replicated state, except that each device draws its own dropout mask,
-    and that batch statistics are those of its part unless BatchNorm is built with
-    `axis_name=axis`; running averages are averaged over the devices. `shard` is the main road (jax
-    keeps `pmap` for those who know it); this is where to read what happens between devices, and
-    `shard_map` where to write it. Evaluation and prediction run undivided.
+    Each device gets batch / devices examples, so arrays of shape `(batch, ...)` become `(devices,
+    batch / devices, ...)`. `inner.step` is called as `step(state, part, axis=axis)` and computes
+    its collectives itself. Results are those of `shard` with a replicated state, with two
+    exceptions. Each device draws its own dropout mask. Each device uses the batch statistics of its
+    own part, unless BatchNorm is built with `axis_name=axis`; running averages are averaged over
+    devices. Evaluation and prediction run on the whole batch.
+
+    Prefer `shard`; JAX keeps `pmap` in maintenance mode. To write collectives of your own, use
+    `shard_map`.
+
+    Raises `InputError` if there are fewer than `devices` local devices; in `step` if the devices do
+    not divide the batch, or if the learner stands inside another transform over devices.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = pmap(jdl.learner(jdl.regression(model), optax.sgd(0.1)), devices=1)
+    >>> batch = {"x": np.ones((4, 1), np.float32), "y": np.ones((4, 1), np.float32)}
+    >>> state, metrics = learner.step(learner.init(jax.random.key(0), batch), batch)
+    >>> float(metrics["loss"].value)
+    1.0
     """
     count = jax.local_device_count() if devices is None else devices
     if not 1 <= count <= jax.local_device_count():
         raise error(
-            "pmap devices",
-            expected=f"1 to {jax.local_device_count()}, the devices of this process",
+            "pmap(devices=...)",
+            expected=f"from 1 to {jax.local_device_count()}, the number of local devices",
             got=str(count),
-            fix="ask for fewer, or leave devices out to use them all",
+            fix="pass a smaller number, or leave devices out to use all local devices",
         )
-    here = jax.local_devices()[:count]
-    everywhere = NamedSharding(
-        Mesh(np.array(here), (axis,), axis_types=(AxisType.Auto,)), PartitionSpec()
+    local_devices = jax.local_devices()[:count]
+    replicated = NamedSharding(
+        Mesh(np.array(local_devices), (axis,), axis_types=(AxisType.Auto,)), PartitionSpec()
     )
 
     def init(key: Key, batch: Batch) -> TrainState:
-        # Where `step` leaves the state, so that the second step is not another program.
-        return jax.lax.with_sharding_constraint(inner.init(key, batch), everywhere)
+        # The sharding that `step` returns, so that the second step does not recompile.
+        return jax.lax.with_sharding_constraint(inner.init(key, batch), replicated)
 
-    def divided(batch: Batch) -> Batch:
+    def split(batch: Batch) -> Batch:
         examples = tree.leading(batch)
         if examples % count:
             raise error(
                 "batch_size",
                 expected=f"a multiple of the {count} devices",
                 got=str(examples),
-                fix=f"use {max(count, examples - examples % count)}",
+                fix=f"use batch_size={max(count, examples - examples % count)}",
             )
         return jax.tree.map(lambda x: x.reshape(count, examples // count, *x.shape[1:]), batch)
 
     def over_devices(call: Callable[..., Any]) -> Any:
-        """`call(state, part, axis=axis)` on each device, which all return the same."""
+        """`call(state, part, axis=axis)` on each device; all must return the same."""
 
         def on_device(state: TrainState, part: Batch) -> Any:
             return call(state, part, axis=axis)
 
-        mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=here)
+        mapped = jax.pmap(on_device, axis, in_axes=(None, 0), out_axes=None, devices=local_devices)
 
         def run(state: TrainState, batch: Batch) -> Any:
-            return mapped(state, divided(batch))
+            return mapped(state, split(batch))
 
         return outermost("pmap", run)
 

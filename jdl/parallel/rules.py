@@ -1,7 +1,7 @@
-"""Rules that place the leaves of a state on a mesh: `rule(path, shape, mesh) -> PartitionSpec`.
+"""Sharding rules: functions `rule(path, shape, mesh) -> PartitionSpec` for the leaves of a state.
 
-A rule sees every leaf of the `TrainState`, the optimizer's moments included, so moments and
-averages land where their parameters do.
+A rule is called for every leaf of the `TrainState`, including the optimizer's moments, so that
+moments and averages are sharded like their parameters.
 """
 
 import difflib
@@ -16,9 +16,10 @@ from jdl.core.errors import did_you_mean, error
 from jdl.parallel.mesh import batch_axis
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
+"""`rule(path, shape, mesh) -> PartitionSpec`."""
 
-# Where Megatron-LM splits a transformer, by the names of jdl.models.layers.attention: the
-# dimension, counted from the end, so that members of an ensemble may stand before it.
+# The leaves that Megatron-LM splits, by the names of jdl.models.layers.attention. `tensor` counts
+# the dimension to split from the end, since an ensemble adds a leading one.
 _BLOCK = r"(block_\d+|blocks)/"
 COLUMNS = rf"{_BLOCK}(attention/qkv|dense_1)/(kernel|bias)$"
 ROWS = rf"{_BLOCK}(attention/output|dense_2)/kernel$"
@@ -26,26 +27,43 @@ TABLES = r"/(tokens|embed)/embedding$"
 
 
 class PathRule(NamedTuple):
-    """A rule that looks for certain leaves, and can say that it found none of them."""
+    """A rule for certain paths, with a check that a state has such paths.
+
+    `place` is the rule. `check(paths)` gets the paths of all leaves and raises `InputError` if the
+    rule matches none of them; `shard` calls it.
+
+    >>> rule = regex([("kernel$", PartitionSpec("model"))])
+    >>> rule.check(["params/dense/kernel"])
+    >>> rule("params/dense/kernel", (8, 8), None)
+    PartitionSpec('model',)
+    """
 
     place: Rule
     check: Callable[[Collection[str]], None]
 
     def __call__(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-        """Where one leaf goes."""
+        """The spec of one leaf."""
         return self.place(path, shape, mesh)
 
 
 def replicated() -> Rule:
-    """Every device holds everything: plain data parallelism."""
+    """Replicate the state on every device: plain data parallelism.
+
+    >>> replicated()("params/dense/kernel", (30, 8000), None)
+    PartitionSpec()
+    """
     return lambda path, shape, mesh: PartitionSpec()
 
 
 def fsdp(axis: str = "data", smallest: int = 2**10, after: Rule | None = None) -> Rule:
-    """Split the largest dimension that the axis divides (Rajbhandari et al. 2020, "ZeRO").
+    """Split the largest dimension of each leaf that the axis divides.
 
-    Leaves with fewer than `smallest` numbers stay whole: moving them costs more than they weigh.
-    With another rule as `after`, that one comes first, and a dimension it left whole is split.
+    This is fully sharded data parallelism, stage 3 of ZeRO (Rajbhandari et al. 2020). Leaves with
+    fewer than `smallest` elements are replicated, because gathering them takes long compared with
+    the memory it saves. With `after`, that rule is applied first, and `fsdp` splits one of the
+    dimensions that it leaves whole.
+
+    The rule raises `InputError` if the mesh has no such axis.
 
     >>> from jdl.parallel.mesh import mesh
     >>> import jax
@@ -56,24 +74,27 @@ def fsdp(axis: str = "data", smallest: int = 2**10, after: Rule | None = None) -
     def place(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
         size = _size(f"fsdp({axis!r})", axis, mesh)
         first = PartitionSpec() if after is None else after(path, shape, mesh)
-        taken = [*first, *(None,) * (len(shape) - len(first))]
-        free = [d for d, n in enumerate(shape) if taken[d] is None and n % size == 0]
+        axes = [*first, *(None,) * (len(shape) - len(first))]
+        free = [d for d, n in enumerate(shape) if axes[d] is None and n % size == 0]
         if not free or prod(shape) < smallest or axis in axes_of(first):
             return first
-        taken[max(free, key=lambda d: shape[d])] = axis
-        return _spec(taken)
+        axes[max(free, key=lambda d: shape[d])] = axis
+        return _spec(axes)
 
-    return _searching(place, after)
+    return _path_rule(place, after)
 
 
 def tensor(axis: str = "model", otherwise: Rule | None = None) -> Rule:
-    """Split the transformer's layers as Megatron-LM does (Shoeybi et al. 2019).
+    """Tensor parallelism: split the layers of a transformer as Megatron-LM does.
 
-    By columns query, key, value and the first dense layer of each block, with their biases; by
-    rows the two layers that write to the residual sum, so that a block needs two sums over
-    `axis` forward and two backward. Embedding tables are split by their vocabulary or, where the
-    axis does not divide it, by their width. `otherwise` (replicated) places the other leaves.
-    A model with none of these leaves is an `InputError`, and so is an axis that splits the batch.
+    In each block the layers of query, key and value and the first dense layer are split by columns,
+    with their biases. The two layers that write to the residual stream are split by rows. So a
+    block needs two sums over `axis` forward and two backward (Shoeybi et al. 2019). Embedding
+    tables are split by vocabulary or, if the axis does not divide it, by width. `otherwise`,
+    `replicated()` by default, is the rule for all other leaves.
+
+    The rule raises `InputError` if the mesh has no such axis or the axis splits the batch; `shard`
+    also raises it for a model without these layers.
 
     >>> from jdl.parallel.mesh import mesh
     >>> import jax
@@ -88,9 +109,9 @@ def tensor(axis: str = "model", otherwise: Rule | None = None) -> Rule:
         if axis == batch_axis(mesh):
             raise error(
                 f"tensor({axis!r})",
-                expected="an axis beside the one that splits the batch",
-                got=f"the mesh {dict(mesh.shape)}, whose axis {axis!r} does that",
-                fix=f"make a mesh with both: data=1,{axis}={size}",
+                expected="a mesh axis other than the batch axis",
+                got=f"the mesh {dict(mesh.shape)}, whose batch axis is {axis!r}",
+                fix=f"make a mesh with both axes: data=1,{axis}={size}",
             )
         if re.search(COLUMNS, path):
             from_end = 1
@@ -100,33 +121,37 @@ def tensor(axis: str = "model", otherwise: Rule | None = None) -> Rule:
             from_end = 2 if len(shape) > 1 and shape[-2] % size == 0 else 1
         else:
             return rest(path, shape, mesh)
-        # An average counts its steps for each leaf: a scalar of the same name.
+        # `ema` has a scalar count for each leaf, with the same path.
         if len(shape) < from_end:
             return PartitionSpec()
-        places: list[Any] = [None] * len(shape)
-        places[-from_end] = axis
-        return PartitionSpec(*places)
+        axes: list[Any] = [None] * len(shape)
+        axes[-from_end] = axis
+        return PartitionSpec(*axes)
 
     def check(paths: Collection[str]) -> None:
-        wanted = (COLUMNS, ROWS, TABLES)
-        if not any(re.search(pattern, path) for pattern in wanted for path in paths):
+        patterns = (COLUMNS, ROWS, TABLES)
+        if not any(re.search(pattern, path) for pattern in patterns for path in paths):
             raise error(
                 f"tensor({axis!r})",
                 expected="the layers of a transformer from jdl.models: attention/qkv, "
                 "attention/output, dense_1 and dense_2 of block_N, tokens or embed",
-                got=f"parameters such as {_some(paths)}",
+                got=f"parameters such as {_examples_of(paths)}",
                 fix="use fsdp, or name the leaves to split: a list of REGEX=SPEC",
             )
 
-    return _searching(place, otherwise, check)
+    return _path_rule(place, otherwise, check)
 
 
 def regex(rules: Sequence[tuple[str, PartitionSpec]], otherwise: Rule | None = None) -> Rule:
-    """The spec of the first pattern found in a leaf's path; `otherwise` (replicated) for the rest.
+    """Choose specs by regular expressions: the first pattern found in a leaf's path decides.
 
-    Paths are such as `params/stack/norm/scale` and `opt_state/0/mu/stack/norm/scale`: a pattern
-    without `params/` places moments and averages with their parameters. A pattern that is found
-    in no path of a state is an `InputError`.
+    `rules` is a list of `(pattern, spec)`; patterns are searched with `re.search`. `otherwise`,
+    `replicated()` by default, is the rule for paths without a match. Paths look like
+    `params/stack/norm/scale` and `opt_state/0/mu/stack/norm/scale`, so a pattern without `params/`
+    also matches moments and averages.
+
+    Raises `InputError` for an invalid pattern; `shard` also raises it for a pattern that matches no
+    leaf.
 
     >>> rule = regex([("attention/.*/kernel", PartitionSpec(None, "model"))])
     >>> tuple(rule("params/attention/query/kernel", (8, 8), None))
@@ -140,8 +165,8 @@ def regex(rules: Sequence[tuple[str, PartitionSpec]], otherwise: Rule | None = N
             raise error(
                 f"pattern {pattern!r}",
                 expected="a regular expression",
-                got=str(bad),
-                fix="mend it; special characters are meant as such after a backslash",
+                got=f"an invalid one: {bad}",
+                fix="correct it; put a backslash before a special character to match it literally",
             ) from None
 
     def place(path: str, shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
@@ -155,21 +180,23 @@ def regex(rules: Sequence[tuple[str, PartitionSpec]], otherwise: Rule | None = N
             if not any(re.search(pattern, path) for path in paths):
                 raise error(
                     f"pattern {pattern!r}",
-                    expected="to be found in the path of a leaf",
-                    got="none that has it",
-                    fix=f"write it for paths such as {_some(paths, pattern)}",
+                    expected="a pattern that matches the path of a leaf",
+                    got="no match",
+                    fix=f"change it to match paths such as {_examples_of(paths, pattern)}",
                 )
 
-    return _searching(place, otherwise, check)
+    return _path_rule(place, otherwise, check)
 
 
 def parse(text: str) -> Rule:
-    """A rule from words: `data`, `fsdp`, `tensor`, `tensor+fsdp`, or `REGEX=SPEC;...`.
+    """Parse the value of `--run.sharding`: `data`, `fsdp`, `tensor`, `tensor+fsdp` or a list.
 
-    In a list, entries are separated by `;`, and what stands after the last `=` of one is its spec:
-    for each dimension an axis, several as `data+model`, or `None`, with commas between. A word
-    at the end places the leaves in which no pattern is found. `replicated` is another word for
-    `data`.
+    A list is `REGEX=SPEC; REGEX=SPEC; ...`, as in `regex`. The spec follows the last `=` and has
+    one item for each dimension, separated by commas: an axis, several axes as `data+model`, or
+    `None`. A name such as `fsdp` at the end is the rule for leaves without a match. `replicated`
+    is the same as `data`.
+
+    Raises `InputError` for an unknown name, an invalid pattern or an invalid spec.
 
     >>> rule = parse("tokens/embedding=model; dense/kernel=None,data+model; data")
     >>> tuple(rule("params/dense/kernel", (8, 8), None))
@@ -197,7 +224,7 @@ def parse(text: str) -> Rule:
 
 
 def axes_of(spec: PartitionSpec) -> list[str]:
-    """The mesh axes that a spec uses.
+    """List the mesh axes in a spec.
 
     >>> axes_of(PartitionSpec(None, ("data", "model")))
     ['data', 'model']
@@ -208,13 +235,14 @@ def axes_of(spec: PartitionSpec) -> list[str]:
 def _entry(text: str, whole: str) -> tuple[str, PartitionSpec]:
     """One `REGEX=SPEC`."""
     pattern, _, dimensions = text.rpartition("=")
-    axes = [[axis.strip() for axis in word.split("+")] for word in dimensions.split(",")]
+    axes = [[axis.strip() for axis in item.split("+")] for item in dimensions.split(",")]
     if not pattern or not all(axis.isidentifier() for names in axes for axis in names):
         raise error(
             f"--run.sharding {whole!r}",
-            expected="entries REGEX=SPEC with ; between, such as 'kernel$=None,model; fsdp'",
+            expected="REGEX=SPEC entries separated by ;, such as 'kernel$=None,model; fsdp'",
             got=repr(text),
-            fix="write for each dimension an axis, data+model, or None, with commas between",
+            fix="write one item for each dimension, separated by commas: an axis, several axes "
+            "as data+model, or None",
         )
     return pattern.strip(), _spec(
         [
@@ -224,11 +252,11 @@ def _entry(text: str, whole: str) -> tuple[str, PartitionSpec]:
     )
 
 
-def _spec(places: list[Any]) -> PartitionSpec:
-    """A spec without what says nothing at its end."""
-    while places and places[-1] is None:
-        places = places[:-1]
-    return PartitionSpec(*places)
+def _spec(axes: list[Any]) -> PartitionSpec:
+    """A spec without trailing None."""
+    while axes and axes[-1] is None:
+        axes = axes[:-1]
+    return PartitionSpec(*axes)
 
 
 def _size(what: str, axis: str, mesh: Mesh) -> int:
@@ -237,15 +265,15 @@ def _size(what: str, axis: str, mesh: Mesh) -> int:
             what,
             expected=f"an axis of the mesh {dict(mesh.shape)}",
             got=repr(axis),
-            fix=f"{did_you_mean(axis, mesh.axis_names)}, or make one: data=4,model=2",
+            fix=f"{did_you_mean(axis, mesh.axis_names)}, or add the axis to the mesh: {axis}=2",
         )
     return mesh.shape[axis]
 
 
-def _searching(
+def _path_rule(
     place: Rule, inner: Rule | None, own: Callable[[Collection[str]], None] | None = None
 ) -> PathRule:
-    """A rule that checks what it and the rule inside it look for."""
+    """A `PathRule` whose check is `own` and that of the rule inside it."""
 
     def check(paths: Collection[str]) -> None:
         if own is not None:
@@ -256,8 +284,8 @@ def _searching(
     return PathRule(place, check)
 
 
-def _some(paths: Collection[str], like: str = "") -> str:
-    """A few parameters' paths, those first that look `like` a pattern."""
+def _examples_of(paths: Collection[str], like: str = "") -> str:
+    """Up to three paths of parameters, the most similar to `like`."""
     params = [path for path in paths if path.startswith("params/")] or list(paths)
     close = difflib.get_close_matches(like, params, n=3, cutoff=0.3) if like else []
     return ", ".join((close or params)[:3])

@@ -1,4 +1,4 @@
-"""The same learner on many devices: jit and shardings, XLA adds the communication."""
+"""A learner on many devices with jit and shardings; XLA adds the communication."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,47 +17,58 @@ from jdl.parallel.rules import PathRule, Rule, axes_of, replicated
 
 
 def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
-    """Place the state by `rule` and split the batch over the mesh's data axis.
+    """Train on a mesh: shard the state by `rule`, and split the batch over the batch axis.
 
-    The maths is unchanged: the result is that of one device up to rounding, batch statistics and
-    masks included. Under `jit` the state is born sharded; no device ever holds the whole.
-    Evaluation and prediction split their batch too (prediction only where the axis divides it).
-    It is the outermost transform: `shard(ema(l, 0.99), mesh)` averages on every device what that
-    device holds, and `fit` adds its own sums and guard by itself.
+    The batch axis is `data`, or the first axis of the mesh. `rule` (see `jdl.rules`) is
+    `replicated()` by default. The result is that of one device up to rounding, including batch
+    statistics and dropout masks. Under `jit`, `init` computes the state sharded, so no device ever
+    holds all of it. Evaluation splits its batch too, and so does prediction if the axis divides the
+    batch.
+
+    Apply it outside all other transforms: `shard(ema(learner, 0.99), mesh)`.
+
+    Raises `InputError`, when a function of the learner is called, if the axis does not divide the
+    batch, if the rule does not fit a leaf's shape or the mesh, or inside another transform over
+    devices.
 
     >>> import jdl, optax
-    >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
-    >>> one = jdl.learner(jdl.regression(model), optax.sgd(0.1))
-    >>> wide = jdl.jit(shard(one, jdl.mesh(data=len(jax.devices())), jdl.rules.fsdp()))
+    >>> model = jdl.from_functions(
+    ...     lambda key, x: {"w": jax.numpy.ones((8, 128))}, lambda params, x: x @ params["w"]
+    ... )
+    >>> learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> learner = jdl.jit(shard(learner, jdl.mesh(data=len(jax.devices())), jdl.rules.fsdp()))
+    >>> batch = {"x": jax.numpy.ones((8, 8)), "y": jax.numpy.ones((8, 128))}
+    >>> tuple(learner.init(jax.random.key(0), batch).params["w"].sharding.spec)
+    (None, 'data')
     """
     rule = rule or replicated()
     axis = batch_axis(mesh)
 
-    def placed(state: TrainState) -> TrainState:
+    def constrain(state: TrainState) -> TrainState:
         return jax.lax.with_sharding_constraint(state, shardings(state, mesh, rule))
 
     def split(batch: Batch) -> Batch:
         return jax.lax.with_sharding_constraint(batch, batch_shardings(batch, mesh, axis))
 
     def init(key: Key, batch: Batch) -> TrainState:
-        return placed(inner.init(key, batch))
+        return constrain(inner.init(key, batch))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
-            after, metrics = inner.step(placed(state), split(batch))
-        return placed(after), metrics
+            after, metrics = inner.step(constrain(state), split(batch))
+        return constrain(after), metrics
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
-            return inner.evaluate(placed(state), split(batch))
+            return inner.evaluate(constrain(state), split(batch))
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
         even = tree.leading(batch) % mesh.shape[axis] == 0
-        return inner.predict(placed(state), split(batch) if even else batch)
+        return inner.predict(constrain(state), split(batch) if even else batch)
 
     def gradient(state: TrainState, batch: Batch) -> Any:
         with lowering_for(batch_sharding=NamedSharding(mesh, PartitionSpec(axis))):
-            return inner.gradient(placed(state), split(batch))  # type: ignore
+            return inner.gradient(constrain(state), split(batch))  # type: ignore
 
     return Learner(
         init,
@@ -70,10 +81,12 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
 
 
 def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
-    """The sharding of every leaf under a rule; what does not fit names the leaf or the pattern.
+    """The sharding of every leaf under a rule.
 
-    What belongs to a parameter and has another shape, such as a factored moment or the count of
-    an average, stays whole where the parameter's spec does not fit it.
+    A leaf that belongs to a parameter but has another shape, such as a factored moment or the count
+    of an average, is replicated if the parameter's spec does not fit it.
+
+    Raises `InputError` for a spec that does not fit a leaf, or a pattern that matches none.
     """
     leaves = tree.flatten(state)
     if isinstance(rule, PathRule):
@@ -86,7 +99,7 @@ def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
         if not (_are_known(spec, mesh) and _fits(shape, spec, mesh)):
             own = _parameter_shape(path, params)
             if own in (None, shape) or not _are_known(spec, mesh):
-                raise _unfit(path, shape, spec, mesh)
+                raise _spec_error(path, shape, spec, mesh)
             spec = PartitionSpec()
         return NamedSharding(mesh, spec)
 
@@ -94,13 +107,13 @@ def shardings(state: PyTree, mesh: Mesh, rule: Rule) -> PyTree:
 
 
 def _are_known(spec: PartitionSpec, mesh: Mesh) -> bool:
-    """Whether a spec uses axes of the mesh, each at most once."""
+    """Whether all axes of a spec are in the mesh, each at most once."""
     axes = axes_of(spec)
     return all(axis in mesh.shape and axes.count(axis) == 1 for axis in axes)
 
 
 def _fits(shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> bool:
-    """Whether a leaf has the dimensions of a spec, and its axes divide them."""
+    """Whether a leaf has the dimensions of a spec, and the axes divide their sizes."""
     divided = zip(shape, spec, strict=False)
     return len(spec) <= len(shape) and all(
         size % prod(mesh.shape[axis] for axis in axes_of(PartitionSpec(names))) == 0
@@ -109,52 +122,53 @@ def _fits(shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> bool:
 
 
 def _parameter_shape(path: str, params: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of the parameter that a leaf belongs to by the end of its path, if to any."""
-    words = path.split("/")
-    names = ("/".join(words[first:]) for first in range(1, len(words)))
+    """The shape of the parameter whose path is the end of a leaf's path, if there is one."""
+    parts = path.split("/")
+    names = ("/".join(parts[first:]) for first in range(1, len(parts)))
     return next((params[name] for name in names if name in params), None)
 
 
-def _unfit(path: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> InputError:
+def _spec_error(path: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> InputError:
     if _are_known(spec, mesh) and len(spec) > len(shape):
         return error(
             f"{path} {shape}",
             expected=f"a spec of at most {len(shape)} dimensions",
             got=str(spec),
-            fix="make the pattern fit the leaves that are meant: end it with kernel$, for example",
+            fix="make the pattern match fewer leaves: end it with kernel$, for example",
         )
     return error(
         f"{path} {shape}",
-        expected=f"axes of {dict(mesh.shape)} that divide its dimensions, each at most once",
+        expected=f"axes of the mesh {dict(mesh.shape)} that divide the leaf's dimensions, "
+        "each at most once",
         got=str(spec),
-        fix="change the rule for this leaf or the mesh",
+        fix="change the rule for this leaf, or the mesh",
     )
 
 
 def batch_shardings(batch: Batch, mesh: Mesh, axis: str) -> PyTree:
-    """The leading axis of every array split over `axis`."""
+    """The sharding of every array of a batch: its leading axis over `axis`."""
     size, examples = mesh.shape[axis], tree.leading(batch)
     if examples % size:
         raise error(
             "batch_size",
-            expected=f"a multiple of the {size} places on mesh axis {axis!r}",
+            expected=f"a multiple of {size}, the size of mesh axis {axis!r}",
             got=str(examples),
-            fix=f"use {max(size, examples - examples % size)}",
+            fix=f"use batch_size={max(size, examples - examples % size)}",
         )
     sharding = NamedSharding(mesh, PartitionSpec(axis))
     return jax.tree.map(lambda _: sharding, batch)
 
 
-def outermost(form: str, step: Any) -> Any:
-    """The step of a form of running over devices, which cannot stand inside another."""
+def outermost(transform: str, step: Any) -> Any:
+    """`step` of a transform over devices, which raises inside another one."""
 
     def checked(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
         if axis is not None:
             raise error(
-                form,
-                expected="to be the outermost transform",
-                got=f"axis={axis!r}",
-                fix="use one of shard, shard_map and pmap, and no other inside it",
+                transform,
+                expected="to be the only transform over devices, and the outermost one",
+                got=f"a call with axis={axis!r} from another one",
+                fix="use only one of shard, shard_members, shard_map and pmap",
             )
         return step(state, batch)
 

@@ -1,4 +1,4 @@
-"""The members of an ensemble or of a sweep on many devices, each with its own share of them."""
+"""The members of an ensemble or a sweep, split over devices."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,56 +13,62 @@ from jdl.parallel.shard import batch_shardings, outermost
 
 
 def shard_members(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
-    """Split the members of an `ensemble` or a `sweep` over a mesh axis; all see the whole batch.
+    """Split the members of an `ensemble` or a `sweep` over the mesh axis `axis`.
 
-    Members know nothing of each other, so devices say nothing to each other, except that a sweep
-    of several programs puts its few numbers in order. The result is that of one device up to
-    rounding. A mesh with an axis called `data` too splits the batch over it, as `shard` does.
-    Raises `InputError` where there are no members, or the axis does not divide them.
+    Every member sees the whole batch. Leaves of shape `(members, ...)` are split on their leading
+    axis. Members are independent, so devices do not communicate, except to order the metrics of a
+    sweep that has several programs. The result is that of one device up to rounding. If the mesh
+    also has an axis `data`, the batch is split over it, as `shard` does.
+
+    Raises `InputError` if the mesh has no such axis, if the learner has no members, or if the axis
+    does not divide them.
 
     >>> import jdl, optax
-    >>> model = jdl.from_linen(jdl.models.MLP(features=(8,), outputs=1))
-    >>> many = jdl.ensemble(jdl.learner(jdl.regression(model), optax.sgd(0.1)), 16)
-    >>> wide = jdl.jit(shard_members(many, jdl.mesh(members=len(jax.devices()))))
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = jdl.ensemble(jdl.learner(jdl.regression(model), optax.sgd(0.1)), 16)
+    >>> learner = jdl.jit(shard_members(learner, jdl.mesh(members=len(jax.devices()))))
+    >>> batch = {"x": jax.numpy.ones((4, 1)), "y": jax.numpy.ones((4, 1))}
+    >>> tuple(learner.init(jax.random.key(0), batch).params["w"].sharding.spec)
+    ('members',)
     """
     if axis not in mesh.shape:
         raise error(
             f"shard_members(axis={axis!r})",
             expected=f"an axis of the mesh {dict(mesh.shape)}",
             got=repr(axis),
-            fix=f"{did_you_mean(axis, mesh.axis_names)}, or make one: jdl.mesh({axis}=8)",
+            fix=f"{did_you_mean(axis, mesh.axis_names)}, or use a mesh such as jdl.mesh({axis}=8)",
         )
 
-    def placed(state: TrainState) -> TrainState:
+    def constrain(state: TrainState) -> TrainState:
         if not state.members:
             raise error(
                 "shard_members",
-                expected="a learner with members, of jdl.ensemble or jdl.sweep",
-                got="one without",
+                expected="a learner with members, from jdl.ensemble or jdl.sweep",
+                got="a learner without members",
                 fix="use jdl.shard, which splits the batch",
             )
         return jax.lax.with_sharding_constraint(state, member_shardings(state, mesh, axis))
 
     def split(batch: Batch) -> Batch:
-        whole = NamedSharding(mesh, PartitionSpec())
-        where = batch_shardings(batch, mesh, "data") if "data" in mesh.shape else whole
-        return jax.lax.with_sharding_constraint(batch, where)
+        replicated = NamedSharding(mesh, PartitionSpec())
+        sharding = batch_shardings(batch, mesh, "data") if "data" in mesh.shape else replicated
+        return jax.lax.with_sharding_constraint(batch, sharding)
 
     def init(key: Key, batch: Batch) -> TrainState:
-        return placed(inner.init(key, batch))
+        return constrain(inner.init(key, batch))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        after, metrics = inner.step(placed(state), split(batch))
-        return placed(after), metrics
+        after, metrics = inner.step(constrain(state), split(batch))
+        return constrain(after), metrics
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        return inner.evaluate(placed(state), split(batch))
+        return inner.evaluate(constrain(state), split(batch))
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
-        return inner.predict(placed(state), batch)
+        return inner.predict(constrain(state), batch)
 
     def gradient(state: TrainState, batch: Batch) -> Any:
-        return inner.gradient(placed(state), split(batch))  # type: ignore
+        return inner.gradient(constrain(state), split(batch))  # type: ignore
 
     return Learner(
         init,
@@ -75,17 +81,17 @@ def shard_members(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
 
 
 def member_shardings(state: PyTree, mesh: Mesh, axis: str) -> PyTree:
-    """The sharding of every leaf: its leading axis over `axis`; `step`, which all share, whole."""
+    """The sharding of every leaf: the leading axis over `axis`; scalars (`step`) replicated."""
     devices = mesh.shape[axis]
 
     def place(keys: Any, leaf: Any) -> NamedSharding:
         if leaf.ndim and leaf.shape[0] % devices:
             raise error(
                 f"members of {tree.path(keys)}",
-                expected=f"a multiple of the {devices} places on mesh axis {axis!r}",
+                expected=f"a multiple of {devices}, the size of mesh axis {axis!r}",
                 got=str(leaf.shape[0]),
-                fix="train more or fewer members (of a sweep: in each of its programs), "
-                "or make another mesh",
+                fix="change the number of members (in a sweep: of each of its programs), "
+                "or the mesh",
             )
         return NamedSharding(mesh, PartitionSpec(axis) if leaf.ndim else PartitionSpec())
 

@@ -128,7 +128,7 @@ def test_tensor_is_tried_where_there_is_a_transformer():
         "data=8 fsdp",
         "data=4,model=2 fsdp",
     ]
-    assert all("wants the layers of a transformer" in reason for reason in why.values())
+    assert all("needs the layers of a transformer" in reason for reason in why.values())
     decoder = jdl.models.TransformerDecoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
     task = jdl.tasks.language_model(jdl.from_linen(decoder), context=4)
     tokens = {"x": np.zeros((8, 5), np.int32)}
@@ -190,7 +190,7 @@ def test_the_command_prints_a_table_and_ends_with_1_where_one_differs(file, caps
     assert out[0].startswith("3 steps of 8 examples on 8 devices (cpu) and on one")
     assert out[2].split()[-1] == "ok"
     assert out[2].split()[:2] == ["data=4,model=2", "fsdp"]
-    assert out[-2].startswith("skipped data=4,model=2 tensor: tensor('model') wants the layers of")
+    assert out[-2].startswith("skipped data=4,model=2 tensor: tensor('model') needs the layers of")
     assert out[-1] == "every layout agrees with one device within 0.001"
     monkeypatch.setattr(check_sharding, "layouts", lambda: [Layout("mistaken", summed_twice)])
     with pytest.raises(SystemExit) as end:
@@ -223,7 +223,7 @@ def test_the_code_says_whether_all_agree(file, capsys, found):
     assert found.tried == ["data=8 data", "data=8 fsdp", "data=4,model=2 fsdp"]
     assert out[0].startswith("3 steps of 24 examples on 8 devices (cpu) and on one")
     assert out[3].split() == ["data=8", "fsdp", "1.0e-07", "0.0e+00", "0.0e+00", "25%", "ok"]
-    assert out[5].startswith("skipped data=4,model=2 tensor: tensor('model') wants the layers of")
+    assert out[5].startswith("skipped data=4,model=2 tensor: tensor('model') needs the layers of")
     assert out[-1] == "every layout agrees with one device within 0.001"
     found.apart = 0.5
     with pytest.raises(SystemExit) as end:

@@ -80,7 +80,7 @@ def test_a_plan_without_tries_is_one_compilation(run):
         (("--memory", "1.2.3GB"), "--memory\n"),
         (("--slices", "2"), "--slices\n  expected: a number of slices, together with --topology"),
         (("--topology", "v5e:5x5"), "topology v5e:5x5\n"),
-        (("--run.mesh", "data=16"), "mesh(data=16)\n  expected: named sizes whose product is 8"),
+        (("--run.mesh", "data=16"), "mesh(data=16)\n  expected: axes whose product divides 8"),
         (("--run.mesh", "data=8", "--batch-size", "12"), "batch_size\n  expected: a multiple of"),
         (("--run.mesh", "data=8", "--run.sharding", "fdsp"), 'did you mean "fsdp"?'),
     ],

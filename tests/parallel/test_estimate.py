@@ -157,7 +157,7 @@ def network_task():
 
 def test_a_mesh_that_is_not_the_target():
     text = message(lambda: topology.mesh_on(HERE, {"data": 3}))
-    assert text.startswith("mesh(data=3)\n  expected: named sizes whose product is 8")
+    assert text.startswith("mesh(data=3)\n  expected: axes whose product divides 8")
     two = HERE._replace(slices=2)
     text = message(lambda: topology.mesh_on(two, {"model": 1, "data": 8}))
     assert "the first one a multiple of 2" in text
@@ -166,9 +166,9 @@ def test_a_mesh_that_is_not_the_target():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("v5e:3x3", "fix:      the nearest is 2x4, of 8 chips"),
+        ("v5e:3x3", "fix:      use the nearest one, 2x4 with 8 chips"),
         ("v6e:many", "v6e of 1x1, 2x2"),
-        ("v5p:16x16", "the nearest is 4x8x8, of 256 chips"),
+        ("v5p:16x16", "use the nearest one, 4x8x8 with 256 chips"),
         ("v5:4x4", 'did you mean "v5'),
         ("v5e", "v5e of 1x1"),
         ("h100:8", "choose one of v5e, v5p, v6e"),
@@ -186,7 +186,7 @@ def test_without_the_tpu_compiler_the_way_to_it_is_said(monkeypatch):
 
     monkeypatch.setattr(topology.topologies, "get_topology_desc", missing)
     text = message(lambda: topology.tpu("v5e:4x4"))
-    assert "the TPU compiler (libtpu)" in text and "it is not installed" in text
+    assert "the TPU compiler (libtpu)" in text and "libtpu is not installed" in text
     assert 'pip install "jdl-jax[tpu]"' in text and "make plan-tpu" in text
 
 

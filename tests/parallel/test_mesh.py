@@ -27,8 +27,11 @@ def test_axes_are_auto(axes):
 @pytest.mark.parametrize(
     "axes, got",
     [
-        ({}, "mesh()\n  expected: named sizes whose product divides the 8 devices\n"),
-        ({"data": 3}, "mesh(data=3)\n  expected: named sizes whose product divides the 8 devices"),
+        ({}, "mesh()\n  expected: axes of size 1 or more whose product divides the 8 devices\n"),
+        (
+            {"data": 3},
+            "mesh(data=3)\n  expected: axes of size 1 or more whose product divides the 8 devices",
+        ),
         ({"data": 16}, "mesh(data=16)"),
         ({"data": 0}, "mesh(data=0)"),
         ({"data": -8}, "mesh(data=-8)"),

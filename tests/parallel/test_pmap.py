@@ -287,7 +287,7 @@ def test_a_batch_that_does_not_divide():
     start = wide.init(KEY, DATA)
     text = message(lambda: wide.step(start, batch(examples=20)))
     assert text == (
-        "batch_size\n  expected: a multiple of the 8 devices\n  got:      20\n  fix:      use 16"
+        "batch_size\n  expected: a multiple of the 8 devices\n  got:      20\n  fix:      use batch_size=16"
     )
     assert "use 8" in message(lambda: wide.step(start, batch(examples=5)))
     assert "use 16" in message(
@@ -300,6 +300,6 @@ def test_one_form_at_a_time(name, over):
     wide = over(learner(network(), optax.sgd(0.1)))
     start = wide.init(KEY, DATA)
     assert message(lambda: wide.step(start, DATA, axis="data")).startswith(
-        f"{name}\n  expected: to be the outermost transform"
+        f"{name}\n  expected: to be the only transform over devices"
     )
     assert message(lambda: pmap(wide).step(start, DATA)).startswith(f"{name}\n")

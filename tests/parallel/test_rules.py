@@ -139,7 +139,7 @@ def test_tensor_wants_an_axis_of_its_own_that_divides():
 
 def test_a_pattern_found_nowhere_offers_paths():
     text = message(lambda: placed("block_1/atention/qkv=None,model; fsdp"))
-    assert text.startswith("pattern 'block_1/atention/qkv'\n  expected: to be found in the path")
+    assert text.startswith("pattern 'block_1/atention/qkv'\n  expected: a pattern that matches")
     assert "params/stack/block_1/attention/qkv/kernel" in text
     assert message(lambda: placed("kernel(=model")).startswith("pattern 'kernel('\n")
 
@@ -213,9 +213,9 @@ def test_a_spec_that_does_not_fit_names_the_leaf(spec, shape):
     rule = rules.regex([("params/w", spec)])
     text = message(lambda: shardings(make_state(w=jnp.zeros(shape)), MESH, rule))
     assert text == (
-        f"params/w {shape}\n  expected: axes of {{'data': 4, 'model': 2}} that divide its "
+        f"params/w {shape}\n  expected: axes of the mesh {{'data': 4, 'model': 2}} that divide the leaf's "
         f"dimensions, each at most once\n  got:      {spec}\n"
-        "  fix:      change the rule for this leaf or the mesh"
+        "  fix:      change the rule for this leaf, or the mesh"
     )
 
 

@@ -188,7 +188,7 @@ def test_a_batch_that_does_not_divide():
     odd = batch(examples=12)
     text = message(lambda: wide.step(wide.init(KEY, odd), odd))
     assert text == (
-        "batch_size\n  expected: a multiple of the 8 places on mesh axis 'data'\n"
+        "batch_size\n  expected: a multiple of 8, the size of mesh axis 'data'\n"
         "  got:      12\n  fix:      use 8"
     )
 
@@ -202,7 +202,9 @@ def test_the_first_axis_splits_the_batch_where_none_is_called_data():
 def test_one_form_at_a_time():
     wide = shard(learner(network(), optax.sgd(0.1)), mesh(data=8))
     text = message(lambda: wide.step(wide.init(KEY, DATA), DATA, axis="data"))
-    assert text.startswith("shard\n  expected: to be the outermost transform\n")
+    assert text.startswith(
+        "shard\n  expected: to be the only transform over devices, and the outermost one\n"
+    )
     both = pmap(wide)
     assert message(lambda: both.step(both.init(KEY, DATA), DATA)).startswith("shard\n")
 

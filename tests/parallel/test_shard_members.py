@@ -114,7 +114,7 @@ def test_a_run_of_spread_members_is_that_of_members():
 def test_members_that_do_not_divide():
     text = refused(shard_members(ensemble(one(), 12), MESH))
     assert text.startswith(
-        "members of key\n  expected: a multiple of the 8 places on mesh axis 'members'\n"
+        "members of key\n  expected: a multiple of 8, the size of mesh axis 'members'\n"
         "  got:      12\n  fix:      train more or fewer members"
     )
     odd = rates(RATES | {"width": [4, 8]}, seeds=1)
@@ -123,7 +123,7 @@ def test_members_that_do_not_divide():
 
 def test_a_learner_without_members_and_a_mesh_without_the_axis():
     text = refused(shard_members(one(), MESH))
-    assert "got:      one without" in text and "use jdl.shard" in text
+    assert "got:      a learner without members" in text and "use jdl.shard" in text
     text = message(lambda: shard_members(one(), mesh(member=8)))
     assert 'did you mean "member"?, or make one: jdl.mesh(members=8)' in text
 
@@ -131,4 +131,6 @@ def test_a_learner_without_members_and_a_mesh_without_the_axis():
 def test_it_stands_outermost():
     wide = shard_members(ensemble(one(), 8), MESH)
     text = message(lambda: wide.step(None, DATA, axis="data"))
-    assert text.startswith("shard_members\n  expected: to be the outermost transform\n")
+    assert text.startswith(
+        "shard_members\n  expected: to be the only transform over devices, and the outermost one\n"
+    )

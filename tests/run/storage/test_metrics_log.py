@@ -264,7 +264,7 @@ def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch, caplog):
             events.write({"step": step, "split": "train", "loss": 1.0})
         events.close()
     assert [record.getMessage() for record in caplog.records] == [
-        'no TensorBoard events: pip install "jdl-jax[tensorboard]" writes them'
+        'no TensorBoard events; for these: pip install "jdl-jax[tensorboard]"'
     ]
     assert not (tmp_path / "events").exists()
 
