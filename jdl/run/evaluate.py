@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import flax.errors
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
-from jdl.core.types import Batch, Learner, Metrics, Row, TrainState
+from jdl.core.types import Batch, Learner, Metrics, PyTree, Row, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
 from jdl.run.distributed.collectives import is_multiprocess
@@ -89,7 +90,9 @@ def check_classes(
         check_labels(labels, outputs.shape[-1], f'{name}["y"]')
 
 
-def predict(result: Result, data: Any, *, batch_size: int = 512) -> Any:
+def predict(
+    result: Result, data: ArrayLike | Mapping[str, Any], *, batch_size: int = 512
+) -> PyTree:
     """Compute the outputs for `data`: an array, which is used as `x`, or a dict of arrays.
 
     Arrays have shapes `(examples, ...)`. Outputs are numpy arrays of shape `(examples, ...)`, or

@@ -50,7 +50,8 @@ def fit(
 
     Raises `InputError` if data, learner or options do not fit together, before any training, and if
     the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and
-    `Interrupted`, a KeyboardInterrupt, after Ctrl-C, once the state is saved.
+    `Interrupted`, a KeyboardInterrupt, after Ctrl-C (or SIGTERM, if there is a run directory), once
+    the state is saved.
 
     >>> import jdl, optax, numpy as np
     >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
@@ -128,7 +129,7 @@ def train(
 
 def steps(
     learner: Learner,
-    data: Mapping[str, Any] | Feed,
+    data: Mapping[str, Any] | Data | Feed,
     *,
     batch_size: int = 128,
     seed: int = 0,
@@ -145,10 +146,10 @@ def steps(
     Raises `InputError` for data that are not finite or do not fit the learner.
 
     >>> import itertools, jdl, optax, numpy as np
-    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
-    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    >>> learner = jdl.learner(jdl.regression(model), optax.sgd(0.1))
     >>> data = {"x": np.ones((8, 1), np.float32), "y": np.ones((8, 1), np.float32)}
-    >>> for state, metrics in itertools.islice(steps(line, data, batch_size=4), 3):
+    >>> for state, metrics in itertools.islice(steps(learner, data, batch_size=4), 3):
     ...     pass
     >>> int(state.step), sorted(metrics)
     (3, ['gradient_norm', 'loss'])

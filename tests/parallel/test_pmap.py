@@ -287,9 +287,10 @@ def test_a_batch_that_does_not_divide():
     start = wide.init(KEY, DATA)
     text = message(lambda: wide.step(start, batch(examples=20)))
     assert text == (
-        "batch_size\n  expected: a multiple of the 8 devices\n  got:      20\n  fix:      use batch_size=16"
+        "batch_size\n  expected: a multiple of the 8 devices\n"
+        "  got:      20\n  fix:      use batch_size=16"
     )
-    assert "use 8" in message(lambda: wide.step(start, batch(examples=5)))
+    assert "use batch_size=8" in message(lambda: wide.step(start, batch(examples=5)))
     assert "use 16" in message(
         lambda: mapped(learner(network(), optax.sgd(0.1))).step(start, batch(20))
     )

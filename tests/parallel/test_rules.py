@@ -213,8 +213,8 @@ def test_a_spec_that_does_not_fit_names_the_leaf(spec, shape):
     rule = rules.regex([("params/w", spec)])
     text = message(lambda: shardings(make_state(w=jnp.zeros(shape)), MESH, rule))
     assert text == (
-        f"params/w {shape}\n  expected: axes of the mesh {{'data': 4, 'model': 2}} that divide the leaf's "
-        f"dimensions, each at most once\n  got:      {spec}\n"
+        f"params/w {shape}\n  expected: axes of the mesh {{'data': 4, 'model': 2}} that divide "
+        f"the leaf's dimensions, each at most once\n  got:      {spec}\n"
         "  fix:      change the rule for this leaf, or the mesh"
     )
 

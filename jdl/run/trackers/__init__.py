@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from jdl.core.errors import check_one_of
 from jdl.core.types import Row
+from jdl.run.storage.run_dir import RunDir
 
 TRACKERS = {
     "tensorboard": "jdl.run.trackers.tensorboard",
@@ -29,7 +30,7 @@ class Tracker(Protocol):
         return None
 
 
-def open_trackers(names: Iterable[str], run_dir: Any) -> list[Tracker]:
+def open_trackers(names: Iterable[str], run_dir: RunDir) -> list[Tracker]:
     """The trackers with these names, for a run in `run_dir`; `InputError` for an unknown name."""
     modules = [TRACKERS[check_one_of("track", name, TRACKERS)] for name in names]
     return [import_module(module).open_tracker(run_dir) for module in modules]
