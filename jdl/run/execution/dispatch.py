@@ -58,14 +58,14 @@ def dispatch_mode(step: core.ClosedJaxpr, device: str) -> DispatchMode:
     return DispatchMode("step" if device == "cpu" and work.holds else "loop", steps)
 
 
-def choose_dispatch(step: Any, state: Any, batch: Any, wanted: str = "auto") -> DispatchMode:
-    """The dispatch mode for `step(state, batch)`; `wanted` is "auto" or the kind to use.
+def choose_dispatch(step: Any, state: Any, batch: Any, kind: str = "auto") -> DispatchMode:
+    """The dispatch mode for `step(state, batch)`; `kind` is "auto", "step" or "loop".
 
     State and batch may be shapes. The step is traced, so its errors show here.
     """
     mode = dispatch_mode(jax.make_jaxpr(step)(state, batch), platform())
-    if wanted in ("step", "loop"):
-        mode = mode._replace(kind=wanted)
+    if kind in ("step", "loop"):
+        mode = mode._replace(kind=kind)
     log.debug("dispatch: %s, up to %d steps at a time", *mode)
     return mode
 
@@ -93,33 +93,34 @@ def _walk(
     `branches` has the known branches of its arguments. A `cond` with an unknown branch counts as
     all branches, a loop of unknown length as one iteration.
     """
-    branches, found, equations = dict(branches), False, 0
+    branches, holds, equations = dict(branches), False, 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        chosen = [_looked_up(variable, branches) for variable in equation.invars]
+        arguments = [_branch_of(variable, branches) for variable in equation.invars]
         inner, results = list(_programs(params)), []
         if name == "platform_index":
             results = [_branch(params["platforms"], platform)]
         elif name == "cond":
-            if chosen[0] is not None:
-                inner = [inner[chosen[0]]]
-            chosen = chosen[1:]
-        turns = params["length"] if name == "scan" else 1
+            if arguments[0] is not None:
+                inner = [inner[arguments[0]]]
+            arguments = arguments[1:]
+        iterations = params["length"] if name == "scan" else 1
         for program in inner:
-            work, results = _walk(program, primitive, platform, _known(program.invars, chosen))
-            found, equations = found or work.holds, equations + turns * work.equations
-        found, equations = found or name == primitive, equations + 1
+            known = _known_branches(program.invars, arguments)
+            work, results = _walk(program, primitive, platform, known)
+            holds, equations = holds or work.holds, equations + iterations * work.equations
+        holds, equations = holds or name == primitive, equations + 1
         if len(inner) <= 1:
-            branches |= _known(equation.outvars, results)
-    return _Work(found, equations), [_looked_up(variable, branches) for variable in jaxpr.outvars]
+            branches |= _known_branches(equation.outvars, results)
+    return _Work(holds, equations), [_branch_of(variable, branches) for variable in jaxpr.outvars]
 
 
-def _known(variables: Sequence[Any], chosen: Sequence[int | None]) -> dict[Any, int]:
-    pairs = zip(variables, chosen, strict=False)
+def _known_branches(variables: Sequence[Any], branches: Sequence[int | None]) -> dict[Any, int]:
+    pairs = zip(variables, branches, strict=False)
     return {variable: branch for variable, branch in pairs if branch is not None}
 
 
-def _looked_up(variable: Any, branches: dict[Any, int]) -> int | None:
+def _branch_of(variable: Any, branches: dict[Any, int]) -> int | None:
     return None if isinstance(variable, core.Literal) else branches.get(variable)
 
 

@@ -43,13 +43,13 @@ def cache_trace(inner: Learner) -> Learner:
     ) -> tuple[TrainState, Metrics]:
         return traced[is_single_step()](state, batch, axis=axis)
 
-    def lone_step(
+    def single_step(
         state: TrainState, batch: Batch, *, axis: str | None = None
     ) -> tuple[TrainState, Metrics]:
         return inner.step(state, batch, axis=axis)  # JAX caches traces by function: needs its own
 
     traced = {
-        alone: jax.jit(call, static_argnames="axis", inline=True)
-        for alone, call in ((False, inner.step), (True, lone_step))
+        single: jax.jit(call, static_argnames="axis", inline=True)
+        for single, call in ((False, inner.step), (True, single_step))
     }
     return inner._replace(init=jax.jit(inner.init, inline=True), step=step)

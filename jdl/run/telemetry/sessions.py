@@ -60,8 +60,10 @@ def write(path: Path, before: Sequence[Session], now: Session) -> None:
 def read(path: Path) -> list[Session]:
     """The sessions of a run; empty if the file is absent or damaged, since no run depends on it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [one for one in found if {"time_seconds", "first_step", "last_step"} <= one.keys()]
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+        return [
+            one for one in sessions if {"time_seconds", "first_step", "last_step"} <= one.keys()
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
@@ -84,11 +86,11 @@ def summary_line(sessions: Sequence[Session]) -> str:
     '4.0 s: compute 75 %, compile 25 %'
     """
     seconds = totals(sessions)
-    whole = sum(seconds.values())
-    shown = [(n, s / whole) for n, s in seconds.items() if whole > 0 and s / whole >= 0.005]
-    shown.sort(key=lambda pair: -pair[1])
-    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shown)
-    return "; ".join([f"{whole:.1f} s: {shares}", *notes(sessions)])
+    total = sum(seconds.values())
+    shares = [(n, s / total) for n, s in seconds.items() if total > 0 and s / total >= 0.005]
+    shares.sort(key=lambda pair: -pair[1])
+    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
+    return "; ".join([f"{total:.1f} s: {text}", *notes(sessions)])
 
 
 def notes(sessions: Sequence[Session]) -> list[str]:
