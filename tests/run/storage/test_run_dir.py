@@ -155,7 +155,7 @@ def test_a_changed_experiment_is_not_run(run):
     message = str(info.value)
     assert message.startswith(f"{run.experiment_file} was changed after the run started")
     assert f"expected: SHA-256 {run.environment()['experiment_sha256'][:16]}..." in message
-    assert "give a copy that you trust with --experiment FILE.py" in message
+    assert "pass a copy that you trust: --experiment FILE.py" in message
     run.experiment_file.unlink()
     with pytest.raises(InputError, match="got:      no such file\n  fix:      pass your own copy"):
         run.check_experiment()
@@ -165,7 +165,7 @@ def test_a_run_without_an_experiment(tmp_path):
     run = RunDir(tmp_path / "run").create({})
     with pytest.raises(InputError, match="no file and no recorded hash"):
         run.check_experiment()
-    with pytest.raises(InputError, match="expected: a Python file\n  got:      No such file"):
+    with pytest.raises(InputError, match="expected: a readable Python file\n  got:      No such file"):
         RunDir(tmp_path / "other").create({}, tmp_path / "none.py")
     assert not RunDir(tmp_path / "other").exists()
 

@@ -274,7 +274,7 @@ def test_a_run_of_one_dispatch_says_that_there_is_no_trace(tmp_path, caplog):
     executor = Steps()
     with trace_steps(executor, tmp_path, 5):
         executor.advance({}, 9)
-    assert caplog.records[0].getMessage().startswith("no trace: ")
+    assert caplog.records[0].getMessage().startswith("no trace was written: ")
     assert not list(tmp_path.iterdir())
 
 
