@@ -167,10 +167,10 @@ def test_a_mesh_that_is_not_the_target():
     ("name", "words"),
     [
         ("v5e:3x3", "fix:      use the nearest one, 2x4 with 8 chips"),
-        ("v6e:many", "v6e of 1x1, 2x2"),
+        ("v6e:many", "v6e with one of 1x1, 2x2"),
         ("v5p:16x16", "use the nearest one, 4x8x8 with 256 chips"),
         ("v5:4x4", 'did you mean "v5'),
-        ("v5e", "v5e of 1x1"),
+        ("v5e", "v5e with one of 1x1"),
         ("h100:8", "choose one of v5e, v5p, v6e"),
     ],
 )

@@ -131,7 +131,9 @@ def test_tensor_of_another_model_says_what_it_looked_for():
 
 
 def test_tensor_wants_an_axis_of_its_own_that_divides():
-    assert "data=4,model=2" in message(lambda: placed("tensor", axes=mesh(data=8)))
+    assert "add the axis to the mesh: model=2" in message(
+        lambda: placed("tensor", axes=mesh(data=8))
+    )
     assert "data=1,model=8" in message(lambda: placed("tensor", axes=mesh(model=8)))
     text = message(lambda: placed("tensor", axes=mesh(data=1, model=8)))
     assert text.startswith("params/stack/block_1/attention/output/kernel (4, 4)\n")
@@ -185,7 +187,7 @@ def test_rules_in_words(text, path, shape, spec):
         ("fsp", ["--run.sharding", 'did you mean "fsdp"?']),
         ("", ["--run.sharding", "REGEX=SPEC"]),
         ("w=model; fsp", ["'fsp'", "REGEX=SPEC"]),
-        ("w=", ["'w='", "None, with commas"]),
+        ("w=", ["'w='", "as data+model, or None"]),
         ("=model", ["'=model'"]),
         ("w=4", ["'w=4'"]),
         ("w=data+,model", ["'w=data+,model'"]),

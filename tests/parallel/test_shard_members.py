@@ -125,7 +125,7 @@ def test_a_learner_without_members_and_a_mesh_without_the_axis():
     text = refused(shard_members(one(), MESH))
     assert "got:      a learner without members" in text and "use jdl.shard" in text
     text = message(lambda: shard_members(one(), mesh(member=8)))
-    assert 'did you mean "member"?, or make one: jdl.mesh(members=8)' in text
+    assert 'did you mean "member"?, or use a mesh such as jdl.mesh(members=8)' in text
 
 
 def test_it_stands_outermost():

@@ -165,7 +165,9 @@ def test_a_run_without_an_experiment(tmp_path):
     run = RunDir(tmp_path / "run").create({})
     with pytest.raises(InputError, match="no file and no recorded hash"):
         run.check_experiment()
-    with pytest.raises(InputError, match="expected: a readable Python file\n  got:      No such file"):
+    with pytest.raises(
+        InputError, match="expected: a readable Python file\n  got:      No such file"
+    ):
         RunDir(tmp_path / "other").create({}, tmp_path / "none.py")
     assert not RunDir(tmp_path / "other").exists()
 
