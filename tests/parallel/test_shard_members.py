@@ -115,7 +115,7 @@ def test_members_that_do_not_divide():
     text = refused(shard_members(ensemble(one(), 12), MESH))
     assert text.startswith(
         "members of key\n  expected: a multiple of 8, the size of mesh axis 'members'\n"
-        "  got:      12\n  fix:      train more or fewer members"
+        "  got:      12\n  fix:      change the number of members"
     )
     odd = rates(RATES | {"width": [4, 8]}, seeds=1)
     assert "members of params/width=4" in refused(shard_members(odd, MESH))
