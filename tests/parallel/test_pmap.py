@@ -277,8 +277,9 @@ def test_fewer_devices():
 def test_devices_that_are_not_there(devices):
     text = message(lambda: pmap(learner(network(), optax.sgd(0.1)), devices=devices))
     assert text == (
-        f"pmap devices\n  expected: 1 to 8, the devices of this process\n  got:      {devices}\n"
-        "  fix:      ask for fewer, or leave devices out to use them all"
+        "pmap(devices=...)\n  expected: from 1 to 8, the number of local devices\n"
+        f"  got:      {devices}\n"
+        "  fix:      pass a smaller number, or leave devices out to use all local devices"
     )
 
 
@@ -291,7 +292,7 @@ def test_a_batch_that_does_not_divide():
         "  got:      20\n  fix:      use batch_size=16"
     )
     assert "use batch_size=8" in message(lambda: wide.step(start, batch(examples=5)))
-    assert "use 16" in message(
+    assert "use batch_size=16" in message(
         lambda: mapped(learner(network(), optax.sgd(0.1))).step(start, batch(20))
     )
 

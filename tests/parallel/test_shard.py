@@ -189,7 +189,7 @@ def test_a_batch_that_does_not_divide():
     text = message(lambda: wide.step(wide.init(KEY, odd), odd))
     assert text == (
         "batch_size\n  expected: a multiple of 8, the size of mesh axis 'data'\n"
-        "  got:      12\n  fix:      use 8"
+        "  got:      12\n  fix:      use batch_size=8"
     )
 
 
