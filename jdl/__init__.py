@@ -1,6 +1,6 @@
 """jdl: deep learning on JAX, where a training run is a few pure functions.
 
-Names are loaded when they are first used, so `import jdl` loads no jax and sets no flag.
+Each name is loaded on first use, so `import jdl` neither imports jax nor sets a flag.
 """
 
 from typing import TYPE_CHECKING

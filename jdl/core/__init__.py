@@ -1,1 +1,1 @@
-"""The protocol: nouns, errors, trees."""
+"""What every other package builds on: the nouns, errors, and functions of pytrees."""

@@ -1,4 +1,4 @@
-"""Errors that say what was expected, what came, and how to mend it."""
+"""Errors that say what was expected, what was passed, and how to fix it."""
 
 import difflib
 import importlib
@@ -11,15 +11,29 @@ Key = TypeVar("Key")
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used. The command line ends with exit code 2."""
+    """An argument, a setting or a file that cannot be used.
+
+    The message names it, then what was expected, what was passed, and how to fix it. The command
+    line exits with code 2.
+
+    >>> import jdl
+    >>> try:
+    ...     jdl.mesh(data=0)
+    ... except jdl.InputError as problem:
+    ...     print(str(problem).splitlines()[0])
+    mesh(data=0)
+    """
 
 
 class Diverged(RuntimeError):
-    """Training produced non-finite numbers too often in a row. Exit code 3."""
+    """Training had to skip too many non-finite steps in a row.
+
+    `fit` raises it when `guard` has reached its limit. The command line exits with code 3.
+    """
 
 
 def error(what: str, *, expected: str, got: str, fix: str) -> InputError:
-    """An `InputError` in the one form that all of jdl uses.
+    """An `InputError` with a message in jdl's format.
 
     >>> print(error("batch_size", expected="at most 10 examples", got="64", fix="lower it"))
     batch_size
@@ -31,7 +45,7 @@ def error(what: str, *, expected: str, got: str, fix: str) -> InputError:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """A sentence that offers the closest valid name, or all of them.
+    """A hint for an unknown name: the closest valid name, or all of them.
 
     >>> did_you_mean("acuracy", ["accuracy", "loss"])
     'did you mean "accuracy"?'
@@ -42,7 +56,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def check_one_of(what: str, value: str, valid: Iterable[str]) -> str:
-    """`value`, if it is one of the valid names.
+    """Return `value` if it is one of the valid names; raise otherwise.
 
     >>> check_one_of("activation", "rellu", ["relu", "tanh"])
     Traceback (most recent call last):
@@ -63,7 +77,7 @@ def check_one_of(what: str, value: str, valid: Iterable[str]) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """`json.loads`, for files that anybody may have written: whatever is wrong is a ValueError."""
+    """`json.loads` for untrusted files: raises `ValueError` for whatever is wrong with the text."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -71,9 +85,10 @@ def from_json(text: str | bytes) -> Any:
 
 
 def require_package(module: str, package: str, what: str, install: str | None = None) -> Any:
-    """A module of an optional package; `InputError` with how to install it where it is absent.
+    """Import a module of an optional package; raise with the install command if it is missing.
 
-    `what` needs it; `install` is what pip is told, where that is not the package itself.
+    `what` names the feature that needs it. `install` is the argument of `pip install` if that
+    differs from `package`.
 
     >>> require_package("absent.data", "absent", "the set")
     Traceback (most recent call last):
@@ -94,7 +109,7 @@ def require_package(module: str, package: str, what: str, install: str | None = 
 
 
 def require_key(key: Key | None, expected: str) -> Key:
-    """The key, where one is needed; `expected` says in the error what for."""
+    """Return the key; raise if it is None. `expected` tells what the key is needed for."""
     if key is None:
         raise error(
             "key",
@@ -106,7 +121,7 @@ def require_key(key: Key | None, expected: str) -> Key:
 
 
 def check_range(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raise unless a plain number is finite and in [low, high]; traced ones pass, for sweeps.
+    """Raise unless a Python number is finite and in [low, high]; traced values pass, for sweeps.
 
     >>> check_range("dropout", 1.5, 0, 1)
     Traceback (most recent call last):
@@ -123,10 +138,10 @@ def check_range(name: str, value: Any, low: float, high: float = math.inf) -> No
 
 
 def check_fields(config: Any, **ranges: float | tuple[float, float]) -> None:
-    """Raise unless the named fields lie in their ranges: a smallest value, or (low, high).
+    """Raise `InputError` unless each named field lies in its range: a lower bound, or (low, high).
 
-    Call it in `__post_init__` of an experiment's `Config`. Every element of a tuple is checked;
-    fields that are None or traced pass.
+    Call it in `__post_init__` of an experiment's `Config`. For a tuple every element is checked.
+    Fields that are None or traced pass.
 
     >>> import types
     >>> check_fields(types.SimpleNamespace(epochs=0, dropout=0.5), dropout=(0, 1), epochs=1)
@@ -144,25 +159,25 @@ def check_fields(config: Any, **ranges: float | tuple[float, float]) -> None:
 
 
 def check_lengths(lengths: Any, steps: int, name: str) -> None:
-    """Raise unless the true lengths of padded sequences are integers from 1 to `steps`.
+    """Raise unless the lengths of padded sequences are integers from 1 to `steps`.
 
     >>> check_lengths([3, 9], 5, "lengths")
     Traceback (most recent call last):
     jdl.core.errors.InputError: lengths
-      expected: from 1 to 5, the steps of the padded sequences
+      expected: integers from 1 to 5, the length of the time axis
       got:      9 at index 1
-      fix:      count the true steps of each sequence, or pad to the longest
+      fix:      pass the length of each sequence before padding, or pad to the longest
     """
-    import numpy as np  # this module is imported where nothing heavy may be loaded
+    import numpy as np  # here, because `import jdl` must load nothing heavy
 
     lengths = np.asarray(lengths)
     wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
     if lengths.dtype.kind not in "iu" or len(wrong):
         raise error(
             name,
-            expected=f"from 1 to {steps}, the steps of the padded sequences",
+            expected=f"integers from 1 to {steps}, the length of the time axis",
             got=f"{lengths.ravel()[wrong[0]]} at index {wrong[0]}"
             if len(wrong)
             else f"dtype {lengths.dtype}",
-            fix="count the true steps of each sequence, or pad to the longest",
+            fix="pass the length of each sequence before padding, or pad to the longest",
         )

@@ -1,4 +1,4 @@
-"""Whether values are still finite, member by member: what a guard asks after each step."""
+"""Check after a step that all values are still finite, separately for each member."""
 
 from math import prod
 from typing import Any
@@ -13,24 +13,25 @@ from jdl.core.lowering import platform
 from jdl.core.types import PyTree
 
 PACK_BELOW_ELEMENTS = 2**14
-"""Leaves with at most so many elements a member are checked together, on CPU."""
+"""On CPU, leaves of at most this many elements per member are checked together."""
 
 
 def still_finite(
     good: jax.Array, before: PyTree, after: PyTree, pack_below: int = PACK_BELOW_ELEMENTS
 ) -> jax.Array:
-    """Whether `good` holds and no value of `after` has ceased to be finite; one answer a member.
+    """Whether `good` holds and every value of `after` is finite, or non-finite and unchanged.
 
-    A value that was not finite before (a "best so far" that starts at infinity) may stay as it
-    was. `good` has the shape of the members, which lead every leaf. Leaves of up to `pack_below`
-    elements are copied into one: a larger bound compiles in less time and takes longer to run.
+    An unchanged value may be infinite because a "best so far" starts at infinity. `good` and the
+    result have the shape of the members, which lead every leaf. Leaves of up to `pack_below`
+    elements are concatenated first: a larger bound compiles faster and runs slower.
     """
     members = good.ndim
 
     def check() -> jax.Array:
         return _check(good, before, after, pack_below)
 
-    # Devices that hold members should not wait for each other, nor a GPU for its host at a branch.
+    # No branch with members, whose devices would wait for each other, or on GPU, which would wait
+    # for the host.
     if members > 0 or platform() == "gpu":
         return check()
     values = _pack(_floats(after), pack_below)
@@ -38,7 +39,7 @@ def still_finite(
 
 
 def _check(good: jax.Array, before: PyTree, after: PyTree, pack_below: int) -> jax.Array:
-    """Compare leaf by leaf; groups of members one by one."""
+    """Compare leaf by leaf, and each group of members separately."""
     groups, members = [x for x in _nodes(after) if is_groups(x)], good.ndim
     for was, now in zip((x for x in _nodes(before) if is_groups(x)), groups, strict=True):
         parts: Groups = now.split(good, -1).map(
@@ -50,7 +51,7 @@ def _check(good: jax.Array, before: PyTree, after: PyTree, pack_below: int) -> j
         _pack(_floats([x for x in _nodes(after) if not is_groups(x)]), pack_below, members),
         strict=True,
     )
-    # In lax: of jax.numpy each operation would be traced as a function, for every shape anew.
+    # lax, because jax.numpy's functions are jitted and traced again for every shape.
     for was, now in leaves:
         both_nan = lax.bitwise_and(lax.ne(was, was), lax.ne(now, now))
         fine = lax.bitwise_or(lax.is_finite(now), lax.bitwise_or(lax.eq(was, now), both_nan))
@@ -63,10 +64,10 @@ def _nodes(values: PyTree) -> list[Any]:
 
 
 def _all_finite(good: jax.Array, leaves: list[jax.Array]) -> jax.Array:
-    """Whether `good` holds and every value is finite: 0 times it is then 0, and else NaN.
+    """Whether `good` holds and every value is finite: 0 times a value is 0 only then.
 
-    A product reads a leaf three times as fast as a reduction to one boolean does on CPU. Each
-    product takes the result of the one before, since they would else compete for threads.
+    On CPU a dot product reads a leaf three times as fast as a reduction to one boolean. Each
+    product depends on the one before, because they would otherwise compete for threads.
     """
     zero = jnp.where(good, 0.0, jnp.nan).astype(jnp.float32)
     for leaf in leaves:
@@ -77,7 +78,7 @@ def _all_finite(good: jax.Array, leaves: list[jax.Array]) -> jax.Array:
 
 
 def _floats(values: PyTree) -> list[jax.Array]:
-    """The leaves that can be other than finite; a complex one as its two parts."""
+    """The leaves that can be non-finite; a complex leaf as its two parts."""
     floats = []
     for leaf in jax.tree.leaves(values):
         if tree.is_key(leaf) or not leaf.size:
@@ -90,10 +91,10 @@ def _floats(values: PyTree) -> list[jax.Array]:
 
 
 def _pack(leaves: list[jax.Array], below: int, members: int = 0) -> list[jax.Array]:
-    """The same values in fewer leaves on CPU: the small ones of a type become one.
+    """On CPU, concatenate the small leaves of each type into one.
 
-    Each leaf that is checked takes two or three kernels, compiled one by one; a transformer has a
-    hundred small ones. Elsewhere a leaf may lie on many devices, and would be gathered.
+    Each leaf takes two or three kernels, compiled one by one, and a transformer has a hundred
+    small leaves. On other platforms a leaf may be sharded, and would be gathered.
     """
     if platform() != "cpu":
         return leaves

@@ -1,7 +1,7 @@
-"""The arithmetic of a function: multiplications and additions of its matrix products.
+"""Floating-point operations of a function: those of its matrix products and convolutions.
 
-Counted from the traced program, not from the compiled one: a compiler counts the body of a loop
-once, however often it runs, and what it fused or rewrote differs from device to device.
+They are counted in the traced program, not in the compiled one: XLA's own count takes the body of
+a loop once, however often it runs, and depends on what was fused for the device.
 """
 
 import math
@@ -13,36 +13,36 @@ import numpy as np
 from jax.extend import core
 
 UNKNOWN = ("cholesky", "fft", "lu", "pallas_call", "qr", "ragged_dot_general", "svd", "eigh")
-"""Primitives that do more than pass numbers on and for which there is no formula here."""
+"""Primitives with a cost that is not counted, for lack of a formula."""
 
 Branches = Mapping[Any, int]
 
 
 class Flops(NamedTuple):
-    """Floating-point operations, and what of the program is not in their number as it should."""
+    """A number of floating-point operations, and what it leaves out."""
 
     count: int
     uncounted: tuple[str, ...] = ()
-    """`while` for a loop of unknown length, whose body counts once; else names of `UNKNOWN`."""
+    """`while` for a loop of unknown length, whose body counts once, and names from `UNKNOWN`."""
 
     def __add__(self, other: Any) -> "Flops":
-        """The work of both."""
+        """The operations of both."""
         return Flops(self.count + other.count, tuple({*self.uncounted, *other.uncounted}))
 
     def times(self, n: int) -> "Flops":
-        """The work done n times."""
+        """The operations of n repetitions."""
         return self._replace(count=self.count * n)
 
 
 def flops(function: Callable[..., Any], *arguments: Any) -> Flops:
-    r"""The operations of matrix products and convolutions in one call of `function`.
+    r"""Count the operations of matrix products and convolutions in one call of `function`.
 
-    A product of (m, k) and (k, n) is $2 m n k$. A convolution is two for each pair of an output
-    and a number of the input that its window really covers: padding and the holes of a transposed
-    convolution are not counted, so the two gradients cost what the forward pass does. The body of
-    a scan counts as often as it runs, of several branches the dearest one. Additions, activations
-    and norms are left out, as is usual. Arguments are arrays or `jax.ShapeDtypeStruct`; nothing is
-    computed.
+    A product of (m, k) and (k, n) counts $2 m n k$. A convolution counts 2 for each pair of an
+    output and an input element in its window, without padding and without the zeros of a transposed
+    convolution, so each of its two gradients costs as much as the forward pass. The body of a scan
+    counts as often as it runs; among branches the most expensive one counts. Additions, activations
+    and norms do not count, as is usual. Arguments are arrays or `jax.ShapeDtypeStruct`; nothing
+    runs.
 
     >>> import jax.numpy as jnp
     >>> flops(lambda a, b: jnp.tanh(a @ b), jnp.ones((2, 3)), jnp.ones((3, 5))).count
@@ -52,15 +52,15 @@ def flops(function: Callable[..., Any], *arguments: Any) -> Flops:
 
 
 def of_jaxpr(program: core.ClosedJaxpr) -> Flops:
-    """The same of a program that has been traced: `jax.jit(f).trace(...).jaxpr`."""
+    """`flops` of a traced program, `jax.jit(f).trace(...).jaxpr`."""
     return _walk(program.jaxpr, {})[0]
 
 
 def _walk(jaxpr: Any, known: Branches) -> tuple[Flops, list[int | None]]:
-    """The work of a jaxpr, and which of its results choose a branch by the platform.
+    """The operations of a jaxpr, and the branch that each of its results selects, if known.
 
-    `known` has the variables that do, with the branch of devices not named: the products that
-    stand in for a convolution on CPU also multiply the padding.
+    `known` maps variables that select a branch by platform to the default branch: the matrix
+    products that replace a convolution on CPU would count the padding too.
     """
     total, known = Flops(0), dict(known)
     for equation in jaxpr.eqns:
@@ -74,33 +74,33 @@ def _walk(jaxpr: Any, known: Branches) -> tuple[Flops, list[int | None]]:
         elif name in UNKNOWN:
             total += Flops(0, (name,))
         else:
-            work, chosen = _inner(equation, [_looked_up(v, known) for v in equation.invars])
+            work, branch = _inner(equation, [_branch(v, known) for v in equation.invars])
             total += work
-            known |= {v: c for v, c in zip(equation.outvars, chosen, strict=False) if c is not None}
-    return total, [_looked_up(v, known) for v in jaxpr.outvars]
+            known |= {v: b for v, b in zip(equation.outvars, branch, strict=False) if b is not None}
+    return total, [_branch(v, known) for v in jaxpr.outvars]
 
 
-def _looked_up(variable: Any, known: Branches) -> int | None:
+def _branch(variable: Any, known: Branches) -> int | None:
     return None if isinstance(variable, core.Literal) else known.get(variable)
 
 
-def _inner(equation: Any, chosen: list[int | None]) -> tuple[Flops, list[int | None]]:
-    """The work of the programs within an equation: a call, a loop, branches."""
+def _inner(equation: Any, branch: list[int | None]) -> tuple[Flops, list[int | None]]:
+    """The operations of the programs inside an equation: a call, a loop or branches."""
     name, params = equation.primitive.name, equation.params
     if name == "cond":
         branches = params["branches"]
-        if chosen[0] is not None:
-            return _called(branches[chosen[0]], chosen[1:])
-        works = [_called(branch, chosen[1:])[0] for branch in branches]
-        dearest = max(work.count for work in works)
-        return Flops(dearest) + sum((w.times(0) for w in works), Flops(0)), []
+        if branch[0] is not None:
+            return _call(branches[branch[0]], branch[1:])
+        works = [_call(program, branch[1:])[0] for program in branches]
+        largest = max(work.count for work in works)
+        return Flops(largest) + sum((w.times(0) for w in works), Flops(0)), []
     if name == "while":
-        works = [_called(params[part], [])[0] for part in ("cond_jaxpr", "body_jaxpr")]
+        works = [_call(params[part], [])[0] for part in ("cond_jaxpr", "body_jaxpr")]
         work = works[0] + works[1]
         return (work + Flops(0, ("while",)) if work.count else work), []
     work, results = Flops(0), []
     for program in _programs(params):
-        one, results = _called(program, chosen)
+        one, results = _call(program, branch)
         work += one
     if name == "scan":
         return work.times(params["length"]), results
@@ -110,10 +110,10 @@ def _inner(equation: Any, chosen: list[int | None]) -> tuple[Flops, list[int | N
     return work, results
 
 
-def _called(program: Any, chosen: Sequence[int | None]) -> tuple[Flops, list[int | None]]:
+def _call(program: Any, branch: Sequence[int | None]) -> tuple[Flops, list[int | None]]:
     jaxpr = getattr(program, "jaxpr", program)
-    pairs = zip(jaxpr.invars, chosen, strict=False)
-    return _walk(jaxpr, {v: c for v, c in pairs if c is not None})
+    pairs = zip(jaxpr.invars, branch, strict=False)
+    return _walk(jaxpr, {v: b for v, b in pairs if b is not None})
 
 
 def _programs(params: Mapping[str, Any]) -> Iterator[Any]:
@@ -127,7 +127,7 @@ def _product(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """Twice the pairs of outputs and inputs that meet, of which each axis has its own number."""
+    """Twice the number of pairs of an output and an input in its window, counted axis by axis."""
     p, (left, right) = equation.params, (v.aval.shape for v in equation.invars)
     numbers = p["dimension_numbers"]
     out = [equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec]

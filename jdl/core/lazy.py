@@ -1,4 +1,4 @@
-"""Public names of a package, loaded when they are first used."""
+"""Public names of a package, loaded on first use."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -11,11 +11,10 @@ from typing import Any
 def lazy_names(
     package: str, file: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package, from the imports that type checkers see.
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names are loaded on first use.
 
-    The block `if TYPE_CHECKING:` of the package's own file is the one table of its public names:
-    `from jdl.models.mlp import MLP as MLP` is a name and its home. Nothing in it is loaded before
-    it is used.
+    The block `if TYPE_CHECKING:` in the package's `__init__.py` is the one table of its public
+    names: `from jdl.models.mlp import MLP as MLP` gives a name and the module that defines it.
 
     >>> import jdl.tasks
     >>> get, names, _ = lazy_names("jdl.tasks", jdl.tasks.__file__)
@@ -37,7 +36,7 @@ def lazy_names(
 
 
 def checked_imports(file: str) -> Iterator[tuple[str, str, str]]:
-    """The imports of a file's `if TYPE_CHECKING:` block: module, name in it, name here."""
+    """The imports in a file's `if TYPE_CHECKING:` block, as (module, its name, public name)."""
     for statement in ast.parse(Path(file).read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             for line in statement.body:

@@ -1,9 +1,9 @@
-"""The one context of jdl: what a step is being traced for, where a primitive has to know.
+"""The one context variable of jdl: which kind of program a step is being traced for.
 
-A model is a function of its arguments, and so is a learner. But the fastest program for the same
-function differs from device to device, and XLA does not always find it. So whoever traces a step
-may promise what is known by then, and a primitive (a convolution, an embedding) chooses its form by
-it. Values do not depend on it, but for rounding.
+The fastest program for one and the same function differs from device to device, and XLA does not
+always find it. So whoever traces a step can declare what is known about the program, and a
+primitive (a convolution, an embedding) chooses its implementation accordingly. Results differ by
+rounding only.
 """
 
 import re
@@ -17,14 +17,14 @@ from jax.sharding import NamedSharding
 
 
 class Lowering(NamedTuple):
-    """What is promised about the program that is being traced."""
+    """What is known about the program that is being traced."""
 
     platform: str | None = None
-    """The kind of device it is compiled for, which may be absent; None: this process's own."""
+    """The kind of device it is compiled for; None is the default backend of this process."""
     batch_sharding: NamedSharding | None = None
-    """How the leading axis of a batch lies on a mesh."""
+    """The sharding of the leading axis of a batch."""
     single_step: bool = False
-    """Whether it is one step and no loop around it; otherwise expect a loop."""
+    """Whether the program is one step without a loop around it."""
 
 
 _NOTHING = Lowering()
@@ -32,8 +32,8 @@ _LOWERING: ContextVar[Lowering] = ContextVar("lowering", default=_NOTHING)
 
 
 @contextmanager
-def lowering_for(**promised: Any) -> Iterator[None]:
-    """Trace with these fields of `Lowering` promised.
+def lowering_for(**fields: Any) -> Iterator[None]:
+    """Trace with these fields of `Lowering`.
 
     >>> with lowering_for(platform="tpu", single_step=True):
     ...     print(platform(), is_single_step())
@@ -41,7 +41,7 @@ def lowering_for(**promised: Any) -> Iterator[None]:
     >>> is_single_step()
     False
     """
-    token = _LOWERING.set(_LOWERING.get()._replace(**promised))
+    token = _LOWERING.set(_LOWERING.get()._replace(**fields))
     try:
         yield
     finally:
@@ -49,21 +49,21 @@ def lowering_for(**promised: Any) -> Iterator[None]:
 
 
 def platform() -> str:
-    """The kind of device that what is traced now will run on: "cpu", "gpu", "tpu"."""
+    """The kind of device that the traced program will run on: "cpu", "gpu" or "tpu"."""
     return _LOWERING.get().platform or jax.default_backend()
 
 
 def is_single_step() -> bool:
-    """Whether what is traced is a program of one step; otherwise expect a loop around it."""
+    """Whether the traced program is one step; otherwise expect a loop around it."""
     return _LOWERING.get().single_step
 
 
 def constrain_batch(x: jax.Array) -> jax.Array:
-    """The same values, kept on the devices that hold their examples.
+    """Keep (batch, ...) values on the devices that hold their examples.
 
-    XLA places what a step computes by what it is computed from. A table whose columns lie on all
-    devices would pull what is looked up in it there as well: every device then computes all
-    examples. Nothing happens on one device, and where the axis cannot be divided.
+    XLA propagates shardings from operands. If the columns of an embedding table are split over all
+    devices, XLA would split its rows' features instead of the examples, and every device would
+    compute all examples. This does nothing on one device, or if the axis cannot be divided.
     """
     sharding: Any = _LOWERING.get().batch_sharding
     if sharding is None or x.shape[0] % sharding.mesh.shape[sharding.spec[0]]:
@@ -72,8 +72,8 @@ def constrain_batch(x: jax.Array) -> jax.Array:
 
 
 def cuda_capability() -> float:
-    """The compute capability of this process's NVIDIA device; 0 where there is none."""
+    """The compute capability of this process's NVIDIA GPU; 0 without one."""
     if jax.default_backend() != "gpu":
         return 0.0
-    found = str(getattr(jax.devices()[0], "compute_capability", ""))
-    return float(found) if re.fullmatch(r"\d+\.\d+", found) else 0.0  # "gfx..." on AMD's
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+    return float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0  # AMD: "gfx..."

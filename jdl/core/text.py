@@ -1,4 +1,4 @@
-"""Tables of text: numbers of several seeds, and arrays with their shapes and sizes."""
+"""Plain text tables, shapes, sizes, and rows of a log without their timings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ TIMING_WORDS = ("time", "seconds", "per_second", "wait")
 
 
 def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int = 4) -> str:
-    """Mean and standard deviation over seeds, for each row and column, aligned.
+    """A text table of the mean and standard deviation over seeds, with aligned columns.
 
-    A cell holds numbers (n,), shown as "mean ± standard deviation", or one number. All rows have
-    the columns of the first.
+    A cell is an array (seeds,), shown as "mean ± standard deviation", or a scalar. All rows need
+    the columns of the first. `corner` heads the column of row names.
 
     >>> rows = {"plain": {"loss": [0.5, 0.7]}, "dropout": {"loss": 0.25}}
     >>> print(seed_table(rows, "net", digits=2))
@@ -25,11 +25,11 @@ def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: 
     columns = list(next(iter(rows.values())))
     cells = [[corner, *columns]]
     for name, row in rows.items():
-        cells.append([name, *[_shown(row[column], digits) for column in columns]])
+        cells.append([name, *[_cell(row[column], digits) for column in columns]])
     return "\n".join(line.rstrip() for line in align_columns(cells, last=str.ljust))
 
 
-def _shown(values: Any, digits: int) -> str:
+def _cell(values: Any, digits: int) -> str:
     mean = f"{np.mean(values):.{digits}f}"
     return mean if np.ndim(values) == 0 else f"{mean} ± {np.std(values):.{digits}f}"
 
@@ -37,7 +37,7 @@ def _shown(values: Any, digits: int) -> str:
 def align_columns(
     lines: Sequence[Sequence[str]], last: Callable[[str, int], str] = str.rjust
 ) -> list[str]:
-    """Lines of cells as lines of text: columns of one width, by default the last to the right.
+    """Format rows of cells as lines with aligned columns; by default the last is right-aligned.
 
     >>> align_columns([("leaf", "size"), ("kernel", "8")])
     ['leaf    size', 'kernel     8']
@@ -53,7 +53,7 @@ def align_columns(
 
 
 def format_shape(sizes: Sequence[int]) -> str:
-    """A shape as text.
+    """Format a shape as text.
 
     >>> format_shape((3, 4)), format_shape(())
     ('3x4', 'scalar')
@@ -62,7 +62,7 @@ def format_shape(sizes: Sequence[int]) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes in decimal units.
+    """Format a number of bytes in decimal units.
 
     >>> format_bytes(900136), format_bytes(12)
     ('900.1 kB', '12 bytes')
@@ -78,7 +78,7 @@ def format_bytes(count: int) -> str:
 
 
 def is_timing(name: str) -> bool:
-    """Whether a number of this name depends on the clock, and so differs from run to run.
+    """Whether a value of this name depends on the clock, and so differs from run to run.
 
     >>> is_timing("steps_per_second"), is_timing("loss")
     (True, False)
@@ -87,17 +87,17 @@ def is_timing(name: str) -> bool:
 
 
 def metrics_of(row: Mapping[str, Any]) -> Row:
-    """A row without clocks and without where in the run it was taken.
+    """The metrics of a row: without timings, step, epoch and split.
 
     >>> metrics_of({"step": 50, "epoch": 1.0, "split": "train", "loss": 0.5, "seconds": 1.25})
     {'loss': 0.5}
     """
-    places = ("step", "epoch", "split")
-    return {name: value for name, value in without_timings(row).items() if name not in places}
+    position = ("step", "epoch", "split")
+    return {name: value for name, value in without_timings(row).items() if name not in position}
 
 
 def without_timings(row: Mapping[str, Any]) -> Row:
-    """A row without what depends on the clock: equal for equal runs.
+    """A row without its timings, so that equal runs have equal rows.
 
     >>> without_timings({"step": 50, "loss": 0.5, "seconds": 1.25})
     {'step': 50, 'loss': 0.5}

@@ -1,4 +1,4 @@
-"""Small functions over pytrees."""
+"""Small functions of pytrees."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jdl.core.types import PyTree
 
 
 def path(keys: tuple[Any, ...]) -> str:
-    """The path of a leaf as words with slashes.
+    """The path of a leaf, its keys joined by slashes.
 
     >>> path(jax.tree.leaves_with_path({"a": {"b": 1}})[0][0])
     'a/b'
@@ -20,7 +20,7 @@ def path(keys: tuple[Any, ...]) -> str:
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their path.
+    """A dict of the leaves by path.
 
     >>> flatten({"dense": {"bias": 1, "kernel": 2}})
     {'dense/bias': 1, 'dense/kernel': 2}
@@ -29,12 +29,12 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 
 
 def add(one: PyTree, other: PyTree) -> PyTree:
-    """Leaf by leaf sum: how metrics merge."""
+    """Add two trees leaf by leaf, as metrics merge."""
     return jax.tree.map(jnp.add, one, other)
 
 
 def count(tree: PyTree) -> int:
-    """Number of scalars in all leaves (works on shapes too).
+    """The number of elements in all leaves, which may be arrays or `jax.ShapeDtypeStruct`.
 
     >>> count({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
     8
@@ -43,12 +43,12 @@ def count(tree: PyTree) -> int:
 
 
 def is_float(leaf: Any) -> bool:
-    """Whether a leaf holds floating-point numbers (typed keys and integers do not)."""
+    """Whether a leaf is of a real floating-point type."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
 def any_key() -> jax.ShapeDtypeStruct:
-    """What a random key is, for those who ask for shapes: a real one is made by two programs.
+    """The shape and type of a random key, for `jax.eval_shape`; a real key costs two programs.
 
     >>> any_key().shape
     ()
@@ -63,20 +63,20 @@ def is_key(leaf: Any) -> bool:
 
 @jax.jit
 def copy(values: PyTree) -> PyTree:
-    """Arrays of their own, in one dispatch: leaf by leaf each would be a program."""
+    """Copy all arrays in one dispatch."""
     return jax.tree.map(jnp.copy, values)
 
 
 def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Select leaf by leaf; `mask` covers the leading axes of every leaf, those of its members."""
+    """Select leaf by leaf; `mask` has the leading axes of every leaf, those that count members."""
 
     def pick(a: Any, b: Any) -> Any:
-        if a is b:  # spares tracing a choice that XLA would drop
+        if a is b:  # avoids tracing a select that XLA would remove
             return a
         if is_groups(a):
             masks = a.map(lambda part: mask) if not mask.ndim else a.split(mask, -1)
             return masks.map(where, a, b)
-        # In lax: `jnp.where` is traced as a function, for every shape anew.
+        # lax, because `jnp.where` is jitted and traced again for every shape.
         wide = lax.broadcast_in_dim(mask, jnp.shape(a), range(mask.ndim)) if mask.ndim else mask
         return lax.select(wide, a, b)
 
@@ -84,5 +84,5 @@ def where(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
 
 
 def leading(batch: PyTree) -> int:
-    """Number of examples in a batch: the size of the leading axis."""
+    """The number of examples in a batch: the size of the leading axis."""
     return jax.tree.leaves(batch)[0].shape[0]

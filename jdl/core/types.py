@@ -1,6 +1,8 @@
-"""The nouns of jdl: small tuples of pure functions, and the state they pass along.
+"""The nouns of jdl: small tuples of pure functions, and the state that they pass along.
 
-Everything else in the package either makes one of these tuples or maps one to another.
+Everything else in the package builds one of these tuples or maps one to another. A function that
+takes keyword arguments is typed by a protocol. Any function with the same arguments fits it: its
+positional arguments may have other names, and annotations are optional.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,26 +11,62 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 PyTree = Any
+"""An array, or a dict, list, tuple, ... of these: whatever `jax.tree.map` maps over."""
 Key = jax.Array
+"""A typed random key, as from `jax.random.key(0)`."""
 Batch = Mapping[str, Any]
+"""Arrays by name, each with a leading axis of one entry per example: `x`, `y`, `mask`, ..."""
 Metrics = dict[str, Any]
-
+"""Metrics by name, each a `Mean`, a `Count` or another pytree that merges by addition."""
+Point = Mapping[str, Any]
+"""A point of a sweep: a value for each name of the grid, and the `seed`."""
 Row = dict[str, Any]
+"""A row of a log: values by name."""
+
+
+class Apply(Protocol):
+    """`apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        inputs: PyTree,
+        /,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        """The outputs (batch, ...), and the model state after the call."""
+        ...
 
 
 class Model(NamedTuple):
-    """A network: two pure functions.
+    """A network as two pure functions.
 
-    `init(key, inputs) -> (params, model_state)` and
-    `apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`,
-    where `model_state` holds whatever is not trained by gradient (batch statistics, ...).
+    - `init(key, inputs) -> (params, model_state)`
+    - `apply(params, model_state, inputs, *, key=None, train=False) -> (outputs, model_state)`
+
+    `params` are trained by gradient; `model_state` holds everything else that the network carries
+    from step to step, such as batch statistics. Inputs and outputs are arrays, or pytrees of
+    arrays, with a leading batch axis.
+
+    >>> model = Model(
+    ...     init=lambda key, inputs: ({"scale": jnp.ones(inputs.shape[-1])}, {}),
+    ...     apply=lambda params, model_state, inputs, **options: (
+    ...         inputs @ params["scale"], model_state),
+    ... )
+    >>> params, model_state = model.init(jax.random.key(0), jnp.ones((5, 2)))
+    >>> model.apply(params, model_state, jnp.ones((5, 2)))[0].shape
+    (5,)
     """
 
     init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
-    apply: Callable[..., tuple[PyTree, PyTree]]
+    apply: Apply
 
 
 @dataclass(frozen=True)
@@ -36,77 +74,162 @@ class Info:
     """Static facts about a task or a learner. Every transform of a learner keeps them."""
 
     output: str | None = None
-    """What `predict` returns: "class_logits", "binary_logits", "values", ...; None: not stated."""
-    points: tuple[Mapping[str, Any], ...] = ()
-    """The points of a sweep, one for each member."""
+    """What `predict` returns: "class_logits", "binary_logits", "values", ...; None if unknown."""
+    points: tuple[Point, ...] = ()
+    """The points of a sweep, one per member."""
     unsharded: "Learner | None" = None
-    """The learner that `shard` or `shard_members` was given."""
+    """The learner that `shard` or `shard_members` was called with."""
+
+
+class Loss(Protocol):
+    """`loss(params, model_state, batch, key, *, train) -> (Mean, (model_state, metrics))`."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        batch: Batch,
+        key: Key | None,
+        /,
+        *,
+        train: bool,
+    ) -> tuple["Mean", tuple[PyTree, Metrics]]:
+        """The mean to minimise, with the new model state and the metrics."""
+        ...
 
 
 class Task(NamedTuple):
-    """What a model is trained for: three pure functions, and what they return.
+    """What a model is trained for, as three pure functions.
 
-    `init(key, batch) -> (params, model_state)`,
-    `loss(params, model_state, batch, key, *, train) -> (Mean, (model_state, metrics))` and
-    `predict(params, model_state, batch) -> outputs`. The `Mean` is what is minimised;
-    `metrics["loss"]` is the data's loss alone, with the weight that the gradient is divided by.
+    - `init(key, batch) -> (params, model_state)`
+    - `loss(params, model_state, batch, key, *, train) -> (Mean, (model_state, metrics))`
+    - `predict(params, model_state, batch) -> outputs`
+
+    Training minimises the `Mean`. `metrics["loss"]` is the loss on the data alone, without
+    penalties; its weight is the one that the gradient is divided by. `key` may be None for a loss
+    that draws nothing.
+
+    >>> def loss(params, model_state, batch, key, *, train):
+    ...     mean = Mean(jnp.sum((params - batch["x"]) ** 2), jnp.float32(len(batch["x"])))
+    ...     return mean, (model_state, {"loss": mean})
+    >>> task = Task(
+    ...     init=lambda key, batch: (jnp.zeros(()), {}),
+    ...     loss=loss,
+    ...     predict=lambda params, model_state, batch: params,
+    ... )
+    >>> mean, _ = task.loss(jnp.zeros(()), {}, {"x": jnp.array([1.0, 2.0])}, None, train=True)
+    >>> print(mean.value)
+    2.5
     """
 
     init: Callable[[Key, Batch], tuple[PyTree, PyTree]]
-    loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]]
+    loss: Loss
     predict: Callable[[PyTree, PyTree, Batch], PyTree]
     info: Info = Info()
 
 
-class Learner(NamedTuple):
-    """A way to train: five pure functions over a `TrainState`, and static facts.
+class Step(Protocol):
+    """`step(state, batch, *, axis=None) -> (state, metrics)`."""
 
-    `init(key, batch) -> TrainState`, `step(state, batch, *, axis=None) -> (state, metrics)`,
-    `evaluate(state, batch) -> metrics`, `predict(state, batch) -> outputs` and
-    `gradient(state, batch, *, axis=None) -> (grads, (model_state, metrics))`, which is what `step`
-    hands to the optimizer: a tree like `params`, for a game a dict by player. `axis` names the
-    mapped device axis to sum over inside `pmap` and `shard_map`. A learner that you write by hand
-    may leave `gradient` out.
+    def __call__(
+        self, state: "TrainState", batch: Batch, /, *, axis: str | None = None
+    ) -> tuple["TrainState", Metrics]:
+        """The state after one optimizer step, and the metrics of this step."""
+        ...
+
+
+class StateGradient(Protocol):
+    """`gradient(state, batch, *, axis=None) -> (grads, (model_state, metrics))`."""
+
+    def __call__(
+        self, state: "TrainState", batch: Batch, /, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+        """The gradient in `state.params`, with the new model state and the metrics."""
+        ...
+
+
+class Learner(NamedTuple):
+    """A way to train, as pure functions of a `TrainState`.
+
+    - `init(key, batch) -> TrainState`
+    - `step(state, batch, *, axis=None) -> (state, metrics)`
+    - `evaluate(state, batch) -> metrics`
+    - `predict(state, batch) -> outputs`
+    - `gradient(state, batch, *, axis=None) -> (grads, (model_state, metrics))`: the gradient that
+      `step` passes to the optimizer, a tree like `params` (for a game, a dict by player)
+
+    `axis` names the mapped device axis to sum over inside `pmap` and `shard_map`. A learner that
+    you write by hand may leave `gradient` out.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> batch = {"x": jnp.ones((4, 2)), "y": jnp.ones((4, 1))}
+    >>> state = line.init(jax.random.key(0), batch)
+    >>> state, metrics = line.step(state, batch)
+    >>> sorted(metrics), line.predict(state, batch).shape
+    (['gradient_norm', 'loss'], (4, 1))
     """
 
     init: Callable[[Key, Batch], "TrainState"]
-    step: Callable[..., tuple["TrainState", Metrics]]
+    step: Step
     evaluate: Callable[["TrainState", Batch], Metrics]
     predict: Callable[["TrainState", Batch], PyTree]
-    gradient: Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]] | None = None
+    gradient: StateGradient | None = None
     info: Info = Info()
 
     @property
-    def points(self) -> tuple[Mapping[str, Any], ...]:
-        """The points of a sweep, one for each member; empty for any other learner."""
+    def points(self) -> tuple[Point, ...]:
+        """The points of a sweep, one per member; empty for any other learner."""
         return self.info.points
 
 
-class Gradient(Protocol):
-    """`gradient(loss)` is a function that computes gradients of the loss of a `Task`.
-
-    `(params, model_state, batch, key, *, axis=None) -> (grads, (model_state, metrics))`.
-    """
+class LossGradient(Protocol):
+    """`(params, model_state, batch, key, *, axis=None) -> (grads, (model_state, metrics))`."""
 
     def __call__(
-        self, loss: Callable[..., tuple["Mean", tuple[PyTree, Metrics]]], /
-    ) -> Callable[..., tuple[PyTree, tuple[PyTree, Metrics]]]:
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        batch: Batch,
+        key: Key | None,
+        /,
+        *,
+        axis: str | None = None,
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+        """The gradient of the mean, with the new model state and the metrics."""
+        ...
+
+
+class Gradient(Protocol):
+    """`gradient(loss)` returns the function that computes gradients of a task's `loss`."""
+
+    def __call__(self, loss: Loss, /) -> LossGradient:
         """The function that computes gradients of `loss`."""
         ...
 
 
 class TrainState(struct.PyTreeNode):
-    """All that a run carries from one step to the next; a checkpoint is exactly this."""
+    """Everything that a run carries from one step to the next. A checkpoint is exactly this.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> batch = {"x": jnp.ones((4, 2)), "y": jnp.ones((4, 1))}
+    >>> state = line.init(jax.random.key(0), batch)
+    >>> int(state.step), state.params["output"]["kernel"].shape, state.members
+    (0, (2, 1), ())
+    """
 
     step: jax.Array
-    """int32 scalar: steps taken, skipped ones included."""
+    """int32 scalar: steps so far, skipped ones included."""
     key: Key
-    """Typed key; the randomness of a step is `fold_in(key, step)`."""
+    """Typed key of shape `members`; the randomness of a step is `fold_in(key, step)`."""
     params: PyTree
     model_state: PyTree
     opt_state: PyTree
     extra: PyTree = None
-    """The record of the outermost transform, whose `inner` is that of the transform below it."""
+    """The record of the outermost transform; its `inner` is that of the transform inside it."""
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -117,19 +240,27 @@ class TrainState(struct.PyTreeNode):
 class Metric(NamedTuple):
     """A measurement that merges by addition.
 
-    `count(outputs, batch) -> pytree` runs in the compiled step, `compute(sum) -> values` on the
-    host.
+    `count(outputs, batch)` runs in the compiled step and returns a pytree. These pytrees are added
+    up over batches and devices, and `compute(sum)` turns the sum into values on the host.
+
+    >>> positive = Metric(
+    ...     count=lambda outputs, batch: Mean((outputs > 0).sum(), outputs.size),
+    ...     compute=Mean.compute,
+    ... )
+    >>> print(positive.compute(positive.count(jnp.array([-1.0, 2.0]), {})))
+    0.5
     """
 
     count: Callable[[PyTree, Batch], PyTree]
-    compute: Callable[[PyTree], Any]
+    compute: Callable[[Any], Any]
 
 
 @struct.dataclass
 class Mean:
-    r"""A weighted mean kept as its two sums, $\sum_i w_i v_i$ and $\sum_i w_i$.
+    r"""A weighted mean stored as two sums, $\sum_i w_i v_i$ and $\sum_i w_i$.
 
-    Two means merge by adding the sums, so no split of the data changes the result.
+    Two means merge by adding their sums, so the result does not depend on how the data is split.
+    Both sums are scalars, or arrays with one entry per member.
 
     >>> jax.tree.map(jnp.add, Mean(6.0, 2.0), Mean(1.0, 2.0)).value
     Array(1.75, dtype=float32, weak_type=True)
@@ -139,25 +270,28 @@ class Mean:
     weight: Any
 
     @property
-    def value(self) -> Any:
-        """`total / weight`; nan where nothing was counted."""
+    def value(self) -> jax.Array:
+        """`total / weight`; nan if the weight is zero."""
         return jnp.true_divide(self.total, self.weight)
 
     def compute(self) -> Any:
-        """The mean as numpy float64, for the host."""
-        import numpy as np
-
+        """The mean as numpy float64, on the host."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.float64(1) * np.asarray(self.total, np.float64) / np.asarray(self.weight)
 
 
 @struct.dataclass
 class Count:
-    """The sum of a `Metric`, together with the function that turns it into values."""
+    """The sum of a `Metric`, together with the function that turns it into values.
+
+    >>> matrix = jnp.array([[3, 1], [0, 4]])
+    >>> print(Count(matrix, finish=lambda m: m.trace() / m.sum()).compute())
+    0.875
+    """
 
     sum: PyTree
-    finish: Callable[[PyTree], Any] = struct.field(pytree_node=False)
+    finish: Callable[[Any], Any] = struct.field(pytree_node=False)
 
     def compute(self) -> Any:
-        """The values of the metric, computed on the host."""
+        """The values of the metric, on the host."""
         return self.finish(self.sum)

@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("jdl-jax")
-except PackageNotFoundError:  # a copy of the sources that is not installed
+except PackageNotFoundError:  # the source tree without an installation
     __version__ = "unknown"

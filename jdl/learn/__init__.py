@@ -1,1 +1,4 @@
-"""The heart: gradients, learners and their transforms."""
+"""The heart of jdl: gradient operators, learners, and the transforms of learners.
+
+Read `learner.py` first, then `gradient.py`, then a transform: `ema.py`, `guard.py`, `ensemble.py`.
+"""

@@ -1,7 +1,5 @@
 """Learner -> Learner: an exponential moving average of the weights."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -13,10 +11,10 @@ from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner
 
 @struct.dataclass
 class EmaState:
-    """The average, and how many steps are in it."""
+    """The average, and the number of steps in it."""
 
     count: PyTree
-    """int32; each leaf of the average has its own, since groups of a sweep differ in members."""
+    """int32, one per leaf of the average, because groups of a sweep differ in their members."""
     weights: PyTree
     inner: PyTree
 
@@ -24,41 +22,44 @@ class EmaState:
 def ema(inner: Learner, decay: float) -> Learner:
     r"""Evaluate and predict with an exponential moving average of the weights.
 
-    $a_t = a_{t-1} + \frac{1 - d}{1 - d^t} (w_t - a_{t-1})$: weights $d^{t-k}$ over the steps taken,
-    summing to one from the first step on. Floating model state (batch statistics) is averaged with
-    the parameters. What is averaged are the weights that `inner` evaluates with: around another
-    `ema` that is its average, around `keep_best` its best weights.
+    $a_t = a_{t-1} + \frac{1 - d}{1 - d^t} (w_t - a_{t-1})$ with the decay $d$: step $k$ has a
+    weight proportional to $d^{t-k}$, and the weights sum to one from the first step on.
+    Floating-point model state, such as batch statistics, is averaged with the parameters. The
+    average is over the weights that `inner` evaluates with: its average if `inner` is an `ema`, its
+    best weights if it is a `keep_best`.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(ema(jdl.learner(jdl.regression(model), optax.sgd(0.1)), decay=0.9))
     >>> batch = {"x": jnp.ones((2, 1)), "y": jnp.ones((2, 1))}
     >>> state, _ = line.step(line.init(jax.random.key(0), batch), batch)
-    >>> params, _ = state.extra.weights  # after one step: those of that step
+    >>> params, _ = state.extra.weights  # after one step the average is that step's weights
     >>> bool((params["output"]["kernel"] == state.params["output"]["kernel"]).all())
     True
 
-    Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the
-    correction is that of Kingma and Ba 2015, "Adam".
+    Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the bias
+    correction is from Kingma and Ba 2015, "Adam".
     """
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)
-        # Copies: the average must not share buffers with weights that a step donates.
+        # Copies, because a donated step would delete buffers that the average shares.
         weights = jax.tree.map(jnp.copy, evaluation_weights(state))
         axes = len(state.members)
         count = jax.tree.map(lambda x: jnp.zeros(x.shape[:axes], jnp.int32), weights)
         return state.replace(extra=EmaState(count, weights, state.extra))
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         before: EmaState = state.extra
         state, metrics = inner.step(inner_state(state), batch, axis=axis)
         count = jax.tree.map(lambda c: c + 1, before.count)
 
-        def move(count: Any, average: Any, new: Any) -> Any:
+        def move(count: jax.Array, average: jax.Array, new: jax.Array) -> jax.Array:
             if not tree.is_float(new):
                 return new
-            # Not 1 - d ** t, which loses its digits when d is close to 1.
+            # expm1 and log1p, because 1 - d ** t loses its digits when d is close to 1.
             rate = (1 - decay) / -jnp.expm1(count * jnp.log1p(-(1 - decay)))
             per_leaf = rate.reshape(rate.shape + (1,) * (new.ndim - rate.ndim))
             return (average + per_leaf * (new - average)).astype(new.dtype)

@@ -16,14 +16,15 @@ MEMBER_AXES: Any = TrainState(  # type: ignore
     opt_state=0,
     extra=0,
 )
-"""Which axis of each part of the state counts members; `step` is shared by all of them."""
+"""The axis that counts members, for each field of the state; all members share `step`."""
 
 
 def ensemble(inner: Learner, members: int) -> Learner:
-    """Train `members` copies that differ in their key only, with one compiled program.
+    """Train `members` copies that differ only in their random key, in one compiled program.
 
-    All see the same batches; member i is the lone run with key `fold_in(key, i)`, whatever their
-    number. Metrics, evaluations and predictions have the members on a new leading axis.
+    All members see the same batches. Member i trains like a single run with key `fold_in(key, i)`,
+    however many members there are. Metrics and predictions have a new leading axis: a prediction
+    (batch, ...) becomes (members, batch, ...).
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -32,6 +33,9 @@ def ensemble(inner: Learner, members: int) -> Learner:
     >>> state, metrics = many.step(many.init(jax.random.key(0), batch), batch)
     >>> state.members, metrics["loss"].value.shape, many.predict(state, batch).shape
     ((32,), (32,), (32, 4, 1))
+
+    Lakshminarayanan, Pritzel and Blundell 2017, "Simple and scalable predictive uncertainty
+    estimation using deep ensembles".
     """
     together = vmapped(lambda: inner, {})
 
@@ -45,7 +49,7 @@ def ensemble(inner: Learner, members: int) -> Learner:
 
 
 def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> Learner:
-    """`build(**values)` for each member, on the leading axis of all values; `init` takes keys."""
+    """Map `build(**values)` over members, the leading axis of all values; `init` takes keys."""
 
     def each(state: TrainState, call: Callable[[Learner, TrainState], Any], out_axes: Any) -> Any:
         def one(state: TrainState, own: dict[str, Any]) -> Any:
@@ -59,7 +63,9 @@ def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> L
 
         return jax.vmap(one, (0, 0), MEMBER_AXES)(keys, dict(values))
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         call = lambda member, s: member.step(s, batch, axis=axis)
         return each(state, call, (MEMBER_AXES, 0))
 
@@ -69,7 +75,9 @@ def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> L
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return each(state, lambda member, s: member.predict(s, batch), 0)
 
-    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def gradient(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         return each(state, lambda member, s: member.gradient(s, batch, axis=axis), 0)  # type: ignore
 
     return Learner(init, step, evaluate, predict, gradient)

@@ -1,8 +1,9 @@
-"""What transforms keep in `TrainState.extra`: records, each around that of the transform below.
+"""The records that transforms keep in `TrainState.extra`.
 
-A record is a frozen dataclass with a field `inner`. So a transform nests with every transform,
-itself included, and a record is found by its type. A transform that evaluates with weights of its
-own (`ema`, `keep_best`) keeps them in a field `weights`, so that one around it can exchange them.
+A record is a frozen dataclass whose field `inner` holds the record of the transform inside, as
+optax's wrappers hold their `inner_state`. So every transform nests with every transform, itself
+included, and a record is found by its type. A transform that evaluates with its own weights (`ema`,
+`keep_best`) stores them in a field `weights`, so that a transform around it can replace them.
 """
 
 from typing import Any, TypeVar
@@ -16,19 +17,19 @@ Record = TypeVar("Record")
 
 
 def inner_state(state: TrainState) -> TrainState:
-    """The state as the learner below the outermost transform knows it."""
+    """The state without the record of the outermost transform."""
     return state.replace(extra=state.extra.inner)
 
 
 def find_records(extra: PyTree, kind: type[Record]) -> list[Record]:
-    """Every record of a type, outer ones first, those in the groups of a sweep included."""
-    found = jax.tree.leaves(extra, is_leaf=lambda x: isinstance(x, kind))
-    records: list[Any] = [x for x in found if isinstance(x, kind)]
+    """All records of a type, outer ones first, including those in the groups of a sweep."""
+    leaves = jax.tree.leaves(extra, is_leaf=lambda x: isinstance(x, kind))
+    records: list[Any] = [x for x in leaves if isinstance(x, kind)]
     return [*records, *(r for outer in records for r in find_records(outer.inner, kind))]
 
 
 def drop_records(extra: PyTree, kind: type) -> PyTree:
-    """The same records without those of a type."""
+    """The records without those of a type."""
 
     def drop(x: Any) -> Any:
         return drop_records(x.inner, kind) if isinstance(x, kind) else x
@@ -37,16 +38,15 @@ def drop_records(extra: PyTree, kind: type) -> PyTree:
 
 
 def evaluation_weights(state: TrainState) -> PyTree:
-    """The weights that evaluation uses: those of the outermost record that keeps some.
+    """The weights that evaluation uses: those of the outermost record with a field `weights`.
 
-    Without such a record they are the pair `(params, model_state)`; for a sweep, one of these for
-    each group.
+    Without such a record they are `(params, model_state)`. A sweep has one of these per group.
     """
     return _get(state.extra, state.params, state.model_state)
 
 
 def with_evaluation_weights(state: TrainState, weights: PyTree) -> TrainState:
-    """The state that evaluates with `weights`, a tree like that of `evaluation_weights`."""
+    """A state that evaluates with `weights`, a tree like that of `evaluation_weights`."""
     extra, params, model_state = _set(state.extra, state.params, state.model_state, weights)
     return state.replace(extra=extra, params=params, model_state=model_state)
 
@@ -74,7 +74,7 @@ def _set(extra: PyTree, params: PyTree, model_state: PyTree, weights: PyTree) ->
 
 
 def below(inner: Learner) -> Learner:
-    """`inner` for states with one more record around: a transform then replaces what it changes."""
+    """`inner` for states with one more record, for a transform to replace `init` and `step`."""
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         return inner.evaluate(inner_state(state), batch)
@@ -82,14 +82,16 @@ def below(inner: Learner) -> Learner:
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return inner.predict(inner_state(state), batch)
 
-    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def gradient(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         return inner.gradient(inner_state(state), batch, axis=axis)  # type: ignore
 
     return inner._replace(evaluate=evaluate, predict=predict, gradient=inner.gradient and gradient)
 
 
 def evaluate_with_own_weights(inner: Learner) -> Learner:
-    """`below(inner)`, which evaluates and predicts with `state.extra.weights`."""
+    """`below(inner)`, evaluating and predicting with `state.extra.weights`."""
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         weights = state.extra.weights

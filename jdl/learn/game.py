@@ -1,7 +1,8 @@
 """Several players, each with its own loss and optimizer, as one learner."""
 
+from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,27 @@ from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree,
 from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import evaluation_key, one, step_key
 
+Turn = tuple[TrainState, tuple[Metrics, PyTree]]
+"""The state after a player's turn, its metrics, and its gradient."""
+
 
 class Player(NamedTuple):
-    """A task, its optimizer, and how often it moves (every `every`-th step, from step 0 on).
+    """A task and its optimizer, for `game`; it moves at steps 0, `every`, 2 `every`, ...
 
-    The task's `init` makes this player's own `(params, model_state)`. Its `loss` and `predict` are
-    given those of all players, as dictionaries by name; `loss` returns the dictionary of states, of
-    which the player's own entry is kept.
+    The task's `init` returns this player's own `(params, model_state)`. Its `loss` and `predict`
+    take dicts of the params and model states of all players, by name. `loss` returns the dict of
+    model states; only the player's own entry is used.
+
+    >>> import jdl
+    >>> make, judge = (jdl.from_linen(jdl.models.MLP((), outputs=n)) for n in (2, 1))
+    >>> tasks = jdl.tasks.gan_tasks(make, judge, latent=3)
+    >>> generator, discriminator = (Player(task, optax.adam(1e-3)) for task in tasks)
+    >>> line = game(generator=generator, discriminator=discriminator)
+    >>> batch = {"x": jnp.ones((4, 2))}
+    >>> state = jax.eval_shape(line.init, jax.random.key(0), batch)
+    >>> _, metrics = jax.eval_shape(line.step, state, batch)
+    >>> sorted(name for name in metrics if name.endswith("loss"))
+    ['discriminator/loss', 'generator/loss', 'loss']
     """
 
     task: Task
@@ -28,14 +43,27 @@ class Player(NamedTuple):
 
 
 def game(**players: Player) -> Learner:
-    """Train players against each other or side by side.
+    """Train several players, each with its own loss, parameters and optimizer, as one learner.
 
-    In a step they move in keyword order, each seeing the earlier ones' updates. A player's loss is
-    differentiated in its own parameters only; in its turn all the others stay as they are, bit
-    for bit. Metrics are named `player/metric`; `loss` is the sum of the players' losses.
-    `predict` is the first player's, `gradient` a dict by player: zero where it is not its turn.
+    In each step the players move in keyword order, and each sees the updates of those before it. A
+    player's loss is differentiated with respect to its own parameters only; its move leaves the
+    other players unchanged. Metrics are named `player/metric`, and `loss` is the sum of the
+    players' losses. `predict` is that of the first player. `gradient` returns a dict by player,
+    with zeros for a player whose turn it is not.
 
-    Goodfellow et al. 2014, "Generative adversarial networks".
+    Raises `InputError` if a player's `every` is below 1.
+
+    >>> import jdl
+    >>> make, judge = (jdl.from_linen(jdl.models.MLP((), outputs=n)) for n in (2, 1))
+    >>> generator, discriminator = jdl.tasks.gan_tasks(make, judge, latent=3)
+    >>> line = game(
+    ...     discriminator=Player(discriminator, optax.adam(1e-3)),
+    ...     generator=Player(generator, optax.adam(1e-3), every=2),
+    ... )
+    >>> list(jax.eval_shape(line.init, jax.random.key(0), {"x": jnp.ones((4, 2))}).params)
+    ['discriminator', 'generator']
+
+    Goodfellow et al. 2014, "Generative adversarial nets".
     """
     for name, player in players.items():
         if player.every < 1:
@@ -45,40 +73,46 @@ def game(**players: Player) -> Learner:
 
     def init(key: Key, batch: Batch) -> TrainState:
         key, *keys = jax.random.split(key, 1 + len(players))
-        made = {n: p.task.init(k, batch) for (n, p), k in zip(players.items(), keys, strict=True)}
+        start = {n: p.task.init(k, batch) for (n, p), k in zip(players.items(), keys, strict=True)}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             key=key,
-            params={name: params for name, (params, _) in made.items()},
-            model_state={name: model_state for name, (_, model_state) in made.items()},
-            opt_state={name: p.tx.init(made[name][0]) for name, p in players.items()},
+            params={name: params for name, (params, _) in start.items()},
+            model_state={name: model_state for name, (_, model_state) in start.items()},
+            opt_state={name: p.tx.init(start[name][0]) for name, p in players.items()},
         )
 
-    def move_all(state: TrainState, batch: Batch, axis: Any) -> Any:
+    def move_all(
+        state: TrainState, batch: Batch, axis: str | None
+    ) -> tuple[TrainState, Metrics, dict[str, PyTree]]:
         """The state after every player's turn, all metrics, and the gradients by player."""
         key = step_key(state, axis)
         metrics: Metrics = {}
-        grads = {}
+        grads: dict[str, PyTree] = {}
         for index, (name, player) in enumerate(players.items()):
-            own = jax.random.fold_in(key, index)
+            own_key = jax.random.fold_in(key, index)
 
-            def move(state: TrainState, name=name, player=player, own=own) -> Any:
-                return _move(name, player, state, batch, own, axis)
+            def move(state: TrainState, name=name, player=player, own_key=own_key) -> Turn:
+                return _move(name, player, state, batch, own_key, axis)
 
             if player.every == 1:
-                state, (moved, grads[name]) = move(state)
+                state, (own, grads[name]) = move(state)
             else:
                 is_turn = state.step % player.every == 0
-                state, (moved, grads[name]) = jax.lax.cond(is_turn, move, _skip(move), state)
-            metrics |= {f"{name}/{metric}": value for metric, value in moved.items()}
+                state, (own, grads[name]) = jax.lax.cond(is_turn, move, _skip(move), state)
+            metrics |= {f"{name}/{metric}": value for metric, value in own.items()}
         metrics |= {n: _total(metrics, n) for n in ("loss", "gradient_norm")}
         return state.replace(step=state.step + 1), metrics, grads
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         state, metrics, _ = move_all(state, batch, axis)
         return state, metrics
 
-    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def gradient(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         state, metrics, grads = move_all(state, batch, axis)
         return grads, (state.model_state, metrics)
 
@@ -87,8 +121,8 @@ def game(**players: Player) -> Learner:
         for index, (name, player) in enumerate(players.items()):
             key = jax.random.fold_in(evaluation_key(state), index)
             loss = player.task.loss(state.params, state.model_state, batch, key, train=False)
-            _, (_, counted) = loss
-            metrics |= {f"{name}/{metric}": value for metric, value in counted.items()}
+            _, (_, own) = loss
+            metrics |= {f"{name}/{metric}": value for metric, value in own.items()}
         return metrics | {"loss": _total(metrics, "loss")}
 
     first = next(iter(players.values())).task
@@ -100,10 +134,11 @@ def game(**players: Player) -> Learner:
 
 
 def independent_players(**players: Player) -> Learner:
-    """Train tasks that do not meet: the same batches, one program, each with its own network.
+    """Train several ordinary tasks on the same batches in one program.
 
-    A `game` whose players are ordinary tasks, blind to the others' parameters and state, such as
-    one network with each of several normalisations. Metrics are named `player/metric`.
+    A `game` whose players do not see each other, for example one network with each of several
+    activations. Metrics are named `player/metric`. Raises `InputError` if a player's `every` is
+    below 1.
 
     >>> import jdl
     >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
@@ -115,14 +150,14 @@ def independent_players(**players: Player) -> Learner:
     """
     return game(
         **{
-            name: player._replace(task=_lone_task(player.task, name))
+            name: player._replace(task=_independent(player.task, name))
             for name, player in players.items()
         }
     )
 
 
-def _lone_task(task: Task, name: str) -> Task:
-    """An ordinary task as that of a player, who is given the parameters and states of all."""
+def _independent(task: Task, name: str) -> Task:
+    """An ordinary task as that of the player `name`, which takes dicts by player."""
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
@@ -137,10 +172,14 @@ def _lone_task(task: Task, name: str) -> Task:
     return task._replace(loss=loss, predict=predict)
 
 
-def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: Any) -> Any:
-    """One player's update; everything of the others is passed through untouched."""
+def _move(
+    name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: str | None
+) -> Turn:
+    """One player's update, which leaves the others unchanged."""
 
-    def loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool) -> Any:
+    def loss(
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
+    ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         mean, (after, metrics) = player.task.loss(
             state.params | {name: params},
             state.model_state | {name: model_state},
@@ -165,10 +204,10 @@ def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, 
     return after, (metrics | {"gradient_norm": one(optax.tree.norm(grads))}, grads)
 
 
-def _skip(move: Any) -> Any:
-    """A turn that is not this player's: nothing changes and nothing is counted."""
+def _skip(move: Callable[[TrainState], Turn]) -> Callable[[TrainState], Turn]:
+    """The turn of a player that does not move: the same state, metrics and gradient zero."""
 
-    def stay(state: TrainState) -> Any:
+    def stay(state: TrainState) -> Turn:
         shapes = jax.eval_shape(lambda s: move(s)[1], state)
         return state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
@@ -176,7 +215,7 @@ def _skip(move: Any) -> Any:
 
 
 def _total(metrics: Metrics, name: str) -> Mean:
-    """Sum over the players of their means; players who did not move add nothing."""
+    """The sum of the players' means; a player that did not move adds nothing."""
     means = [value for key, value in metrics.items() if key.endswith(f"/{name}")]
     weight = reduce(jnp.maximum, (mean.weight for mean in means))
     values = (jnp.where(m.weight == 0, 0, m.total / jnp.maximum(m.weight, 1e-30)) for m in means)

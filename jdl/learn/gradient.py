@@ -1,10 +1,11 @@
-"""Gradient operators: `gradient(loss) -> (grads, (model_state, metrics))` at a batch. They nest.
+"""Gradient operators: from the loss of a task to the function that computes its gradient.
 
-A loss is a `Mean`. The gradient is taken of its total; gradient and weight are summed over
-micro-batches and devices, and divided once. So neither a mask, nor an uneven part, nor the number
-of devices changes the result.
+A loss is a `Mean`. Its total is differentiated; gradient and weight are summed over micro-batches
+and devices, and divided once. So masks, parts of unequal weight and the number of devices do not
+change the result.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,14 +15,17 @@ import optax
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
-from jdl.core.types import Batch, Gradient, PyTree
+from jdl.core.types import Batch, Gradient, Key, Loss, LossGradient, Metrics, PyTree
+
+Part = Callable[[Any, PyTree, PyTree], tuple[PyTree, PyTree, Metrics]]
+"""`part(i, params, model_state) -> (grads, model_state, metrics)`, for micro-batch i."""
 
 
-def mean_gradient(loss: Any) -> Any:
-    r"""The gradient of the mean loss, $\nabla \sum_i \ell_i / \sum_i w_i$.
+def mean_gradient(loss: Loss) -> LossGradient:
+    r"""The gradient of the mean loss, $\nabla \sum_i w_i \ell_i / \sum_i w_i$.
 
-    With `axis` given (inside `pmap` or `shard_map`) sums run over that device axis too, floating
-    model state is averaged over it, and metrics are added.
+    The gradient has the shapes of `params`. With an `axis` (inside `pmap` or `shard_map`) the sums
+    and the metrics run over that device axis too, and floating-point model state is averaged.
 
     >>> from jdl.core.types import Mean
     >>> def loss(w, model_state, batch, key, *, train):
@@ -34,15 +38,20 @@ def mean_gradient(loss: Any) -> Any:
     """
 
     def gradient(
-        params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
-    ) -> Any:
+        params: PyTree,
+        model_state: PyTree,
+        batch: Batch,
+        key: Key | None,
+        *,
+        axis: str | None = None,
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         def total(params: PyTree) -> Any:
             mean, aux = loss(params, model_state, batch, key, train=True)
             return mean.total, (mean.weight, aux)
 
         if axis is not None:
-            # Without this, shard_map has already summed the gradient of replicated parameters
-            # over the devices, while pmap has not.
+            # Otherwise shard_map, unlike pmap, would already sum the gradient of replicated
+            # parameters over the devices.
             params = _varying(params, axis)
         grads, (weight, (new_model_state, metrics)) = jax.grad(total, has_aux=True)(params)
         grads, weight, new_model_state, metrics = reduce(
@@ -56,13 +65,33 @@ def mean_gradient(loss: Any) -> Any:
 def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
     r"""Scale the gradient down to a global norm of at most `norm`.
 
-    $g \min(1, c / \lVert g \rVert)$ (Pascanu et al. 2013). `optax.clip_by_global_norm` in the
-    optimizer does the same; here it can stand inside `accumulate` or `sharpness_aware`.
+    $g \min(1, c / \lVert g \rVert)$ with $c$ = `norm`. `optax.clip_by_global_norm` in the optimizer
+    does the same; as an operator it can be nested in `accumulate` or `sharpness_aware`. Shapes stay
+    those of `params`.
+
+    >>> from jdl.core.types import Mean
+    >>> def loss(w, model_state, batch, key, *, train):
+    ...     mean = Mean(3 * w[0] + 4 * w[1], 1.0)
+    ...     return mean, (model_state, {"loss": mean})
+    >>> grads, _ = clip_gradient(1.0)(loss)(jnp.zeros(2), {}, {}, None)
+    >>> print(grads.round(3))
+    [0.6 0.8]
+
+    Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
     """
 
-    def operator(loss: Any) -> Any:
-        def gradient(*args: Any, axis: Any = None) -> Any:
-            grads, aux = inner(loss)(*args, axis=axis)
+    def operator(loss: Loss) -> LossGradient:
+        gradient_of_loss = inner(loss)
+
+        def gradient(
+            params: PyTree,
+            model_state: PyTree,
+            batch: Batch,
+            key: Key | None,
+            *,
+            axis: str | None = None,
+        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            grads, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
             scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
             return _scale(grads, scale), aux
 
@@ -72,35 +101,51 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
 
 
 def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
-    """The same gradient from `parts` equal micro-batches, one after the other, in one step.
+    """Split each batch into `parts` equal micro-batches and sum their gradients.
 
-    One optimizer step, one `step`. Equal to the large batch's gradient up to rounding, masks
-    included, while the activations of only one part are alive. Part i holds examples i,
-    i + parts, i + 2 parts, ...: strided, so that a sharded batch stays where it is.
+    One step stays one optimizer update. The gradient equals that of the whole batch up to rounding,
+    masks included, but only the activations of one part are in memory. Part i holds the examples
+    i, i + parts, i + 2 parts, ..., so that each device keeps its part of a sharded batch.
 
-    What depends on the batch as a whole sees the parts instead: batch normalisation uses the
-    statistics of each part and updates its running averages `parts` times; dropout draws a mask
-    for each part; an `inner` that is not linear, such as `clip_gradient`, acts on each part. One
-    part is `inner` itself.
+    What depends on the whole batch sees the parts instead: batch normalisation uses the statistics
+    of each part and updates its running averages `parts` times, dropout draws a mask per part, and
+    a nonlinear `inner` such as `clip_gradient` acts on each part. `accumulate(1, inner)` is
+    `inner`. Raises `InputError` in the step if `parts` does not divide the batch size.
+
+    >>> from jdl.core.types import Mean
+    >>> def loss(w, model_state, batch, key, *, train):
+    ...     mean = Mean(jnp.sum((w * batch["x"] - batch["y"]) ** 2), jnp.float32(len(batch["x"])))
+    ...     return mean, (model_state, {"loss": mean})
+    >>> batch = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([1.0, 2.0])}
+    >>> grads, _ = accumulate(2)(loss)(jnp.float32(0), {}, batch, None)
+    >>> float(grads)
+    -5.0
     """
     if parts == 1:
         return inner
 
-    def operator(loss: Any) -> Any:
+    def operator(loss: Loss) -> LossGradient:
+        gradient_of_loss = inner(loss)
+
         def gradient(
-            params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
-        ) -> Any:
+            params: PyTree,
+            model_state: PyTree,
+            batch: Batch,
+            key: Key | None,
+            *,
+            axis: str | None = None,
+        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
             pieces = _split(batch, parts)
             keys = None if key is None else jax.random.split(key, parts)
-            # A linear inner gradient is summed over the devices once, at the end.
+            # Sums of a linear inner gradient run over the devices once, after the last part.
             within = None if inner is mean_gradient else axis
             at = params if axis is None or within is not None else _varying(params, axis)
 
-            def part(i: Any, at: PyTree, model_state: PyTree) -> Any:
+            def part(i: Any, at: PyTree, model_state: PyTree) -> tuple[PyTree, PyTree, Metrics]:
                 piece = jax.tree.map(lambda x: x[i], pieces)
-                own = None if keys is None else keys[i]
-                grads, (model_state, metrics) = inner(loss)(
-                    at, model_state, piece, own, axis=within
+                own_key = None if keys is None else keys[i]
+                grads, (model_state, metrics) = gradient_of_loss(
+                    at, model_state, piece, own_key, axis=within
                 )
                 return _scale(grads, metrics["loss"].weight), model_state, metrics
 
@@ -120,18 +165,35 @@ def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
 def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
     r"""The gradient at the worst nearby point, $\nabla L(w + \rho\, g / \lVert g \rVert)$.
 
-    Two gradients a step, on the same batch with the same key. Metrics and model state are those
-    of the first, at $w$ itself (Foret et al. 2021, "Sharpness-Aware Minimization").
+    $g = \nabla L(w)$ is computed first, so a step costs two gradients, on the same batch with the
+    same key. Metrics and model state are those at $w$. The gradient has the shapes of `params`.
+
+    >>> from jdl.core.types import Mean
+    >>> def loss(w, model_state, batch, key, *, train):
+    ...     mean = Mean(w**2, 1.0)
+    ...     return mean, (model_state, {"loss": mean})
+    >>> grads, (_, metrics) = sharpness_aware(0.5)(loss)(jnp.float32(1), {}, {}, None)
+    >>> float(grads), float(metrics["loss"].value)  # the gradient at 1.5, the loss at 1
+    (3.0, 1.0)
+
+    Foret et al. 2021, "Sharpness-aware minimization for efficiently improving generalization".
     """
 
-    def operator(loss: Any) -> Any:
+    def operator(loss: Loss) -> LossGradient:
+        gradient_of_loss = inner(loss)
+
         def gradient(
-            params: PyTree, model_state: PyTree, batch: Batch, key: Any, *, axis: Any = None
-        ) -> Any:
-            first, aux = inner(loss)(params, model_state, batch, key, axis=axis)
+            params: PyTree,
+            model_state: PyTree,
+            batch: Batch,
+            key: Key | None,
+            *,
+            axis: str | None = None,
+        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            first, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
             scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
             nearby = tree.add(params, _scale(first, scale))
-            grads, _ = inner(loss)(nearby, model_state, batch, key, axis=axis)
+            grads, _ = gradient_of_loss(nearby, model_state, batch, key, axis=axis)
             return grads, aux
 
         return gradient
@@ -139,8 +201,10 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
     return operator
 
 
-def reduce(grads: PyTree, weight: Any, model_state: PyTree, metrics: PyTree, axis: Any) -> Any:
-    """Sum over a mapped device axis; floating model state is averaged. Without an axis, nothing."""
+def reduce(
+    grads: PyTree, weight: Any, model_state: PyTree, metrics: Metrics, axis: str | None
+) -> tuple[PyTree, Any, PyTree, Metrics]:
+    """Sum over a mapped device axis, and average floating-point model state; no axis, no change."""
     if axis is None:
         return grads, weight, model_state, metrics
     grads, weight, metrics = jax.lax.psum((grads, weight, metrics), axis)
@@ -151,7 +215,7 @@ def reduce(grads: PyTree, weight: Any, model_state: PyTree, metrics: PyTree, axi
 
 
 def divide(grads: PyTree, weight: Any) -> PyTree:
-    """Gradient of the total to gradient of the mean; zero where a batch has no weight at all."""
+    """Divide the gradient of the total by the weight; zero if the weight is zero."""
     empty = weight == 0
     return _scale(grads, jnp.where(empty, 0.0, 1.0 / jnp.where(empty, 1.0, weight)))
 
@@ -171,7 +235,7 @@ def _split(batch: Batch, parts: int) -> PyTree:
             f"accumulate({parts})",
             expected=f"a batch that {parts} divides",
             got=f"{examples} examples",
-            fix="change the batch size or the number of parts",
+            fix="change the batch size, or the number of parts",
         )
     return jax.tree.map(
         lambda x: jnp.moveaxis(jnp.reshape(x, (examples // parts, parts, *x.shape[1:])), 1, 0),
@@ -179,37 +243,39 @@ def _split(batch: Batch, parts: int) -> PyTree:
     )
 
 
-def _sum(part: Any, params: PyTree, model_state: PyTree, parts: int) -> Any:
-    """Sum of `part(i, params, model_state)` over i, with `model_state` passed along.
+def _sum(
+    part: Part, params: PyTree, model_state: PyTree, parts: int
+) -> tuple[PyTree, PyTree, Metrics]:
+    """The sums of gradients and metrics over all parts; each takes the model state of the last.
 
-    On CPU a convolution's gradient is many times slower inside a while loop, so there the parts are
-    laid out one after the other.
+    Unrolled on CPU, where the gradient of a convolution is many times slower in a while loop.
     """
     grads, model_state, metrics = part(0, params, model_state)
     if platform() != "cpu":
 
         def body(i: Any, carry: Any) -> Any:
             grads, model_state, metrics = carry
-            more, model_state, counted = part(i, params, model_state)
-            return tree.add(grads, more), model_state, tree.add(metrics, counted)
+            more_grads, model_state, more_metrics = part(i, params, model_state)
+            return tree.add(grads, more_grads), model_state, tree.add(metrics, more_metrics)
 
         return jax.lax.fori_loop(1, parts, body, (grads, model_state, metrics))
     for i in range(1, parts):
-        more, model_state, counted = part(*_once(grads, (jnp.int32(i), params)), model_state)
-        grads, metrics = tree.add(grads, more), tree.add(metrics, counted)
+        own = _after(grads, (jnp.int32(i), params))
+        more_grads, model_state, more_metrics = part(*own, model_state)
+        grads, metrics = tree.add(grads, more_grads), tree.add(metrics, more_metrics)
     return grads, model_state, metrics
 
 
-def _once(done: PyTree, values: PyTree) -> PyTree:
-    """`values`, which cannot be had before all of `done` is computed.
+def _after(results: PyTree, values: PyTree) -> PyTree:
+    """`values`, available only after all of `results` are computed.
 
-    Without it XLA computes all parts side by side and keeps the activations of all of them; on CPU
-    it drops an `optimization_barrier` before it decides on the order. It cannot know that a number
-    equals itself, which fails for nan alone, and then the gradient is nan already.
+    Otherwise XLA computes all parts in parallel and holds the activations of all of them; on CPU it
+    removes an `optimization_barrier` before it schedules. It cannot remove a comparison of a number
+    with itself, which fails for nan only, and then the gradient is nan already.
     """
-    number = sum(jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(done) if leaf.size)
+    number = sum(jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(results) if leaf.size)
 
-    def after(x: jax.Array) -> jax.Array:
+    def wait(x: jax.Array) -> jax.Array:
         return jnp.where(number == number, x, jnp.nan if tree.is_float(x) else 0).astype(x.dtype)
 
-    return jax.tree.map(after, values)
+    return jax.tree.map(wait, values)

@@ -1,4 +1,4 @@
-"""Learner -> Learner: skip updates that would bring a value that is not finite into a run."""
+"""Learner -> Learner: skip updates that are not finite."""
 
 from typing import Any
 
@@ -15,18 +15,20 @@ from jdl.learn.window import WindowState
 
 @struct.dataclass
 class GuardState:
-    """What `guard` counts: int32, one of each a member."""
+    """What `guard` counts, each int32 with one entry per member."""
 
     skipped: jax.Array
+    """All skipped steps."""
     consecutive: jax.Array
+    """Skipped steps since the last good one."""
     first: jax.Array
-    """Step of the first skip of the present row of them; -1 where there is none."""
+    """The first of these consecutive skipped steps; -1 if the last step was good."""
     failed: jax.Array
-    """That step for the first row that reached `limit`; -1 until one has."""
+    """`first` at the time when `consecutive` first reached the limit; -1 before."""
     inner: PyTree
 
     def count(self, good: jax.Array, step: jax.Array, limit: int) -> "GuardState":
-        """The counts after one more step."""
+        """The counts after one more step, which was good or is skipped."""
         consecutive = jnp.where(good, 0, self.consecutive + 1)
         first = jnp.where(consecutive == 1, step, jnp.where(good, -1, self.first))
         failed = jnp.where((consecutive == limit) & (self.failed < 0), first, self.failed)
@@ -35,12 +37,14 @@ class GuardState:
 
 
 def guard(inner: Learner, limit: int = 10) -> Learner:
-    """Keep parameters, model state and moments when a step's result is not finite.
+    """Skip an update if the loss, the gradient or any new value is not finite.
 
-    A skipped step advances `step` and the key, not the optimizer's count; its metrics weigh
-    nothing, and `skipped` counts it. Loss, gradient and every new leaf are checked, moments too:
-    clipping and sign-based optimizers turn an infinite gradient into a finite update. `limit`
-    skipped steps in a row are recorded in `GuardState.failed`; `fit` ends such a run.
+    A skipped step keeps parameters, model state and optimizer state. It advances `step`, its
+    metrics have weight zero, and the metric `skipped` counts it. Loss and gradient are checked as
+    well as the new values, because clipping and sign-based optimizers turn an infinite gradient
+    into a finite update. After `limit` consecutive skipped steps `GuardState.failed` holds the
+    first of them, and `fit` ends the run. Members of an `ensemble` inside skip separately: the
+    counts have the shape (members,).
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -52,25 +56,29 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     """
     counted = count_invalid(inner, limit)
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         after, metrics = counted.step(state, batch, axis=axis)
-        kept, nothing = skip_step(state, metrics, limit)
+        skipped, no_metrics = skip_step(state, metrics, limit)
+        skipped = skipped.replace(step=after.step, key=after.key)
         good = is_valid_update(state, after)
-        kept = kept.replace(step=after.step, key=after.key)
-        return tree.where(good, after, kept), tree.where(good, metrics, nothing)
+        return tree.where(good, after, skipped), tree.where(good, metrics, no_metrics)
 
     return counted._replace(step=step)
 
 
 def count_invalid(inner: Learner, limit: int) -> Learner:
-    """The steps of `inner`, whatever comes of them, and a count of invalid losses and gradients."""
+    """Count steps with a non-finite loss or gradient, without skipping them."""
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)
         zero, none = (jnp.full(state.members, value, jnp.int32) for value in (0, -1))
         return state.replace(extra=GuardState(zero, zero, none, none, state.extra))
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         after, metrics = inner.step(inner_state(state), batch, axis=axis)
         good = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(metrics["gradient_norm"].total)
         counts = state.extra.count(good, state.step, limit).replace(inner=after.extra)
@@ -81,19 +89,19 @@ def count_invalid(inner: Learner, limit: int) -> Learner:
 
 
 def skip_step(state: TrainState, like: Metrics, limit: int) -> tuple[TrainState, Metrics]:
-    """Change step and counts alone; the metrics are zeros `like` those of a step."""
+    """The state after a skipped step, and metrics of weight zero, `like` those of a step."""
     counts = state.extra.count(jnp.zeros(state.members, bool), state.step, limit)
     one = jnp.ones_like(counts.skipped)
     metrics = jax.tree.map(jnp.zeros_like, like) | {"skipped": Mean(one, one)}
     return state.replace(step=state.step + 1, extra=counts), metrics
 
 
-def is_valid_update(before: TrainState, after: TrainState, **how: Any) -> jax.Array:
-    """Whether steps that were taken may stand, for each member; `how` as in `still_finite`."""
+def is_valid_update(before: TrainState, after: TrainState, **options: Any) -> jax.Array:
+    """Whether each member's steps from `before` to `after` are good; options of `still_finite`."""
 
-    def values(state: TrainState) -> PyTree:  # sums of metrics may be undefined
+    def values(state: TrainState) -> PyTree:  # without sums of metrics, which may be nan
         extra = drop_records(state.extra, WindowState)
         return state.params, state.model_state, state.opt_state, extra
 
     skipped = (find_records(state.extra, GuardState)[0].skipped for state in (before, after))
-    return still_finite(jnp.equal(*skipped), values(before), values(after), **how)
+    return still_finite(jnp.equal(*skipped), values(before), values(after), **options)

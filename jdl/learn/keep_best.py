@@ -1,6 +1,4 @@
-"""Learner -> Learner: early stopping inside the program."""
-
-from typing import Any
+"""Learner -> Learner: the weights with the best validation loss, chosen inside the program."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner
 
 @struct.dataclass
 class BestState:
-    """The lowest validation loss so far, for each member, and the weights that had it."""
+    """The lowest validation loss so far, one per member, and the weights that had it."""
 
     loss: jax.Array
     weights: PyTree
@@ -23,11 +21,11 @@ class BestState:
 def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     """Evaluate and predict with the weights that had the lowest validation loss so far.
 
-    The whole of `valid` is evaluated after every `every`-th step, inside the compiled program, so
-    members of an ensemble or a sweep each keep their own best. What is kept are the weights that
-    `inner` evaluates with: `keep_best(ema(l, 0.99), ...)` keeps the best average. Until the first
-    evaluation they are those drawn at the start. `fit(..., best="min loss")` does the same for one
-    learner from outside, and stops early with `patience`.
+    All of `valid`, arrays (examples, ...), is evaluated after every `every`-th step inside the
+    compiled program, so each member of an ensemble or a sweep keeps its own best. The best weights
+    are chosen among those that `inner` evaluates with: `keep_best(ema(l, 0.99), ...)` keeps the
+    best average. Before the first evaluation they are the initial weights.
+    `fit(..., best="min loss")` does the same outside the program, and can stop early.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -49,7 +47,9 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
         loss = jnp.full(state.members, jnp.inf, jnp.float32)
         return state.replace(extra=BestState(loss, weights, state.extra))
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         best: BestState = state.extra
         state, metrics = inner.step(inner_state(state), batch, axis=axis)
         loss = jax.lax.cond(

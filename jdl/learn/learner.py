@@ -1,4 +1,4 @@
-"""A task and an optimizer become a `Learner`."""
+"""The learner of a task and an optimizer."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ def learner(
 ) -> Learner:
     r"""Train `task` with the optimizer `tx`: $w \leftarrow w + \mathrm{tx}(\nabla L(w))$.
 
-    `step` reports the task's metrics and `gradient_norm`, the norm before the optimizer touches
-    the gradient. An optimizer that wants the loss (`optax.contrib.reduce_on_plateau`) is given it
-    as `value`.
+    `step` returns the task's metrics and `gradient_norm`, the global norm of the gradient that the
+    optimizer receives. Optimizers that need the loss, such as `optax.contrib.reduce_on_plateau`,
+    receive it as `value`. The shapes of the batch are up to the task.
 
     >>> import jdl
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -33,7 +33,7 @@ def learner(
     optimizer = optax.with_extra_args_support(tx)
 
     def init(key: Key, batch: Batch) -> TrainState:
-        # Two new keys: a run donates its own state, and must not delete the caller's key.
+        # Two new keys, because a run donates its state and must not delete the caller's key.
         key, init_key = jax.random.split(key)
         params, model_state = task.init(init_key, batch)
         return TrainState(
@@ -44,11 +44,15 @@ def learner(
             opt_state=tx.init(params),
         )
 
-    def gradients(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def gradients(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         key = step_key(state, axis)
         return gradient_of_loss(state.params, state.model_state, batch, key, axis=axis)
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         grads, (model_state, metrics) = gradients(state, batch, axis=axis)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=metrics["loss"].value
@@ -72,24 +76,26 @@ def learner(
 
 
 def _norm(grads: PyTree, params: PyTree) -> jax.Array:
-    # Behind a barrier, because XLA would share the squares with Adam and write them down; with the
-    # new parameters, because a norm that is ready before the backward pass has ended takes a thread
-    # from it.
+    """The global norm, computed after the update.
+
+    Without the barrier XLA would share the squares with Adam and write them to memory, and the norm
+    would compete with the backward pass for threads.
+    """
     grads, _ = jax.lax.optimization_barrier((grads, params))
     return jnp.sqrt(sum((g.conj() * g).real.sum() for g in jax.tree.leaves(grads)))
 
 
-def step_key(state: TrainState, axis: Any = None) -> Key:
-    """The key of this step: `fold_in(key, step)`, and of this device where there is an `axis`."""
+def step_key(state: TrainState, axis: str | None = None) -> Key:
+    """The key of this step, `fold_in(key, step)`; with an `axis`, a different one per device."""
     key = jax.random.fold_in(state.key, state.step)
     return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
 
 
 def evaluation_key(state: TrainState) -> Key:
-    """One key for every evaluation of a run, so that two of them differ by the weights alone."""
+    """The one key of all evaluations of a run, so that only the weights differ between them."""
     return jax.random.fold_in(state.key, 2**32 - 1)
 
 
 def one(value: Any) -> Mean:
-    """A number of this step as a metric: averaged over steps, each counting once."""
+    """A value of this step as a metric that averages over steps with equal weight."""
     return Mean(value, jnp.ones_like(value))

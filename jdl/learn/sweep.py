@@ -1,4 +1,4 @@
-"""Every combination of hyper-parameters, trained as one learner."""
+"""A grid of hyper-parameters, trained as one learner."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,16 @@ from flax import struct
 
 from jdl.core.errors import did_you_mean, error
 from jdl.core.groups import Groups
-from jdl.core.types import Batch, Info, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Batch, Info, Key, Learner, Metrics, Point, PyTree, TrainState
 from jdl.learn.ensemble import vmapped
 from jdl.learn.guard import guard
 
-Point = Mapping[str, Any]
 log = logging.getLogger("jdl")
 
 
 @struct.dataclass
 class SweepState:
-    """The traced values of each member, and the records of each group's own transforms."""
+    """The traced values of the members, and the records of the groups' own transforms."""
 
     values: Groups
     inner: Groups
@@ -33,16 +32,20 @@ class SweepState:
 def sweep(
     build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], seeds: int = 1
 ) -> Learner:
-    """Train `build(**point)` for every point of the grid and `seeds` keys each, in one program.
+    """Train `build(**point)` for every point of a grid, with `seeds` keys each, in one program.
 
-    Floats become traced numbers, one for each member; integers, strings and booleans change the
-    program, so each of their combinations is a group compiled for itself, and so is a float that a
-    library insists on knowing (a dropout rate, the peak of a warm-up): the log says which. Members
-    are guarded one by one and see the same batches; the member of seed s is the lone run with key
-    `fold_in(key, s)`.
+    The members, one per point and seed, all see the same batches, and each skips its own non-finite
+    updates as under `guard`. A member of seed s trains like a single run with key
+    `fold_in(key, s)`. Metrics and predictions have a new leading axis, (members, ...).
 
-    `points` of the learner, and of every transform of it, are the members' values. `sweep_table`
-    and `group_by` put what `evaluate` returns in order by them.
+    Floats are traced, so members that differ in floats only share a program. Integers, strings and
+    booleans select the program: each combination of them is a group with its own. So is each value
+    of a float that a library refuses to trace, such as a dropout rate or the peak of a warm-up; the
+    log names these. The learner and its transforms list the members in `points`, for `sweep_table`
+    and `group_by`.
+
+    Raises `InputError` for an empty grid value, a name that `build` does not take, `seed` in the
+    grid, and `seeds` below 1.
 
     >>> import jdl, optax
     >>> def build(learning_rate):
@@ -76,22 +79,24 @@ def sweep(
             rows,
         )
         states = values.map(
-            lambda given, keys, own: _group(build, points[own], given).init(keys, batch),
+            lambda part, keys, first: _group(build, points[first], part).init(keys, batch),
             values.split(keys),
             _first(values),
         )
         return _join(states, values)
 
     def each(state: TrainState, call: Callable[[Learner, TrainState], Any]) -> Groups:
-        """What `call(learner, its state)` makes of every group."""
+        """Apply `call(learner, state)` to every group."""
         values: Groups = state.extra.values
         return values.map(
-            lambda given, part, own: call(_group(build, points[own], given), part),
+            lambda part, own, first: call(_group(build, points[first], part), own),
             _split(state),
             _first(values),
         )
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         results = each(state, lambda group, part: group.step(part, batch, axis=axis))
         after = _join(results.map(lambda pair: pair[0]), state.extra.values)
         return after, results.map(lambda pair: pair[1]).members()
@@ -102,7 +107,9 @@ def sweep(
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return each(state, lambda group, part: group.predict(part, batch)).members()
 
-    def gradient(state: TrainState, batch: Batch, *, axis: Any = None) -> Any:
+    def gradient(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         results = each(state, lambda group, part: group.gradient(part, batch, axis=axis))  # type: ignore
         grads, model_state, metrics = (
             results.map(pick) for pick in (lambda r: r[0], lambda r: r[1][0], lambda r: r[1][1])
@@ -113,9 +120,9 @@ def sweep(
 
 
 def sweep_table(points: Sequence[Point], values: Any) -> list[dict[str, Any]]:
-    """Mean, standard deviation and 95 % interval (Student's t) over seeds, for each point.
+    """The mean, standard deviation and 95 % interval (Student's t) over seeds of each point.
 
-    `points` are those of a sweep; `values` has one number a member, as `evaluate` returns them.
+    `points` are those of a sweep, and `values` (members,) one of its metrics.
 
     >>> points = [{"width": 4, "seed": 0}, {"width": 4, "seed": 1}]
     >>> [(row["width"], row["mean"], row["n"]) for row in sweep_table(points, [0.5, 0.75])]
@@ -125,15 +132,16 @@ def sweep_table(points: Sequence[Point], values: Any) -> list[dict[str, Any]]:
     for point, value in zip(points, np.asarray(values, np.float64), strict=True):
         own = tuple((k, v) for k, v in point.items() if k != "seed")
         rows.setdefault(own, []).append(value)
-    return [dict(point) | interval(numbers) for point, numbers in rows.items()]
+    return [dict(point) | interval(own_values) for point, own_values in rows.items()]
 
 
 def group_by(
     points: Sequence[Point], name: str, metrics: Mapping[str, Any]
 ) -> dict[Any, dict[str, np.ndarray]]:
-    """Members' metrics by a field of the grid, in its order, then by metric: (seeds, ...).
+    """Split the metrics of a sweep by the values of one name of the grid.
 
-    `metrics` holds one number or array for each member, as `evaluate` returns them.
+    `points` are those of the sweep, and `metrics` arrays (members, ...). The result maps each value
+    of `name`, in the order of the grid, to the metrics of its members.
 
     >>> points = [{"width": 4, "seed": 0}, {"width": 8, "seed": 0}]
     >>> group_by(points, "width", {"loss": [0.5, 0.25]})[8]
@@ -143,22 +151,22 @@ def group_by(
     rows: dict[Any, dict[str, np.ndarray]] = {}
     for value in dict.fromkeys(members):
         own = [place for place, other in enumerate(members) if other == value]
-        rows[value] = {metric: np.array(found)[own] for metric, found in metrics.items()}
+        rows[value] = {metric: np.array(values)[own] for metric, values in metrics.items()}
     return rows
 
 
-def interval(numbers: Sequence[float]) -> dict[str, float]:
-    """n, mean, standard deviation and the 95 % interval of the mean (Student's t).
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """The number, mean, standard deviation and 95 % interval of the mean (Student's t) of values.
 
     >>> {k: round(v, 3) for k, v in interval([1.0, 2.0, 3.0]).items()}
     {'n': 3, 'mean': 2.0, 'std': 1.0, 'low': -0.484, 'high': 4.484}
     """
-    n, mean = len(numbers), float(np.mean(numbers))
+    n, mean = len(values), float(np.mean(values))
     if n < 2:
         return {"n": n, "mean": mean} | dict.fromkeys(("std", "low", "high"), float("nan"))
     from scipy.special import stdtrit
 
-    std = float(np.std(numbers, ddof=1))
+    std = float(np.std(values, ddof=1))
     half = float(stdtrit(n - 1, 0.975)) * std / n**0.5
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
 
@@ -167,16 +175,16 @@ def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], see
     if "seed" in grid:
         raise error(
             "grid['seed']",
-            expected="values of `build`; seeds are counted for each point",
+            expected="a grid of arguments of `build`; seeds are counted for each point",
             got=repr(list(grid["seed"])),
-            fix=f"leave it out and say seeds={max(1, len(grid['seed']))}",
+            fix=f"leave it out and pass seeds={max(1, len(grid['seed']))}",
         )
     if seeds < 1:
         raise error("seeds", expected="1 or more", got=str(seeds), fix="set seeds=1")
     for name, values in grid.items():
         if not len(values):
             raise error(
-                f"grid[{name!r}]", expected="one value or more", got="none", fix="add a value"
+                f"grid[{name!r}]", expected="at least one value", got="none", fix="add a value"
             )
     parameters = signature(build).parameters.values()
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
@@ -188,14 +196,14 @@ def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], see
                 f"grid[{name!r}]",
                 expected="the name of an argument of `build`",
                 got="a name that it does not take",
-                fix=did_you_mean(name, known) if known else f"let it take {name}",
+                fix=did_you_mean(name, known) if known else f"add the argument {name} to it",
             )
 
 
 def _group(build: Callable[..., Learner], point: Point, values: Mapping[str, Any]) -> Learner:
-    """The members that share a program, each with its own of the traced `values`, and guarded.
+    """The learner of the members that share a program, mapped over their traced `values`.
 
-    The guard stands around them all: mapped over members it would make both its checks for each.
+    The guard is outside: mapped over members it would run both of its checks for each of them.
     """
     static = {k: v for k, v in point.items() if k not in values and k != "seed"}
     return guard(vmapped(partial(build, **static), values))
@@ -204,9 +212,9 @@ def _group(build: Callable[..., Learner], point: Point, values: Mapping[str, Any
 def _traced(
     build: Callable[..., Learner], points: list[Point], floats: list[str], key: Key, batch: Batch
 ) -> list[str]:
-    """The floats that may be unknown until the program runs; the log names the others."""
-    firsts = [points[own[0]] for own in _rows(points, floats).values()]
-    traced = [n for n in floats if all(_is_traceable(build, p, n, key, batch) for p in firsts)]
+    """The floats that can be traced; the log names the others."""
+    first = [points[own[0]] for own in _rows(points, floats).values()]
+    traced = [n for n in floats if all(_is_traceable(build, p, n, key, batch) for p in first)]
     if untraced := [name for name in floats if name not in traced]:
         log.warning("sweep: %s cannot be traced; one program for each value", ", ".join(untraced))
     return traced
@@ -215,7 +223,7 @@ def _traced(
 def _is_traceable(
     build: Callable[..., Learner], point: Point, name: str, key: Key, batch: Batch
 ) -> bool:
-    """Whether the learner can be built and stepped with `name` unknown until it runs."""
+    """Whether the learner can be built and stepped with a traced value for `name`."""
     static = {k: v for k, v in point.items() if k not in (name, "seed")}
 
     def run(value: Any) -> Any:
@@ -225,14 +233,14 @@ def _is_traceable(
     try:
         jax.eval_shape(run, jnp.asarray(point[name]))
     except (TypeError, ValueError):
-        # TypeError is what jax raises when Python asks a traced number for its value, ValueError
-        # what a library's own check of it may. Other faults show again when the group is built.
+        # jax raises TypeError where Python needs the value of a traced number, and a library's own
+        # check may raise ValueError. Any other fault appears again when the group is built.
         return False
     return True
 
 
 def _rows(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Label -> the members that share a program."""
+    """The members that share a program, by the label of their group."""
     rows: dict[str, list[int]] = {}
     for index, point in enumerate(points):
         static = {k: v for k, v in point.items() if k not in traced and k != "seed"}
@@ -241,7 +249,7 @@ def _rows(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[int, ..
 
 
 def _first(groups: Groups) -> Groups:
-    """The first member of each group, for what all of them have in common."""
+    """The index of the first member of each group."""
     return Groups({label: own[0] for label, own in groups.rows.items()}, groups.rows)
 
 

@@ -1,18 +1,26 @@
-"""Learner -> Learner: compile, repeat, feed from the device."""
+"""Learner -> Learner: compile the functions, run many steps in one dispatch, gather batches."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jdl.core.types import Batch, Key, Learner, Metrics, TrainState
+from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+
+
+class IndexOrder(Protocol):
+    """`order(step, batch_size)`: the indices (batch_size,) of the examples of a step's batch."""
+
+    def __call__(self, step: Any, batch_size: int, /) -> jax.Array:
+        """The indices, int32."""
+        ...
 
 
 def jit(inner: Learner, donate: bool = False) -> Learner:
-    """Compile every function of a learner.
+    """Compile every function of a learner with `jax.jit`.
 
-    `donate` lets `step` reuse the memory of the state it is given, which is gone afterwards.
+    With `donate=True`, `step` reuses the memory of its input state, which is deleted.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -31,11 +39,21 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
     )
 
 
-def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -> Learner:
-    """Give `step` the whole set; it gathers its own batch, chosen by `state.step`.
+def resident(inner: Learner, order: IndexOrder, batch_size: int) -> Learner:
+    """Pass the whole data set to `step`, which gathers its own batch on the device.
 
-    `order(step, batch_size) -> indices`, such as `jdl.data.Order(n, seed)`. The set is an argument
-    of the compiled program, not a constant inside it. Evaluation and prediction take batches.
+    The set is a dict of arrays (examples, ...), an argument of the compiled program rather than a
+    constant in it. `order(step, batch_size)` returns the indices (batch_size,) of the batch, such
+    as `jdl.data.Order(n, seed)`. `evaluate` and `predict` still take batches.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> line = jdl.jit(resident(line, jdl.data.Order(10, seed=0), batch_size=4))
+    >>> data = {"x": jnp.ones((10, 1)), "y": jnp.ones((10, 1))}
+    >>> state, metrics = line.step(line.init(jax.random.key(0), data), data)
+    >>> print(metrics["loss"].weight)
+    4.0
     """
 
     def gather(state: TrainState, data: Batch) -> Batch:
@@ -48,25 +66,42 @@ def resident(inner: Learner, order: Callable[..., jax.Array], batch_size: int) -
     return feed_from(inner, gather)._replace(init=init)
 
 
-def feed_from(inner: Learner, batch_of: Callable[[TrainState, Any], Batch]) -> Learner:
-    """A learner whose steps take `data`, of which `batch_of(state, data)` is their batch.
+def feed_from(inner: Learner, batch_of: Callable[[TrainState, PyTree], Batch]) -> Learner:
+    """Let `step` and `gradient` take `data`, and train on the batch `batch_of(state, data)`.
 
-    `init`, `evaluate` and `predict` take batches, as before.
+    `data` is any pytree of arrays. `init`, `evaluate` and `predict` still take batches.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
+    >>> noisy = feed_from(line, lambda state, x: {"x": x, "y": 2 * x})
+    >>> x = jnp.ones((4, 1))
+    >>> state, metrics = noisy.step(line.init(jax.random.key(0), {"x": x, "y": x}), x)
+    >>> print(metrics["loss"].weight)
+    4.0
     """
 
-    def step(state: TrainState, data: Any, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, data: PyTree, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         return inner.step(state, batch_of(state, data), axis=axis)
 
-    def gradient(state: TrainState, data: Any, *, axis: Any = None) -> Any:
+    def gradient(
+        state: TrainState, data: PyTree, *, axis: str | None = None
+    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         return inner.gradient(state, batch_of(state, data), axis=axis)  # type: ignore
 
     return inner._replace(step=step, gradient=inner.gradient and gradient)
 
 
 def separate(batch: Batch) -> Batch:
-    """Keep the program of a step the same wherever its batch came from.
+    """Keep XLA from fusing the code that gathers a batch into the step.
 
-    XLA would else fuse what gathers a batch into the step, which then differs in the last bits.
+    A fused step would differ in the last bits from one whose batch is an argument. The arrays and
+    their shapes stay the same.
+
+    >>> separate({"x": jnp.ones((2, 1))})["x"].shape
+    (2, 1)
     """
     return jax.lax.optimization_barrier(batch)
 
@@ -74,20 +109,28 @@ def separate(batch: Batch) -> Batch:
 def loop(inner: Learner) -> Learner:
     """Run `n` steps in one dispatch: `step(state, batch, n) -> (state, metrics of the last step)`.
 
-    `n` is traced, so one executable serves every number of steps, and a run has the same bits
-    however it is cut into dispatches. Put `resident` inside, or each step sees the same batch, and
-    `window` inside to get the sum of the metrics.
+    `n`, an int32 scalar, is traced: one program runs any number of steps, and a run has the same
+    bits however it is split into dispatches. Every step sees the same batch unless you put
+    `resident` inside. Put `window` inside to sum the metrics over the steps.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.jit(loop(jdl.learner(jdl.regression(model), optax.sgd(0.1))))
+    >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
+    >>> state, metrics = line.step(line.init(jax.random.key(0), batch), batch, 5)
+    >>> int(state.step)
+    5
     """
 
     def step(
-        state: TrainState, batch: Batch, n: Any = 1, *, axis: Any = None
+        state: TrainState, batch: Batch, n: Any = 1, *, axis: str | None = None
     ) -> tuple[TrainState, Metrics]:
         def body(_: Any, carry: Any) -> Any:
             state, _ = carry
             return inner.step(state, batch, axis=axis)
 
         shapes = jax.eval_shape(lambda s: inner.step(s, batch, axis=axis)[1], state)
-        nothing = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
-        return jax.lax.fori_loop(0, n, body, (state, nothing))
+        no_metrics = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
+        return jax.lax.fori_loop(0, n, body, (state, no_metrics))
 
     return inner._replace(step=step)

@@ -1,7 +1,5 @@
 """Learner -> Learner: metrics summed on the device."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -13,18 +11,30 @@ from jdl.learn.extra import below, inner_state
 
 @struct.dataclass
 class WindowState:
-    """The sum of the metrics since the last multiple of `every` steps."""
+    """The sums of the metrics since the last multiple of `every` steps."""
 
     sums: Metrics
     inner: PyTree
 
 
 def window(inner: Learner, every: int) -> Learner:
-    """Add metrics up on the device; the sum starts anew after each multiple of `every` steps.
+    """Sum metrics on the device over windows of `every` steps.
 
-    `step` returns the sum since the last such multiple. It belongs to the state, in float32 and in
-    the order of the steps, so that cutting a run into pieces does not change a bit of it. `fit`
-    does this by itself; a window around a window adds up running sums.
+    `step` returns the sums since the last multiple of `every` steps. They are part of the state and
+    are added in the order of the steps, so splitting a run into dispatches does not change a bit of
+    them. Sums have the shapes of the metrics. `fit` applies this by itself.
+
+    >>> import jdl, optax
+    >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
+    >>> line = jdl.jit(window(jdl.learner(jdl.regression(model), optax.sgd(0.1)), every=2))
+    >>> batch = {"x": jnp.ones((4, 1)), "y": jnp.ones((4, 1))}
+    >>> state = line.init(jax.random.key(0), batch)
+    >>> for _ in range(3):  # the weight counts examples
+    ...     state, metrics = line.step(state, batch)
+    ...     print(metrics["loss"].weight)
+    4.0
+    8.0
+    4.0
     """
 
     def init(key: Key, batch: Batch) -> TrainState:
@@ -33,7 +43,9 @@ def window(inner: Learner, every: int) -> Learner:
         zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return state.replace(extra=WindowState(zero, state.extra))
 
-    def step(state: TrainState, batch: Batch, *, axis: Any = None) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, *, axis: str | None = None
+    ) -> tuple[TrainState, Metrics]:
         is_new = jax.lax.rem(state.step, state.step.dtype.type(every)) == 0
         before = state.extra.sums
         before = tree.where(is_new, jax.tree.map(jnp.zeros_like, before), before)

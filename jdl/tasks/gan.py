@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core import tree
-from jdl.core.errors import check_one_of, check_range, error
+from jdl.core.errors import check_one_of, check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
@@ -101,20 +101,20 @@ def gan_tasks(
         return images, {**model_state, "generator": after}
 
     def generator_loss(
-        params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        first, second = jax.random.split(key)
+        first, second = jax.random.split(require_key(key, "a random key, to draw z"))
         fake, model_state = invent(params, model_state, batch, first, train)
         logits, _ = judge(params, model_state, fake, second, train)
         mean = measures.masked_mean(aims.generator(logits), batch.get("mask"))
         return mean, (model_state, {"loss": mean})
 
     def discriminator_loss(
-        params: PyTree, model_state: PyTree, batch: Batch, key: Key, *, train: bool
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
             refuse_masked_statistics(model_state["discriminator"], batch)
-        first, second, third = jax.random.split(key, 3)
+        first, second, third = jax.random.split(require_key(key, "a random key, to draw z"), 3)
         fake, _ = invent(params, model_state, batch, first, train)
         fake = jax.lax.stop_gradient(fake)
         on_real, model_state = judge(params, model_state, batch["x"], second, train)
