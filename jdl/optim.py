@@ -1,6 +1,6 @@
-"""Schedules by name, and short chains around an optax optimizer.
+"""Schedules and optimizers by name, and a few optax transformations that optax lacks.
 
-Optimizers are optax's own; here is only what makes them easy to name in a configuration.
+Use optax's own optimizers; the names are for configurations.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from jdl.core.errors import check_one_of, did_you_mean, error
 from jdl.core.types import PyTree
 
 Schedule = Callable[[Any], Any]
+"""`schedule(step)`: the value at a step, both scalars."""
 
 
 def _constant(steps: int) -> Schedule:
@@ -51,26 +52,32 @@ _SHAPES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def schedule(name: str, learning_rate: Any, steps: int, **options: Any) -> Schedule:
+def schedule(name: str, learning_rate: float | jax.Array, steps: int, **options: Any) -> Schedule:
     r"""The learning rate as a function of the step, $\eta(t) = \eta_0\,s(t)$.
 
     | name | s(t) over T = `steps` | options |
     |---|---|---|
     | `constant` | 1 | |
-    | `step` | times `factor` at each of the parts `at` of T | `factor=0.1, at=(0.5, 0.75)` |
+    | `step` | times `factor` at each fraction `at` of T | `factor=0.1, at=(0.5, 0.75)` |
     | `exponential` | `factor` ** (t / `every`) | `factor=0.1, every=T, staircase=False` |
-    | `cosine` | from 1 to `end` along half a cosine (Loshchilov & Hutter 2017) | `end=0` |
-    | `warmup_cosine` | from 0 to 1 in the part `warmup` of T, then cosine | `warmup=0.1, end=0` |
+    | `cosine` | from 1 to `end` along half a cosine | `end=0` |
+    | `warmup_cosine` | from 0 to 1 until `warmup` times T, then cosine | `warmup=0.1, end=0` |
 
-    `learning_rate` only multiplies the shape, so it may be a traced number, as in a sweep.
+    The scalar `learning_rate` $\eta_0$ may be traced, as in a sweep. Raises `InputError` for an
+    unknown name or option, and for `steps` below 1.
 
     >>> [round(float(schedule("cosine", 0.2, 100)(step)), 3) for step in (0, 50, 100)]
     [0.2, 0.1, 0.0]
+
+    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts".
     """
     check_one_of("schedule", name, _SHAPES)
     if steps < 1:
         raise error(
-            "schedule steps", expected="at least 1", got=str(steps), fix="give the run's length"
+            "schedule steps",
+            expected="at least 1",
+            got=str(steps),
+            fix="pass the number of steps of the run",
         )
     valid = list(inspect.signature(_SHAPES[name]).parameters)[1:]
     for option in options:
@@ -85,13 +92,19 @@ def schedule(name: str, learning_rate: Any, steps: int, **options: Any) -> Sched
     return lambda step: learning_rate * shape(step)
 
 
-def by_name(name: str, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
-    """The optax optimizer of that name, `optax.<name>(learning_rate, **options)`.
+def by_name(
+    name: str, learning_rate: float | jax.Array | Schedule, **options: Any
+) -> optax.GradientTransformation:
+    """The optax optimizer of a name, `optax.<name>(learning_rate, **options)`.
 
-    Only those that take a learning rate. Note that `rmsprop` adds epsilon inside the root unless
-    `eps_in_sqrt=False`, which is PyTorch's way.
+    The learning rate is a scalar or a schedule. `rmsprop` adds epsilon inside the square root;
+    `eps_in_sqrt=False` adds it outside, as PyTorch does. Raises `InputError` for an unknown option,
+    and for a name that is not an optax optimizer with a learning rate.
 
-    >>> state = by_name("adam", 1e-3, b1=0.5).init({"w": jnp.zeros(2)})
+    >>> tx = by_name("sgd", 0.1, momentum=0.9)
+    >>> updates, _ = tx.update({"w": jnp.ones(2)}, tx.init({"w": jnp.zeros(2)}))
+    >>> updates["w"]
+    Array([-0.1, -0.1], dtype=float32)
     """
     valid = _optimizers()
     if name not in valid:
@@ -122,7 +135,7 @@ def _optimizers() -> list[str]:
 
 
 def is_weight(path: str, leaf: Any) -> bool:
-    """Whether a parameter is a weight: of two or more axes, and no bias and no scale.
+    """Whether a parameter is a weight: at least two axes, and not named `bias` or `scale`.
 
     >>> is_weight("dense_1/kernel", jnp.zeros((3, 2))), is_weight("dense_1/bias", jnp.zeros(2))
     (True, False)
@@ -131,28 +144,39 @@ def is_weight(path: str, leaf: Any) -> bool:
 
 
 def decay_mask(params: PyTree) -> PyTree:
-    """True where weight decay belongs: for `optax.adamw(..., mask=decay_mask)`.
+    """A tree of booleans, true for weights: for `optax.adamw(..., mask=decay_mask)`.
 
-    Biases and normalisation scales are left alone.
+    Arrays with fewer than two axes, biases and normalisation scales are not decayed.
+
+    >>> decay_mask({"dense": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}})
+    {'dense': {'bias': False, 'kernel': True}}
     """
     return _map_paths(is_weight, params)
 
 
 def clip(tx: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
-    r"""Scale the gradient to a global norm of at most `norm` before `tx` sees it.
+    r"""Scale the gradient down to a global norm of at most `norm` before it reaches `tx`.
 
-    $g \min(1, c/\lVert g \rVert)$ (Pascanu et al. 2013). Clip before, not after, an optimizer
-    that divides by the gradient's size.
+    $g \min(1, c/\lVert g \rVert)$ with $c$ = `norm`. Raises `InputError` unless `norm` is above 0.
+
+    >>> tx = clip(optax.sgd(1.0), norm=1.0)
+    >>> updates, _ = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates.round(3))
+    [-0.6 -0.8]
+
+    Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
     """
     if isinstance(norm, int | float) and not norm > 0:
-        raise error("clip norm", expected="a number above 0", got=repr(norm), fix="1 is usual")
+        raise error(
+            "clip norm", expected="a number above 0", got=repr(norm), fix="choose 1, as is usual"
+        )
     return optax.chain(optax.clip_by_global_norm(norm), tx)
 
 
-def sparsity(params: PyTree, axes: int = 0) -> Any:
-    """The share of weights that are exactly zero, as proximal L1 makes them; biases do not count.
+def sparsity(params: PyTree, axes: int = 0) -> jax.Array:
+    """The share of weights that are exactly zero; biases and normalisation scales do not count.
 
-    The first `axes` axes, those of an ensemble's members, are kept.
+    The result is a scalar. With `axes=1` the parameters of an ensemble give one value per member.
 
     >>> float(sparsity({"dense": {"kernel": jnp.array([[0.0, 1.0]]), "bias": jnp.zeros(2)}}))
     0.5
@@ -164,28 +188,31 @@ def sparsity(params: PyTree, axes: int = 0) -> Any:
 
 
 def soft_threshold(
-    by: Any, where: Callable[[str, Any], bool] = is_weight
+    by: float | jax.Array | Schedule, where: Callable[[str, Any], bool] = is_weight
 ) -> optax.GradientTransformation:
-    r"""After the step, pull each weight towards zero by `by`, and no further than zero.
+    r"""Shrink each updated weight towards zero by `by`, down to exactly zero.
 
-    $w \leftarrow \mathrm{sign}(v) \max(|v| - t, 0)$ with v the weight after the step and t = `by`,
-    a number or a schedule. It stands last in a chain. With $t = \eta\lambda$ behind SGD of rate
-    $\eta$ this is the proximal step of the penalty $\lambda \lVert w \rVert_1$, which ends at exact
-    zeros where the penalty's subgradient does not (Beck & Teboulle 2009). `where(path, leaf)` says
-    which leaves; biases and normalisation scales are left out by default.
+    $w \leftarrow \mathrm{sign}(v) \max(|v| - t, 0)$ with $v$ the weight after the update and the
+    scalar or schedule $t$ = `by`. Put it last in a chain. After SGD with learning rate $\eta$,
+    $t = \eta\lambda$ is the proximal step of the penalty $\lambda \lVert w \rVert_1$. It applies
+    to parameters for which `where(path, leaf)` is true, by default not to biases and normalisation
+    scales. Raises `InputError` for a negative `by`, and in `update` without parameters.
 
     >>> tx = optax.chain(optax.sgd(0.1), soft_threshold(0.1 * 0.5))
     >>> w = {"kernel": jnp.array([[1.0, 0.04]])}
     >>> updates, _ = tx.update(jax.tree.map(jnp.zeros_like, w), tx.init(w), w)
     >>> optax.apply_updates(w, updates)["kernel"]
     Array([[0.95, 0.  ]], dtype=float32)
+
+    Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse
+    problems".
     """
     if isinstance(by, int | float) and not by >= 0:
         raise error(
             "soft_threshold",
             expected="a number of at least 0",
             got=repr(by),
-            fix="learning rate times penalty",
+            fix="pass the learning rate times the weight of the penalty",
         )
 
     def init(params: PyTree) -> optax.ScaleByScheduleState:
@@ -195,33 +222,39 @@ def soft_threshold(
         if params is None:
             raise error(
                 "soft_threshold",
-                expected="the parameters, which it acts on",
+                expected="the parameters, which it shrinks",
                 got="none",
                 fix="call tx.update(updates, state, params)",
             )
         threshold: Any = by(state.count) if callable(by) else by
 
-        def shrunk(path: str, weight: Any, change: Any) -> Any:
+        def shrink(path: str, weight: Any, update: Any) -> Any:
             if not where(path, weight):
-                return change
-            moved = weight + change
-            size = jnp.maximum(jnp.abs(moved) - threshold, 0)
-            return (jnp.sign(moved) * size - weight).astype(change.dtype)
+                return update
+            after = weight + update
+            size = jnp.maximum(jnp.abs(after) - threshold, 0)
+            return (jnp.sign(after) * size - weight).astype(update.dtype)
 
-        changes = jax.tree.map_with_path(
-            lambda keys, weight, change: shrunk(tree.path(keys), weight, change), params, updates
+        updates = jax.tree.map_with_path(
+            lambda keys, weight, update: shrink(tree.path(keys), weight, update), params, updates
         )
-        return changes, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)
 
 
 def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
-    """Leave the parameters whose path matches `pattern` (a regular expression) as they are.
+    """Do not update the parameters whose path matches the regular expression `pattern`.
 
-    Paths are those of `jdl.core.tree.flatten`, and the whole path must match:
-    `freeze(tx, "conv_.*")`. The optimizer keeps no moments for frozen parameters. Raises if
-    nothing matches, since a misspelled layer would train silently.
+    A path joins the keys of a parameter by slashes, such as "conv_1/kernel", and `pattern` has to
+    match all of it. The optimizer has no state for frozen parameters. `init` raises `InputError` if
+    no path matches.
+
+    >>> tx = freeze(optax.sgd(0.1), "conv_.*")
+    >>> params = {"conv_1": {"kernel": jnp.ones(1)}, "output": {"kernel": jnp.ones(1)}}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
+    >>> print(updates["conv_1"]["kernel"], updates["output"]["kernel"])
+    [0.] [-0.1]
     """
     expression = re.compile(pattern)
 

@@ -186,7 +186,7 @@ def train(words):
 @pytest.mark.parametrize(
     ("trouble", "fragments"),
     [
-        ("flat y", ["y\n", "shape (8, 1), as the outputs", "shape (8,)", "y[..., None]"]),
+        ("flat y", ["y\n", "the outputs' shape (8, 1)", "shape (8,)", "y[..., None]"]),
         ("columns", ["integer class labels of shape (8,)", "(8, 1)", "y[..., 0]"]),
         ("one-hot", ["y.argmax(-1)", "soft_cross_entropy"]),
         ("floats", ["integer class labels", "float32", "y.astype(int)"]),

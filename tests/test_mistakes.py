@@ -142,7 +142,7 @@ def test_04_a_mean_in_the_loss_and_a_sum_in_the_gradient(x64):
     assert diverged > 1e6 > mse(descend(gradient, rate=0.04))
     told(4, f"{factor:.0f} times", f"{diverged:.0e}".replace("e+", "e"))
     mean = lambda outputs, y: jnp.mean((outputs - y) ** 2)
-    with pytest.raises(InputError, match="one number for each example"):
+    with pytest.raises(InputError, match="one value per example"):
         line(loss=mean).init(jax.random.key(0), {"x": jnp.asarray(X), "y": jnp.asarray(Y)})
     with pytest.raises(TypeError, match="scalar-output"):  # and jax refuses an unreduced loss
         jax.grad(lambda w: (jnp.asarray(DESIGN) @ w - Y) ** 2)(jnp.zeros((3, 1)))

@@ -1,20 +1,12 @@
 """Learner -> Learner: compile the functions, run many steps in one dispatch, gather batches."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-
-
-class IndexOrder(Protocol):
-    """`order(step, batch_size)`: the indices (batch_size,) of the examples of a step's batch."""
-
-    def __call__(self, step: Any, batch_size: int, /) -> jax.Array:
-        """The indices, int32."""
-        ...
 
 
 def jit(inner: Learner, donate: bool = False) -> Learner:
@@ -39,7 +31,9 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
     )
 
 
-def resident(inner: Learner, order: IndexOrder, batch_size: int) -> Learner:
+def resident(
+    inner: Learner, order: Callable[[jax.Array, int], jax.Array], batch_size: int
+) -> Learner:
     """Pass the whole data set to `step`, which gathers its own batch on the device.
 
     The set is a dict of arrays (examples, ...), an argument of the compiled program rather than a
@@ -74,9 +68,9 @@ def feed_from(inner: Learner, batch_of: Callable[[TrainState, PyTree], Batch]) -
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.learner(jdl.regression(model), optax.sgd(0.1))
-    >>> noisy = feed_from(line, lambda state, x: {"x": x, "y": 2 * x})
+    >>> line = jdl.jit(feed_from(line, lambda state, x: {"x": x, "y": 2 * x}))
     >>> x = jnp.ones((4, 1))
-    >>> state, metrics = noisy.step(line.init(jax.random.key(0), {"x": x, "y": x}), x)
+    >>> state, metrics = line.step(line.init(jax.random.key(0), {"x": x, "y": x}), x)
     >>> print(metrics["loss"].weight)
     4.0
     """

@@ -1,8 +1,8 @@
-"""Metrics that merge by addition: masked, counted in integers, computed on the host.
+"""Metrics that merge by addition.
 
-A `Metric` counts in the compiled step and turns the sum of all counts into values afterwards, so
-no split of the data into batches or devices changes the result. Examples whose `batch["mask"]`
-is zero are left out. Values keep leading axes, such as that of ensemble members.
+A `Metric` counts in the compiled step and turns the sum of all counts into values on the host, so
+the result does not depend on how the data is split into batches or over devices. Examples whose
+`batch["mask"]` is zero do not count. Values keep leading axes, such as that of ensemble members.
 """
 
 from typing import TYPE_CHECKING

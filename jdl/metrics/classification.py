@@ -18,9 +18,9 @@ def _accuracy(outputs: Any, batch: Batch) -> Mean:
 
 
 accuracy = Metric(_accuracy, Mean.compute)
-"""The share of examples whose largest output (batch, ..., classes) is the label's.
+"""The share of examples whose largest output is that of the label.
 
-Labels are integers, or one-hot of the outputs' shape.
+Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of the outputs' shape.
 """
 
 
@@ -30,22 +30,35 @@ def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
-"""The share of logits on the right side of zero, for labels 0 and 1 of the same shape."""
+"""The share of logits with the sign that the label asks for; labels 0 and 1 of the same shape."""
 
 
 def top_k(k: int) -> Metric:
-    """The share of examples whose label is among the `k` largest outputs."""
+    """The share of examples whose label is among the `k` largest outputs (batch, ..., classes).
+
+    >>> metric, outputs = top_k(2), jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([1, 2])})))
+    0.5
+
+    Russakovsky et al. 2015, "ImageNet large scale visual recognition challenge", reports k = 5.
+    """
 
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
-        best = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return masked_fraction((best == labels[..., None]).any(-1), batch.get("mask"))
+        largest = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
+        return masked_fraction((largest == labels[..., None]).any(-1), batch.get("mask"))
 
     return Metric(count, Mean.compute)
 
 
 def confusion_matrix(classes: int) -> Metric:
-    """How often class i (row) was taken for class j (column), as integers."""
+    """The number of examples of class i (row) predicted as class j (column), (classes, classes).
+
+    >>> metric, outputs = confusion_matrix(2), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([0, 1, 1])})))
+    [[1 0]
+     [1 1]]
+    """
 
     def count(outputs: Any, batch: Batch) -> jax.Array:
         labels = class_indices(outputs, batch["y"])
@@ -56,40 +69,51 @@ def confusion_matrix(classes: int) -> Metric:
     return Metric(count, np.asarray)
 
 
-def _surprise(outputs: Any, batch: Batch) -> Mean:
+def _cross_entropy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
     return masked_mean(values, batch.get("mask"))
 
 
-def _perplexity(surprise: Mean) -> Any:
+def _perplexity(cross_entropy: Mean) -> Any:
     with np.errstate(over="ignore"):
-        return np.exp(surprise.compute())
+        return np.exp(cross_entropy.compute())
 
 
-perplexity = Metric(_surprise, _perplexity)
-"""The exponential of the mean cross-entropy in nats: of n equally likely classes, n."""
+perplexity = Metric(_cross_entropy, _perplexity)
+"""The exponential of the mean cross-entropy in nats; n for n equally likely classes.
+
+Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of the outputs' shape.
+"""
 
 
 def auc(bins: int = 4096) -> Metric:
-    r"""Area under the ROC curve: the chance that a positive example scores above a negative one.
+    r"""The area under the ROC curve: the chance that a positive example outranks a negative one.
 
-    Ties count half. Scores s, any real numbers, are squashed to $s/(1+|s|)$ and counted in `bins`
-    equal bins, because only counts merge by addition. Scores within one bin tie: the result is
-    off by at most half the share of (positive, negative) pairs that fall into a common bin.
-    It is nan if a class is absent or a score is nan.
+    Outputs are scores and labels 0 or 1, both (batch, ...). Scores $s$ are mapped to $s/(1+|s|)$
+    and counted in `bins` equal bins, because counts merge by addition. Scores in the same bin tie
+    and count half, so the error is at most half the share of (positive, negative) pairs in a common
+    bin. The value is nan if a class is absent or a score is nan. Raises `InputError` if the shapes
+    differ.
+
+    >>> metric, labels = auc(), jnp.array([0, 1, 0, 1])
+    >>> print(metric.compute(metric.count(jnp.array([0.1, 0.2, 0.3, 0.4]), {"y": labels})))
+    0.75
+
+    Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve".
     """
 
     def count(outputs: Any, batch: Batch) -> jax.Array:
         check_same_shape(outputs, batch["y"])
         scores, positive = outputs.ravel(), jnp.ravel(batch["y"] > 0.5).astype(jnp.int32)
-        # Squashed by hand at both ends: an infinite score would give nan.
+        # Infinite scores apart, because inf / inf is nan.
         squashed = jnp.where(jnp.isinf(scores), jnp.sign(scores), scores / (1 + jnp.abs(scores)))
-        place = jnp.clip((squashed + 1) / 2 * bins, 0, bins - 1)
-        place = jnp.where(jnp.isnan(scores), bins, place).astype(jnp.int32)
+        index = jnp.clip((squashed + 1) / 2 * bins, 0, bins - 1)
+        index = jnp.where(jnp.isnan(scores), bins, index).astype(jnp.int32)
         used = jnp.ravel(mask_weights(batch.get("mask"), outputs) != 0).astype(jnp.int32)
-        return jnp.zeros((2, bins + 1), jnp.int32).at[positive, place].add(used)
+        return jnp.zeros((2, bins + 1), jnp.int32).at[positive, index].add(used)
 
     return Metric(count, _area)
 
@@ -98,7 +122,7 @@ def _area(counts: Any) -> Any:
     counts = np.asarray(counts, np.float64)
     negative, positive = counts[..., 0, :-1], counts[..., 1, :-1]
     below = np.cumsum(negative, axis=-1) - negative
-    won = (positive * (below + negative / 2)).sum(-1)
+    wins = (positive * (below + negative / 2)).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = won / (positive.sum(-1) * negative.sum(-1))
+        area = wins / (positive.sum(-1) * negative.sum(-1))
     return np.where(counts[..., -1].sum(-1) > 0, np.nan, area)[()]

@@ -1,28 +1,31 @@
 """Distances between two sets of examples."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 
 
-def frechet_distance(one: Any, other: Any) -> float:
-    r"""How far two sets of feature vectors (n, features) are apart, as normal distributions.
+def frechet_distance(one: ArrayLike, other: ArrayLike) -> float:
+    r"""The Fréchet distance between normal distributions fitted to two sets of feature vectors.
 
-    $\lVert \mu - \nu \rVert^2 + \mathrm{tr}\,(C + D - 2 (CD)^{1/2})$ with their means and
-    covariances: the "FID" of generated images where the features are those of a classifier
-    (Heusel et al. 2017). Runs on the host in float64. It falls as n grows; compare equal n.
+    $\lVert \mu - \nu \rVert^2 + \mathrm{tr}\,(C + D - 2 (CD)^{1/2})$ with the means and covariances
+    of both sets, (n, features). With the features of an Inception classifier it is the FID of
+    generated images. It is biased and falls as n grows, so compare sets of equal size. Runs on the
+    host in float64. Raises `InputError` for other shapes and for sets of fewer than two rows.
 
     >>> rows = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 2.0]])
     >>> print(round(frechet_distance(rows, rows + 2), 6))
     8.0
+
+    Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local Nash
+    equilibrium".
     """
     one, other = (np.asarray(rows, np.float64) for rows in (one, other))
     if one.ndim != 2 or other.shape[1:] != one.shape[1:] or min(len(one), len(other)) < 2:
         raise error(
-            "frechet",
-            expected="two arrays (n, features) with two rows or more, of as many features",
+            "frechet_distance",
+            expected="two arrays (n, features) of the same features, with at least two rows each",
             got=f"shapes {one.shape} and {other.shape}",
             fix="flatten the features of each example to one axis",
         )

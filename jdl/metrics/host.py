@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 
+from jdl.core.types import Metrics
 
-def compute(metrics: Any) -> Any:
-    """Metrics as plain Python numbers and lists, in one transfer from the device.
+
+def compute(metrics: Metrics) -> dict[str, Any]:
+    """Compute metrics as Python numbers and lists, with one transfer from the device.
 
     >>> import jax.numpy as jnp
     >>> from jdl.core.types import Mean

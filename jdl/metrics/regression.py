@@ -15,7 +15,7 @@ def _squared_error(outputs: Any, batch: Batch) -> Mean:
 
 
 mean_squared_error = Metric(_squared_error, Mean.compute)
-"""The mean over all numbers of the squared difference between outputs and labels."""
+"""The mean squared error over all elements; outputs and labels have the same shape."""
 
 
 def _absolute_error(outputs: Any, batch: Batch) -> Mean:
@@ -24,4 +24,4 @@ def _absolute_error(outputs: Any, batch: Batch) -> Mean:
 
 
 mean_absolute_error = Metric(_absolute_error, Mean.compute)
-"""The mean over all numbers of the absolute difference between outputs and labels."""
+"""The mean absolute error over all elements; outputs and labels have the same shape."""

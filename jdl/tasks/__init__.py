@@ -1,4 +1,4 @@
-"""What a model is trained for: tasks from models, and tasks from tasks."""
+"""Tasks: what a model is trained for. Functions from models to tasks, and from tasks to tasks."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Tasks without labels: give back the input, clean it, or explain it by a hidden code."""
+"""Tasks without labels: autoencoders, denoising autoencoders and variational autoencoders."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,16 +14,17 @@ from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks import losses
 from jdl.tasks.supervised import examples, supervised_task
 
-Corruption = Callable[[Key, Any], Any]
+Corruption = Callable[[Key, jax.Array], jax.Array]
+"""`corrupt(key, x) -> x`, of the same shape."""
 
 
 class Pixels(NamedTuple):
-    """How pixels are distributed around a model's outputs."""
+    """The distribution of pixels given a model's outputs."""
 
     loss: Callable[[Any, Any], jax.Array]
-    """Of outputs and true pixels, one number for each example."""
+    """The loss (batch,) of outputs and true pixels."""
     mean: Callable[[Any], jax.Array]
-    """The pixels that outputs stand for."""
+    """The expected pixels."""
 
 
 PIXELS = {
@@ -33,24 +34,27 @@ PIXELS = {
 
 
 def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
-    r"""Give back the input: outputs of the inputs' shape, and no labels.
+    r"""Reconstruct the input, as an autoencoder does.
 
-    `pixels="bernoulli"` takes outputs as logits z of pixels x in [0, 1] and minimises the mean
-    over all pixels of $-x \log \sigma(z) - (1-x) \log(1-\sigma(z))$. Its smallest value is the
-    pixels' own entropy, above zero for grey ones. `pixels="gaussian"` takes outputs as the pixels
-    and minimises the mean of $(\hat x - x)^2$. Either way the metric `mse` is the mean squared
-    difference of pixels, and `predict` returns pixels. A batch's entry `target`, where it has one,
-    stands in for the input in the comparison.
+    The outputs have the shape of the inputs, (batch, ...), and there are no labels.
 
-    Raises `InputError` at `init` for pixels outside [0, 1] with "bernoulli", whose loss has no
-    lower end there.
+    - `pixels="bernoulli"`: outputs are logits z of pixels x in [0, 1]. The loss is the mean over
+      pixels of $-x \log \sigma(z) - (1-x) \log(1-\sigma(z))$ in nats. Its minimum is the entropy of
+      the pixels, which is above zero for grey ones.
+    - `pixels="gaussian"`: outputs are the pixels. The loss is the mean of $(\hat x - x)^2$.
+
+    The metric `mse` is the mean squared error of the pixels, and `predict` returns pixels. If a
+    batch has an entry `target`, outputs are compared with it instead of the input.
+
+    Raises `InputError` for an unknown `pixels`, and at `init` for pixels outside [0, 1] with
+    "bernoulli".
 
     >>> from jdl.models import Autoencoder, from_linen
     >>> task = reconstruction(from_linen(Autoencoder(2, shape=(4,))))
     >>> batch = {"x": jnp.zeros((3, 4))}
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
-    >>> print(mean.value.round(4))  # logits zero: log 2
+    >>> print(mean.value.round(4))  # zero logits: log 2
     0.6931
     """
     kind = _kind(pixels)
@@ -59,7 +63,9 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
         means = kind.mean(losses.rows(outputs))
         return losses.squared_error(means, losses.rows(batch["y"]))
 
-    inner = _itself(supervised_task(model, kind.loss, {"mse": measures.mean_metric(squared)}))
+    inner = _input_as_label(
+        supervised_task(model, kind.loss, {"mse": measures.mean_metric(squared)})
+    )
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if pixels == "bernoulli":
@@ -73,7 +79,9 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
 
 
 def gaussian_noise(scale: float) -> Corruption:
-    """Adds normal noise of this deviation to every number.
+    """The corruption that adds normal noise of standard deviation `scale` to an array of any shape.
+
+    Raises `InputError` if `scale` is negative.
 
     >>> gaussian_noise(0.0)(jax.random.key(0), jnp.ones(2))
     Array([1., 1.], dtype=float32)
@@ -83,7 +91,10 @@ def gaussian_noise(scale: float) -> Corruption:
 
 
 def masking_noise(share: float) -> Corruption:
-    """Sets each number to zero with this probability.
+    """The corruption that sets elements to zero, each with probability `share`, in any shape.
+
+    Raises `InputError` if `share` is outside [0, 1]. Vincent et al. 2008, "Extracting and composing
+    robust features with denoising autoencoders".
 
     >>> masking_noise(1.0)(jax.random.key(0), jnp.ones(2))
     Array([0., 0.], dtype=float32)
@@ -93,11 +104,12 @@ def masking_noise(share: float) -> Corruption:
 
 
 def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
-    r"""Give back the clean input for a spoiled one (Vincent et al. 2008).
+    r"""Reconstruct the clean input from a corrupted one.
 
-    `task` is a `reconstruction` or `variational_autoencoding`. `corrupt(key, x) -> x` runs inside
-    the step with its key, in training and in evaluation, and the outputs are compared with the
-    clean input. `predict` takes its input as it is: give it spoiled ones.
+    `task` is a `reconstruction` or a `variational_autoencoding`. `corrupt(key, x)` returns an array
+    of the shape of x, (batch, ...). It runs in training and in evaluation, and the outputs are
+    compared with the clean input. `predict` corrupts nothing: pass it corrupted inputs. Raises
+    `InputError` for a loss without a key.
 
     >>> from jdl.models import Autoencoder, from_linen
     >>> clean = reconstruction(from_linen(Autoencoder(2, shape=(4,))))
@@ -105,31 +117,33 @@ def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
     >>> batch = {"x": jnp.zeros((3, 4))}
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> mean, _ = task.loss(params, model_state, batch, jax.random.key(1), train=False)
+
+    Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders".
     """
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        key = require_key(key, "a random key, from which the noise is drawn")
-        own, key = jax.random.split(key)
+        key = require_key(key, "a random key, to draw the noise")
+        own_key, key = jax.random.split(key)
         clean = examples(batch)
-        spoiled = {**batch, "x": corrupt(own, clean), "target": clean}
-        return task.loss(params, model_state, spoiled, key, train=train)
+        corrupted = {**batch, "x": corrupt(own_key, clean), "target": clean}
+        return task.loss(params, model_state, corrupted, key, train=train)
 
     return task._replace(loss=loss)
 
 
 def variational_autoencoding(model: Model) -> Task:
-    r"""Minimise $-\mathrm{ELBO}$ of a variational autoencoder, in nats an example.
+    r"""Minimise the negative ELBO of a variational autoencoder, in nats per example.
 
-    $-E_{q(z|x)} \log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,N(0, I))$ with the expectation taken at one
-    draw of z (Kingma & Welling 2014). The first term, metric `reconstruction`, is the binary
-    cross-entropy summed over the pixels; the second, metric `kl`, is
-    $\frac12 \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. The model's outputs are a dict of
-    `logits`, `mean` and `log_variance`, as those of `jdl.models.VariationalAutoencoder`.
-    `predict` returns pixels, by way of the mean code.
+    $-E_{q(z|x)} \log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,N(0, I))$, with one sample of z for the
+    expectation. The first term, metric `reconstruction`, is the binary cross-entropy summed over
+    the pixels. The second, metric `kl`, is
+    $\frac12 \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
 
-    Raises `InputError` at `init` for pixels outside [0, 1].
+    The model returns a dict, as `jdl.models.VariationalAutoencoder` does: `logits` of the inputs'
+    shape, `mean` and `log_variance` (batch, code). `predict` returns the pixels decoded from the
+    mean. Raises `InputError` at `init` for pixels outside [0, 1].
 
     >>> from jdl.models import VariationalAutoencoder, from_linen
     >>> task = variational_autoencoding(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
@@ -138,24 +152,26 @@ def variational_autoencoding(model: Model) -> Task:
     >>> _, (_, metrics) = task.loss(params, model_state, batch, jax.random.key(1), train=False)
     >>> sorted(metrics)
     ['kl', 'loss', 'reconstruction']
+
+    Kingma and Welling 2014, "Auto-encoding variational Bayes".
     """
 
-    def surprise(outputs: Any, batch: Batch) -> jax.Array:
+    def reconstruction_loss(outputs: Any, batch: Batch) -> jax.Array:
         pixels = batch["y"].size // len(batch["y"])
         return pixels * losses.binary_cross_entropy(outputs["logits"], batch["y"])
 
-    def distance(outputs: Any, batch: Batch) -> jax.Array:
+    def kl(outputs: Any, batch: Batch) -> jax.Array:
         return divergence(outputs["mean"], outputs["log_variance"])
 
     def negative_elbo(outputs: Any, targets: Any) -> jax.Array:
         batch = {"y": targets}
-        return surprise(outputs, batch) + distance(outputs, batch)
+        return reconstruction_loss(outputs, batch) + kl(outputs, batch)
 
     metrics = {
-        "reconstruction": measures.mean_metric(surprise),
-        "kl": measures.mean_metric(distance),
+        "reconstruction": measures.mean_metric(reconstruction_loss),
+        "kl": measures.mean_metric(kl),
     }
-    inner = _itself(supervised_task(model, negative_elbo, metrics))
+    inner = _input_as_label(supervised_task(model, negative_elbo, metrics))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         _check_unit(examples(batch))
@@ -168,7 +184,7 @@ def variational_autoencoding(model: Model) -> Task:
 
 
 def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    r"""$\mathrm{KL}(N(\mu, \sigma^2)\,\|\,N(0, I))$ in nats: (batch, code) twice to (batch,).
+    r"""$\mathrm{KL}(N(\mu, \sigma^2)\,\|\,N(0, I))$ in nats, from (batch, code) to (batch,).
 
     >>> print(divergence(jnp.ones((1, 3)), jnp.zeros((1, 3))))
     [1.5]
@@ -177,8 +193,8 @@ def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return terms.sum(-1) / 2
 
 
-def _itself(task: Task) -> Task:
-    """The task with `target` as labels, and where a batch has none with the inputs."""
+def _input_as_label(task: Task) -> Task:
+    """The task with the entry `target` as labels, or the inputs if a batch has none."""
 
     def labelled(batch: Batch) -> Batch:
         inputs = examples(batch)
@@ -200,14 +216,14 @@ def _kind(pixels: str) -> Pixels:
 
 
 def _check_unit(pixels: Any) -> None:
-    """Raise for pixels outside [0, 1]; inside a compiled function nothing can be looked at."""
+    """Raise for pixels outside [0, 1]; traced values cannot be checked."""
     if not isinstance(pixels, np.ndarray | jax.Array) or isinstance(pixels, Tracer):
         return
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0 or high > 1:
         raise error(
             "x",
-            expected="pixels from 0 to 1, because binary cross-entropy has no lower end for others",
-            got=f"numbers from {low:g} to {high:g}",
-            fix='divide by the largest value, or use pixels="gaussian"',
+            expected="pixels from 0 to 1, because the loss is a binary cross-entropy",
+            got=f"values from {low:g} to {high:g}",
+            fix='divide by the largest value, or use jdl.tasks.reconstruction(pixels="gaussian")',
         )

@@ -1,4 +1,4 @@
-"""A generator against a discriminator: two tasks for `jdl.game`."""
+"""Generative adversarial networks: two tasks for `jdl.game`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
 class Objective(NamedTuple):
-    """What the players minimise, for each example, given the discriminator's outputs."""
+    """The losses (batch,) of both players, from the discriminator's outputs (batch,)."""
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
-    """Of the outputs on real and on invented examples."""
+    """From the outputs on real and on generated examples."""
     generator: Callable[[jax.Array], jax.Array]
-    """Of the outputs on invented examples."""
+    """From the outputs on generated examples."""
 
 
 OBJECTIVES = {
@@ -44,46 +44,59 @@ def gan_tasks(
     objective: str = "non_saturating",
     gradient_penalty: float = 0.0,
 ) -> tuple[Task, Task]:
-    r"""The tasks of `generator` and `discriminator`, which are the players' names in the game.
+    r"""The generator's and the discriminator's task, for the players of these names in a `game`.
 
-    With $z \sim N(0, I)$ of size `latent`, the discriminator and the generator minimise
+    A batch holds real examples `x` (batch, ...) and may have a `mask` (batch,). The generator maps
+    $z \sim N(0, I)$ (batch, latent) to examples, the discriminator maps examples to logits (batch,)
+    or (batch, 1). The discriminator and the generator minimise
 
     - "non_saturating": $-\log\sigma(D(x)) - \log(1 - \sigma(D(G(z))))$ and
       $-\log\sigma(D(G(z)))$ (Goodfellow et al. 2014);
-    - "wasserstein": $D(G(z)) - D(x)$ and $-D(G(z))$ (Arjovsky et al. 2017), which bounds nothing
-      unless D's slope is bounded, as by `gradient_penalty` or by spectral normalisation;
+    - "wasserstein": $D(G(z)) - D(x)$ and $-D(G(z))$ (Arjovsky, Chintala & Bottou 2017), which needs
+      a bound on the slope of D, such as `gradient_penalty` or spectral normalisation;
     - "hinge": $\max(0, 1 - D(x)) + \max(0, 1 + D(G(z)))$ and $-D(G(z))$ (Miyato et al. 2018).
 
-    To the discriminator's mean the penalties add $\frac{r_1}{2} \lVert \nabla_x D(x) \rVert^2$ at
-    real examples (Mescheder, Geiger & Nowozin 2018) and, with weight $\lambda$,
-    $\lambda (\lVert \nabla_{\hat x} D(\hat x) \rVert - 1)^2$ at
-    $\hat x = \epsilon x + (1 - \epsilon) G(z)$, $\epsilon \sim U(0, 1)$ for each example, the
-    WGAN-GP of Gulrajani et al. (2017), whose $\lambda$ is 10. They are no part of
-    `metrics["loss"]`, and want a discriminator without batch statistics, since D of an example
-    must depend on this example alone. `predict` returns the generator's outputs for `batch["z"]`.
+    Two penalties add to the discriminator's loss in training, but not to `metrics["loss"]`:
 
-    A batch holds real examples `x` and, where needed, a `mask`. Neither network sees the mask, so
-    it is refused in training if the discriminator has batch statistics.
+    - `r1`: $\frac{r_1}{2} \lVert \nabla_x D(x) \rVert^2$ (Mescheder, Geiger & Nowozin 2018);
+    - `gradient_penalty` $\lambda$: $\lambda (\lVert \nabla_{\hat x} D(\hat x) \rVert - 1)^2$ at
+      $\hat x = \epsilon x + (1 - \epsilon) G(z)$ with $\epsilon \sim U(0, 1)$ per example, the
+      WGAN-GP of Gulrajani et al. (2017), who use $\lambda = 10$.
+
+    They assume that D of an example depends on this example alone, so use a discriminator without
+    batch statistics. `predict` returns the generator's outputs for `batch["z"]` (batch, latent).
+
+    Raises `InputError` for an unknown `objective` and for negative penalties, at `init` if the
+    generator's outputs do not have the shape of the real examples, and in training for a masked
+    batch if the discriminator has batch statistics.
+
+    >>> from jdl.models import MLP, from_linen
+    >>> generator, discriminator = (from_linen(MLP((), outputs=n)) for n in (2, 1))
+    >>> task, _ = gan_tasks(generator, discriminator, latent=3)
+    >>> batch = {"x": jnp.ones((4, 2)), "z": jnp.ones((4, 3))}
+    >>> params, model_state = task.init(jax.random.key(0), batch)
+    >>> task.predict({"generator": params}, {"generator": model_state}, batch).shape
+    (4, 2)
     """
     check_one_of("objective", objective, OBJECTIVES)
     check_range("r1", r1, 0)
     check_range("gradient_penalty", gradient_penalty, 0)
-    aims = OBJECTIVES[objective]
+    losses = OBJECTIVES[objective]
 
     def noise(key: Key, batch: Batch) -> jax.Array:
         return jax.random.normal(key, (tree.leading(batch), latent))
 
-    def make_generator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+    def init_generator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = generator.init(key, jnp.zeros((tree.leading(batch), latent)))
         z = jax.ShapeDtypeStruct((tree.leading(batch), latent), jnp.float32)
         images, _ = jax.eval_shape(lambda p, s, z: generator.apply(p, s, z), params, model_state, z)
-        _check_alike(images, examples(batch))
+        _check_generated_shape(images, examples(batch))
         return params, model_state
 
-    def make_discriminator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+    def init_discriminator(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         return discriminator.init(key, examples(batch))
 
-    def judge(
+    def discriminate(
         params: PyTree, model_state: PyTree, x: Any, key: Key, train: bool
     ) -> tuple[Any, PyTree]:
         logits, own = discriminator.apply(
@@ -91,12 +104,16 @@ def gan_tasks(
         )
         return logits.reshape(len(x)), {**model_state, "discriminator": own}
 
-    def invent(
+    def generate(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key, train: bool
     ) -> tuple[Any, PyTree]:
-        draw, own = jax.random.split(key)
+        noise_key, own_key = jax.random.split(key)
         images, after = generator.apply(
-            params["generator"], model_state["generator"], noise(draw, batch), key=own, train=train
+            params["generator"],
+            model_state["generator"],
+            noise(noise_key, batch),
+            key=own_key,
+            train=train,
         )
         return images, {**model_state, "generator": after}
 
@@ -104,9 +121,9 @@ def gan_tasks(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         first, second = jax.random.split(require_key(key, "a random key, to draw z"))
-        fake, model_state = invent(params, model_state, batch, first, train)
-        logits, _ = judge(params, model_state, fake, second, train)
-        mean = measures.masked_mean(aims.generator(logits), batch.get("mask"))
+        fake, model_state = generate(params, model_state, batch, first, train)
+        logits, _ = discriminate(params, model_state, fake, second, train)
+        mean = measures.masked_mean(losses.generator(logits), batch.get("mask"))
         return mean, (model_state, {"loss": mean})
 
     def discriminator_loss(
@@ -115,11 +132,11 @@ def gan_tasks(
         if train:
             refuse_masked_statistics(model_state["discriminator"], batch)
         first, second, third = jax.random.split(require_key(key, "a random key, to draw z"), 3)
-        fake, _ = invent(params, model_state, batch, first, train)
+        fake, _ = generate(params, model_state, batch, first, train)
         fake = jax.lax.stop_gradient(fake)
-        on_real, model_state = judge(params, model_state, batch["x"], second, train)
-        on_fake, model_state = judge(params, model_state, fake, third, train)
-        mean = measures.masked_mean(aims.discriminator(on_real, on_fake), batch.get("mask"))
+        on_real, model_state = discriminate(params, model_state, batch["x"], second, train)
+        on_fake, model_state = discriminate(params, model_state, fake, third, train)
+        mean = measures.masked_mean(losses.discriminator(on_real, on_fake), batch.get("mask"))
         metrics = {
             "loss": mean,
             "real_accuracy": measures.masked_fraction(on_real > 0, batch.get("mask")),
@@ -128,17 +145,17 @@ def gan_tasks(
         if not train:
             return mean, (model_state, metrics)
 
-        def slopes(x: Any) -> Any:
+        def squared_slopes(x: Any) -> Any:
             """The squared norm of D's gradient at each example."""
-            total = lambda x: judge(params, model_state, x, second, train)[0].sum()
+            total = lambda x: discriminate(params, model_state, x, second, train)[0].sum()
             return jnp.square(jax.grad(total)(x)).reshape(len(x), -1).sum(-1)
 
         penalties = []
         if r1:
-            penalties.append(r1 / 2 * slopes(batch["x"]))
+            penalties.append(r1 / 2 * squared_slopes(batch["x"]))
         if gradient_penalty:
             between = _between(jax.random.fold_in(third, 1), batch["x"], fake)
-            penalties.append(gradient_penalty * jnp.square(_root(slopes(between)) - 1))
+            penalties.append(gradient_penalty * jnp.square(_root(squared_slopes(between)) - 1))
         total = mean.total + sum(
             measures.masked_mean(p, batch.get("mask")).total for p in penalties
         )
@@ -150,13 +167,13 @@ def gan_tasks(
         )[0]
 
     return (
-        Task(make_generator, generator_loss, predict),
-        Task(make_discriminator, discriminator_loss, predict),
+        Task(init_generator, generator_loss, predict),
+        Task(init_discriminator, discriminator_loss, predict),
     )
 
 
 def _between(key: Key, real: Any, fake: Any) -> jax.Array:
-    """A point on the line from each invented example to a real one."""
+    """A random point between each real example and a generated one."""
     share = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1), real.dtype)
     return share * real + (1 - share) * fake
 
@@ -167,11 +184,11 @@ def _root(squared: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
 
 
-def _check_alike(invented: Any, real: Any) -> None:
-    if jnp.shape(invented)[1:] != jnp.shape(real)[1:]:
+def _check_generated_shape(fake: Any, real: Any) -> None:
+    if jnp.shape(fake)[1:] != jnp.shape(real)[1:]:
         raise error(
             "generator",
             expected=f"outputs of the real examples' shape, {tuple(jnp.shape(real)[1:])}",
-            got=f"{tuple(jnp.shape(invented)[1:])}",
-            fix="give the generator that shape",
+            got=f"{tuple(jnp.shape(fake)[1:])}",
+            fix="build the generator with that shape",
         )

@@ -1,4 +1,4 @@
-"""Language modelling: predict every token of a text from those before it."""
+"""Language modelling: predict every token of a text from the tokens before it."""
 
 import math
 from typing import Any
@@ -15,21 +15,23 @@ from jdl.tasks.supervised import examples, supervised_task
 
 
 def language_model(model: Model, *, context: int | None = None) -> Task:
-    r"""Minimise $-\frac1n \sum_t \log p(x_{t+1} \mid x_{\le t})$, in nats for each token.
+    r"""Minimise $-\frac1n \sum_t \log p(x_{t+1} \mid x_{\le t})$, in nats per token.
 
-    A batch holds windows of text, `x` integers (batch, context + 1), and where needed a `mask`
-    (batch,), or (batch, context) for the tokens that are predicted. The targets are made from
-    them: x without its first token, to be predicted from x without its last. `model` returns
-    logits (batch, time, vocabulary) and must not look ahead, as `jdl.models.TransformerDecoder`.
+    A batch holds windows of text, integers `x` (batch, time + 1). The model sees x without its last
+    token and predicts x without its first. It returns logits (batch, time, vocabulary) and must be
+    causal, as `jdl.models.TransformerDecoder` is. A `mask` may be (batch,) or, for single targets,
+    (batch, time).
 
-    With `context`, longer windows are cut to `context` + 1 tokens, in training at random places.
+    With `context`, longer windows are cut to `context` + 1 tokens, in training at random positions.
     On `jdl.data.text.windows(tokens, 2 * context, step=context)` every stretch of the text is then
-    equally likely, for twice its memory.
+    equally likely, at twice the memory.
 
-    Beside `loss` it reports `bits_per_token` (loss / log 2; of a text in characters, bits per
-    character) and `perplexity` (its exponential). `predict` returns the logits of the token after
-    each of x, at most `context` of them. Raises `InputError` at `init` for tokens that the
-    vocabulary does not hold, and for windows that are too short.
+    The metrics are `loss`, `bits_per_token` (loss / log 2; bits per character for a text of
+    characters) and `perplexity` (the exponential of the loss). `predict` takes `x` (batch, time),
+    cut to `context` tokens, and returns the logits of the token after each of them.
+
+    Raises `InputError` for windows that are too short or not integers, and at `init` for tokens
+    outside the vocabulary.
 
     >>> from jdl.models import from_functions
     >>> uniform = from_functions(lambda key, x: {}, lambda p, x: jnp.zeros((*x.shape, 8)))
@@ -37,6 +39,8 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     >>> _, (_, metrics) = task.loss({}, {}, batch, None, train=False)
     >>> print(*(metrics[name].compute().round(4) for name in ("bits_per_token", "perplexity")))
     3.0 8.0
+
+    Bengio et al. 2003, "A neural probabilistic language model".
     """
     inner = supervised_task(model, cross_entropy)
 
@@ -47,23 +51,23 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
         return {**batch, "x": windows[:, :-1], "y": windows[:, 1:]}
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        ready = shifted(batch, None, False)
-        params, model_state = inner.init(key, ready)
-        outputs = jax.eval_shape(inner.predict, params, model_state, ready)
+        inputs_and_targets = shifted(batch, None, False)
+        params, model_state = inner.init(key, inputs_and_targets)
+        outputs = jax.eval_shape(inner.predict, params, model_state, inputs_and_targets)
         _check_vocabulary(batch["x"], outputs.shape[-1])
         return params, model_state
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        # The model keeps the whole key where nothing is drawn here.
-        draw, own = (key, key) if key is None or context is None else jax.random.split(key)
+        # Without a context nothing is drawn here, and the model gets the key as it is.
+        cut_key, own_key = (key, key) if key is None or context is None else jax.random.split(key)
         mean, (model_state, metrics) = inner.loss(
-            params, model_state, shifted(batch, draw, train), own, train=train
+            params, model_state, shifted(batch, cut_key, train), own_key, train=train
         )
         sums = metrics["loss"]
-        told = {"bits_per_token": Count(sums, _bits), "perplexity": Count(sums, _perplexity)}
-        return mean, (model_state, metrics | told)
+        more = {"bits_per_token": Count(sums, _bits), "perplexity": Count(sums, _perplexity)}
+        return mean, (model_state, metrics | more)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return inner.predict(params, model_state, {**batch, "x": examples(batch)[:, :context]})
@@ -72,7 +76,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
 
 def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.Array:
-    """`length` tokens of each window: its first ones, in training those from a random place."""
+    """`length` tokens of each window: the first ones, or in training those from a random start."""
     last = windows.shape[1] - length
     if not train or last == 0:
         return windows[:, :length]
@@ -112,5 +116,5 @@ def _check_vocabulary(tokens: Any, size: int) -> None:
             'batch["x"]',
             expected=f"tokens from 0 to {size - 1}, the vocabulary of the model",
             got=f"tokens from {tokens.min()} to {tokens.max()}",
-            fix="give the model tokenizer.size as its vocabulary",
+            fix="build the model with vocabulary=tokenizer.size",
         )

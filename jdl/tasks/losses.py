@@ -1,7 +1,7 @@
-"""Losses of optax with their arguments checked: one number for each example, from logits.
+"""Losses (batch,) or (batch, ...) of outputs and labels, with checks of shapes and types.
 
-Each takes the model's outputs (never a softmax or a sigmoid of them) and the labels, and returns
-shape (batch,) or (batch, ...). Integer labels and distributions are never taken for one another.
+Losses of classification take logits, never probabilities. Integer labels and distributions are
+never confused with one another.
 """
 
 import math
@@ -18,15 +18,16 @@ from jdl.core.errors import check_range, error
 from jdl.metrics import check_integer_labels, check_same_shape
 
 Criterion = Callable[[Any, Any], jax.Array]
+"""`loss(outputs, labels)`: one value per example, (batch,), or per part of one, (batch, ...)."""
 
 
 @struct.dataclass
 class Blend:
-    r"""Integer labels mixed or smoothed on purpose, as a distribution over K classes.
+    r"""Mixed or smoothed integer labels, as a distribution over K classes.
 
     $q = (1-\epsilon)\,[s\,e_{\text{first}} + (1-s)\,e_{\text{second}}] + \epsilon/K$ with
-    `share` $s$ and `smoothing` $\epsilon$. It needs no K, so a task can be transformed without
-    knowing its model. `mixup` and `label_smoothing` make it; `cross_entropy` takes it.
+    `share` $s$ (batch,) and `smoothing` $\epsilon$. It does not store K, so `mixup` and
+    `label_smoothing` can return it without knowing the model. `cross_entropy` takes it.
     """
 
     first: Any
@@ -36,14 +37,15 @@ class Blend:
 
     def dominant(self) -> Any:
         """The label with the larger share."""
-        return jnp.where(_beside(self.share, self.first) >= 0.5, self.first, self.second)
+        return jnp.where(_expand(self.share, self.first) >= 0.5, self.first, self.second)
 
 
 def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
-    r"""$-\log \mathrm{softmax}(z)_y$ for logits (batch, ..., classes), integers (batch, ...).
+    r"""Softmax cross-entropy with integer labels, $-\log \mathrm{softmax}(z)_y$, in nats.
 
-    A label outside 0 ... classes - 1 gives nan (a negative one down to -classes counts from the
-    end, as everywhere in numpy).
+    Logits are (batch, ..., classes), labels and result (batch, ...). A negative label counts from
+    the last class, as an index in numpy does; a label out of range gives nan. Raises `InputError`
+    for labels of another shape or type.
 
     >>> cross_entropy(jnp.array([[800.0, -800.0]]), jnp.array([1]))
     Array([1600.], dtype=float32)
@@ -53,7 +55,7 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
         if lowering.platform() == "cpu":
             return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
         return _by_comparison(outputs, labels)
-    share = _beside(labels.share, labels.first)
+    share = _expand(labels.share, labels.first)
     mixed = share * cross_entropy(outputs, labels.first)
     mixed += (1 - share) * cross_entropy(outputs, labels.second)
     uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(-1)
@@ -61,10 +63,10 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
 
 
 def _by_comparison(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """The same without looking a logit up.
+    """The same without indexing.
 
-    A GPU or TPU lays all logits out for the sake of that one, and their gradient too; a sum over
-    those whose place is the label's becomes part of the sums that the softmax needs anyway.
+    On GPU and TPU a gather of the label's logit writes all logits and their gradient to memory. A
+    masked sum fuses with the sums of the softmax.
     """
     classes = outputs.shape[-1]
     labels = jnp.where(labels < 0, labels + classes, labels)
@@ -76,16 +78,20 @@ def _by_comparison(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
-    r"""$-\sum_k q_k \log \mathrm{softmax}(z)_k$ for one-hot or other distributions q.
+    r"""Softmax cross-entropy with distributions, $-\sum_k q_k \log \mathrm{softmax}(z)_k$, in nats.
 
-    Targets have the shape of the logits, (batch, ..., classes).
+    Logits z and targets q, such as one-hot labels, are (batch, ..., classes); the result is
+    (batch, ...). Raises `InputError` for targets of another shape.
+
+    >>> soft_cross_entropy(jnp.zeros((1, 2)), jnp.array([[0.5, 0.5]])).round(4)  # log 2
+    Array([0.6931], dtype=float32)
     """
     shape, given = jnp.shape(outputs), jnp.shape(targets)
     if given != shape:
         integers = given == shape[:-1]
         raise error(
             "y",
-            expected=f"a distribution over the classes, shape {shape}, as the outputs",
+            expected=f"a distribution over the classes, of the outputs' shape {shape}",
             got=f"{jnp.result_type(targets)} of shape {given}",
             fix="use loss=jdl.tasks.cross_entropy for integer labels"
             if integers
@@ -95,11 +101,15 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
 
 
 def class_weighted_loss(loss: Criterion, weights: Any) -> Criterion:
-    r"""The criterion $w_y\,\ell(z, y)$ for integer labels: rare classes may weigh more.
+    r"""Weight a loss by class, $w_y\,\ell(z, y)$, so that rare classes can count more.
 
-    The mean is over examples, not over weights as in PyTorch, so that a batch's gradient stays an
-    unbiased estimate; `jdl.data.balance.class_weights` average 1. It weights what it is given:
-    `class_weighted_loss(focal(2.0), weights)`.
+    Takes logits (batch, ..., classes), integer labels (batch, ...) and weights (classes,).
+    `metrics["loss"]` is a mean over examples, not over weights as in PyTorch, so the gradient of a
+    batch is unbiased. The weights of `jdl.data.balance.class_weights` average 1. You can weight any
+    loss: `class_weighted_loss(focal_loss(2.0), weights)`.
+
+    The loss raises `InputError` for labels or weights of another shape, and for mixed or smoothed
+    labels.
 
     >>> loss = class_weighted_loss(cross_entropy, jnp.array([1.0, 3.0]))
     >>> loss(jnp.zeros((2, 2)), jnp.array([0, 1]))  # log 2, and three times that
@@ -108,36 +118,40 @@ def class_weighted_loss(loss: Criterion, weights: Any) -> Criterion:
     weights = jnp.asarray(weights)
 
     def weighted(outputs: jax.Array, labels: Any) -> jax.Array:
-        _refuse_blend("class_weighted", labels)
+        _refuse_blend("class_weighted_loss", labels)
         check_integer_labels(outputs, labels)
         if weights.shape != outputs.shape[-1:]:
             raise error(
                 "class weights",
-                expected=f"one for each of {outputs.shape[-1]} classes, the model's outputs",
+                expected=f"shape {outputs.shape[-1:]}, one per class, as the model has outputs",
                 got=f"shape {weights.shape}",
-                fix="see jdl.data.balance.class_weights(labels, classes)",
+                fix="pass jdl.data.balance.class_weights(labels, classes)",
             )
         return weights[jnp.asarray(labels)] * loss(outputs, labels)
 
     return weighted
 
 
-def focal_loss(gamma: Any = 2.0) -> Criterion:
-    r"""The criterion $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$ (Lin et al. 2017).
+def focal_loss(gamma: float | jax.Array = 2.0) -> Criterion:
+    r"""The focal loss, $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$, in nats.
 
-    Examples that are already classified well count less; with $\gamma = 0$ it is cross-entropy.
-    Logits (batch, ..., classes) of two classes or more, labels integers (batch, ...).
+    Examples that are already classified well count less; $\gamma = 0$ is the cross-entropy. It
+    takes logits (batch, ..., classes) of at least two classes and integer labels (batch, ...).
+    Raises `InputError` for a negative `gamma`; the loss raises it for labels of another shape or
+    type, and for mixed or smoothed labels.
 
     >>> focal_loss(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
     Array([0.1733], dtype=float32)
+
+    Lin et al. 2017, "Focal loss for dense object detection".
     """
-    check_range("focal gamma", gamma, 0)
+    check_range("focal_loss gamma", gamma, 0)
 
     def loss(outputs: jax.Array, labels: Any) -> jax.Array:
-        _refuse_blend("focal", labels)
+        _refuse_blend("focal_loss", labels)
         check_integer_labels(outputs, labels)
         own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
-        # log(1 - p) from the other logits: 1 - exp(log p) would lose every digit near p = 1.
+        # log(1 - p) from the other logits, because 1 - exp(log p) loses its digits near p = 1.
         others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
         log_rest = others - jax.nn.logsumexp(outputs, axis=-1)
         return jnp.exp(gamma * log_rest) * cross_entropy(outputs, labels)
@@ -146,37 +160,55 @@ def focal_loss(gamma: Any = 2.0) -> Criterion:
 
 
 def binary_cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
-    r"""$-y \log \sigma(z) - (1-y) \log(1-\sigma(z))$, averaged over all axes but the first.
+    r"""Sigmoid cross-entropy, $-y \log \sigma(z) - (1-y) \log(1-\sigma(z))$, in nats.
 
-    Logits and labels (0, 1, or between) of the same shape. For rank one, (batch,), there is
-    nothing to average.
+    Logits and labels in [0, 1] have the same shape, (batch, ...); the result is averaged over all
+    axes but the first. Raises `InputError` if the shapes differ.
+
+    >>> binary_cross_entropy(jnp.zeros(2), jnp.array([0.0, 1.0])).round(4)  # log 2
+    Array([0.6931, 0.6931], dtype=float32)
     """
     check_same_shape(outputs, labels)
     return optax.sigmoid_binary_cross_entropy(rows(outputs), rows(labels)).mean(-1)
 
 
 def squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
-    r"""$(\hat y - y)^2$, averaged over all axes but the first; its mean is the MSE.
+    r"""The squared error $(\hat y - y)^2$, averaged over all axes but the first.
 
-    Its gradient has a factor 2 that `half_squared_error` has not.
+    Outputs and targets have the same shape, (batch, ...); the mean of the result (batch,) is the
+    MSE. Raises `InputError` if the shapes differ.
+
+    >>> squared_error(jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2)))
+    Array([5.], dtype=float32)
     """
     check_same_shape(outputs, targets)
     return jnp.square(rows(outputs) - rows(targets)).mean(-1)
 
 
 def half_squared_error(outputs: jax.Array, targets: Any) -> jax.Array:
-    r"""$\tfrac12 (\hat y - y)^2$, averaged over all axes but the first.
+    r"""Half of `squared_error`, $\tfrac12 (\hat y - y)^2$, averaged over all axes but the first.
 
-    Half of `squared_error`, so the largest stable learning rate is twice as large.
+    The gradient is half as large, so the largest stable learning rate is twice as large. Raises
+    `InputError` if the shapes of outputs and targets, (batch, ...), differ.
+
+    >>> half_squared_error(jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2)))
+    Array([2.5], dtype=float32)
     """
     return 0.5 * squared_error(outputs, targets)
 
 
 def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
-    r"""$\log\sigma + \frac{(y-\mu)^2}{2\sigma^2} + \tfrac12\log 2\pi$ (Nix & Weigend 1994).
+    r"""$\log\sigma + \frac{(y-\mu)^2}{2\sigma^2} + \tfrac12\log 2\pi$, in nats.
 
-    Averaged over all axes but the first. Outputs are a dict of `mean` and `std` of the targets'
-    shape, as `uncertain_regression` makes them.
+    Outputs are a dict of `mean` $\mu$ and `std` $\sigma$, both of the targets' shape (batch, ...),
+    as in `uncertain_regression`. The result is averaged over all axes but the first. Raises
+    `InputError` if the shapes of `mean` and targets differ.
+
+    >>> outputs = {"mean": jnp.zeros((1, 1)), "std": jnp.ones((1, 1))}
+    >>> gaussian_negative_log_likelihood(outputs, jnp.ones((1, 1))).round(4)
+    Array([1.4189], dtype=float32)
+
+    Nix and Weigend 1994, "Estimating the mean and variance of the target probability distribution".
     """
     mean, std = outputs["mean"], outputs["std"]
     check_same_shape(mean, targets)
@@ -186,29 +218,32 @@ def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
 
 
 def pinball_loss(levels: tuple[float, ...]) -> Criterion:
-    r"""The criterion whose minimum is at quantiles: $\max(q\,e, (q-1)\,e)$ with $e = y - \hat y$.
+    r"""The loss of quantile regression, $\max(q\,e, (q-1)\,e)$ with $e = y - \hat y$.
 
-    Output j is the quantile of level `levels[j]`: outputs (batch, levels), targets (batch, 1).
-    Averaged over levels (Koenker & Bassett 1978).
+    Output j is the quantile of level $q$ = `levels[j]`: outputs are (batch, levels), targets
+    (batch, 1), and the result is averaged over levels. Raises `InputError` for levels outside
+    (0, 1); the loss raises it for outputs or targets of another shape.
 
     >>> pinball_loss((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
     Array([0.75, 0.25], dtype=float32)
+
+    Koenker and Bassett 1978, "Regression quantiles".
     """
     if not levels or not all(0 < level < 1 for level in levels):
         raise error(
-            "pinball levels",
-            expected="one number or more between 0 and 1",
+            "pinball_loss levels",
+            expected="at least one number, all between 0 and 1",
             got=repr(levels),
-            fix="for example (0.05, 0.5, 0.95)",
+            fix="pass levels such as (0.05, 0.5, 0.95)",
         )
 
     def loss(outputs: jax.Array, targets: Any) -> jax.Array:
         if outputs.shape[1:] != (len(levels),):
             raise error(
                 "outputs of the model",
-                expected=f"shape (batch, {len(levels)}), one for each level",
+                expected=f"shape (batch, {len(levels)}), one per level",
                 got=f"shape {outputs.shape}",
-                fix=f"give the model {len(levels)} outputs",
+                fix=f"build the model with {len(levels)} outputs",
             )
         check_same_shape(outputs[:, :1], targets)
         surplus = targets - outputs
@@ -222,17 +257,17 @@ def _refuse_blend(criterion: str, labels: Any) -> None:
     if isinstance(labels, Blend):
         raise error(
             criterion,
-            expected="one class for each example",
-            got="labels that are mixed or smoothed",
-            fix="use it without mixup and label smoothing",
+            expected="integer labels, one class per example",
+            got="mixed or smoothed labels",
+            fix="use it without mixup and label_smoothing",
         )
 
 
 def rows(values: Any) -> jax.Array:
-    """One row for each example, for criteria that average over all of it.
+    """Flatten (batch, ...) to (batch, n), for losses that average over an example.
 
-    On CPU XLA adds images of one channel up pixel by pixel, which took 3.4 of an autoencoder's
-    4.7 ms a step; and only a barrier keeps it from making images of the rows again.
+    On CPU XLA sums images of one channel pixel by pixel, which is slow (3.4 of an autoencoder's
+    4.7 ms per step), and without the barrier it undoes the reshape.
     """
     values = jnp.asarray(values)
     flat = values.reshape(*values.shape[:1], math.prod(values.shape[1:]))
@@ -240,7 +275,7 @@ def rows(values: Any) -> jax.Array:
     return jax.lax.optimization_barrier(flat) if is_image else flat
 
 
-def _beside(share: Any, labels: Any) -> Any:
-    """The share, one for each example, with axes for the labels' further ones."""
+def _expand(share: Any, labels: Any) -> Any:
+    """The share (batch,) with trailing axes of one, up to the rank of the labels."""
     share = jnp.asarray(share)
     return share.reshape(share.shape + (1,) * (jnp.ndim(labels) - share.ndim))

@@ -1,4 +1,4 @@
-"""Tasks that make their own labels from images: which way is up, and what was hidden."""
+"""Self-supervised tasks for images: predict a rotation, or reconstruct hidden patches."""
 
 from typing import Any
 
@@ -13,11 +13,15 @@ from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
 def rotation_prediction(model: Model) -> Task:
-    """Say by how many quarters an image was turned (RotNet, Gidaris, Singh & Komodakis 2018).
+    """Predict by how many quarter turns an image was rotated (RotNet).
 
-    Every image of a batch (batch, size, size, channels) is shown four times, turned by 0, 90, 180
-    and 270 degrees; the model's outputs are four logits. The cost of an image is the mean of its
-    four. Reports `loss` and `accuracy`; `predict` returns the logits of x as it is.
+    Every image `x` (batch, size, size, channels) is rotated by 0, 90, 180 and 270 degrees, and the
+    model returns four logits for each. The loss of an image is the mean over its four rotations.
+    The metrics are `loss` and `accuracy`. `predict` returns the logits (batch, 4) of the images
+    without rotation. No labels are used.
+
+    Raises `InputError` at `init` for images that are not square, and for a model without four
+    outputs.
 
     >>> from jdl.models import CNN, from_linen
     >>> task = rotation_prediction(from_linen(CNN((2,), (), classes=4)))
@@ -25,6 +29,9 @@ def rotation_prediction(model: Model) -> Task:
     >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
     >>> jax.eval_shape(task.predict, params, model_state, batch).shape
     (3, 4)
+
+    Gidaris, Singh and Komodakis 2018, "Unsupervised representation learning by predicting image
+    rotations".
     """
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
@@ -32,7 +39,7 @@ def rotation_prediction(model: Model) -> Task:
         if images.shape[1] != images.shape[2]:
             raise error(
                 'batch["x"]',
-                expected="square images, which keep their shape when they are turned",
+                expected="square images, which keep their shape when rotated",
                 got=f"shape {images.shape}",
                 fix="crop or pad them to a square",
             )
@@ -41,9 +48,9 @@ def rotation_prediction(model: Model) -> Task:
         if shape != (len(images), 4):
             raise error(
                 "outputs",
-                expected=f"four logits for each image, shape {(len(images), 4)}",
+                expected=f"four logits per image, shape {(len(images), 4)}",
                 got=f"shape {shape}",
-                fix="give the model four outputs",
+                fix="build the model with four outputs",
             )
         return params, model_state
 
@@ -53,11 +60,11 @@ def rotation_prediction(model: Model) -> Task:
         if train:
             refuse_masked_statistics(model_state, batch)
         images = _images(batch)
-        turned = jnp.concatenate([jnp.rot90(images, quarters, (1, 2)) for quarters in range(4)])
-        answers = jnp.repeat(jnp.arange(4), len(images))
-        outputs, model_state = model.apply(params, model_state, turned, key=key, train=train)
-        losses = cross_entropy(outputs, answers).reshape(4, -1).T
-        hits = (outputs.argmax(-1) == answers).reshape(4, -1).T
+        rotated = jnp.concatenate([jnp.rot90(images, quarters, (1, 2)) for quarters in range(4)])
+        labels = jnp.repeat(jnp.arange(4), len(images))
+        outputs, model_state = model.apply(params, model_state, rotated, key=key, train=train)
+        losses = cross_entropy(outputs, labels).reshape(4, -1).T
+        hits = (outputs.argmax(-1) == labels).reshape(4, -1).T
         mask = batch.get("mask")
         mean = measures.masked_mean(losses.mean(-1), mask)
         return mean, (model_state, {"loss": mean, "accuracy": measures.masked_fraction(hits, mask)})
@@ -69,11 +76,15 @@ def rotation_prediction(model: Model) -> Task:
 
 
 def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Task:
-    r"""Fill in hidden squares of an image (Pathak et al. 2016; He et al. 2022).
+    r"""Reconstruct hidden patches of an image.
 
-    A `share` of the squares of `patch` pixels, new ones at each step, is set to zero; the model's
-    outputs have the images' shape. The cost of an image is the squared error over its hidden
-    pixels, whose number is the same for all. `predict` returns what the model makes of x as it is.
+    Images `x` are (batch, height, width, channels), and the model returns the same shape. A `share`
+    of the patches of `patch` by `patch` pixels, drawn anew at each step, is set to zero. The loss
+    of an image is the mean squared error over its hidden pixels. `predict` returns the model's
+    outputs for images without hidden patches.
+
+    Raises `InputError` for a `share` outside [0, 1], at `init` if it hides no patch or if `patch`
+    does not divide the image, and for a loss without a key.
 
     >>> from jdl.models import from_functions
     >>> nothing = from_functions(lambda key, x: {}, lambda params, x: 0 * x)
@@ -81,6 +92,9 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     >>> batch = {"x": jnp.full((2, 4, 4, 1), 3.0)}
     >>> print(task.loss({}, {}, batch, jax.random.key(0), train=True)[0].value)
     9.0
+
+    Pathak et al. 2016, "Context encoders: feature learning by inpainting"; He et al. 2022, "Masked
+    autoencoders are scalable vision learners".
     """
     check_range("share", share, 0, 1)
 
@@ -94,14 +108,14 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
-        key = require_key(key, "a random key, to choose what is hidden")
+        key = require_key(key, "a random key, to draw the hidden patches")
         if train:
             refuse_masked_statistics(model_state, batch)
-        draw, own = jax.random.split(key)
+        hidden_key, own_key = jax.random.split(key)
         images = _images(batch)
-        hidden = _hidden(draw, images.shape, patch, share)
+        hidden = _hidden(hidden_key, images.shape, patch, share)
         outputs, model_state = model.apply(
-            params, model_state, jnp.where(hidden, 0, images), key=own, train=train
+            params, model_state, jnp.where(hidden, 0, images), key=own_key, train=train
         )
         errors = jnp.where(hidden, jnp.square(outputs - images), 0).sum((1, 2, 3))
         pixels = hidden.sum((1, 2, 3)) * images.shape[3]
@@ -115,7 +129,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
 
 
 def _hidden(key: Key, shape: tuple[int, ...], patch: int, share: float) -> jax.Array:
-    """Which pixels are hidden, (batch, height, width, 1): as many squares in every image."""
+    """A boolean mask of hidden pixels (batch, height, width, 1), as many in every image."""
     batch, height, width = shape[:3]
     if patch < 1 or height % patch or width % patch:
         raise error(
@@ -129,13 +143,13 @@ def _hidden(key: Key, shape: tuple[int, ...], patch: int, share: float) -> jax.A
     if not 0 < count <= rows * columns:
         raise error(
             "share",
-            expected=f"at least one of the {rows * columns} squares",
+            expected=f"a share that hides at least one of the {rows * columns} patches",
             got=f"{share}",
-            fix="0.5 to 0.75 is usual",
+            fix="choose 0.5 to 0.75, as is usual",
         )
     places = jax.random.uniform(key, (batch, rows * columns)).argsort(-1).argsort(-1)
-    squares = (places < count).reshape(batch, rows, columns, 1)
-    return squares.repeat(patch, 1).repeat(patch, 2)
+    patches = (places < count).reshape(batch, rows, columns, 1)
+    return patches.repeat(patch, 1).repeat(patch, 2)
 
 
 def _images(batch: Batch) -> Any:
@@ -144,7 +158,7 @@ def _images(batch: Batch) -> Any:
         return images
     raise error(
         'batch["x"]',
-        expected="images, shape (batch, height, width, channels)",
+        expected="images of shape (batch, height, width, channels)",
         got=f"shape {jnp.shape(images)}",
-        fix="give grey images a channel axis: x[..., None]",
+        fix="add a channel axis to grey images: x[..., None]",
     )

@@ -1,7 +1,7 @@
-"""Tasks over sequences of true lengths: one label for each, one for each step, or a number.
+"""Tasks for sequences: one label per sequence, one label per step, or values per sequence.
 
-A batch holds `x` (batch, time, n) and, where sequences are padded, their true `lengths` (batch,),
-integers from 1 to time. Padding reaches neither losses nor metrics nor gradients.
+A batch holds `x` (batch, time, features) and, for padded sequences, their `lengths` (batch,),
+integers from 1 to time. Padding does not affect losses, metrics or gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from jdl.tasks.supervised import Criterion, classification, entry, examples, reg
 
 
 def sequences(batch: Batch) -> PyTree:
-    """The inputs of a batch: `x`, or the pair of it and `lengths` where the batch has them."""
+    """The inputs of a batch: `x`, or the pair `(x, lengths)` if the batch has lengths."""
     x = examples(batch)
     if "lengths" not in batch:
         return x
@@ -34,10 +34,11 @@ def sequence_classification(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:
-    """One class for each sequence: `jdl.classification` of a model that takes lengths.
+    """Predict one class per sequence: `jdl.classification` for a model that takes lengths.
 
-    The model reads a state off each sequence, `RNN(read="last")` or `"mean"`; outputs are logits
-    (batch, classes) and labels integers (batch,).
+    A batch holds `x` (batch, time, features), labels `y` (batch,) and may hold `lengths` (batch,).
+    The model returns logits (batch, classes), as `RNN(read="last")` does. Raises `InputError` at
+    `init` for labels or lengths that do not fit.
 
     >>> import jax
     >>> from jdl.models import RNN, from_linen
@@ -57,9 +58,18 @@ def sequence_regression(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:
-    """Numbers for each sequence: `jdl.regression` of a model that takes lengths.
+    """Predict values per sequence: `jdl.regression` for a model that takes lengths.
 
-    Outputs and labels are (batch, k).
+    A batch holds `x` (batch, time, features) and may hold `lengths` (batch,). Outputs and labels
+    `y` are (batch, k). Raises `InputError` at `init` for labels or lengths that do not fit.
+
+    >>> import jax
+    >>> from jdl.models import RNN, from_linen
+    >>> task = sequence_regression(from_linen(RNN((4,), outputs=1)))
+    >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2]), "y": jnp.zeros((2, 1))}
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch).shape
+    (2, 1)
     """
     return regression(model, loss=loss, metrics=metrics, inputs=inputs)
 
@@ -71,13 +81,14 @@ def sequence_labelling(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
 ) -> Task:
-    r"""One class for each step: the mean of the loss over all true steps of all sequences.
+    r"""Predict one class per step of a sequence.
 
-    $\sum_i \sum_{t \le T_i} m_{it}\,\ell(\hat y_{it}, y_{it}) / \sum_i \sum_{t \le T_i} m_{it}$, so
-    a step counts the same in a short sequence and in a long one. Outputs are logits
-    (batch, time, classes), as of `RNN(read="each")` or `WaveNet`, and labels integers
-    (batch, time), of which those in the padding are not looked at. A mask may be (batch,) or
-    (batch, time).
+    The loss is $\sum_i \sum_{t \le T_i} m_{it}\,\ell(\hat y_{it}, y_{it}) / \sum_i \sum_{t \le T_i}
+    m_{it}$ with lengths $T_i$ and mask $m$, so a step counts the same in short and long sequences.
+    The model returns logits (batch, time, classes), as `RNN(read="each")` and `WaveNet` do. Labels
+    `y` are integers (batch, time), ignored in the padding; a mask may be (batch,) or (batch, time).
+
+    Raises `InputError` at `init` for labels or lengths that do not fit.
 
     >>> import jax
     >>> from jdl.models import RNN, from_linen
@@ -103,21 +114,21 @@ def sequence_labelling(
 
 
 def _by_step(batch: Batch) -> Batch:
-    """The batch with a mask of true steps, and label 0 in the padding."""
+    """The batch with a mask that excludes padding, and label 0 there."""
     if "lengths" not in batch:
         return batch
     x, labels = examples(batch), jnp.asarray(entry(batch, "y"))
     if labels.shape[:2] != x.shape[:2]:
         raise error(
             'batch["y"]',
-            expected=f"a label for each step, shape {x.shape[:2]}",
+            expected=f"one label per step, shape {x.shape[:2]}",
             got=f"shape {labels.shape}",
-            fix="label every step, or use sequence_classification for one label of each sequence",
+            fix="label every step, or use sequence_classification for one label per sequence",
         )
     real = jnp.arange(x.shape[1])[None] < jnp.asarray(batch["lengths"])[:, None]
     mask: Any = real.astype(jnp.float32)
     if "mask" in batch:
         given = jnp.asarray(batch["mask"], jnp.float32)
         mask = jnp.where(real, given if given.ndim == 2 else given[:, None], 0)
-    kept = real.reshape(real.shape + (1,) * (labels.ndim - 2))
-    return {**batch, "y": jnp.where(kept, labels, 0), "mask": mask}
+    is_real = real.reshape(real.shape + (1,) * (labels.ndim - 2))
+    return {**batch, "y": jnp.where(is_real, labels, 0), "mask": mask}

@@ -1,4 +1,4 @@
-"""Learning without labels by telling examples apart: two views of each, and its partner."""
+"""Contrastive learning: recognise two random views of the same example (SimCLR)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,21 +12,24 @@ from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 MIN_SQUARED_NORM = 1e-12
-"""Below this squared length an embedding is not stretched further: at zero the gradient is nan."""
+"""A lower bound on the squared length that embeddings are divided by, since 1/0 has no gradient."""
 
 
 def contrastive_learning(
-    model: Model, views: Callable[[Key, Any], Any], *, temperature: float = 0.5
+    model: Model, views: Callable[[Key, jax.Array], jax.Array], *, temperature: float = 0.5
 ) -> Task:
-    """Find each example's other view among all of the batch (SimCLR, Chen et al. 2020).
+    """Find the other view of each example among all views in the batch (SimCLR).
 
-    `views(key, x) -> x` changes examples at random, as those of `jdl.data.augmentations` do; it is
-    called twice, in evaluation too. The model's outputs (batch, n) are compared by `nt_xent`.
-    Beside `loss` it reports `accuracy`, the share of views whose nearest is their partner.
-    `predict` returns the embeddings of x as it is.
+    `views(key, x)` returns randomly augmented examples of the shape of x, (batch, ...), as the
+    functions of `jdl.data.augmentations` do. It is called twice, in evaluation too. The loss is
+    `nt_xent` of the model's outputs (batch, features). The metric `accuracy` is the share of views
+    whose nearest neighbour is the other view of their example. `predict` returns the embeddings of
+    examples without augmentation.
 
-    An example's loss depends on the others in its batch: neither gradient accumulation nor `pmap`
-    gives the numbers of the whole batch, which `shard` does.
+    The loss of an example depends on the others in its batch. So `accumulate` and `pmap`, which
+    split the batch, change the loss; `shard` does not.
+
+    Raises `InputError` unless `temperature` is above 0, and for a loss without a key.
 
     >>> from jdl.models import MLP, from_linen
     >>> def noisy(key, x):
@@ -35,13 +38,15 @@ def contrastive_learning(
     >>> batch = {"x": jnp.ones((4, 3))}
     >>> jax.eval_shape(task.init, jax.random.key(0), batch)[0]["output"]["kernel"].shape
     (3, 2)
+
+    Chen et al. 2020, "A simple framework for contrastive learning of visual representations".
     """
     if not temperature > 0:
         raise error(
             "temperature",
             expected="a number above 0",
             got=repr(temperature),
-            fix="0.1 to 0.5 is usual",
+            fix="choose 0.1 to 0.5, as is usual",
         )
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
@@ -54,11 +59,11 @@ def contrastive_learning(
         x, mask = examples(batch), batch.get("mask")
         if train:
             refuse_masked_statistics(model_state, batch)
-        first, second, own = jax.random.split(key, 3)
+        first, second, own_key = jax.random.split(key, 3)
         both = jnp.concatenate([views(first, x), views(second, x)])
-        outputs, model_state = model.apply(params, model_state, both, key=own, train=train)
+        outputs, model_state = model.apply(params, model_state, both, key=own_key, train=train)
         one, other = jnp.split(outputs, 2)
-        losses, hits = _compared(one, other, temperature, mask)
+        losses, hits = _compare(one, other, temperature, mask)
         mean = measures.masked_mean(losses, mask)
         return mean, (model_state, {"loss": mean, "accuracy": measures.masked_fraction(hits, mask)})
 
@@ -68,23 +73,31 @@ def contrastive_learning(
     return Task(init, loss, predict)
 
 
-def nt_xent(one: jax.Array, other: jax.Array, temperature: Any = 0.5, mask: Any = None) -> Any:
-    r"""The normalised temperature-scaled cross-entropy of pairs of embeddings, (batch,).
+def nt_xent(
+    one: jax.Array,
+    other: jax.Array,
+    temperature: float | jax.Array = 0.5,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    r"""The normalised temperature-scaled cross-entropy of pairs of embeddings, in nats.
 
-    For the 2B embeddings of both views, stretched to length one, view i with partner p(i) costs
-    $\ell_i = \log \sum_{k \ne i} \exp(z_i \cdot z_k / \tau) - z_i \cdot z_{p(i)} / \tau$; an
-    example costs the mean of its two views. Examples whose `mask` (batch,) is zero are nobody's
-    negatives (Chen et al. 2020).
+    `one` and `other` (batch, features) hold the two views of each example. With all 2 batch
+    embeddings z scaled to unit length, view i with partner p(i) has the loss
+    $\ell_i = \log \sum_{k \ne i} \exp(z_i \cdot z_k / \tau) - z_i \cdot z_{p(i)} / \tau$, and an
+    example the mean of its two views, (batch,). Examples whose `mask` (batch,) is zero are not
+    used as negatives. Raises `InputError` if the shapes of the views differ.
 
     >>> far = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
     >>> nt_xent(far, far, temperature=0.1).round(3)
     Array([0., 0.], dtype=float32)
+
+    Chen et al. 2020, "A simple framework for contrastive learning of visual representations".
     """
-    return _compared(one, other, temperature, mask)[0]
+    return _compare(one, other, temperature, mask)[0]
 
 
-def _compared(one: Any, other: Any, temperature: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
-    """The loss of each example, and whether each of its views (batch, 2) is next to its partner."""
+def _compare(one: Any, other: Any, temperature: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
+    """The loss (batch,), and whether each view's nearest neighbour is its partner, (batch, 2)."""
     measures.check_same_shape(one, other)
     batch = one.shape[0]
     both = jnp.concatenate([one, other]).reshape(2 * batch, -1)
@@ -92,15 +105,15 @@ def _compared(one: Any, other: Any, temperature: Any, mask: Any) -> tuple[jax.Ar
     both = both * jax.lax.rsqrt(
         jnp.maximum(jnp.square(both).sum(-1, keepdims=True), MIN_SQUARED_NORM)
     )
-    likeness = both @ both.T / temperature
+    similarity = both @ both.T / temperature
     hidden = jnp.eye(2 * batch, dtype=bool)
     if mask is not None:
         hidden = hidden | jnp.tile(jnp.asarray(mask) == 0, 2)[None]
-    # The partner itself always counts, so a hidden example's own loss stays finite.
+    # The partner always counts, so the loss of a masked example stays finite.
     partner = jnp.roll(jnp.arange(2 * batch), batch)
     hidden = hidden & (jnp.arange(2 * batch)[None] != partner[:, None])
-    likeness = jnp.where(hidden, -jnp.inf, likeness)
-    own = jnp.take_along_axis(likeness, partner[:, None], axis=1)[:, 0]
-    losses = jax.nn.logsumexp(likeness, axis=-1) - own
-    hits = likeness.argmax(-1) == partner
+    similarity = jnp.where(hidden, -jnp.inf, similarity)
+    own = jnp.take_along_axis(similarity, partner[:, None], axis=1)[:, 0]
+    losses = jax.nn.logsumexp(similarity, axis=-1) - own
+    hits = similarity.argmax(-1) == partner
     return losses.reshape(2, batch).mean(0), hits.reshape(2, batch).T

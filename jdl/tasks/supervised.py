@@ -26,16 +26,25 @@ def supervised_task(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
-    r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as m.
+    r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as $m$.
 
-    `loss(outputs, batch["y"])` returns a number for each example (or for each of its parts),
-    computed in float32 at least; without a mask each weighs 1. `metrics` are counted beside it.
-    `inputs` takes from the batch what the model is called with.
+    `loss(outputs, batch["y"])` returns values (batch,) or (batch, ...), one per example or per part
+    of one. Outputs are float32 or wider. Without a mask (batch,) or (batch, ...) all weigh 1.
+    `inputs(batch)` returns what the model is called with, by default `batch["x"]`.
 
-    Raises `InputError` where labels do not fit the outputs, at `init` already, and for a masked
-    batch in training if the model has batch statistics, which a mask cannot reach.
+    Raises `InputError` if an entry is missing, if the loss returns a scalar or complex values, at
+    `init` if the labels do not fit the outputs, and in training for a masked batch if the model has
+    batch statistics, which masked examples would enter.
+
+    >>> import optax
+    >>> from jdl.models import from_functions
+    >>> identity = from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> task = supervised_task(identity, lambda outputs, y: optax.huber_loss(outputs, y))
+    >>> batch = {"x": jnp.array([3.0, 9.0]), "y": jnp.zeros(2), "mask": jnp.array([1.0, 0.0])}
+    >>> print(task.loss({}, {}, batch, None, train=False)[0].value)
+    2.5
     """
-    chosen = {} if metrics is None else dict(metrics)
+    metrics = {} if metrics is None else dict(metrics)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = model.init(key, inputs(batch))
@@ -53,8 +62,8 @@ def supervised_task(
         outputs = jax.tree.map(_at_least_float32, outputs)
         mean = measures.masked_mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
         plain = {**batch, "y": _plain_labels(batch["y"])}
-        counted = {name: _count(metric, outputs, plain) for name, metric in chosen.items()}
-        return mean, (model_state, {"loss": mean, **counted})
+        counts = {name: _count(metric, outputs, plain) for name, metric in metrics.items()}
+        return mean, (model_state, {"loss": mean, **counts})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, inputs(batch), train=False)[0]
@@ -69,11 +78,14 @@ def classification(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
-    """Choose one of several classes: softmax cross-entropy from logits, and accuracy.
+    """Predict one of several classes: softmax cross-entropy from logits, and accuracy.
 
-    Outputs are logits (batch, ..., classes). Labels are integers (batch, ...); for one-hot
-    labels or other distributions pass `loss=jdl.tasks.soft_cross_entropy`. At `init` the labels
-    of the batch it is given are checked to be within the classes.
+    Outputs are logits (batch, ..., classes), labels `y` integers (batch, ...). For one-hot labels
+    and other distributions pass `loss=jdl.tasks.soft_cross_entropy`. `inputs(batch)` returns what
+    the model is called with.
+
+    Raises `InputError` for labels of another shape or type, and at `init` for labels outside
+    0 ... classes - 1.
 
     >>> from jdl.models import MLP, from_linen
     >>> task = classification(from_linen(MLP((), outputs=3)))
@@ -102,10 +114,17 @@ def regression(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
-    """Predict numbers: mean squared error, so `metrics["loss"]` is the MSE.
+    """Predict real values: mean squared error, so `metrics["loss"]` is the MSE.
 
-    Labels have the outputs' shape: y of shape (n,) against outputs (n, 1) raises, since it would
-    broadcast to (n, n) and fit the mean. `loss=jdl.tasks.half_squared_error` halves it.
+    Labels `y` have the shape of the outputs, (batch, ...). Raises `InputError` if they do not:
+    labels (n,) and outputs (n, 1) would broadcast to (n, n). Other losses are
+    `jdl.tasks.half_squared_error` and `jdl.tasks.pinball_loss`.
+
+    >>> from jdl.models import from_functions
+    >>> identity = from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> batch = {"x": jnp.array([[1.0], [3.0]]), "y": jnp.zeros((2, 1))}
+    >>> print(regression(identity).loss({}, {}, batch, None, train=False)[0].value)
+    5.0
     """
     task = supervised_task(model, loss, metrics, inputs)
     return task._replace(info=Info(output="values"))
@@ -118,12 +137,20 @@ def binary_classification(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
-    """Yes or no: sigmoid cross-entropy from logits, and accuracy.
+    """Predict yes or no: sigmoid cross-entropy from logits, and accuracy.
 
-    Labels are 0 and 1 (or between), of the outputs' shape (batch, questions); others raise at
-    `init`, -1 among them. Several columns are several
-    questions of which any number may be answered by yes: multi-label classification. The loss and
-    the accuracy are averaged over them.
+    Labels `y` in [0, 1] have the shape of the logits, (batch, ...). Several columns,
+    (batch, labels), are a multi-label classification; the loss and the accuracy average over them.
+    Raises `InputError` for labels of another shape, and at `init` for labels outside [0, 1], such
+    as -1.
+
+    >>> from jdl.models import from_functions
+    >>> identity = from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> batch = {"x": jnp.array([[2.0], [-2.0]]), "y": jnp.array([[1.0], [1.0]])}
+    >>> task = binary_classification(identity)
+    >>> _, (_, metrics) = task.loss({}, {}, batch, None, train=False)
+    >>> print(metrics["accuracy"].compute())
+    0.5
     """
     metrics = {"accuracy": measures.binary_accuracy} if metrics is None else metrics
     task = supervised_task(model, loss, metrics, inputs)
@@ -142,12 +169,13 @@ def uncertain_regression(
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
 ) -> Task:
-    r"""Predict numbers and how far off they may be: a normal distribution for each target.
+    r"""Predict a normal distribution for each target: regression with an uncertainty.
 
-    The model has 2k outputs for k targets: k means and k numbers a, of which
-    $\sigma^2 = \log(1 + e^a) + 10^{-6}$ (Nix & Weigend 1994; Lakshminarayanan et al. 2017).
-    Outputs, and predictions, are a dict of `mean` and `std`, each (batch, k). The loss is the
-    negative log-likelihood in nats, averaged over targets.
+    The model has 2k outputs for k targets: k means and k values $a$ for the variances
+    $\sigma^2 = \log(1 + e^a) + 10^{-6}$. Predictions are a dict of `mean` and `std`, each
+    (batch, k), and labels `y` are (batch, k). The loss is the negative log-likelihood in nats,
+    averaged over targets. Raises `InputError` for an odd number of outputs and for labels of
+    another shape.
 
     >>> from jdl.models import MLP, from_linen
     >>> task = uncertain_regression(from_linen(MLP((), outputs=2)))
@@ -155,9 +183,13 @@ def uncertain_regression(
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> print(task.predict(params, model_state, batch)["std"].shape)
     (4, 1)
+
+    Nix and Weigend 1994, "Estimating the mean and variance of the target probability distribution";
+    Lakshminarayanan, Pritzel and Blundell 2017, "Simple and scalable predictive uncertainty
+    estimation using deep ensembles".
     """
     if metrics is None:
-        metrics = {"mean_squared_error": measures.mean_metric(_squared_error_of_the_mean)}
+        metrics = {"mean_squared_error": measures.mean_metric(_squared_error_of_mean)}
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
@@ -166,9 +198,9 @@ def uncertain_regression(
         if outputs.shape[-1] % 2:
             raise error(
                 "outputs of the model",
-                expected="an even number, two for each target",
+                expected="an even number, two per target",
                 got=f"{outputs.shape[-1]}",
-                fix="give the model two outputs for each target",
+                fix="build the model with two outputs per target",
             )
         mean, width = jnp.split(_at_least_float32(outputs), 2, axis=-1)
         return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, model_state
@@ -178,10 +210,7 @@ def uncertain_regression(
 
 
 def check_labels(labels: Any, classes: int) -> None:
-    """Raise if an integer label is outside 0 ... classes - 1.
-
-    Only for arrays that hold numbers: inside a compiled function nothing can be looked at.
-    """
+    """Raise if an integer label is outside 0 ... classes - 1; traced labels cannot be checked."""
     if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
         return
     labels = np.asarray(labels)
@@ -193,12 +222,12 @@ def check_labels(labels: Any, classes: int) -> None:
             "y",
             expected=f"class labels from 0 to {classes - 1}, as the model has {classes} outputs",
             got=f"labels from {low} to {high}",
-            fix="number the classes from 0, or give the model more outputs",
+            fix="number the classes from 0, or build the model with more outputs",
         )
 
 
 def _check_answers(labels: Any) -> None:
-    """Raise for labels outside [0, 1]; inside a compiled function nothing can be looked at."""
+    """Raise for labels outside [0, 1]; traced labels cannot be checked."""
     if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
         return
     low, high = float(labels.min()), float(labels.max())
@@ -206,13 +235,13 @@ def _check_answers(labels: Any) -> None:
         raise error(
             "y",
             expected="0 for no and 1 for yes",
-            got=f"numbers from {low:g} to {high:g}",
-            fix="y > 0 turns -1 and 1 into them; for several classes use jdl.classification",
+            got=f"labels from {low:g} to {high:g}",
+            fix="pass y > 0 for labels -1 and 1; for several classes use jdl.classification",
         )
 
 
 def entry(batch: Batch, name: str) -> Any:
-    """What a batch has under a name, which it must have."""
+    """The entry `batch[name]`; raise if it is missing."""
     if name not in batch:
         raise error(
             f'batch["{name}"]',
@@ -224,14 +253,14 @@ def entry(batch: Batch, name: str) -> Any:
 
 
 def refuse_masked_statistics(model_state: PyTree, batch: Batch) -> None:
-    """Raise for a masked batch where the model has batch statistics, which a mask cannot reach."""
+    """Raise for a masked batch if the model has batch statistics, which masked examples enter."""
     if "mask" in batch and isinstance(model_state, Mapping) and model_state.get("batch_stats"):
         raise error(
             "mask",
             expected="training batches without a mask, because the model has batch statistics "
-            "and padded rows would enter them",
+            "and masked examples would enter them",
             got='a batch with an entry "mask"',
-            fix="train on full batches, or normalise by layer or group instead of by batch",
+            fix="train on full batches, or use layer or group normalisation",
         )
 
 
@@ -241,14 +270,14 @@ def _checked(losses: Any) -> jax.Array:
             "loss",
             expected="real numbers",
             got=f"{losses.dtype}",
-            fix="give real inputs and labels, or take the absolute value in the loss",
+            fix="pass real inputs and labels, or take the absolute value in the loss",
         )
     if jnp.ndim(losses) > 0:
         return losses
     raise error(
         "loss",
-        expected="one number for each example, shape (batch,)",
-        got="a single number",
+        expected="one value per example, shape (batch,)",
+        got="a scalar",
         fix="leave out the mean: jdl takes it, over mask and devices",
     )
 
@@ -257,10 +286,10 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
     if not isinstance(metric, Metric):
         raise error(
             "metrics",
-            expected="jdl.Metric values",
+            expected="a dict of jdl.Metric",
             got=type(metric).__name__,
-            fix="use those of jdl.metrics, or jdl.metrics.mean_metric(fn); "
-            "some need a call first, as jdl.metrics.confusion_matrix(10)",
+            fix="use a metric of jdl.metrics, or jdl.metrics.mean_metric(fn); "
+            "some need a call, such as jdl.metrics.confusion_matrix(10)",
         )
     return Count(metric.count(outputs, batch), metric.compute)
 
@@ -269,7 +298,7 @@ def _at_least_float32(value: jax.Array) -> jax.Array:
     return value.astype(jnp.promote_types(value.dtype, jnp.float32))
 
 
-def _squared_error_of_the_mean(outputs: Any, batch: Batch) -> jax.Array:
+def _squared_error_of_mean(outputs: Any, batch: Batch) -> jax.Array:
     return losses.squared_error(outputs["mean"], batch["y"])
 
 

@@ -1,7 +1,7 @@
-"""Task to task: penalties on the weights, and changes to the training data.
+"""Task -> Task: penalties on the weights, and changes to the training data.
 
-Penalties add to the objective only; `metrics["loss"]` stays the data's own loss. Changes to the
-data happen in training only, so that evaluation measures the plain task.
+Penalties add to the objective only; `metrics["loss"]` stays the loss on the data. Changes to the
+data happen in training only, so evaluation measures the task without them.
 """
 
 from collections.abc import Callable
@@ -19,61 +19,103 @@ from jdl.tasks.losses import Blend
 from jdl.tasks.supervised import entry, examples
 
 Selection = Callable[[str, Any], bool]
+"""`where(path, leaf)`: whether a transform applies to this parameter."""
 
 
-def l1(task: Task, weight: Any, *, where: Selection = is_weight) -> Task:
-    r"""Add $\lambda \sum |w|$ over the weights to the mean loss.
+def l1(task: Task, weight: float | jax.Array, *, where: Selection = is_weight) -> Task:
+    r"""Add $\lambda \sum |w|$ to the mean loss, with the scalar $\lambda$ = `weight`.
 
-    Biases and normalisation scales are left out by default; `where(path, leaf)` says which leaves
-    count. A gradient step on this rarely gives exact zeros; a proximal one does.
+    The sum is over all parameters for which `where(path, leaf)` is true; by default biases and
+    normalisation scales do not count. Gradient steps rarely give exact zeros; use
+    `jdl.optim.soft_threshold` if you need them. Raises `InputError` for a negative `weight`.
+
+    >>> import jdl
+    >>> linear = jdl.from_functions(lambda key, x: {}, lambda params, x: x @ params["kernel"])
+    >>> task = l1(jdl.regression(linear), 0.1)
+    >>> batch = {"x": jnp.zeros((3, 2)), "y": jnp.zeros((3, 1))}
+    >>> params = {"kernel": -jnp.ones((2, 1))}
+    >>> mean, (_, metrics) = task.loss(params, {}, batch, None, train=True)
+    >>> print(mean.value, metrics["loss"].value)
+    0.2 0.0
+
+    Tibshirani 1996, "Regression shrinkage and selection via the lasso".
     """
     return _penalised(task, "l1", weight, jnp.abs, where)
 
 
-def l2(task: Task, weight: Any, *, where: Selection = is_weight) -> Task:
-    r"""Add $\lambda \sum w^2$ over the weights to the mean loss.
+def l2(task: Task, weight: float | jax.Array, *, where: Selection = is_weight) -> Task:
+    r"""Add $\lambda \sum w^2$ to the mean loss, with the scalar $\lambda$ = `weight`.
 
-    Without a factor ½, so its gradient is $2 \lambda w$: under SGD the same as a decay of
-    $2\lambda$, under Adam not the same as AdamW's decay (Loshchilov & Hutter 2019). Biases and
-    normalisation scales are left out by default; `where(path, leaf)` says which leaves count.
+    The gradient is $2 \lambda w$: with SGD this equals a weight decay of $2\lambda$, with Adam it
+    differs from AdamW's decay. The sum is over all parameters for which `where(path, leaf)` is
+    true; by default biases and normalisation scales do not count. Raises `InputError` for a
+    negative `weight`.
+
+    >>> import jdl
+    >>> linear = jdl.from_functions(lambda key, x: {}, lambda params, x: x @ params["kernel"])
+    >>> task = l2(jdl.regression(linear), 0.1)
+    >>> batch = {"x": jnp.zeros((3, 2)), "y": jnp.zeros((3, 1))}
+    >>> params = {"kernel": jnp.ones((2, 1))}
+    >>> mean, (_, metrics) = task.loss(params, {}, batch, None, train=True)
+    >>> print(mean.value, metrics["loss"].value)
+    0.2 0.0
+
+    Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
     """
     return _penalised(task, "l2", weight, jnp.square, where)
 
 
 def _penalised(
-    task: Task, name: str, weight: Any, size: Callable[[Any], jax.Array], where: Selection
+    task: Task,
+    name: str,
+    weight: float | jax.Array,
+    size: Callable[[Any], jax.Array],
+    where: Selection,
 ) -> Task:
     if isinstance(weight, int | float) and not weight >= 0:
         raise error(
             f"{name} weight",
             expected="a number of at least 0",
             got=repr(weight),
-            fix="1e-5 to 1e-2 is usual",
+            fix="choose 1e-5 to 1e-2, as is usual",
         )
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         mean, aux = task.loss(params, model_state, batch, key, train=train)
-        chosen = [leaf for path, leaf in tree.flatten(params).items() if where(path, leaf)]
-        penalty = sum((size(leaf).sum() for leaf in chosen), start=jnp.zeros(()))
-        # Times the batch's weight: the total is divided by it, in whatever parts it was summed.
+        leaves = [leaf for path, leaf in tree.flatten(params).items() if where(path, leaf)]
+        penalty = sum((size(leaf).sum() for leaf in leaves), start=jnp.zeros(()))
+        # Times the weight of the batch, which the total is divided by.
         return Mean(mean.total + weight * penalty * mean.weight, mean.weight), aux
 
     return task._replace(loss=loss)
 
 
 def label_smoothing(task: Task, amount: float) -> Task:
-    r"""In training, labels $(1-\epsilon)\,e_y + \epsilon/K$ (Szegedy et al. 2016).
+    r"""Train on smoothed labels, $(1-\epsilon)\,e_y + \epsilon/K$ with $\epsilon$ = `amount`.
 
-    Takes integer labels with `cross_entropy`, and distributions with `soft_cross_entropy`.
+    Takes integer labels (batch, ...) with `cross_entropy`, and distributions (batch, ..., classes)
+    with `soft_cross_entropy`. Raises `InputError` for an `amount` outside [0, 1), and for a
+    training loss without a key.
+
+    >>> import jdl
+    >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> task = label_smoothing(jdl.classification(identity), 0.2)
+    >>> batch = {"x": jnp.array([[0.0, 2.0]]), "y": jnp.array([1])}
+    >>> for train in (True, False):
+    ...     print(task.loss({}, {}, batch, jax.random.key(0), train=train)[0].value.round(4))
+    0.3269
+    0.1269
+
+    Szegedy et al. 2016, "Rethinking the inception architecture for computer vision".
     """
     if isinstance(amount, int | float) and not 0 <= amount < 1:
         raise error(
             "label_smoothing",
             expected="an amount of at least 0 and below 1",
             got=repr(amount),
-            fix="0.1 is usual",
+            fix="choose 0.1, as is usual",
         )
 
     def smooth(key: Key, batch: Batch) -> Batch:
@@ -88,14 +130,30 @@ def label_smoothing(task: Task, amount: float) -> Task:
 
 
 def mixup(task: Task, alpha: float) -> Task:
-    r"""In training, $\lambda x_i + (1-\lambda) x_j$ with labels mixed alike (Zhang et al. 2018).
+    r"""Train on mixed examples, $\lambda x_i + (1-\lambda) x_j$, with labels mixed in the same way.
 
-    $\lambda \sim \mathrm{Beta}(\alpha, \alpha)$ for each example; its partner j is the one before
-    it in the batch, which is in random order already. An example is not mixed with a masked one.
-    Integer labels are mixed for `cross_entropy`, others as numbers.
+    Each example of `x` (batch, ...) has its own $\lambda \sim \mathrm{Beta}(\alpha, \alpha)$ and is
+    mixed with the one before it in the batch; training batches are in random order. It is not
+    mixed with a masked example. Integer labels (batch, ...) need the loss `cross_entropy`; others
+    are mixed as values. Raises `InputError` unless `alpha` is above 0, for a mixup of a mixup, and
+    for a training loss without a key.
+
+    >>> import jdl
+    >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> task = mixup(jdl.regression(identity), alpha=0.2)
+    >>> x = jnp.array([[0.0], [1.0]])
+    >>> print(task.loss({}, {}, {"x": x, "y": x}, jax.random.key(0), train=True)[0].value)
+    0.0
+
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization".
     """
     if isinstance(alpha, int | float) and not alpha > 0:
-        raise error("mixup alpha", expected="a number above 0", got=repr(alpha), fix="0.2 is usual")
+        raise error(
+            "mixup alpha",
+            expected="a number above 0",
+            got=repr(alpha),
+            fix="choose 0.2, as is usual",
+        )
 
     def mix(key: Key, batch: Batch) -> Batch:
         inputs, labels = examples(batch), batch["y"]
@@ -107,7 +165,7 @@ def mixup(task: Task, alpha: float) -> Task:
             if labels.second is not labels.first:
                 raise error(
                     "mixup",
-                    expected="labels that are not mixed yet",
+                    expected="labels that are not mixed",
                     got="mixup around mixup",
                     fix="use it once, with a larger alpha",
                 )
@@ -120,18 +178,39 @@ def mixup(task: Task, alpha: float) -> Task:
     return _in_training(task, mix)
 
 
-def augment(task: Task, fn: Callable[[Key, Any], Any]) -> Task:
-    """In training, `fn(key, x) -> x` on the batch's inputs, inside the compiled step.
+def augment(task: Task, fn: Callable[[Key, jax.Array], jax.Array]) -> Task:
+    """Train on augmented inputs, `fn(key, x)` of `batch["x"]`, inside the compiled step.
 
-    The key is new at each step and independent of the one that the task itself is given.
+    `fn` takes and returns arrays (batch, ...); `jdl.data.augmentations` has some. Each step has a
+    new key, independent of the one that the task receives. Raises `InputError` for a training loss
+    without a key.
+
+    >>> import jdl
+    >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> task = augment(jdl.regression(identity), lambda key, x: 2 * x)
+    >>> batch = {"x": jnp.ones((3, 1)), "y": jnp.zeros((3, 1))}
+    >>> for train in (True, False):
+    ...     print(task.loss({}, {}, batch, jax.random.key(0), train=train)[0].value)
+    4.0
+    1.0
     """
     return _in_training(task, lambda key, batch: {**batch, "x": fn(key, examples(batch))})
 
 
 def mask_training(task: Task, name: str) -> Task:
-    """In training, only the examples whose `batch[name]` is not zero; in evaluation all of them.
+    """Train only on examples whose entry `batch[name]` (batch,) is not zero; evaluate all of them.
 
-    Lets several learners see the same batches and learn from different parts of them.
+    With it several learners can see the same batches and train on different parts, such as the
+    folds of a cross-validation. Raises `InputError` if a training batch has no such entry.
+
+    >>> import jdl
+    >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
+    >>> task = mask_training(jdl.regression(identity), "fold")
+    >>> batch = {"x": jnp.ones((3, 1)), "y": jnp.zeros((3, 1)), "fold": jnp.array([1.0, 0.0, 0.0])}
+    >>> for train in (True, False):
+    ...     print(task.loss({}, {}, batch, None, train=train)[0].weight)
+    1.0
+    3.0
     """
 
     def loss(
@@ -153,8 +232,8 @@ def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
         if not train:
             return task.loss(params, model_state, batch, key, train=False)
         key = require_key(key, "a random key in training")
-        own, key = jax.random.split(key)
-        return task.loss(params, model_state, change(own, batch), key, train=True)
+        own_key, key = jax.random.split(key)
+        return task.loss(params, model_state, change(own_key, batch), key, train=True)
 
     return task._replace(loss=loss)
 
@@ -171,5 +250,5 @@ def _interpolate(share: jax.Array, values: Any) -> jax.Array:
     values = jnp.asarray(values)
     share = share.reshape(share.shape + (1,) * (values.ndim - 1))
     mixed = share * values + (1 - share) * _partner(values)
-    # The share's precision must not raise that of the data (bfloat16 images stay bfloat16).
+    # bfloat16 images stay bfloat16, whatever the type of the share.
     return mixed.astype(values.dtype) if jnp.issubdtype(values.dtype, jnp.floating) else mixed

@@ -1,4 +1,4 @@
-"""Tasks over trees, from the arrays of `jdl.data.tree_batches`."""
+"""Tasks for trees, which `jdl.data.tree_batches` lays out in arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,21 @@ from jdl.tasks.supervised import Criterion, classification
 
 
 def tree_arrays(batch: Batch) -> dict[str, Any]:
-    """What a tree network is called with: labels, places of the children, slots in use."""
+    """The inputs of a tree network: the entries `x`, `children` and `present` of a batch.
+
+    Labels `x` and flags `present` are (batch, nodes), indices `children`
+    (batch, levels, width, arity). Raises `InputError` if one of them is missing.
+
+    >>> sorted(tree_arrays({"x": 0, "children": 1, "present": 2, "y": 3}))
+    ['children', 'present', 'x']
+    """
     missing = [name for name in ("x", "children", "present") if name not in batch]
     if missing:
         raise error(
             "batch",
             expected="trees: entries x, children and present",
             got=f"no {' and no '.join(missing)}",
-            fix="lay the trees out with jdl.data.tree_batches.pad_trees or pack",
+            fix="build the batch with jdl.data.tree_batches.pad_trees or pack",
         )
     return {name: batch[name] for name in ("x", "children", "present")}
 
@@ -29,10 +36,12 @@ def tree_classification(
     loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Task:
-    """Choose a class for each tree, from its root: cross-entropy and accuracy.
+    """Predict one class per tree from its root: cross-entropy and accuracy.
 
-    One tree a row, `y` [n] and a model of logits [n, classes] (`at="root"`), or packed rows, `y`
-    and `mask` [n, width] and logits [n, width, classes] (`at="roots"`).
+    With one tree per row, labels `y` are (batch,) and the model, built with `at="root"`, returns
+    logits (batch, classes). With packed rows, `y` and `mask` are (batch, width) and logits
+    (batch, width, classes), with `at="roots"`. Raises `InputError` if the labels do not fit the
+    outputs, or if an array of the trees is missing.
 
     >>> import jax
     >>> from jdl.data import tree_batches, trees
@@ -43,6 +52,9 @@ def tree_classification(
     >>> params, model_state = task.init(jax.random.key(0), batch)
     >>> task.predict(params, model_state, batch).shape
     (1, 2)
+
+    Tai, Socher and Manning 2015, "Improved semantic representations from tree-structured long
+    short-term memory networks".
     """
     return classification(model, loss=loss, metrics=metrics, inputs=tree_arrays)
 
@@ -53,11 +65,24 @@ def node_labelling(
     loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Task:
-    """Choose a class for every node, as in a sentiment treebank (Socher et al. 2013).
+    """Predict one class per node of a tree, as in a sentiment treebank.
 
-    `y` and `mask` [n, nodes] are those that `jdl.data.tree_batches.pad_trees` makes of targets, and
-    the model gives logits [n, nodes, classes] (`at="nodes"`). Counts `accuracy` over all nodes and
-    `root_accuracy`. Raises `InputError` for a batch without a mask, whose padding would count.
+    Labels `y` and `mask` (batch, nodes) come from `jdl.data.tree_batches.pad_trees` with targets,
+    and the model, built with `at="nodes"`, returns logits (batch, nodes, classes). The metrics are
+    `accuracy` over all nodes and `root_accuracy`. Raises `InputError` for a batch without a mask,
+    whose padding would count.
+
+    >>> import jax
+    >>> from jdl.data import tree_batches, trees
+    >>> from jdl.models import RvNN, from_linen
+    >>> batch = tree_batches.pad_trees([trees.from_nested((2, 0, 1))], targets=[[0, 1, 1]])
+    >>> task = node_labelling(from_linen(RvNN(8, 2, vocabulary=3, at="nodes")))
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch).shape[-1]
+    2
+
+    Socher et al. 2013, "Recursive deep models for semantic compositionality over a sentiment
+    treebank".
     """
     own = {"accuracy": measures.accuracy, "root_accuracy": _root_accuracy}
     task = classification(model, loss=loss, metrics=metrics or own, inputs=tree_arrays)
@@ -66,9 +91,9 @@ def node_labelling(
         if "mask" not in batch or batch["mask"].shape != batch["present"].shape:
             raise error(
                 "mask",
-                expected="one number for each slot, 0 for padding",
+                expected=f"shape {batch['present'].shape}, one value per slot, 0 for padding",
                 got=f"shape {batch['mask'].shape}" if "mask" in batch else "none",
-                fix="give jdl.data.tree_batches.pad_trees the targets: it adds the mask",
+                fix="pass targets to jdl.data.tree_batches.pad_trees, which adds the mask",
             )
         return task.init(key, batch)
 

@@ -172,7 +172,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ('["x"]', "1 of 240 not finite", "index [3, 2, 0]"),
     ),
     "a label too few": (labelled(SERIES | {"y": np.zeros((N, 4), int)}), ('["y"]', "(8, 5)")),
-    "one label each": (labelled(SERIES), ('["y"]', "a label for each step", "shape (8,)")),
+    "one label each": (labelled(SERIES), ('["y"]', "one label per step", "shape (8,)")),
     "token 7 of 7": (language({"x": at({"x": TOKENS}, "x", (5, 2), 7)["x"]}), ("from 0 to 7",)),
     "token -1": (language({"x": at({"x": TOKENS}, "x", (5, 2), -1)["x"]}), ("from -1 to 6",)),
     "token 9 later": (language({"x": TOKENS}, {"x": TOKENS + 3}), ("tokens from 0 to 6",)),

@@ -214,9 +214,9 @@ def test_one_run_has_no_interval():
 @pytest.mark.parametrize(
     "grid, seeds, words",
     [
-        ({"learning_rate": []}, 1, "grid['learning_rate']\n  expected: one value or more"),
+        ({"learning_rate": []}, 1, "grid['learning_rate']\n  expected: at least one value"),
         ({"learning_rate": [0.1]}, 0, "seeds\n  expected: 1 or more\n  got:      0"),
-        ({"seed": [1, 2]}, 1, "grid['seed']\n  expected: values of `build`; seeds are counted"),
+        ({"seed": [1, 2]}, 1, "grid['seed']\n  expected: a grid of arguments of `build`; seeds"),
     ],
 )
 def test_grids_that_cannot_be_swept(grid, seeds, words):
@@ -229,7 +229,7 @@ def test_a_name_that_build_does_not_take_is_refused_at_once():
         "grid['learning_rat']\n  expected: the name of an argument of `build`\n"
         '  got:      a name that it does not take\n  fix:      did you mean "learning_rate"?'
     )
-    assert "let it take width" in message(lambda: sweep(lambda: build(0.1), {"width": [1]}))
+    assert "add the argument width" in message(lambda: sweep(lambda: build(0.1), {"width": [1]}))
     sweep(lambda **given: build(given["rate"]), {"rate": [0.1]})
 
 

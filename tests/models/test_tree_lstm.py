@@ -268,7 +268,7 @@ def test_node_labelling_counts_nodes_and_roots():
 
 def test_errors_of_the_tasks():
     batch = {**tree_batches.pad_trees([trees.from_nested((0, 1, 2))]), "y": np.array([0])}
-    with pytest.raises(InputError, match=r"(?s)mask.*one number for each slot.*got: +none"):
+    with pytest.raises(InputError, match=r"(?s)mask.*one value per slot.*got: +none"):
         tasks.node_labelling(network("rvnn", "nodes")).init(jax.random.key(0), batch)
     del batch["children"]
     with pytest.raises(InputError, match=r"(?s)trees: entries x, children.*no children"):

@@ -138,7 +138,7 @@ def test_the_best_constants_under_pinball_are_quantiles():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: tasks.focal_loss(-1), "focal gamma"),
+        (lambda: tasks.focal_loss(-1), "focal_loss gamma"),
         (
             lambda: tasks.focal_loss(2.0)(jnp.zeros((2, 3)), jnp.zeros((2, 3))),
             "integer class labels",
@@ -159,11 +159,11 @@ def test_the_best_constants_under_pinball_are_quantiles():
             lambda: tasks.class_weighted_loss(tasks.cross_entropy, [1.0, 2.0])(
                 jnp.zeros((4, 3)), jnp.zeros(4, int)
             ),
-            "one for each of 3 classes",
+            "one per class",
         ),
         (lambda: tasks.pinball_loss((0.5, 1.0)), "between 0 and 1"),
         (lambda: tasks.pinball_loss((0.5,))(jnp.zeros((4, 2)), jnp.zeros((4, 1))), "1 outputs"),
-        (lambda: tasks.pinball_loss((0.5,))(jnp.zeros((4, 1)), jnp.zeros(4)), "a last axis of one"),
+        (lambda: tasks.pinball_loss((0.5,))(jnp.zeros((4, 1)), jnp.zeros(4)), "add a last axis"),
         (
             lambda: tasks.uncertain_regression(IDENTITY).init(
                 None, {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}
@@ -174,7 +174,7 @@ def test_the_best_constants_under_pinball_are_quantiles():
             lambda: tasks.uncertain_regression(IDENTITY).init(
                 None, {"x": jnp.zeros((4, 2)), "y": jnp.zeros(4)}
             ),
-            "a last axis of one",
+            "add a last axis",
         ),
     ],
 )

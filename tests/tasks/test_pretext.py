@@ -87,7 +87,7 @@ def test_only_hidden_squares_cost():
         (
             lambda: tasks.masked_reconstruction(bright_corner(), patch=2, share=0.01),
             jnp.zeros((1, 4, 4, 1)),
-            ("share", "4 squares"),
+            ("share", "4 patches"),
         ),
         (
             lambda: tasks.masked_reconstruction(bright_corner(), patch=2),

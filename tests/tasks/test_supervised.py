@@ -161,7 +161,7 @@ REFUSED = {
     ),
     "fractional labels": (tasks.classification(MLP3), jnp.zeros(3), r"y\.astype\(int\)"),
     "fewer labels": (
-        tasks.classification(MLP3), jnp.zeros(2, int), "one label for each row of outputs",
+        tasks.classification(MLP3), jnp.zeros(2, int), "one label per example",
     ),
     "labels out of range": (
         tasks.classification(MLP3), jnp.array([0, 1, 3]), r"(?s)0 to 2.*got: +labels from 0 to 3",
@@ -179,7 +179,7 @@ REFUSED = {
     ),
     "a mean for a loss": (
         tasks.regression(MLP3, loss=lambda z, y: ((z - y) ** 2).mean()), ONE_HOT,
-        r"(?s)one number for each example.*leave out the mean",
+        r"(?s)one value per example.*leave out the mean",
     ),
     "a metric that needs a call": (
         tasks.classification(MLP3, metrics={"table": metrics.confusion_matrix}), jnp.arange(3),
