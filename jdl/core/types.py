@@ -22,6 +22,10 @@ Batch = Mapping[str, Any]
 """Arrays by name, each with a leading axis of one entry per example: `x`, `y`, `mask`, ..."""
 Metrics = dict[str, Any]
 """Metrics by name, each a `Mean`, a `Count` or another pytree that merges by addition."""
+Axis = str | None
+"""The name of a mapped device axis inside `pmap` or `shard_map`; None outside."""
+GradsAndAux = tuple[PyTree, tuple[PyTree, Metrics]]
+"""`(grads, (model_state, metrics))`."""
 Point = Mapping[str, Any]
 """A point of a sweep: a value for each name of the grid, and the `seed`."""
 Row = dict[str, Any]
@@ -132,7 +136,7 @@ class Step(Protocol):
     """`step(state, batch, *, axis=None) -> (state, metrics)`."""
 
     def __call__(
-        self, state: "TrainState", batch: Batch, /, *, axis: str | None = None
+        self, state: "TrainState", batch: Batch, /, *, axis: Axis = None
     ) -> tuple["TrainState", Metrics]:
         """The state after one optimizer step, and the metrics of this step."""
         ...
@@ -141,9 +145,7 @@ class Step(Protocol):
 class StateGradient(Protocol):
     """`gradient(state, batch, *, axis=None) -> (grads, (model_state, metrics))`."""
 
-    def __call__(
-        self, state: "TrainState", batch: Batch, /, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def __call__(self, state: "TrainState", batch: Batch, /, *, axis: Axis = None) -> GradsAndAux:
         """The gradient in `state.params`, with the new model state and the metrics."""
         ...
 
@@ -195,8 +197,8 @@ class LossGradient(Protocol):
         key: Key | None,
         /,
         *,
-        axis: str | None = None,
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+        axis: Axis = None,
+    ) -> GradsAndAux:
         """The gradient of the mean, with the new model state and the metrics."""
         ...
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
 
 
@@ -49,9 +49,7 @@ def ema(inner: Learner, decay: float) -> Learner:
         count = jax.tree.map(lambda x: jnp.zeros(x.shape[:axes], jnp.int32), weights)
         return state.replace(extra=EmaState(count, weights, state.extra))
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         before: EmaState = state.extra
         state, metrics = inner.step(inner_state(state), batch, axis=axis)
         count = jax.tree.map(lambda c: c + 1, before.count)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, GradsAndAux, Key, Learner, Metrics, PyTree, TrainState
 
 MEMBER_AXES: Any = TrainState(  # type: ignore
     step=None,  # type: ignore
@@ -63,9 +63,7 @@ def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> L
 
         return jax.vmap(one, (0, 0), MEMBER_AXES)(keys, dict(values))
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         call = lambda member, s: member.step(s, batch, axis=axis)
         return each(state, call, (MEMBER_AXES, 0))
 
@@ -75,9 +73,7 @@ def vmapped(build: Callable[..., Learner], values: Mapping[str, jax.Array]) -> L
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return each(state, lambda member, s: member.predict(s, batch), 0)
 
-    def gradient(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradient(state: TrainState, batch: Batch, *, axis: Axis = None) -> GradsAndAux:
         return each(state, lambda member, s: member.gradient(s, batch, axis=axis), 0)  # type: ignore
 
     return Learner(init, step, evaluate, predict, gradient)

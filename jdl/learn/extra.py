@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 
 from jdl.core.groups import Groups
-from jdl.core.types import Batch, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, GradsAndAux, Learner, Metrics, PyTree, TrainState
 
 Record = TypeVar("Record")
 
@@ -82,9 +82,7 @@ def below(inner: Learner) -> Learner:
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return inner.predict(inner_state(state), batch)
 
-    def gradient(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradient(state: TrainState, batch: Batch, *, axis: Axis = None) -> GradsAndAux:
         return inner.gradient(inner_state(state), batch, axis=axis)  # type: ignore
 
     return inner._replace(evaluate=evaluate, predict=predict, gradient=inner.gradient and gradient)

@@ -9,7 +9,19 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core.errors import error
-from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
+from jdl.core.types import (
+    Axis,
+    Batch,
+    Gradient,
+    GradsAndAux,
+    Key,
+    Learner,
+    Mean,
+    Metrics,
+    PyTree,
+    Task,
+    TrainState,
+)
 from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import evaluation_key, one, step_key
 
@@ -83,7 +95,7 @@ def game(**players: Player) -> Learner:
         )
 
     def move_all(
-        state: TrainState, batch: Batch, axis: str | None
+        state: TrainState, batch: Batch, axis: Axis
     ) -> tuple[TrainState, Metrics, dict[str, PyTree]]:
         """The state after every player's turn, all metrics, and the gradients by player."""
         key = step_key(state, axis)
@@ -104,15 +116,11 @@ def game(**players: Player) -> Learner:
         metrics |= {n: _total(metrics, n) for n in ("loss", "gradient_norm")}
         return state.replace(step=state.step + 1), metrics, grads
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         state, metrics, _ = move_all(state, batch, axis)
         return state, metrics
 
-    def gradient(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradient(state: TrainState, batch: Batch, *, axis: Axis = None) -> GradsAndAux:
         state, metrics, grads = move_all(state, batch, axis)
         return grads, (state.model_state, metrics)
 
@@ -172,9 +180,7 @@ def _independent(task: Task, name: str) -> Task:
     return task._replace(loss=loss, predict=predict)
 
 
-def _move(
-    name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: str | None
-) -> Turn:
+def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, axis: Axis) -> Turn:
     """One player's update, which leaves the others unchanged."""
 
     def loss(

@@ -15,7 +15,17 @@ import optax
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
-from jdl.core.types import Batch, Gradient, Key, Loss, LossGradient, Metrics, PyTree
+from jdl.core.types import (
+    Axis,
+    Batch,
+    Gradient,
+    GradsAndAux,
+    Key,
+    Loss,
+    LossGradient,
+    Metrics,
+    PyTree,
+)
 
 Part = Callable[[Any, PyTree, PyTree], tuple[PyTree, PyTree, Metrics]]
 """`part(i, params, model_state) -> (grads, model_state, metrics)`, for micro-batch i."""
@@ -38,13 +48,8 @@ def mean_gradient(loss: Loss) -> LossGradient:
     """
 
     def gradient(
-        params: PyTree,
-        model_state: PyTree,
-        batch: Batch,
-        key: Key | None,
-        *,
-        axis: str | None = None,
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
+    ) -> GradsAndAux:
         def total(params: PyTree) -> Any:
             mean, aux = loss(params, model_state, batch, key, train=True)
             return mean.total, (mean.weight, aux)
@@ -84,13 +89,8 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
         gradient_of_loss = inner(loss)
 
         def gradient(
-            params: PyTree,
-            model_state: PyTree,
-            batch: Batch,
-            key: Key | None,
-            *,
-            axis: str | None = None,
-        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
+        ) -> GradsAndAux:
             grads, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
             scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
             return _scale(grads, scale), aux
@@ -128,13 +128,8 @@ def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
         gradient_of_loss = inner(loss)
 
         def gradient(
-            params: PyTree,
-            model_state: PyTree,
-            batch: Batch,
-            key: Key | None,
-            *,
-            axis: str | None = None,
-        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
+        ) -> GradsAndAux:
             pieces = _split(batch, parts)
             keys = None if key is None else jax.random.split(key, parts)
             # Sums of a linear inner gradient run over the devices once, after the last part.
@@ -183,13 +178,8 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
         gradient_of_loss = inner(loss)
 
         def gradient(
-            params: PyTree,
-            model_state: PyTree,
-            batch: Batch,
-            key: Key | None,
-            *,
-            axis: str | None = None,
-        ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
+        ) -> GradsAndAux:
             first, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
             scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
             nearby = tree.add(params, _scale(first, scale))
@@ -202,7 +192,7 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
 
 
 def reduce(
-    grads: PyTree, weight: Any, model_state: PyTree, metrics: Metrics, axis: str | None
+    grads: PyTree, weight: Any, model_state: PyTree, metrics: Metrics, axis: Axis
 ) -> tuple[PyTree, Any, PyTree, Metrics]:
     """Sum over a mapped device axis, and average floating-point model state; no axis, no change."""
     if axis is None:

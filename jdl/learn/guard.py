@@ -8,7 +8,7 @@ from flax import struct
 
 from jdl.core import tree
 from jdl.core.finite import still_finite
-from jdl.core.types import Batch, Key, Learner, Mean, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, Key, Learner, Mean, Metrics, PyTree, TrainState
 from jdl.learn.extra import below, drop_records, find_records, inner_state
 from jdl.learn.window import WindowState
 
@@ -56,9 +56,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     """
     counted = count_invalid(inner, limit)
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         after, metrics = counted.step(state, batch, axis=axis)
         skipped, no_metrics = skip_step(state, metrics, limit)
         skipped = skipped.replace(step=after.step, key=after.key)
@@ -76,9 +74,7 @@ def count_invalid(inner: Learner, limit: int) -> Learner:
         zero, none = (jnp.full(state.members, value, jnp.int32) for value in (0, -1))
         return state.replace(extra=GuardState(zero, zero, none, none, state.extra))
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         after, metrics = inner.step(inner_state(state), batch, axis=axis)
         good = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(metrics["gradient_norm"].total)
         counts = state.extra.count(good, state.step, limit).replace(inner=after.extra)

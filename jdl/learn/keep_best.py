@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
 
 
@@ -47,9 +47,7 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
         loss = jnp.full(state.members, jnp.inf, jnp.float32)
         return state.replace(extra=BestState(loss, weights, state.extra))
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         best: BestState = state.extra
         state, metrics = inner.step(inner_state(state), batch, axis=axis)
         loss = jax.lax.cond(

@@ -6,7 +6,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jdl.core.types import Batch, Gradient, Key, Learner, Mean, Metrics, PyTree, Task, TrainState
+from jdl.core.types import (
+    Axis,
+    Batch,
+    Gradient,
+    GradsAndAux,
+    Key,
+    Learner,
+    Mean,
+    Metrics,
+    PyTree,
+    Task,
+    TrainState,
+)
 from jdl.learn.gradient import mean_gradient
 
 
@@ -44,15 +56,11 @@ def learner(
             opt_state=tx.init(params),
         )
 
-    def gradients(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradients(state: TrainState, batch: Batch, *, axis: Axis = None) -> GradsAndAux:
         key = step_key(state, axis)
         return gradient_of_loss(state.params, state.model_state, batch, key, axis=axis)
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         grads, (model_state, metrics) = gradients(state, batch, axis=axis)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, value=metrics["loss"].value
@@ -85,7 +93,7 @@ def _norm(grads: PyTree, params: PyTree) -> jax.Array:
     return jnp.sqrt(sum((g.conj() * g).real.sum() for g in jax.tree.leaves(grads)))
 
 
-def step_key(state: TrainState, axis: str | None = None) -> Key:
+def step_key(state: TrainState, axis: Axis = None) -> Key:
     """The key of this step, `fold_in(key, step)`; with an `axis`, a different one per device."""
     key = jax.random.fold_in(state.key, state.step)
     return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))

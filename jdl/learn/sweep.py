@@ -14,7 +14,18 @@ from flax import struct
 
 from jdl.core.errors import did_you_mean, error
 from jdl.core.groups import Groups
-from jdl.core.types import Batch, Info, Key, Learner, Metrics, Point, PyTree, TrainState
+from jdl.core.types import (
+    Axis,
+    Batch,
+    GradsAndAux,
+    Info,
+    Key,
+    Learner,
+    Metrics,
+    Point,
+    PyTree,
+    TrainState,
+)
 from jdl.learn.ensemble import vmapped
 from jdl.learn.guard import guard
 
@@ -94,9 +105,7 @@ def sweep(
             _first(values),
         )
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         results = each(state, lambda group, part: group.step(part, batch, axis=axis))
         after = _join(results.map(lambda pair: pair[0]), state.extra.values)
         return after, results.map(lambda pair: pair[1]).members()
@@ -107,9 +116,7 @@ def sweep(
     def predict(state: TrainState, batch: Batch) -> PyTree:
         return each(state, lambda group, part: group.predict(part, batch)).members()
 
-    def gradient(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradient(state: TrainState, batch: Batch, *, axis: Axis = None) -> GradsAndAux:
         results = each(state, lambda group, part: group.gradient(part, batch, axis=axis))  # type: ignore
         grads, model_state, metrics = (
             results.map(pick) for pick in (lambda r: r[0], lambda r: r[1][0], lambda r: r[1][1])

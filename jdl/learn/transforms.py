@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, GradsAndAux, Key, Learner, Metrics, PyTree, TrainState
 
 
 def jit(inner: Learner, donate: bool = False) -> Learner:
@@ -75,14 +75,10 @@ def feed_from(inner: Learner, batch_of: Callable[[TrainState, PyTree], Batch]) -
     4.0
     """
 
-    def step(
-        state: TrainState, data: PyTree, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, data: PyTree, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         return inner.step(state, batch_of(state, data), axis=axis)
 
-    def gradient(
-        state: TrainState, data: PyTree, *, axis: str | None = None
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    def gradient(state: TrainState, data: PyTree, *, axis: Axis = None) -> GradsAndAux:
         return inner.gradient(state, batch_of(state, data), axis=axis)  # type: ignore
 
     return inner._replace(step=step, gradient=inner.gradient and gradient)
@@ -117,7 +113,7 @@ def loop(inner: Learner) -> Learner:
     """
 
     def step(
-        state: TrainState, batch: Batch, n: Any = 1, *, axis: str | None = None
+        state: TrainState, batch: Batch, n: Any = 1, *, axis: Axis = None
     ) -> tuple[TrainState, Metrics]:
         def body(_: Any, carry: Any) -> Any:
             state, _ = carry

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
-from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import below, inner_state
 
 
@@ -43,9 +43,7 @@ def window(inner: Learner, every: int) -> Learner:
         zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return state.replace(extra=WindowState(zero, state.extra))
 
-    def step(
-        state: TrainState, batch: Batch, *, axis: str | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         is_new = jax.lax.rem(state.step, state.step.dtype.type(every)) == 0
         before = state.extra.sums
         before = tree.where(is_new, jax.tree.map(jnp.zeros_like, before), before)

@@ -74,8 +74,9 @@ def gan_tasks(
     >>> generator, discriminator = (from_linen(MLP((), outputs=n)) for n in (2, 1))
     >>> task, _ = gan_tasks(generator, discriminator, latent=3)
     >>> batch = {"x": jnp.ones((4, 2)), "z": jnp.ones((4, 3))}
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> task.predict({"generator": params}, {"generator": model_state}, batch).shape
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> everyone = {"generator": params}, {"generator": model_state}
+    >>> jax.eval_shape(task.predict, *everyone, batch).shape
     (4, 2)
     """
     check_one_of("objective", objective, OBJECTIVES)

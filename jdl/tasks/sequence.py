@@ -44,8 +44,8 @@ def sequence_classification(
     >>> from jdl.models import RNN, from_linen
     >>> task = sequence_classification(from_linen(RNN((4,), outputs=3)))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2]), "y": jnp.array([0, 2])}
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> task.predict(params, model_state, batch).shape
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch).shape
     (2, 3)
     """
     return classification(model, loss=loss, metrics=metrics, inputs=inputs)
@@ -90,15 +90,13 @@ def sequence_labelling(
 
     Raises `InputError` at `init` for labels or lengths that do not fit.
 
-    >>> import jax
-    >>> from jdl.models import RNN, from_linen
-    >>> task = sequence_labelling(from_linen(RNN((4,), outputs=3, read="each")))
+    >>> from jdl.models import from_functions
+    >>> uniform = from_functions(lambda key, x: {}, lambda params, x: jnp.zeros((2, 5, 3)))
     >>> batch = {"x": jnp.zeros((2, 5, 1)), "lengths": jnp.array([5, 2])}
     >>> batch["y"] = jnp.zeros((2, 5), int)
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
-    >>> print(mean.weight)
-    7.0
+    >>> mean, _ = sequence_labelling(uniform).loss({}, {}, batch, None, train=False)
+    >>> print(mean.value.round(4), mean.weight)  # log 3, over the 7 steps before padding
+    1.0986 7.0
     """
     task = classification(model, loss=loss, metrics=metrics, inputs=inputs)
 

@@ -87,13 +87,12 @@ def classification(
     Raises `InputError` for labels of another shape or type, and at `init` for labels outside
     0 ... classes - 1.
 
-    >>> from jdl.models import MLP, from_linen
-    >>> task = classification(from_linen(MLP((), outputs=3)))
+    >>> from jdl.models import from_functions
+    >>> uniform = from_functions(lambda key, x: {}, lambda params, x: jnp.zeros((len(x), 3)))
     >>> batch = {"x": jnp.zeros((4, 2)), "y": jnp.array([0, 1, 2, 1])}
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> mean, _ = task.loss(params, model_state, batch, None, train=False)
-    >>> print(mean.value.round(4))  # log 3
-    1.0986
+    >>> mean, (_, metrics) = classification(uniform).loss({}, {}, batch, None, train=False)
+    >>> print(mean.value.round(4), metrics["accuracy"].compute())  # log 3, the first class
+    1.0986 0.25
     """
     metrics = {"accuracy": measures.accuracy} if metrics is None else metrics
     task = supervised_task(model, loss, metrics, inputs)
@@ -180,8 +179,8 @@ def uncertain_regression(
     >>> from jdl.models import MLP, from_linen
     >>> task = uncertain_regression(from_linen(MLP((), outputs=2)))
     >>> batch = {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> print(task.predict(params, model_state, batch)["std"].shape)
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch)["std"].shape
     (4, 1)
 
     Nix and Weigend 1994, "Estimating the mean and variance of the target probability distribution";

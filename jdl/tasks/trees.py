@@ -49,8 +49,8 @@ def tree_classification(
     >>> tree = trees.from_nested((2, 0, 1))
     >>> batch = {**tree_batches.pad_trees([tree]), "y": jax.numpy.array([1])}
     >>> task = tree_classification(from_linen(RvNN(8, 2, vocabulary=3)))
-    >>> params, model_state = task.init(jax.random.key(0), batch)
-    >>> task.predict(params, model_state, batch).shape
+    >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(task.predict, params, model_state, batch).shape
     (1, 2)
 
     Tai, Socher and Manning 2015, "Improved semantic representations from tree-structured long
