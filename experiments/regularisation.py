@@ -17,6 +17,7 @@ penalty, "proximal L1" soft thresholding after each step; only the latter gives 
 import dataclasses
 from typing import Any, Literal, get_args
 
+import numpy as np
 import optax
 
 import jdl
@@ -65,7 +66,8 @@ def experiment(config: Config) -> jdl.Experiment:
         """The test metrics of each method, and the share of its weights that are zero."""
         rows = jdl.group_by(learner.points, "method", jdl.evaluate(result, data.test()))
         for method, row in rows.items():
-            row["zeros"] = jdl.optim.sparsity(result.state.params[f"method={method}"], axes=1)
+            zeros = jdl.optim.sparsity(result.state.params[f"method={method}"], axes=1)
+            row["zeros"] = np.asarray(zeros)
         return rows
 
     return jdl.Experiment(

@@ -158,7 +158,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: fit(
             jdl.classification(mlp(2), loss=class_weighted_loss(cross_entropy, np.ones(3))), CLASSES
         ),
-        ("class weights", "2 classes", "(3,)"),
+        ("class weights", "shape (2,), one per class", "(3,)"),
     ),
     "mark that is missing": (
         lambda: fit(mask_training(classification(), "original"), CLASSES),
