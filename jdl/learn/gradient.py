@@ -225,7 +225,7 @@ def _split(batch: Batch, parts: int) -> PyTree:
             f"accumulate({parts})",
             expected=f"a batch that {parts} divides",
             got=f"{examples} examples",
-            fix="change the batch size, or the number of parts",
+            fix="change the batch size or the number of parts",
         )
     return jax.tree.map(
         lambda x: jnp.moveaxis(jnp.reshape(x, (examples // parts, parts, *x.shape[1:])), 1, 0),
