@@ -22,6 +22,7 @@ from jdl.core.types import (
     Task,
     TrainState,
 )
+from jdl.learn.check_task import checked_task
 from jdl.learn.gradient import mean_gradient
 from jdl.learn.learner import evaluation_key, one, step_key
 
@@ -82,6 +83,7 @@ def game(**players: Player) -> Learner:
             raise error(
                 f"{name}: every", expected="1 or more", got=str(player.every), fix="set every=1"
             )
+    players = {n: p._replace(task=checked_task(p.task, n)) for n, p in players.items()}
 
     def init(key: Key, batch: Batch) -> TrainState:
         key, *keys = jax.random.split(key, 1 + len(players))

@@ -19,6 +19,7 @@ from jdl.core.types import (
     Task,
     TrainState,
 )
+from jdl.learn.check_task import checked_task
 from jdl.learn.gradient import mean_gradient
 
 
@@ -41,6 +42,7 @@ def learner(
     >>> print(line.predict(state, {"x": jnp.array([[2.0]])}).round(2))
     [[5.]]
     """
+    task = checked_task(task)
     gradient_of_loss = gradient(task.loss)
     optimizer = optax.with_extra_args_support(tx)
 

@@ -16,6 +16,7 @@ from jdl.data.arrays import as_arrays, check_arrays
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.parallel.describe import describe_layout
+from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.evaluate import check_classes
 
 log = logging.getLogger("jdl")
@@ -114,6 +115,7 @@ def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays
     if valid is not None:
         padded = next(evaluation_batches(valid, feed.batch_size))
         jax.eval_shape(learner.evaluate, state, padded)
+    check_mask_weight(learner, state, with_mask(sample if valid is None else padded))
     if isinstance(feed.data, dict):
         for name, data in (("training data", feed.data), ("validation data", valid or {})):
             check_classes(learner, state, sample, data, name)

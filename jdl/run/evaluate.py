@@ -15,6 +15,7 @@ from jdl.core.errors import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, PyTree, Row, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.feed import evaluation_batches
+from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
 from jdl.run.execution.placement import placement, readable_sharding
 from jdl.run.storage.leaf_io import is_distributed
@@ -69,7 +70,9 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.state)
     sample = next(evaluation_batches(data, size))
     check_classes(result.learner, result.state, sample, data, "evaluation data")
-    parts = [count(result.state, put(b)) for b in evaluation_batches(data, size)]
+    batch = sample
+    parts = [count(result.state, put(batch := b)) for b in evaluation_batches(data, size)]
+    _check_padding(lambda other: count(result.state, put(other)), batch, parts[-1])
     return measure.compute(add_on_host(parts))
 
 
@@ -166,8 +169,19 @@ def evaluator(
         "state",
         "batch",
     )
-    batches = [put(batch) for batch in _batches(data, batch_size, 1024)]
+    last: Batch = {}
+    batches = [put(last := batch) for batch in _batches(data, batch_size, 1024)]
+    _check_padding(lambda other: count(state, put(other)), last)
     return lambda state: [count(state, batch) for batch in batches]
+
+
+def _check_padding(
+    count: Callable[[Batch], Metrics], batch: Batch, found: Metrics | None = None
+) -> None:
+    """Raise unless the last, padded batch counts the same whatever fills its other rows."""
+    other = with_other_padding(batch)
+    if other is not None:
+        check_same_metrics(count(batch) if found is None else found, count(other))
 
 
 def add_on_host(parts: Sequence[Metrics]) -> Metrics:

@@ -11,6 +11,7 @@ from jdl.core.errors import Diverged
 from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
+from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.checks import resolve_data
 from jdl.run.distributed.collectives import Consensus
 from jdl.run.distributed.signals import Interrupted, Signals
@@ -156,6 +157,7 @@ def steps(
     """
     feed, _ = resolve_data(data, None, batch_size, seed)
     state = init_state(learner, feed, seed) if start is None else start
+    check_mask_weight(learner, state, with_mask(feed.batch(0)))
     if donate:
         state = tree.copy(state)
     put = placement(state)

@@ -1,5 +1,6 @@
 """Tasks with labels: classification and regression."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +30,9 @@ def supervised_task(
     r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as $m$.
 
     `loss(outputs, batch["y"])` returns values (batch,) or (batch, ...), one per example or per part
-    of one. Outputs are float32 or wider. Without a mask (batch,) or (batch, ...) all weigh 1.
+    of one. Outputs are float32 or wider. Without a mask (batch,) or (batch, ...) all weigh 1. A
+    loss that compares examples with each other takes the mask as well, `loss(outputs, y, *, mask)`,
+    and leaves out examples whose mask is 0; the mask is None if all count.
     `inputs(batch)` returns what the model is called with, by default `batch["x"]`.
 
     Raises `InputError` if an entry is missing, if the loss returns a scalar or complex values, at
@@ -45,6 +48,7 @@ def supervised_task(
     2.5
     """
     metrics = {} if metrics is None else dict(metrics)
+    takes_mask = "mask" in _arguments(loss)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = model.init(key, inputs(batch))
@@ -60,7 +64,9 @@ def supervised_task(
             refuse_masked_statistics(model_state, batch)
         outputs, model_state = model.apply(params, model_state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
-        mean = measures.masked_mean(_checked(loss(outputs, entry(batch, "y"))), batch.get("mask"))
+        given = {"mask": batch.get("mask")} if takes_mask else {}
+        values = _checked(loss(outputs, entry(batch, "y"), **given))
+        mean = measures.masked_mean(values, batch.get("mask"))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counts = {name: _count(metric, outputs, plain) for name, metric in metrics.items()}
         return mean, (model_state, {"loss": mean, **counts})
@@ -69,6 +75,14 @@ def supervised_task(
         return model.apply(params, model_state, inputs(batch), train=False)[0]
 
     return Task(init, evaluate, predict)
+
+
+def _arguments(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """The arguments of a function by name; none where Python cannot tell."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def classification(
