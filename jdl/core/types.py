@@ -79,6 +79,8 @@ class Info:
 
     output: str | None = None
     """What `predict` returns: "class_logits", "binary_logits", "values", ...; None if unknown."""
+    ignore: int | None = None
+    """The label of examples that count for nothing."""
     points: tuple[Point, ...] = ()
     """The points of a sweep, one per member."""
     unsharded: "Learner | None" = None

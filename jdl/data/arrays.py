@@ -54,8 +54,8 @@ def check_arrays(
     """Raise `InputError` unless `data` can be trained on.
 
     Rejects what `as_arrays` rejects, values that are not finite (with their count and the index of
-    the first), `lengths` outside 1 ... time for `x` of shape (n, time, ...), and a `mask` with
-    negative weights or without a positive one. Values after an example's `lengths` are padding and
+    the first), `lengths` outside 1 ... time for `x` of shape (n, time, ...), a `mask` with values
+    other than 0 and 1, and a negative `weight`. Values after an example's `lengths` are padding and
     may be anything. With `classes`, integer labels `y` must lie in 0 ... classes - 1.
 
     >>> check_arrays({"x": [[1.0, float("nan")]]})
@@ -72,22 +72,51 @@ def check_arrays(
         check_finite(value, f'{name}["{key}"]', lengths=arrays.get("lengths"))
     if "mask" in arrays:
         _check_mask(arrays["mask"], f'{name}["mask"]')
+    if "weight" in arrays:
+        _check_weight(arrays["weight"], f'{name}["weight"]')
     labels = arrays.get("y")
     if classes is not None and labels is not None and labels.dtype.kind in "iu":
         check_labels(labels, classes, f'{name}["y"]')
 
 
-def check_labels(labels: np.ndarray, classes: int, name: str) -> None:
-    """Raise `InputError` unless integer labels lie in 0 ... classes - 1."""
-    wrong = np.argwhere((labels < 0) | (labels >= classes))
+def check_labels(
+    labels: np.ndarray, classes: int, name: str, counts: np.ndarray | None = None
+) -> None:
+    """Raise `InputError` unless the integer labels that count lie in 0 ... classes - 1.
+
+    >>> check_labels(np.array([0, 2, -1]), 3, "y", counts=np.array([True, True, False]))
+    """
+    outside = (labels < 0) | (labels >= classes)
+    if not outside.any():
+        return
+    wrong = np.argwhere(outside if counts is None else outside & counts)
     if len(wrong):
         raise error(
             name,
             expected=f"labels from 0 to {classes - 1}, for {classes} classes",
             got=f"{len(wrong)} out of range, the first {labels[tuple(wrong[0])]} "
             f"at index {wrong[0].tolist()}",
-            fix="number the classes from 0, or increase the number of classes",
+            fix="number the classes from 0, increase the number of classes, or leave these examples "
+            "out: jdl.classification(..., ignore=-1)",
         )
+
+
+def labels_that_count(data: Mapping[str, Any], ignore: int | None = None) -> np.ndarray:
+    """Which labels `y` reach a loss: not padding, not masked, not those to ignore.
+
+    >>> data = {"y": np.array([[1, 2], [3, -1]]), "lengths": np.array([1, 2])}
+    >>> labels_that_count(data, ignore=-1).tolist()
+    [[True, False], [True, False]]
+    """
+    labels = np.asarray(data["y"])
+    counts = labels != ignore if ignore is not None else np.ones(labels.shape, bool)
+    if "lengths" in data and labels.ndim >= 2:
+        real = np.arange(labels.shape[1]) < np.asarray(data["lengths"]).reshape(-1, 1)
+        counts &= real.reshape(real.shape + (1,) * (labels.ndim - 2))
+    mask = np.asarray(data.get("mask", 1.0))
+    if mask.shape == labels.shape[: mask.ndim]:
+        counts &= mask.reshape(mask.shape + (1,) * (labels.ndim - mask.ndim)) != 0
+    return counts
 
 
 def example_bytes(example: Mapping[str, np.ndarray]) -> int:
@@ -177,13 +206,29 @@ def _narrow(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_mask(mask: np.ndarray, name: str) -> None:
-    lowest, highest = mask.min(), mask.max()
-    if lowest < 0 or not highest > 0:
+    if ((mask != 0) & (mask != 1)).any():
         raise error(
             name,
-            expected="weights of at least 0, one of them positive",
-            got=f"values from {lowest:g} to {highest:g}",
+            expected="0 and 1: whether an example exists",
+            got=f"values from {mask.min():g} to {mask.max():g}",
+            fix='call it "weight", which says how much an example counts',
+        )
+    if not mask.any():
+        raise error(
+            name,
+            expected="at least one example that counts",
+            got="zeros only",
             fix="use 1 for examples that count and 0 for padding",
+        )
+
+
+def _check_weight(weight: np.ndarray, name: str) -> None:
+    if weight.min() < 0 or not weight.max() > 0:
+        raise error(
+            name,
+            expected="values of at least 0, and one above it",
+            got=f"values from {weight.min():g} to {weight.max():g}",
+            fix="give each example how much it counts",
         )
 
 

@@ -1,7 +1,7 @@
 """Training batches by step, a stream that reads ahead, and evaluation batches."""
 
 import operator
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -15,6 +15,10 @@ from jdl.data.order import Order
 
 RESIDENT_BYTES = 2**30
 """`fit` keeps sets up to this size on the device."""
+
+
+Check = Callable[[Arrays, np.ndarray], None]
+"""A function of a batch and the indices of its examples, which raises for what it refuses."""
 
 
 class Source(Protocol):
@@ -46,6 +50,8 @@ class Feed:
     data: Mapping[str, Any] | Source
     batch_size: int
     seed: int = 0
+    check: Check | None = None
+    """Called with each batch that is read from a source and the indices of its examples."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", _examples(self.data))
@@ -108,8 +114,10 @@ class Feed:
     ) -> Arrays:
         if rows is not None:
             index, mask = index[..., rows], None if mask is None else mask[..., rows]
-        flat = _take(self.data, index.reshape(-1))
-        batch = {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in flat.items()}
+        taken = _take(self.data, index.reshape(-1))
+        if self.check is not None and not isinstance(self.data, dict):
+            self.check(taken, index.reshape(-1))
+        batch = {key: x.reshape(*index.shape, *x.shape[1:]) for key, x in taken.items()}
         return batch if mask is None else {**batch, "mask": masked(batch.get("mask"), mask)}
 
     def stream(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jdl.metrics.distances import frechet_distance as frechet_distance
     from jdl.metrics.host import compute as compute
     from jdl.metrics.intervals import wilson_interval as wilson_interval
+    from jdl.metrics.masked import example_weights as example_weights
     from jdl.metrics.masked import masked_fraction as masked_fraction
     from jdl.metrics.masked import masked_mean as masked_mean
     from jdl.metrics.masked import mean_metric as mean_metric

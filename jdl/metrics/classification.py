@@ -9,12 +9,17 @@ import optax
 
 from jdl.core.types import Batch, Mean, Metric
 from jdl.metrics.checks import check_same_shape, class_indices
-from jdl.metrics.masked import mask_weights, masked_fraction, masked_mean
+from jdl.metrics.masked import (
+    count_or_weight,
+    example_weights,
+    masked_fraction,
+    masked_mean,
+)
 
 
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
-    return masked_fraction(outputs.argmax(-1) == labels, batch.get("mask"))
+    return masked_fraction(outputs.argmax(-1) == labels, **example_weights(batch))
 
 
 accuracy = Metric(_accuracy, Mean.compute)
@@ -26,7 +31,7 @@ Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of th
 
 def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return masked_fraction((outputs > 0) == (batch["y"] > 0.5), batch.get("mask"))
+    return masked_fraction((outputs > 0) == (batch["y"] > 0.5), **example_weights(batch))
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
@@ -46,7 +51,7 @@ def top_k(k: int) -> Metric:
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
         largest = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return masked_fraction((largest == labels[..., None]).any(-1), batch.get("mask"))
+        return masked_fraction((largest == labels[..., None]).any(-1), **example_weights(batch))
 
     return Metric(count, Mean.compute)
 
@@ -62,9 +67,9 @@ def confusion_matrix(classes: int) -> Metric:
 
     def count(outputs: Any, batch: Batch) -> jax.Array:
         labels = class_indices(outputs, batch["y"])
-        used = mask_weights(batch.get("mask"), labels) != 0
-        empty = jnp.zeros((classes, classes), jnp.int32)
-        return empty.at[labels, outputs.argmax(-1)].add(used.astype(jnp.int32), mode="drop")
+        counts = count_or_weight(labels, **example_weights(batch))
+        empty = jnp.zeros((classes, classes), counts.dtype)
+        return empty.at[labels, outputs.argmax(-1)].add(counts, mode="drop")
 
     return Metric(count, np.asarray)
 
@@ -73,7 +78,7 @@ def _cross_entropy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-    return masked_mean(values, batch.get("mask"))
+    return masked_mean(values, **example_weights(batch))
 
 
 def _perplexity(cross_entropy: Mean) -> Any:
@@ -112,8 +117,8 @@ def auc(bins: int = 4096) -> Metric:
         squashed = jnp.where(jnp.isinf(scores), jnp.sign(scores), scores / (1 + jnp.abs(scores)))
         index = jnp.clip((squashed + 1) / 2 * bins, 0, bins - 1)
         index = jnp.where(jnp.isnan(scores), bins, index).astype(jnp.int32)
-        used = jnp.ravel(mask_weights(batch.get("mask"), outputs) != 0).astype(jnp.int32)
-        return jnp.zeros((2, bins + 1), jnp.int32).at[positive, index].add(used)
+        counts = jnp.ravel(count_or_weight(outputs, **example_weights(batch)))
+        return jnp.zeros((2, bins + 1), counts.dtype).at[positive, index].add(counts)
 
     return Metric(count, _area)
 

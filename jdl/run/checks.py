@@ -3,21 +3,23 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
 import jax
 import numpy as np
+from jax.interpreters import partial_eval
 
 from jdl.core import tree
-from jdl.core.errors import error
-from jdl.core.types import Learner, TrainState
-from jdl.data.arrays import as_arrays, check_arrays
+from jdl.core.errors import InputError, error
+from jdl.core.types import Batch, Learner, TrainState
+from jdl.data.arrays import as_arrays, check_arrays, check_labels, labels_that_count
 from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.parallel.describe import describe_layout
 from jdl.run.check_mask import check_mask_weight, with_mask
-from jdl.run.evaluate import check_classes
+from jdl.run.evaluate import check_classes, count_classes
 
 log = logging.getLogger("jdl")
 
@@ -37,10 +39,18 @@ def resolve_data(
     if isinstance(data.data, dict):
         check_arrays(data.data, name="training data")
         _warn_of_8_bit_images(data.data)
+        data = _without_full_mask(data)
     if valid is not None:
         valid = as_arrays(valid, name="validation data")
         check_arrays(valid, name="validation data")
     return data, valid
+
+
+def _without_full_mask(feed: Feed) -> Feed:
+    """The feed without a mask that keeps everything: batch statistics do not take a mask."""
+    if "mask" in feed.data and np.all(feed.data["mask"] == 1):
+        return replace(feed, data={k: v for k, v in feed.data.items() if k != "mask"})
+    return feed
 
 
 def _warn_of_8_bit_images(data: Arrays) -> None:
@@ -121,6 +131,11 @@ def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays
             check_classes(learner, state, sample, data, name)
     for part in (feed.data, valid):
         check_extreme_examples(learner, part, feed.batch_size)
+    warn_of_unread_entries(learner, state, sample)
+    if "weight" in sample and "batch_stats" in getattr(state.model_state, "keys", dict)():
+        log.warning(
+            'data["weight"]: batch normalization takes its statistics over all examples alike'
+        )
     log.info("data   %s", describe_data(feed, valid))
     log.info("model  %s", describe_size(state))
     layout = describe_layout(state)
@@ -146,6 +161,42 @@ def describe_size(state: TrainState) -> str:
     """The number of parameters in one line; with members, all of them together."""
     members, count = math.prod(state.members), tree.count(state.params)
     return f"{count:,} parameters" + (f" in {members} members" if state.members else "")
+
+
+def check_labels_of_batches(learner: Learner, state: TrainState, feed: Feed) -> Feed:
+    """The feed; that of a source checks the labels of each batch where it is read."""
+    if isinstance(feed.data, Mapping):
+        return feed
+    classes, ignore = count_classes(learner, state, feed.batch(0)), learner.info.ignore
+    if classes is None:
+        return feed
+
+    def check(batch: Arrays, index: np.ndarray) -> None:
+        counts = labels_that_count(batch, ignore)
+        try:
+            check_labels(batch["y"], classes, 'data["y"]', counts)
+        except InputError as wrong:
+            raise InputError(f"{wrong}\n  examples: {index.tolist()}") from None
+
+    return replace(feed, check=check)
+
+
+def warn_of_unread_entries(learner: Learner, state: TrainState, batch: Batch) -> None:
+    """Name, once, what a batch holds and no function of the learner reads."""
+    rest = dict(batch)
+    unread = set(rest) - {"y"}
+    for call in (learner.step, learner.evaluate):
+        traced = jax.make_jaxpr(call)(state, rest)
+        _, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+        names = jax.tree.leaves(dict(zip(rest, rest, strict=True)))
+        unread -= {name for name, is_used in zip(names, used[-len(rest) :], strict=True) if is_used}
+    if unread:
+        close = unread & {"weights", "sample_weight", "sample_weights", "class_weight"}
+        log.warning(
+            "nothing reads data[%s]%s",
+            ", ".join(f'"{name}"' for name in sorted(unread)),
+            '; the weight of an example is data["weight"]' if close else "",
+        )
 
 
 def check_extreme_examples(learner: Learner, data: Any, batch_size: int) -> None:

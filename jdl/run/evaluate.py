@@ -13,7 +13,7 @@ from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.types import Batch, Learner, Metrics, PyTree, Row, TrainState
-from jdl.data.arrays import as_arrays, check_arrays, check_labels
+from jdl.data.arrays import as_arrays, check_arrays, check_labels, labels_that_count
 from jdl.data.feed import evaluation_batches
 from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
@@ -83,14 +83,22 @@ def check_classes(
 
     Integer labels are classes if the outputs have one axis more. `sample` is a batch of `data`.
     """
-    labels = data.get("y")
+    classes = count_classes(learner, state, sample)
+    if classes is not None and "y" in data:
+        counts = labels_that_count(data, learner.info.ignore)
+        check_labels(data["y"], classes, f'{name}["y"]', counts)
+
+
+def count_classes(learner: Learner, state: TrainState, sample: Batch) -> int | None:
+    """The classes that the integer labels of a batch name; None where they name none."""
+    labels = sample.get("y")
     if labels is None or labels.dtype.kind not in "iu":
-        return
+        return None
     outputs = jax.eval_shape(learner.predict, state, sample)
-    if not isinstance(outputs, jax.ShapeDtypeStruct):
-        return
-    if outputs.shape[len(state.members) : -1] == sample["y"].shape:
-        check_labels(labels, outputs.shape[-1], f'{name}["y"]')
+    is_array = isinstance(outputs, jax.ShapeDtypeStruct)
+    if is_array and outputs.shape[len(state.members) : -1] == labels.shape:
+        return outputs.shape[-1]
+    return None
 
 
 def predict(

@@ -12,10 +12,10 @@ from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.check_mask import check_mask_weight, with_mask
-from jdl.run.checks import resolve_data
+from jdl.run.checks import check_labels_of_batches, resolve_data
 from jdl.run.distributed.collectives import Consensus
 from jdl.run.distributed.signals import Interrupted, Signals
-from jdl.run.evaluate import Result
+from jdl.run.evaluate import Result, check_classes
 from jdl.run.execution.executor import Executor, compile_steps
 from jdl.run.execution.placement import placement
 from jdl.run.recorder import Recorder, open_run
@@ -158,6 +158,9 @@ def steps(
     feed, _ = resolve_data(data, None, batch_size, seed)
     state = init_state(learner, feed, seed) if start is None else start
     check_mask_weight(learner, state, with_mask(feed.batch(0)))
+    if isinstance(feed.data, Mapping):
+        check_classes(learner, state, feed.batch(0), feed.data, "training data")
+    feed = check_labels_of_batches(learner, state, feed)
     if donate:
         state = tree.copy(state)
     put = placement(state)

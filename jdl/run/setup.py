@@ -22,6 +22,7 @@ from jdl.learn.guard import GuardState
 from jdl.learn.window import WindowState
 from jdl.run.checks import (
     Arrays,
+    check_labels_of_batches,
     check_learner,
     check_options,
     count_steps,
@@ -212,6 +213,7 @@ def make_setup(
     check_options(valid, epochs, best, patience, options)
     inner = cache_trace(learner)
     shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
+    feed = check_labels_of_batches(inner, shapes, feed)
     if find_records(shapes.extra, WindowState):
         log.warning(
             "the learner has a window of its own: each row of the log averages its running sums; "

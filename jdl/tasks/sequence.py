@@ -80,6 +80,7 @@ def sequence_labelling(
     loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = sequences,
+    ignore: int | None = None,
 ) -> Task:
     r"""Predict one class per step of a sequence.
 
@@ -87,6 +88,7 @@ def sequence_labelling(
     m_{it}$ with lengths $T_i$ and mask $m$, so a step counts the same in short and long sequences.
     The model returns logits (batch, time, classes), as `RNN(read="each")` and `WaveNet` do. Labels
     `y` are integers (batch, time), ignored in the padding; a mask may be (batch,) or (batch, time).
+    Steps with the label `ignore`, such as -1, count for nothing.
 
     Raises `InputError` at `init` for labels or lengths that do not fit.
 
@@ -98,7 +100,7 @@ def sequence_labelling(
     >>> print(mean.value.round(4), mean.weight)  # log 3, over the 7 steps before padding
     1.0986 7.0
     """
-    task = classification(model, loss=loss, metrics=metrics, inputs=inputs)
+    task = classification(model, loss=loss, metrics=metrics, inputs=inputs, ignore=ignore)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         return task.init(key, _by_step(batch))

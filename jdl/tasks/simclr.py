@@ -64,8 +64,10 @@ def contrastive_learning(
         outputs, model_state = model.apply(params, model_state, both, key=own_key, train=train)
         one, other = jnp.split(outputs, 2)
         losses, hits = _compare(one, other, temperature, mask)
-        mean = measures.masked_mean(losses, mask)
-        return mean, (model_state, {"loss": mean, "accuracy": measures.masked_fraction(hits, mask)})
+        weights = measures.example_weights(batch)
+        mean = measures.masked_mean(losses, **weights)
+        accuracy = measures.masked_fraction(hits, **weights)
+        return mean, (model_state, {"loss": mean, "accuracy": accuracy})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
         return model.apply(params, model_state, examples(batch), train=False)[0]

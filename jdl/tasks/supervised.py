@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -66,7 +67,7 @@ def supervised_task(
         outputs = jax.tree.map(_at_least_float32, outputs)
         given = {"mask": batch.get("mask")} if takes_mask else {}
         values = _checked(loss(outputs, entry(batch, "y"), **given))
-        mean = measures.masked_mean(values, batch.get("mask"))
+        mean = measures.masked_mean(values, **measures.example_weights(batch))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counts = {name: _count(metric, outputs, plain) for name, metric in metrics.items()}
         return mean, (model_state, {"loss": mean, **counts})
@@ -91,12 +92,13 @@ def classification(
     loss: Criterion = losses.cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     inputs: Callable[[Batch], PyTree] = examples,
+    ignore: int | None = None,
 ) -> Task:
     """Predict one of several classes: softmax cross-entropy from logits, and accuracy.
 
     Outputs are logits (batch, ..., classes), labels `y` integers (batch, ...). For one-hot labels
     and other distributions pass `loss=jdl.tasks.soft_cross_entropy`. `inputs(batch)` returns what
-    the model is called with.
+    the model is called with. Examples with the label `ignore`, such as -1, count for nothing.
 
     Raises `InputError` for labels of another shape or type, and at `init` for labels outside
     0 ... classes - 1.
@@ -114,10 +116,43 @@ def classification(
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = task.init(key, batch)
         outputs = jax.eval_shape(task.predict, params, model_state, batch)
-        check_labels(batch["y"], outputs.shape[-1])
+        check_labels(batch, outputs.shape[-1], ignore)
         return params, model_state
 
-    return task._replace(init=init, info=Info(output="class_logits"))
+    checked = task._replace(init=init, info=Info(output="class_logits", ignore=ignore))
+    return checked if ignore is None else _ignoring(checked, ignore)
+
+
+def _ignoring(task: Task, ignore: int) -> Task:
+    """A task in which examples with that label weigh nothing."""
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        return task.init(key, _without_ignored(batch, ignore))
+
+    def loss(
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
+    ) -> tuple[Mean, tuple[PyTree, Metrics]]:
+        batch = _without_ignored(batch, ignore)
+        return task.loss(params, model_state, batch, key, train=train)
+
+    return task._replace(init=init, loss=loss)
+
+
+def _without_ignored(batch: Batch, ignore: int) -> Batch:
+    """The batch with weight 0, and label 0, where a label is to be ignored."""
+    labels = batch["y"]
+    if isinstance(labels, losses.Blend):
+        keep = (labels.first != ignore) & (labels.second != ignore)
+        first, second = (jnp.where(keep, one, 0) for one in (labels.first, labels.second))
+        labels = replace(labels, first=first, second=second)
+    else:
+        keep = jnp.asarray(labels) != ignore
+        labels = jnp.where(keep, labels, 0)
+    weight = keep.astype(jnp.float32)
+    if "weight" in batch:
+        given = jnp.asarray(batch["weight"], jnp.float32)
+        weight = weight * given.reshape(given.shape + (1,) * (weight.ndim - given.ndim))
+    return {**batch, "y": labels, "weight": weight}
 
 
 def regression(
@@ -222,12 +257,22 @@ def uncertain_regression(
     return supervised_task(gaussian, losses.gaussian_negative_log_likelihood, metrics, inputs)
 
 
-def check_labels(labels: Any, classes: int) -> None:
-    """Raise if an integer label is outside 0 ... classes - 1; traced labels cannot be checked."""
+def check_labels(batch: Batch, classes: int, ignore: int | None = None) -> None:
+    """Raise if an integer label is outside 0 ... classes - 1; traced labels cannot be checked.
+
+    Labels of masked examples and the label `ignore` may be anything.
+    """
+    labels = batch["y"]
     if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
         return
     labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0:
+    if not np.issubdtype(labels.dtype, np.integer):
+        return
+    mask = batch.get("mask")
+    if mask is not None and not isinstance(mask, Tracer) and np.shape(mask) == labels.shape:
+        labels = labels[np.asarray(mask) != 0]
+    labels = labels[labels != ignore] if ignore is not None else labels
+    if labels.size == 0:
         return
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:

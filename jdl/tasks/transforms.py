@@ -161,6 +161,8 @@ def mixup(task: Task, alpha: float) -> Task:
         if "mask" in batch:
             share = jnp.where(_partner(batch["mask"]) != 0, share, 1.0)
         mixed = {**batch, "x": _interpolate(share, inputs)}
+        if "weight" in batch:
+            mixed["weight"] = _interpolate(share, batch["weight"])
         if isinstance(labels, Blend):
             if labels.second is not labels.first:
                 raise error(

@@ -103,6 +103,7 @@ def node_labelling(
 def _at_roots(outputs: Any, batch: Batch) -> Mean:
     width = batch["children"].shape[2]
     root = {name: batch[name][:, -width] for name in ("y", "mask")}
+    root |= {"weight": batch["weight"]} if "weight" in batch else {}
     return measures.accuracy.count(outputs[:, -width], root)
 
 
