@@ -96,7 +96,7 @@ def check_labels(
             expected=f"labels from 0 to {classes - 1}, for {classes} classes",
             got=f"{len(wrong)} out of range, the first {labels[tuple(wrong[0])]} "
             f"at index {wrong[0].tolist()}",
-            fix="number the classes from 0, raise their number of classes, or leave "
+            fix="number the classes from 0, raise their number, or leave "
             "these out: jdl.classification(..., ignore=-1)",
         )
 
