@@ -9,12 +9,13 @@ ARGS ?=
 # Tests of one file share compiled programs; the longest files begin first (tests/conftest.py).
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: train test test-all lint types bench bench-gpu plan-tpu clean
+.PHONY: train test test-all lint types docs docs-serve bench bench-gpu plan-tpu clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train      install, train a CNN on handwritten digits, print the result and its report"
 	@echo "make test       install, run every test not marked slow (make test-all: the slow ones too)"
+	@echo "make docs       install, build the site into site/ (make docs-serve: show it in a browser)"
 	@echo "make plan-tpu   fetch the TPU compiler, plan a small step for chips that are not there, test it"
 	@echo "make lint types bench bench-gpu clean   PY=/path/to/python chooses the interpreter"
 
@@ -32,6 +33,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 train: $(VENV)/.train
 	$(BIN)/python experiments/mnist_cnn.py
 
@@ -46,6 +51,13 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# A broken link, a missing page or a public name without docstring or page ends the build.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+docs-serve: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
@@ -65,4 +77,4 @@ plan-tpu: .venv-tpu/.made
 	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_estimate.py tests/cli/test_plan.py
 
 clean:
-	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache site
