@@ -11,7 +11,7 @@ import pytest
 import jdl
 from jdl.core.errors import Diverged, InputError
 from jdl.optim import by_name, decay_mask, soft_threshold
-from tests.support.mistakes_page import POINTS, caught, entries, told
+from tests.support.mistakes_page import POINTS, entries, page_states, rejects
 from tests.support.runs import quiet
 
 X, Y = np.array(POINTS[0], float), np.array(POINTS[1], float)
@@ -65,9 +65,9 @@ def test_01_ascent(x64):
     wrong = descend(lambda w: 2 * DESIGN.T @ (Y - DESIGN @ w) / 4)
     right = trained(line(), optax.sgd(0.01), 20)
     np.testing.assert_allclose(right, descend(gradient), rtol=1e-9)
-    caught(check, wrong)
+    rejects(check, wrong)
     check(right)
-    told(1, f"{mse(np.zeros((3, 1)))}", f"{mse(wrong):.1g}", f"{mse(right):.3f}")
+    page_states(1, f"{mse(np.zeros((3, 1)))}", f"{mse(wrong):.1g}", f"{mse(right):.3f}")
 
 
 class Sigmoid:
@@ -106,9 +106,9 @@ def test_02_the_derivative_of_the_sigmoid_forgotten_or_twice(x64):
     net = Sigmoid()
     check = lambda grad: np.testing.assert_allclose(grad, net.by_jdl(), rtol=1e-10)
     forgotten, twice = net.hidden_gradient(power=0), net.hidden_gradient(power=2)
-    caught(check, forgotten, twice)
+    rejects(check, forgotten, twice)
     check(net.hidden_gradient())
-    told(
+    page_states(
         2, *(f"{np.linalg.norm(g) / np.linalg.norm(net.by_jdl()):.2f}" for g in (forgotten, twice))
     )
 
@@ -117,8 +117,8 @@ def test_03_a_layer_updated_before_the_gradient_has_passed_it(x64):
     net = Sigmoid()
     check = lambda grad: np.testing.assert_allclose(grad, net.by_jdl(), rtol=1e-10)
     late = net.hidden_gradient(w2=net.w2 - 1.0 * net.output_gradient())
-    caught(check, late)
-    told(3, f"{100 * off(late, net.by_jdl()):.0f} %")
+    rejects(check, late)
+    page_states(3, f"{100 * off(late, net.by_jdl()):.0f} %")
 
 
 def test_04_a_mean_in_the_loss_and_a_sum_in_the_gradient(x64):
@@ -134,13 +134,13 @@ def test_04_a_mean_in_the_loss_and_a_sum_in_the_gradient(x64):
         x, y = np.tile(X, (copies, 1)), np.tile(Y, (copies, 1))
         return trained(line(), optax.sgd(0.01), 1, x, y)
 
-    caught(check, summed)
+    rejects(check, summed)
     check(by_jdl)
     factor = np.linalg.norm(summed(10)) / np.linalg.norm(by_jdl(10))
     # At the safe rate of 0.04 the summed gradient of four points is beyond the limit.
     diverged = mse(descend(lambda w: 4 * gradient(w), rate=0.04))
     assert diverged > 1e6 > mse(descend(gradient, rate=0.04))
-    told(4, f"{factor:.0f} times", f"{diverged:.0e}".replace("e+", "e"))
+    page_states(4, f"{factor:.0f} times", f"{diverged:.0e}".replace("e+", "e"))
     mean = lambda outputs, y: jnp.mean((outputs - y) ** 2)
     with pytest.raises(InputError, match="one value per example"):
         line(loss=mean).init(jax.random.key(0), {"x": jnp.asarray(X), "y": jnp.asarray(Y)})
@@ -155,10 +155,10 @@ def test_05_the_gradient_of_another_loss(x64):
     through = lambda loss: jax.grad(lambda z: loss(z, jnp.asarray(y)).sum())(jnp.asarray(z))
     squared = through(lambda z, y: jdl.tasks.squared_error(jax.nn.sigmoid(z), y))
     check = lambda grad: np.testing.assert_allclose(grad, squared, rtol=1e-9)
-    caught(check, claimed)
+    rejects(check, claimed)
     check(2 * (p - y) * p * (1 - p))
     np.testing.assert_allclose(claimed, through(jdl.tasks.binary_cross_entropy), rtol=1e-9)
-    told(5, f"{claimed[0, 0]:.3f}", f"{squared[0, 0]:.4f}")
+    page_states(5, f"{claimed[0, 0]:.3f}", f"{squared[0, 0]:.4f}")
 
 
 def test_06_labels_that_broadcast():
@@ -175,9 +175,9 @@ def test_06_labels_that_broadcast():
         np.testing.assert_allclose(slope(loss), 2, rtol=1e-5)
 
     broadcast = lambda w: jnp.mean((w * x - y) ** 2)
-    caught(check, broadcast)
+    rejects(check, broadcast)
     check(lambda w: jdl.tasks.squared_error(w * x, y[:, None]).mean())
-    told(6, f"slope {abs(slope(broadcast)):.2f}")
+    page_states(6, f"slope {abs(slope(broadcast)):.2f}")
     with pytest.raises(InputError, match=r"y\[..., None\]"):
         line().init(jax.random.key(0), {"x": x, "y": y})
 
@@ -190,7 +190,7 @@ def test_07_a_learning_rate_beyond_the_limit():
 
     with np.errstate(all="ignore"):
         blind = lambda: descend(gradient, rate=0.1, steps=2_000)
-        caught(check, blind)
+        rejects(check, blind)
         after = mse(descend(gradient, rate=0.1, steps=10))
     learner = jdl.learner(line(), optax.sgd(0.1))
     data = {"x": X.astype(np.float32), "y": Y.astype(np.float32)}
@@ -206,7 +206,7 @@ def test_07_a_learning_rate_beyond_the_limit():
     check(fit)
     assert said
     assert mse(descend(gradient, rate=0.999 * LIMIT, steps=2_000)) < 1
-    told(7, f"{LIMIT:.4f}", f"{after:.0e}".replace("e+", "e"))
+    page_states(7, f"{LIMIT:.4f}", f"{after:.0e}".replace("e+", "e"))
 
 
 def test_08_one_of_many_solutions_reported_as_the_weights(x64):
@@ -214,10 +214,10 @@ def test_08_one_of_many_solutions_reported_as_the_weights(x64):
     check = lambda w: np.testing.assert_allclose(w, shortest, atol=1e-6)
     lucky = descend(gradient, start=(1, -1, 1), rate=0.04, steps=6_000)
     assert mse(lucky) < 1e-12
-    caught(check, lucky)
+    rejects(check, lucky)
     check(descend(gradient, rate=0.04, steps=6_000))
     words = [f"({', '.join(f'{v:.3f}' for v in w[:, 0])})" for w in (lucky, shortest)]
-    told(8, *words)
+    page_states(8, *words)
 
 
 def adam_by_definition(grads, rate=0.01, b1=0.9, b2=0.999, eps=1e-8):
@@ -256,7 +256,7 @@ def test_09_adam_and_its_decay(x64):
     expected = adam_by_definition(grads)
     check = lambda w: np.testing.assert_allclose(w, expected, rtol=1e-9)
     overwritten, rootless = adam_wrong(grads, overwritten=True), adam_wrong(grads, root=False)
-    caught(check, overwritten, rootless)
+    rejects(check, overwritten, rootless)
     check(adam_wrong(grads))
     check(moved(by_name("adam", 0.01), grads))
     ratio = [np.abs(w / expected).mean() for w in (overwritten, rootless)]
@@ -273,9 +273,9 @@ def test_09_adam_and_its_decay(x64):
     def even(w):
         np.testing.assert_allclose(w, 0.997**200, rtol=1e-9)
 
-    caught(even, coupled)
+    rejects(even, coupled)
     even(decoupled)
-    told(9, f"{ratio[0]:.2f}", f"{ratio[1]:.0f} times", *(f"{w:.2f}" for w in coupled))
+    page_states(9, f"{ratio[0]:.2f}", f"{ratio[1]:.0f} times", *(f"{w:.2f}" for w in coupled))
 
 
 def test_10_cross_entropies():
@@ -290,7 +290,7 @@ def test_10_cross_entropies():
             np.testing.assert_allclose(slope, jax.nn.sigmoid(z) - y, atol=1e-6)
 
     p = jax.nn.sigmoid
-    caught(
+    rejects(
         check,
         lambda z, y: (-y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z))[:, 0],
         lambda z, y: (-y * jnp.log(p(z)) - (1 - y) * jnp.log(1 - p(z)))[:, 0],
@@ -301,7 +301,7 @@ def test_10_cross_entropies():
     one_hot = jnp.array([[1000.0] + [0.0] * 9])
     twice = jdl.tasks.cross_entropy(jax.nn.softmax(one_hot), jnp.array([0]))[0]
     assert jdl.tasks.cross_entropy(one_hot, jnp.array([0]))[0] == 0 < twice
-    told(10, f"z = {saturated}", f"{twice:.3f}")
+    page_states(10, f"z = {saturated}", f"{twice:.3f}")
 
 
 def test_11_half_in_the_formula_and_not_in_the_code(x64):
@@ -311,7 +311,7 @@ def test_11_half_in_the_formula_and_not_in_the_code(x64):
         np.testing.assert_allclose(slopes, gradient(w)[:, 0], rtol=1e-6)
 
     half = lambda w: 0.5 * mse(w)
-    caught(lambda g: check(half, g), gradient)
+    rejects(lambda g: check(half, g), gradient)
     check(half, lambda w: gradient(w) / 2)
     check(mse, gradient)
     for loss, factor in ((jdl.tasks.squared_error, 1), (jdl.tasks.half_squared_error, 2)):
@@ -320,7 +320,7 @@ def test_11_half_in_the_formula_and_not_in_the_code(x64):
             for part in (0.98, 1.02)
         )
         assert below < 1 < 100 < above
-    told(11, f"{LIMIT:.4f}", f"{2 * LIMIT:.4f}")
+    page_states(11, f"{LIMIT:.4f}", f"{2 * LIMIT:.4f}")
 
 
 def test_12_penalties(x64):
@@ -346,7 +346,7 @@ def test_12_penalties(x64):
     def check(w):
         assert (w[2:10] == 0).all()
 
-    caught(check, subgradient)
+    rejects(check, subgradient)
     check(proximal)
     smallest = np.abs(subgradient[2:10]).min()
 
@@ -356,7 +356,7 @@ def test_12_penalties(x64):
     everything = trained(
         jdl.l2(line(), 0.5, where=lambda path, leaf: True), optax.sgd(0.05), 300, x, y
     )
-    caught(unbiased, everything)
+    rejects(unbiased, everything)
     unbiased(trained(jdl.l2(line(), 0.5), optax.sgd(0.05), 300, x, y))
     assert decay_mask({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})["bias"] is False
-    told(12, f"{smallest:.0e}".replace("e-0", "e-"), f"{everything[10, 0]:.2f}")
+    page_states(12, f"{smallest:.0e}".replace("e-0", "e-"), f"{everything[10, 0]:.2f}")

@@ -14,7 +14,7 @@ from jdl.core.errors import InputError
 from jdl.data import leakage, split, synthetic
 from jdl.data.prepare.scale import standard_scaler
 from jdl.models.layers import primitives
-from tests.support.mistakes_page import caught, told
+from tests.support.mistakes_page import page_states, rejects
 from tests.support.runs import quiet
 
 KEY = jax.random.key(0)
@@ -70,7 +70,7 @@ def test_13_players_of_a_gan():
         assert by_g < 0 and by_d < 0
         assert by_d != elsewhere
 
-    caught(
+    rejects(
         check,
         (changed(makes, lambda g, d, x: s(d * g)), judges),
         (makes, changed(judges, lambda g, d, x: s(d * x) + s(-d * g))),
@@ -106,11 +106,11 @@ def test_13_players_of_a_gan():
         alone_in = next(i for i in range(2) if d[i] != d[i + 1] and (g[i] == g[i + 1]).all())
         return moves[alone_in].params["generator"], moves[alone_in + 1].params["generator"]
 
-    caught(alone, both)
+    rejects(alone, both)
     alone(by_jdl)
     # ReLU at the output: of eight Gaussians on a ring only those without negative coordinates.
     reached = (synthetic.ring_centers(8) > -1e-9).all(1).sum()
-    told(13, f"{reached} of 8")
+    page_states(13, f"{reached} of 8")
 
 
 def test_14_what_recurrent_networks_remember():
@@ -136,7 +136,7 @@ def test_14_what_recurrent_networks_remember():
     def check(network):
         assert kept(network) > 0.05
 
-    caught(check, plain)
+    rejects(check, plain)
     check(gated)
 
     # A recursive network reads a tree, a recurrent one a sequence.
@@ -156,9 +156,9 @@ def test_14_what_recurrent_networks_remember():
     def recursive(t):
         return join(recursive(t[0]), recursive(t[1])) if isinstance(t, tuple) else t
 
-    caught(sees_the_tree, recurrent)
+    rejects(sees_the_tree, recurrent)
     sees_the_tree(recursive)
-    told(14, f"{kept(plain):.0e}".replace("e-0", "e-"), f"{kept(gated):.2f}")
+    page_states(14, f"{kept(plain):.0e}".replace("e-0", "e-"), f"{kept(gated):.2f}")
 
 
 def test_15_the_sense_of_a_gate():
@@ -176,9 +176,9 @@ def test_15_the_sense_of_a_gate():
         return z * h + (1 - z) * new if keeps_old else (1 - z) * h + z * new
 
     check = lambda keeps_old: np.testing.assert_allclose(gru(keeps_old), theirs, atol=1e-5)
-    caught(check, False)
+    rejects(check, False)
     check(True)
-    told(15, f"{0.9**10:.2f}", f"{0.1**10:.0e}")
+    page_states(15, f"{0.9**10:.2f}", f"{0.1**10:.0e}")
 
 
 def test_16_convolution():
@@ -191,7 +191,7 @@ def test_16_convolution():
         result = np.asarray(form(x[0, :, :, 0], k))
         assert result.shape == found.shape and np.abs(result - found).max() < 1e-4
 
-    caught(
+    rejects(
         check,
         lambda x, k: (x[:3, :3] * k).sum(),
         lambda x, k: signal.convolve2d(x, k, "valid"),
@@ -200,7 +200,7 @@ def test_16_convolution():
     edge = np.array([[-1.0, 0.0, 1.0]])
     ramp = np.arange(5.0)[None]
     slid, flipped = (f(ramp, edge, "valid")[0, 0] for f in (signal.correlate2d, signal.convolve2d))
-    told(16, f"{slid:+.0f}", f"{flipped:+.0f}".replace("-", "−"))
+    page_states(16, f"{slid:+.0f}", f"{flipped:+.0f}".replace("-", "−"))
 
 
 def test_17_what_training_must_not_know():
@@ -213,7 +213,7 @@ def test_17_what_training_must_not_know():
         assert report.counts["fitted on the training part"]
 
     everything = standard_scaler.fit(np.concatenate([train, test]))
-    caught(check, everything)
+    rejects(check, everything)
     check(standard_scaler.fit(train))
 
     # Copies: labels are coins, so nobody can be right more than half the time.
@@ -234,14 +234,14 @@ def test_17_what_training_must_not_know():
 
     copied = [rows[part] for part in split.random(1_600, (0.7, 0.3))]
     clean = split.random(1_000, (0.7, 0.3))
-    caught(honest, copied)
+    rejects(honest, copied)
     honest(clean)
     assert abs(nearest(*clean) - 0.5) < 0.08
 
     # The best of 100 coins by the test part, and what it is worth on new examples.
     guesses = draw.integers(0, 2, (100, 200))
     chosen = (guesses == draw.integers(0, 2, 200)).mean(1).max()
-    told(17, f"{100 * nearest(*copied):.0f} %", f"{100 * nearest(*clean):.0f} %",
+    page_states(17, f"{100 * nearest(*copied):.0f} %", f"{100 * nearest(*clean):.0f} %",
          f"{100 * chosen:.0f} %", f"{everything['mean'][0] - train.mean():.2f}")  # fmt: skip
 
 
@@ -265,13 +265,13 @@ def test_18_train_mode_statistics_at_test_time():
         outputs = lambda x: apply(params, model_state, x, train=train)[0]
         np.testing.assert_allclose(outputs(x[:1])[0], outputs(x)[0], atol=1e-5)
 
-    caught(check, True)
+    rejects(check, True)
     check(False)
     # Alone in its batch every example is its own mean: all get the same answer.
     alone = jnp.stack([apply(params, model_state, x[i : i + 1], train=True)[0] for i in range(8)])
     spread = float(jnp.ptp(alone))
     assert float(jnp.ptp(apply(params, model_state, x)[0])) > 1
-    told(18, f"differ by {spread:.0f}")
+    page_states(18, f"differ by {spread:.0f}")
 
 
 def test_19_weights_drawn_anew_and_loops_nested():
@@ -292,7 +292,7 @@ def test_19_weights_drawn_anew_and_loops_nested():
     def check(value):
         assert value > 0.95
 
-    caught(check, float(np.mean(others)))
+    rejects(check, float(np.mean(others)))
     check(accuracy(result))
 
     def counted(steps):
@@ -300,9 +300,9 @@ def test_19_weights_drawn_anew_and_loops_nested():
 
     # An epoch is as many steps as it has batches: neither one step nor a hundred.
     nested = sum(1 for epoch in range(4) for batch in range(10) for again in range(10))
-    caught(counted, nested, 4)
+    rejects(counted, nested, 4)
     counted(int(result.state.step))
-    told(
+    page_states(
         19,
         f"{100 * accuracy(result):.0f} %",
         f"{100 * np.mean(others):.0f} %",
@@ -330,7 +330,7 @@ def test_20_labels_and_channels():
     def integer(z, y):
         return -jnp.take_along_axis(jax.nn.log_softmax(z), y.astype(int).reshape(3, -1), 1)[:, 0]
 
-    caught(check, soft, integer)
+    rejects(check, soft, integer)
     check(jdl.tasks.cross_entropy)
     check(jdl.tasks.soft_cross_entropy)
 
@@ -344,4 +344,4 @@ def test_20_labels_and_channels():
     with pytest.raises(pytest.fail.Exception):
         refuses(bare)
     refuses(jdl.from_linen(jdl.models.CNN()))
-    told(20, f"{tree.count(shapes):,}", "320")
+    page_states(20, f"{tree.count(shapes):,}", "320")

@@ -19,13 +19,13 @@ def entries() -> dict[int, str]:
     return {int(number): " ".join(text.split()) for number, text in pairs}
 
 
-def told(number: int, *figures: str) -> None:
+def page_states(number: int, *figures: str) -> None:
     """The entry of that number gives each of the figures."""
     for figure in figures:
         assert figure in entries()[number], f"entry {number} does not say {figure!r}"
 
 
-def caught(check: Callable[..., None], *wrong: Any) -> None:
+def rejects(check: Callable[..., None], *wrong: Any) -> None:
     """`check` fails on each wrong form: it would catch it."""
     for form in wrong:
         with pytest.raises(AssertionError):
