@@ -69,15 +69,19 @@ def entries() -> list[Entry]:
     for name in listed():
         if not callable(name.value) and not isinstance(name.value, (str, type(ast))):
             found[name.path] = _home(name.path, name.value)
-    package = griffe.load("jdl", search_paths=[ROOT])
-    problems, lines = [], {}
+    return in_source_order(found, griffe.load("jdl", search_paths=[ROOT]))
+
+
+def in_source_order(found: dict[str, str], package: Any) -> list[Entry]:
+    """The names in the order of their definition; each must have a docstring."""
+    lines, missing = {}, []
     for path, home in found.items():
-        obj = package[home.removeprefix("jdl.")]
+        obj = package[home.removeprefix(f"{package.name}.")]
         lines[path] = (home.rpartition(".")[0], obj.lineno)
         if not obj.has_docstring:
-            problems.append(f"{path} has no docstring ({home})")
-    if problems:
-        raise PluginError("undocumented public names:\n  " + "\n  ".join(problems))
+            missing.append(f"{path} ({home})")
+    if missing:
+        raise PluginError("public names without a docstring:\n  " + "\n  ".join(missing))
     return [Entry(path, found[path]) for path in sorted(found, key=lines.__getitem__)]
 
 
@@ -104,31 +108,26 @@ def claims() -> Iterator[tuple[str, str, str]]:
 
 def grouped(names: list[Entry]) -> dict[str, dict[str, list[Entry]]]:
     """Page -> heading -> names. The longest prefix of a name's home or path wins."""
-    groups: dict[str, dict[str, list[Entry]]] = {}
-    by_prefix = {}
+    headings: dict[str, tuple[str, str]] = {}
     for page, heading, prefix in claims():
-        groups.setdefault(page, {}).setdefault(heading, [])
-        if prefix in by_prefix:
-            raise PluginError(f"{prefix} stands on {page} and on {by_prefix[prefix][0]}")
-        by_prefix[prefix] = (page, heading)
-    used, unclaimed = set(), []
-    places: dict[str, list[tuple[int, Entry]]] = {}
-    order = list(by_prefix)
+        if prefix in headings:
+            raise PluginError(f"{prefix} is listed on {page} and on {headings[prefix][0]}")
+        headings[prefix] = (page, heading)
+    members: dict[str, list[Entry]] = {prefix: [] for prefix in headings}
+    unclaimed = []
     for entry in names:
-        fits = [p for p in by_prefix for n in entry if n == p or n.startswith(f"{p}.")]
-        if not fits:
+        fits = [p for p in headings for name in entry if f"{name}.".startswith(f"{p}.")]
+        if fits:
+            members[max(fits, key=len)].append(entry)
+        else:
             unclaimed.append(f"{entry.path} ({entry.home})")
-            continue
-        prefix = max(fits, key=len)
-        used.add(prefix)
-        places.setdefault(prefix, []).append((order.index(prefix), entry))
     if unclaimed:
         raise PluginError("no page of docs/reference shows:\n  " + "\n  ".join(unclaimed))
-    if stale := [prefix for prefix in by_prefix if prefix not in used]:
-        raise PluginError(f"docs/reference names modules without public names: {', '.join(stale)}")
-    for prefix in order:
-        page, heading = by_prefix[prefix]
-        groups[page][heading] += [entry for _, entry in places[prefix]]
+    if stale := [prefix for prefix, entries in members.items() if not entries]:
+        raise PluginError(f"docs/reference lists modules without public names: {', '.join(stale)}")
+    groups: dict[str, dict[str, list[Entry]]] = {}
+    for prefix, (page, heading) in headings.items():
+        groups.setdefault(page, {}).setdefault(heading, []).extend(members[prefix])
     return groups
 
 

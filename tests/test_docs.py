@@ -1,6 +1,7 @@
 """The pages of the site: their Python runs and prints what they show."""
 
 import contextlib
+import importlib.util
 import io
 import re
 from pathlib import Path
@@ -39,3 +40,60 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 def test_other_numbers_are_the_same_output_and_other_words_are_not():
     assert shape("loss 0.25\n(4, 10)") == shape("loss 1e-05\n(5, 2)")
     assert shape("loss 0.25") != shape("accuracy 0.25")
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    """What builds the site, where the extra `docs` is installed."""
+    for needed in ("mkdocs", "griffe", "latex2mathml"):
+        pytest.importorskip(needed, reason="the extra docs is not installed")
+    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_in_the_reference_once(hooks):
+    names = hooks.entries()
+    pages = hooks.grouped(names)
+    shown = [entry for page in pages.values() for group in page.values() for entry in group]
+    assert sorted(shown) == sorted(names)
+    assert (
+        hooks.Entry("jdl.ema", "jdl.learn.ema.ema") in pages["reference/learners.md"]["Transforms"]
+    )
+
+
+def test_a_public_name_without_a_page_ends_the_build(hooks):
+    from mkdocs.exceptions import PluginError
+
+    new = hooks.Entry("jdl.privacy.account", "jdl.privacy.accountant.account")
+    with pytest.raises(PluginError, match=r"no page .*\n  jdl.privacy.account"):
+        hooks.grouped([new])
+    with pytest.raises(PluginError, match=r"without public names: .*jdl.learn.ema"):
+        hooks.grouped([])
+
+
+def test_a_public_name_without_a_docstring_ends_the_build(hooks, tmp_path):
+    import griffe
+    from mkdocs.exceptions import PluginError
+
+    (tmp_path / "bare.py").write_text('def a():\n    """A."""\n\ndef b():\n    pass\n')
+    package = griffe.load("bare", search_paths=[tmp_path])
+    assert hooks.in_source_order({"bare.a": "bare.a"}, package)
+    with pytest.raises(PluginError, match=r"without a docstring:\n  bare.b"):
+        hooks.in_source_order({"bare.a": "bare.a", "bare.b": "bare.b"}, package)
+
+
+def test_the_command_line_page_has_every_command_and_flag(hooks):
+    from mkdocs.exceptions import PluginError
+
+    from jdl.cli.main import COMMANDS
+
+    notes = hooks.head(DOCS / "reference" / "command-line.md")["flags"]
+    page = hooks.command_line(notes)
+    assert all(f"## jdl {name}" in page for name in COMMANDS)
+    assert "`--run.heartbeat-timeout FLOAT` | `5`" in page
+    with pytest.raises(PluginError, match="--topology"):
+        hooks.command_line({flag: note for flag, note in notes.items() if flag != "--topology"})
+    with pytest.raises(PluginError, match="--gone"):
+        hooks.command_line({**notes, "--gone": "Nothing."})
