@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import pkgutil
 import re
 from pathlib import Path
 
@@ -40,6 +41,23 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 def test_other_numbers_are_the_same_output_and_other_words_are_not():
     assert shape("loss 0.25\n(4, 10)") == shape("loss 1e-05\n(5, 2)")
     assert shape("loss 0.25") != shape("accuracy 0.25")
+
+
+def exists(path: str) -> bool:
+    """Whether a dotted path leads to something."""
+    try:
+        pkgutil.resolve_name(path)
+    except (AttributeError, ModuleNotFoundError):
+        return False
+    return True
+
+
+def test_the_names_that_pages_mention_exist():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    mentioned = set(re.findall(r"`(jdl(?:\.\w+)+)[`(]", text))
+    assert len(mentioned) > 50
+    assert not [name for name in sorted(mentioned) if not exists(name)]
+    assert not exists("jdl.emma")
 
 
 @pytest.fixture(scope="module")
