@@ -7,7 +7,7 @@ data      the tokens of a text as integers below 50,304 (GPT-2's vocabulary, rou
           which a model can learn only these frequencies
 device    TPU v5e or v5p, 256 chips
 time      not measured: the program was compiled for these chips but not run
-expect    it fits in memory (see docs/tpu.md); no loss was measured
+expect    it fits in memory (see docs/scale/plan.md); no loss was measured
 
 The sizes are those of GPT-3 6.7B (Brown et al. 2020, table 2.1). Weights, moments and loss are
 float32, the network computes in bfloat16, and each block is recomputed in the backward pass. The
