@@ -243,7 +243,7 @@ def run_flags() -> str:
             raise PluginError(f"jdl train --help does not list {missing}")
         if kind != "bool":
             choices = re.findall(r"'(\w+)'|\"(\w+)\"", kind) if "Literal" in kind else []
-            word = "\\|".join("".join(each) for each in choices) or kind.split(" ")[0].upper()
+            word = "/".join("".join(each) for each in choices) or kind.split(" ")[0].upper()
             flags[0] += f" {word}"
         default = "" if field.default is None else f"`{field.default}`"
         text = " ".join(texts[field.name].docstring.value.split()).replace("|", "\\|")
