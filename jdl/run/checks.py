@@ -48,8 +48,9 @@ def resolve_data(
 
 def _without_full_mask(feed: Feed) -> Feed:
     """The feed without a mask that keeps everything: batch statistics do not take a mask."""
-    if "mask" in feed.data and np.all(feed.data["mask"] == 1):
-        return replace(feed, data={k: v for k, v in feed.data.items() if k != "mask"})
+    data = feed.data
+    if isinstance(data, Mapping) and "mask" in data and np.all(data["mask"] == 1):
+        return replace(feed, data={name: data[name] for name in data if name != "mask"})
     return feed
 
 
