@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     characters: dict[str, Any]
     """Fields of experiments/char_transformer.py."""
     gpt2: dict[str, Any]
-    """Fields of `jdl.models.TransformerDecoder`."""
+    """Fields of `jdl.models.Decoder`."""
     gpt2_batch: int
     product: int
     """Side of the matrices whose product gives the measured peak."""
@@ -220,7 +220,7 @@ def gpt2_learner(sizes: Sizes) -> Any:
 
     import jdl
 
-    model = jdl.precision(jdl.from_linen(jdl.models.TransformerDecoder(**sizes.gpt2)))
+    model = jdl.precision(jdl.from_linen(jdl.models.Decoder(**sizes.gpt2)))
     adam = optax.adamw(6e-4, b2=0.95, weight_decay=0.1, mask=jdl.optim.decay_mask)
     return jdl.learner(jdl.tasks.language_model(model), jdl.optim.clip(adam, 1.0))
 

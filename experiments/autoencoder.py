@@ -66,7 +66,7 @@ def experiment(config: Config) -> jdl.Experiment:
     noise = None
     if config.kind == "denoising":
         noise = jdl.tasks.gaussian_noise(NOISE)
-        task = jdl.tasks.denoising_autoencoding(task, noise)
+        task = jdl.tasks.denoising(task, noise)
 
     steps = data.steps(epochs, config.batch_size)
     learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)

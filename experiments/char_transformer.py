@@ -46,7 +46,7 @@ class Config:
 
 def experiment(config: Config) -> jdl.Experiment:
     corpus = jdl.data.tokenizers.character_corpus(config.data_dir)
-    network = jdl.models.TransformerDecoder(
+    network = jdl.models.Decoder(
         vocabulary=corpus.tokenizer.size,
         context=config.context,
         blocks=config.blocks,

@@ -50,7 +50,7 @@ class Config:
 
 
 def experiment(config: Config) -> jdl.Experiment:
-    network = jdl.models.TransformerDecoder(
+    network = jdl.models.Decoder(
         vocabulary=config.vocabulary,
         context=config.context,
         blocks=config.blocks,

@@ -72,18 +72,18 @@ def experiment(config: Config) -> jdl.Experiment:
 def strategy_learner(strategy: str, weights: np.ndarray) -> jdl.Learner:
     """The same network, trained with one of the strategies."""
     cross_entropy = jdl.tasks.cross_entropy
-    focal = jdl.tasks.focal_loss(2.0)
+    focal = jdl.tasks.focal(2.0)
     losses = {
         "plain": cross_entropy,
-        "class weights": jdl.tasks.class_weighted_loss(cross_entropy, weights),
+        "class weights": jdl.tasks.class_weighted(cross_entropy, weights),
         "resampling": cross_entropy,
         "focal": focal,
-        "weighted focal": jdl.tasks.class_weighted_loss(focal, weights),
+        "weighted focal": jdl.tasks.class_weighted(focal, weights),
     }
     task = jdl.classification(
         jdl.from_linen(jdl.models.MLP((64,), outputs=10)),
         loss=losses[strategy],
-        metrics={"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion_matrix(10)},
+        metrics={"accuracy": jdl.metrics.accuracy, "confusion": jdl.metrics.confusion(10)},
     )
     if strategy != "resampling":
         task = jdl.tasks.mask_training(task, "original")

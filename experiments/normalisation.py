@@ -41,9 +41,7 @@ def experiment(config: Config) -> jdl.Experiment:
     players = {norm: jdl.Player(classification(norm), tx) for norm in NORMS}
     return jdl.Experiment(
         name="normalisation",
-        learner=jdl.independent_players(
-            **players
-        ),  # five networks on the same batches in one program
+        learner=jdl.independent(**players),  # five networks on the same batches in one program
         data=data,
         batch_size=config.batch_size,
         epochs=config.epochs,

@@ -69,7 +69,7 @@ def pretext_task(config: Config, shape: tuple[int, ...]) -> jdl.Task:
     augmentation = jdl.data.augmentations.affine(
         degrees=20, scale=0.3 if large else 0.15, shift=3.0 if large else 1.0
     )
-    return jdl.tasks.contrastive_learning(with_head((64,)), augmentation, temperature=0.3)
+    return jdl.tasks.contrastive(with_head((64,)), augmentation, temperature=0.3)
 
 
 def with_head(shape: tuple[int, ...]) -> jdl.Model:

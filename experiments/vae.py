@@ -47,7 +47,7 @@ def experiment(config: Config) -> jdl.Experiment:
     network = jdl.models.VariationalAutoencoder(
         config.code, hidden=(config.hidden,), shape=data.info["shape"]
     )
-    task = jdl.tasks.variational_autoencoding(jdl.from_linen(network))
+    task = jdl.tasks.variational(jdl.from_linen(network))
     steps = data.steps(epochs, config.batch_size)
     learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(

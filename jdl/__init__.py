@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jdl.learn.ensemble import ensemble as ensemble
     from jdl.learn.game import Player as Player
     from jdl.learn.game import game as game
-    from jdl.learn.game import independent_players as independent_players
+    from jdl.learn.game import independent as independent
     from jdl.learn.gradient import accumulate as accumulate
     from jdl.learn.gradient import clip_gradient as clip_gradient
     from jdl.learn.gradient import mean_gradient as mean_gradient

@@ -12,7 +12,7 @@ from benchmarks import gpu
 from benchmarks.gpu_parts import PARTS, REAL, Call, gpt2_learner
 from jdl.core import tree
 from jdl.core.flops import flops
-from jdl.models import TransformerDecoder, from_linen
+from jdl.models import Decoder, from_linen
 
 
 def test_every_part_has_a_share_and_there_are_no_others():
@@ -21,9 +21,7 @@ def test_every_part_has_a_share_and_there_are_no_others():
 
 def test_the_character_transformer_has_ten_point_seven_million_parameters():
     c = REAL.characters
-    network = TransformerDecoder(
-        65, c["context"], c["blocks"], c["heads"], c["width"], c["dropout"]
-    )
+    network = Decoder(65, c["context"], c["blocks"], c["heads"], c["width"], c["dropout"])
     tokens = jax.ShapeDtypeStruct((1, c["context"]), "int32")
     params, _ = jax.eval_shape(from_linen(network).init, jax.random.key(0), tokens)
     assert tree.count(params) == 10_745_088

@@ -24,18 +24,18 @@ METHODS = re.findall(
     """
 AlexNet Autoencoder CNN CNN1D ChildSumTreeLSTM ConvAutoencoder ConvDiscriminator ConvGenerator
 DenseDiscriminator DenseGenerator DenseNet GoogLeNet MLP MatrixFactorization NaryTreeLSTM
-NeuralCollaborativeFiltering RNN ResNet RvNN TokenLSTM TransformerDecoder TransformerEncoder VGG
+NeuralCollaborativeFiltering RNN ResNet RvNN TokenLSTM Decoder Encoder VGG
 VariationalAutoencoder ViT WaveNet attention_weights gan_pair generate precision
 clip_gradient sharpness_aware ema keep_best ensemble game l1 l2 label_smoothing mixup
 schedule soft_threshold clip fsdp tensor
-focal_loss pinball_loss gaussian_negative_log_likelihood uncertain_regression contrastive_learning
-nt_xent rotation_prediction masked_reconstruction denoising_autoencoding masking_noise
-variational_autoencoding gan_tasks node_labelling tree_classification language_model
+focal pinball gaussian_negative_log_likelihood uncertain_regression contrastive
+nt_xent rotation_prediction masked_reconstruction denoising masking_noise
+variational gan_tasks node_labelling tree_classification language_model
 auc top_k frechet_distance wilson_interval
 ImageEvaluator linear_probe receptive_field
 Order elastic fences pca_error rating_biases BytePairTokenizer byte_pair_tokenizer
 ngram_probabilities load_movielens read_cifar read_ts adding_problem copy_problem
-random_expressions class_weights count_modes with_label_noise k_folds
+random_expressions class_weights count_modes with_label_noise folds
 """,
 )
 """Names of methods that a paper or a book introduced."""

@@ -12,7 +12,7 @@ import jdl
 from jdl.core import tree
 from jdl.core.errors import InputError
 from jdl.data import leakage, split, synthetic
-from jdl.data.prepare.scale import standard_scaler
+from jdl.data.prepare.scale import standardise
 from jdl.models.layers import primitives
 from tests.support.mistakes_page import page_states, rejects
 from tests.support.runs import quiet
@@ -209,12 +209,12 @@ def test_17_what_training_must_not_know():
     train, test = draw.normal(size=(80, 1)), draw.normal(3, 1, size=(20, 1))
 
     def check(statistics):
-        report = leakage.check_scaler(standard_scaler, statistics, {"train": train, "test": test})
+        report = leakage.scaler(standardise, statistics, {"train": train, "test": test})
         assert report.counts["fitted on the training part"]
 
-    everything = standard_scaler.fit(np.concatenate([train, test]))
+    everything = standardise.fit(np.concatenate([train, test]))
     rejects(check, everything)
-    check(standard_scaler.fit(train))
+    check(standardise.fit(train))
 
     # Copies: labels are coins, so nobody can be right more than half the time.
     x, y = draw.normal(size=(1_000, 2)), draw.integers(0, 2, 1_000)
@@ -226,8 +226,8 @@ def test_17_what_training_must_not_know():
 
     def honest(parts):
         try:
-            leakage.raise_if_leaking(
-                leakage.find_duplicates({n: {"x": x[p]} for n, p in zip("ab", parts, strict=True)})
+            leakage.refuse(
+                leakage.duplicates({n: {"x": x[p]} for n, p in zip("ab", parts, strict=True)})
             )
         except InputError as leak:
             raise AssertionError from leak

@@ -80,9 +80,7 @@ def task(workload: str, dtype: str = "float32") -> Any:
     import jdl
 
     if workload == "gpt":
-        model = jdl.models.TransformerDecoder(
-            vocabulary=65, context=128, blocks=4, heads=4, width=128
-        )
+        model = jdl.models.Decoder(vocabulary=65, context=128, blocks=4, heads=4, width=128)
         return jdl.tasks.language_model(jdl.precision(jdl.from_linen(model), dtype))
     networks = {
         "cnn": lambda: jdl.models.CNN((32, 64), (128,), 10, padding="SAME"),

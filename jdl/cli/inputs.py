@@ -51,10 +51,10 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
 def scale_inputs(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
     """Scale inputs with the statistics of the training set."""
     if "divisor" in statistics:
-        return scale.divide_by(statistics["divisor"]).apply(dict(statistics), x)
+        return scale.divide(statistics["divisor"]).apply(dict(statistics), x)
     if "mean" in statistics:
-        return scale.standard_scaler.apply(dict(statistics), x)
-    return scale.min_max_scaler.apply(dict(statistics), x) if "low" in statistics else x
+        return scale.standardise.apply(dict(statistics), x)
+    return scale.minmax.apply(dict(statistics), x) if "low" in statistics else x
 
 
 def _npz(path: Path) -> np.ndarray:

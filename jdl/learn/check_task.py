@@ -13,7 +13,7 @@ from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 LOSS = "(Mean, (model_state, metrics))"
 """What `Task.loss` returns."""
 
-RETURN_MEAN = "return jdl.Mean(total, weight), for example jdl.metrics.masked_mean(values, mask)"
+RETURN_MEAN = "return jdl.Mean(total, weight), for example jdl.metrics.mean(values, mask)"
 
 
 def checked_task(task: Task, name: str = "task") -> Task:
@@ -106,7 +106,7 @@ def _check_metrics(metrics: Mapping[str, Any], path: str, name: str) -> None:
                 f'{path}["{entry}"] of {name}',
                 expected="a jdl.Mean or jdl.Count, which add up over batches",
                 got=_describe(value),
-                fix='jdl.metrics.masked_mean(values, batch.get("mask")) of values (batch,)',
+                fix='jdl.metrics.mean(values, batch.get("mask")) of values (batch,)',
             )
 
 

@@ -143,7 +143,7 @@ def game(**players: Player) -> Learner:
     return Learner(init, step, evaluate, predict, gradient, first.info)
 
 
-def independent_players(**players: Player) -> Learner:
+def independent(**players: Player) -> Learner:
     """Train several ordinary tasks on the same batches in one program.
 
     A `game` whose players do not see each other, for example one network with each of several
@@ -153,7 +153,7 @@ def independent_players(**players: Player) -> Learner:
     >>> import jdl
     >>> tasks = {act: jdl.classification(jdl.from_linen(jdl.models.MLP((4,), 2, act)))
     ...          for act in ("relu", "tanh")}
-    >>> both = independent_players(**{n: Player(task, optax.sgd(0.1)) for n, task in tasks.items()})
+    >>> both = independent(**{n: Player(task, optax.sgd(0.1)) for n, task in tasks.items()})
     >>> batch = {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)}
     >>> list(jax.eval_shape(both.init, jax.random.key(0), batch).params)
     ['relu', 'tanh']

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from jdl.metrics.classification import accuracy as accuracy
     from jdl.metrics.classification import auc as auc
     from jdl.metrics.classification import binary_accuracy as binary_accuracy
-    from jdl.metrics.classification import confusion_matrix as confusion_matrix
+    from jdl.metrics.classification import confusion as confusion
     from jdl.metrics.classification import perplexity as perplexity
     from jdl.metrics.classification import top_k as top_k
     from jdl.metrics.distances import frechet_distance as frechet_distance
     from jdl.metrics.host import compute as compute
     from jdl.metrics.intervals import wilson_interval as wilson_interval
     from jdl.metrics.masked import example_weights as example_weights
-    from jdl.metrics.masked import masked_fraction as masked_fraction
-    from jdl.metrics.masked import masked_mean as masked_mean
-    from jdl.metrics.masked import mean_metric as mean_metric
+    from jdl.metrics.masked import fraction as fraction
+    from jdl.metrics.masked import mean as mean
+    from jdl.metrics.masked import mean_of as mean_of
     from jdl.metrics.regression import mean_absolute_error as mean_absolute_error
     from jdl.metrics.regression import mean_squared_error as mean_squared_error
 

@@ -12,14 +12,14 @@ from jdl.metrics.checks import check_same_shape, class_indices
 from jdl.metrics.masked import (
     count_or_weight,
     example_weights,
-    masked_fraction,
-    masked_mean,
+    fraction,
+    mean,
 )
 
 
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
-    return masked_fraction(outputs.argmax(-1) == labels, **example_weights(batch))
+    return fraction(outputs.argmax(-1) == labels, **example_weights(batch))
 
 
 accuracy = Metric(_accuracy, Mean.compute)
@@ -31,7 +31,7 @@ Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of th
 
 def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return masked_fraction((outputs > 0) == (batch["y"] > 0.5), **example_weights(batch))
+    return fraction((outputs > 0) == (batch["y"] > 0.5), **example_weights(batch))
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
@@ -51,15 +51,15 @@ def top_k(k: int) -> Metric:
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
         largest = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return masked_fraction((largest == labels[..., None]).any(-1), **example_weights(batch))
+        return fraction((largest == labels[..., None]).any(-1), **example_weights(batch))
 
     return Metric(count, Mean.compute)
 
 
-def confusion_matrix(classes: int) -> Metric:
+def confusion(classes: int) -> Metric:
     """The number of examples of class i (row) predicted as class j (column), (classes, classes).
 
-    >>> metric, outputs = confusion_matrix(2), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> metric, outputs = confusion(2), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([0, 1, 1])})))
     [[1 0]
      [1 1]]
@@ -78,7 +78,7 @@ def _cross_entropy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-    return masked_mean(values, **example_weights(batch))
+    return mean(values, **example_weights(batch))
 
 
 def _perplexity(cross_entropy: Mean) -> Any:

@@ -11,7 +11,7 @@ from jdl.core.types import Batch, Mean, Metric, PyTree
 
 
 def example_weights(batch: Batch) -> dict[str, Any]:
-    """The entries of a batch that say how much an example counts, as arguments of `masked_mean`.
+    """The entries of a batch that say how much an example counts, as arguments of `mean`.
 
     `mask` is 0 or 1: whether the example (or a part of it) exists. `weight` is real and at least 0:
     how much it counts. Both have shape (batch,) or cover more leading axes; each is None where the
@@ -23,14 +23,14 @@ def example_weights(batch: Batch) -> dict[str, Any]:
     return {name: batch.get(name) for name in ("mask", "weight")}
 
 
-def masked_mean(values: jax.Array, mask: Any = None, weight: Any = None) -> Mean:
+def mean(values: jax.Array, mask: Any = None, weight: Any = None) -> Mean:
     r"""The weighted mean $\sum_i m_i w_i v_i / \sum_i m_i w_i$ of values (batch, ...).
 
     Mask and weight have the leading axes of the values: (batch,), or (batch, time). A value whose
     mask is zero may be nan. The sums are float32 or wider. Raises `InputError` for a mask or weight
     of another shape.
 
-    >>> float(masked_mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1, 1, 0])).value)
+    >>> float(mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1, 1, 0])).value)
     1.5
     """
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
@@ -38,13 +38,13 @@ def masked_mean(values: jax.Array, mask: Any = None, weight: Any = None) -> Mean
     return Mean(jnp.where(weights != 0, weights * values, 0).sum(), weights.sum())
 
 
-def masked_fraction(hits: jax.Array, mask: Any = None, weight: Any = None) -> Mean:
+def fraction(hits: jax.Array, mask: Any = None, weight: Any = None) -> Mean:
     """The fraction of booleans (batch, ...) that are true: integer counts, or sums of weights.
 
     Mask and weight have the leading axes of the booleans. Raises `InputError` for a mask or weight
     of another shape.
 
-    >>> fraction = masked_fraction(jnp.array([True, False, True]), jnp.array([1, 1, 0]))
+    >>> fraction = fraction(jnp.array([True, False, True]), jnp.array([1, 1, 0]))
     >>> print(fraction.total, fraction.weight)
     1 2
     """
@@ -52,16 +52,16 @@ def masked_fraction(hits: jax.Array, mask: Any = None, weight: Any = None) -> Me
     return Mean(jnp.where(hits, counts, 0).sum(), counts.sum())
 
 
-def mean_metric(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
+def mean_of(values: Callable[[PyTree, Batch], jax.Array]) -> Metric:
     """The metric that averages `values(outputs, batch)`, of shape (batch, ...), over the examples.
 
-    >>> metric = mean_metric(lambda outputs, batch: jnp.abs(outputs - batch["y"]))
+    >>> metric = mean_of(lambda outputs, batch: jnp.abs(outputs - batch["y"]))
     >>> print(metric.compute(metric.count(jnp.array([1.0, 4.0]), {"y": jnp.array([0.0, 1.0])})))
     2.0
     """
 
     def count(outputs: PyTree, batch: Batch) -> Mean:
-        return masked_mean(values(outputs, batch), **example_weights(batch))
+        return mean(values(outputs, batch), **example_weights(batch))
 
     return Metric(count, Mean.compute)
 

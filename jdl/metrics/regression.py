@@ -6,12 +6,12 @@ import jax.numpy as jnp
 
 from jdl.core.types import Batch, Mean, Metric
 from jdl.metrics.checks import check_same_shape
-from jdl.metrics.masked import example_weights, masked_mean
+from jdl.metrics.masked import example_weights, mean
 
 
 def _squared_error(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return masked_mean(jnp.square(outputs - batch["y"]), **example_weights(batch))
+    return mean(jnp.square(outputs - batch["y"]), **example_weights(batch))
 
 
 mean_squared_error = Metric(_squared_error, Mean.compute)
@@ -20,7 +20,7 @@ mean_squared_error = Metric(_squared_error, Mean.compute)
 
 def _absolute_error(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return masked_mean(jnp.abs(outputs - batch["y"]), **example_weights(batch))
+    return mean(jnp.abs(outputs - batch["y"]), **example_weights(batch))
 
 
 mean_absolute_error = Metric(_absolute_error, Mean.compute)

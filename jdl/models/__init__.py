@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from jdl.models.recurrent import TokenLSTM as TokenLSTM
     from jdl.models.resnet import ResNet as ResNet
     from jdl.models.sampling import generate as generate
-    from jdl.models.transformer import TransformerDecoder as TransformerDecoder
-    from jdl.models.transformer import TransformerEncoder as TransformerEncoder
+    from jdl.models.transformer import Decoder as Decoder
+    from jdl.models.transformer import Encoder as Encoder
     from jdl.models.transformer import ViT as ViT
     from jdl.models.transformer import attention_weights as attention_weights
     from jdl.models.tree_lstm import ChildSumTreeLSTM as ChildSumTreeLSTM

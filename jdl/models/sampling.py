@@ -1,4 +1,4 @@
-"""Text generation with a `TransformerDecoder`, in one compiled program with a key-value cache."""
+"""Text generation with a `Decoder`, in one compiled program with a key-value cache."""
 
 import functools
 from typing import Any
@@ -10,11 +10,11 @@ from jax.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.core.types import Key, PyTree
-from jdl.models.transformer import TransformerDecoder
+from jdl.models.transformer import Decoder
 
 
 def generate(
-    module: TransformerDecoder,
+    module: Decoder,
     params: PyTree,
     prompt: ArrayLike,
     key: Key,
@@ -39,7 +39,7 @@ def generate(
     Raises `InputError` for a prompt that is empty, not integer, not of shape (batch, time) or
     outside the vocabulary, and for `steps`, `temperature`, `top_k` or `top_p` out of range.
 
-    >>> module = TransformerDecoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
+    >>> module = Decoder(vocabulary=5, context=8, blocks=1, heads=2, width=4)
     >>> params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     >>> generate(module, params, [[1, 2]], jax.random.key(1), steps=6, top_k=2).shape
     (1, 8)
@@ -52,7 +52,7 @@ def generate(
 
 @functools.partial(jax.jit, static_argnames=("module", "steps", "top_k"))
 def _generate(
-    module: TransformerDecoder,
+    module: Decoder,
     params: PyTree,
     prompt: jax.Array,
     key: Key,
@@ -139,7 +139,7 @@ def keep_top_p(logits: jax.Array, p: Any) -> jax.Array:
 
 
 def _check(
-    module: TransformerDecoder,
+    module: Decoder,
     prompt: np.ndarray,
     steps: int,
     temperature: float,

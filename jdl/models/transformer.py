@@ -14,7 +14,7 @@ from jdl.models.layers import attention, attention_ops, primitives
 from jdl.models.layers.attention import Cache, Past
 
 
-class TransformerDecoder(nn.Module):
+class Decoder(nn.Module):
     """A causal language model like GPT-2 (Radford et al. 2019).
 
     Inputs are integers (batch, time) below `vocabulary`, with time at most `context`. Outputs
@@ -33,7 +33,7 @@ class TransformerDecoder(nn.Module):
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
-    >>> init = from_linen(TransformerDecoder(vocabulary=65)).init
+    >>> init = from_linen(Decoder(vocabulary=65)).init
     >>> params, _ = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64), int))
     >>> tree.count(params)
     804096
@@ -86,21 +86,21 @@ class TransformerDecoder(nn.Module):
         return Cache((Past(slots, slots),) * self.blocks, jnp.int32(0))
 
 
-class TransformerEncoder(nn.Module):
+class Encoder(nn.Module):
     """Bidirectional attention over sequences (Vaswani et al. 2017), with pre-norm blocks.
 
     Inputs are vectors (batch, time, features) or, with `vocabulary`, integers (batch, time). For
     padded sequences pass a dict of `x` and `lengths` (batch,): the padding then changes nothing,
     even if it holds nan. With `pool` the outputs (batch, outputs) come from the mean over the
     sequence; without, there is one for each position, (batch, time, outputs). Layers are `embed`
-    (embedding or dense), `positions`, `stack` and `output`. `remat` is as in `TransformerDecoder`.
+    (embedding or dense), `positions`, `stack` and `output`. `remat` is as in `Decoder`.
 
     Raises `InputError` at `init` for inputs of another rank or dtype, a sequence longer than
     `context`, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
     [0, 1).
 
     >>> from jdl.models import from_linen
-    >>> model = from_linen(TransformerEncoder(outputs=3, context=5, blocks=1, heads=2, width=4))
+    >>> model = from_linen(Encoder(outputs=3, context=5, blocks=1, heads=2, width=4))
     >>> inputs = {"x": jnp.ones((2, 5, 7)), "lengths": jnp.array([5, 2])}
     >>> params, model_state = jax.eval_shape(model.init, jax.random.key(0), inputs)
     >>> jax.eval_shape(model.apply, params, model_state, inputs)[0].shape
@@ -158,7 +158,7 @@ class ViT(nn.Module):
     each patch becomes a token. A learned class token precedes them, and its output gives the logits
     (batch, classes). Layers are `patches`, `class_token`, `positions`, `stack` and `output`.
     ViT-B/16 for ImageNet is `ViT(1000, patch=16, blocks=12, heads=12, width=768)`, with 86,567,656
-    parameters. `remat` is as in `TransformerDecoder`.
+    parameters. `remat` is as in `Decoder`.
 
     Raises `InputError` at `init` for inputs of another rank, a `patch` that does not divide height
     and width, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
@@ -221,9 +221,9 @@ def attention_weights(module: nn.Module, params: PyTree, inputs: PyTree) -> jax.
     """Return the attention weights of every block (Vaswani et al. 2017).
 
     Shape (blocks, batch, heads, queries, keys); the weights of a query sum to 1. `module` is a
-    `TransformerDecoder` without `scan`, a `TransformerEncoder` or a `ViT`.
+    `Decoder` without `scan`, a `Encoder` or a `ViT`.
 
-    >>> module = TransformerDecoder(vocabulary=5, context=4, blocks=2, heads=2, width=4)
+    >>> module = Decoder(vocabulary=5, context=4, blocks=2, heads=2, width=4)
     >>> tokens = jnp.array([[0, 3, 1]])
     >>> params = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
     >>> jax.eval_shape(lambda p: attention_weights(module, p, tokens), params).shape

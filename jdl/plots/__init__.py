@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from jdl.plots.points import scatter as scatter
     from jdl.plots.points import strip as strip
     from jdl.plots.points import strips as strips
-    from jdl.plots.training import confusion as confusion
+    from jdl.plots.training import confusion_matrix as confusion_matrix
     from jdl.plots.training import curves as curves
     from jdl.plots.training import parity as parity
     from jdl.plots.training import png as png

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
 from jdl.plots.panels import Panel, bars, describe, figure, horizontal_lines, overlay, text_panel
-from jdl.plots.training import confusion
+from jdl.plots.training import confusion_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,7 +194,7 @@ def matrix(
 def confusion_of(
     outputs: ArrayLike, labels: ArrayLike, names: Sequence[Any] | None = None
 ) -> "Figure":
-    """The `confusion` matrix of outputs (n, classes) with integer labels (n,).
+    """The confusion matrix of outputs (n, classes) with integer labels (n,).
 
     Outputs of an ensemble, (members, n, classes), give the mean count over its members.
 
@@ -209,7 +209,7 @@ def confusion_of(
     counts = np.zeros((outputs.shape[-1], outputs.shape[-1]))
     truth = np.broadcast_to(labels[None], predicted.shape)
     np.add.at(counts, (truth, predicted), 1 / len(predicted))
-    return confusion(counts, names)
+    return confusion_matrix(counts, names)
 
 
 def generated_samples(

@@ -205,7 +205,7 @@ def _epoch_of(rows: Sequence[Mapping[str, Any]], step: int | None) -> float | No
 
 
 @style()
-def confusion(matrix: ArrayLike, labels: Sequence[Any] | None = None) -> "Figure":
+def confusion_matrix(matrix: ArrayLike, labels: Sequence[Any] | None = None) -> "Figure":
     """A confusion matrix: true classes as rows, predicted classes as columns.
 
     `matrix` (classes, classes) holds counts. Colours show each count's share of its row, and with
@@ -214,7 +214,7 @@ def confusion(matrix: ArrayLike, labels: Sequence[Any] | None = None) -> "Figure
     Raises `InputError` for a matrix that is not square, or for a wrong number of labels.
 
     >>> from jdl import plots
-    >>> axes = plots.confusion([[9, 1], [0, 10]], labels=["cat", "dog"]).axes[0]
+    >>> axes = plots.confusion_matrix([[9, 1], [0, 10]], labels=["cat", "dog"]).axes[0]
     >>> [text.get_text() for text in axes.texts]
     ['9', '1', '10']
     """
@@ -226,7 +226,7 @@ def confusion(matrix: ArrayLike, labels: Sequence[Any] | None = None) -> "Figure
             "confusion matrix",
             expected="shape (classes, classes)",
             got=f"shape {counts.shape}",
-            fix="pass the counts of jdl.metrics.confusion_matrix(classes)",
+            fix="pass the counts of jdl.metrics.confusion(classes)",
         )
     classes = len(counts)
     names = [plain_text(label) for label in (range(classes) if labels is None else labels)]

@@ -94,9 +94,8 @@ def _class_figures(evaluation: Predictions, classes: ClassPredictions) -> list[R
     )
     if classes.members > 1:
         caption += f" Predictions use the mean probability of the {classes.members} members."
-    figures = [
-        ReportFigure("confusion", "Confusion matrix", caption, training.confusion(matrix, names))
-    ]
+    figure = training.confusion_matrix(matrix, names)
+    figures = [ReportFigure("confusion", "Confusion matrix", caption, figure)]
     inputs = np.asarray(evaluation.inputs) if evaluation.inputs is not None else np.zeros(0)
     is_image = inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4)
     if wrong and is_image and classes.truth.shape == inputs.shape[:1]:

@@ -15,7 +15,7 @@ from jdl.core.types import Batch, Learner, Mean, Metrics, TrainState
 
 Evaluate = Callable[[TrainState, Batch], Metrics]
 
-USE_MASK = 'mask the values: jdl.metrics.masked_mean(values, batch.get("mask")) of values (batch,)'
+USE_MASK = 'mask the values: jdl.metrics.mean(values, batch.get("mask")) of values (batch,)'
 
 
 def check_mask_weight(learner: Learner, state: TrainState, batch: Batch) -> None:

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING
 from jdl.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from jdl.tasks.autoencoding import denoising_autoencoding as denoising_autoencoding
+    from jdl.tasks.autoencoding import denoising as denoising
     from jdl.tasks.autoencoding import gaussian_noise as gaussian_noise
     from jdl.tasks.autoencoding import masking_noise as masking_noise
     from jdl.tasks.autoencoding import reconstruction as reconstruction
-    from jdl.tasks.autoencoding import variational_autoencoding as variational_autoencoding
+    from jdl.tasks.autoencoding import variational as variational
     from jdl.tasks.gan import gan_tasks as gan_tasks
     from jdl.tasks.language import language_model as language_model
     from jdl.tasks.losses import binary_cross_entropy as binary_cross_entropy
-    from jdl.tasks.losses import class_weighted_loss as class_weighted_loss
+    from jdl.tasks.losses import class_weighted as class_weighted
     from jdl.tasks.losses import cross_entropy as cross_entropy
-    from jdl.tasks.losses import focal_loss as focal_loss
+    from jdl.tasks.losses import focal as focal
     from jdl.tasks.losses import (
         gaussian_negative_log_likelihood as gaussian_negative_log_likelihood,
     )
     from jdl.tasks.losses import half_squared_error as half_squared_error
-    from jdl.tasks.losses import pinball_loss as pinball_loss
+    from jdl.tasks.losses import pinball as pinball
     from jdl.tasks.losses import soft_cross_entropy as soft_cross_entropy
     from jdl.tasks.losses import squared_error as squared_error
     from jdl.tasks.pretext import masked_reconstruction as masked_reconstruction
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jdl.tasks.sequence import sequence_classification as sequence_classification
     from jdl.tasks.sequence import sequence_labelling as sequence_labelling
     from jdl.tasks.sequence import sequence_regression as sequence_regression
-    from jdl.tasks.simclr import contrastive_learning as contrastive_learning
+    from jdl.tasks.simclr import contrastive as contrastive
     from jdl.tasks.simclr import nt_xent as nt_xent
     from jdl.tasks.supervised import binary_classification as binary_classification
     from jdl.tasks.supervised import classification as classification

@@ -62,9 +62,7 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
         means = kind.mean(losses.rows(outputs))
         return losses.squared_error(means, losses.rows(batch["y"]))
 
-    inner = _input_as_label(
-        supervised_task(model, kind.loss, {"mse": measures.mean_metric(squared)})
-    )
+    inner = _input_as_label(supervised_task(model, kind.loss, {"mse": measures.mean_of(squared)}))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if pixels == "bernoulli":
@@ -102,10 +100,10 @@ def masking_noise(share: float) -> Corruption:
     return lambda key, x: jnp.where(jax.random.bernoulli(key, share, x.shape), 0, x)
 
 
-def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
+def denoising(task: Task, corrupt: Corruption) -> Task:
     r"""Reconstruct the clean input from a corrupted one.
 
-    `task` is a `reconstruction` or a `variational_autoencoding`. `corrupt(key, x)` returns an array
+    `task` is a `reconstruction` or a `variational`. `corrupt(key, x)` returns an array
     of the shape of x, (batch, ...). It runs in training and in evaluation, and the outputs are
     compared with the clean input. `predict` corrupts nothing: pass it corrupted inputs. Raises
     `InputError` for a loss without a key.
@@ -113,7 +111,7 @@ def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
     >>> from jdl.models import from_functions
     >>> identity = from_functions(lambda key, x: {}, lambda params, x: x)
     >>> task = reconstruction(identity, pixels="gaussian")
-    >>> task = denoising_autoencoding(task, masking_noise(1.0))
+    >>> task = denoising(task, masking_noise(1.0))
     >>> mean, _ = task.loss({}, {}, {"x": jnp.ones((3, 4))}, jax.random.key(0), train=True)
     >>> print(mean.value)  # the identity returns zeros, the clean pixels are ones
     1.0
@@ -133,7 +131,7 @@ def denoising_autoencoding(task: Task, corrupt: Corruption) -> Task:
     return task._replace(loss=loss)
 
 
-def variational_autoencoding(model: Model) -> Task:
+def variational(model: Model) -> Task:
     r"""Minimise the negative ELBO of a variational autoencoder, in nats per example.
 
     $-E_{q(z|x)} \log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,N(0, I))$, with one sample of z for the
@@ -146,7 +144,7 @@ def variational_autoencoding(model: Model) -> Task:
     mean. Raises `InputError` at `init` for pixels outside [0, 1].
 
     >>> from jdl.models import VariationalAutoencoder, from_linen
-    >>> task = variational_autoencoding(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
+    >>> task = variational(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
     >>> batch = {"x": jax.ShapeDtypeStruct((3, 4), float)}
     >>> params, model_state = jax.eval_shape(task.init, jax.random.key(0), batch)
     >>> jax.eval_shape(task.predict, params, model_state, batch).shape
@@ -167,8 +165,8 @@ def variational_autoencoding(model: Model) -> Task:
         return reconstruction_loss(outputs, batch) + kl(outputs, batch)
 
     metrics = {
-        "reconstruction": measures.mean_metric(reconstruction_loss),
-        "kl": measures.mean_metric(kl),
+        "reconstruction": measures.mean_of(reconstruction_loss),
+        "kl": measures.mean_of(kl),
     }
     inner = _input_as_label(supervised_task(model, negative_elbo, metrics))
 

@@ -124,7 +124,7 @@ def gan_tasks(
         first, second = jax.random.split(require_key(key, "a random key, to draw z"))
         fake, model_state = generate(params, model_state, batch, first, train)
         logits, _ = discriminate(params, model_state, fake, second, train)
-        mean = measures.masked_mean(losses.generator(logits), **measures.example_weights(batch))
+        mean = measures.mean(losses.generator(logits), **measures.example_weights(batch))
         return mean, (model_state, {"loss": mean})
 
     def discriminator_loss(
@@ -138,11 +138,11 @@ def gan_tasks(
         weights = measures.example_weights(batch)
         on_real, model_state = discriminate(params, model_state, batch["x"], second, train)
         on_fake, model_state = discriminate(params, model_state, fake, third, train)
-        mean = measures.masked_mean(losses.discriminator(on_real, on_fake), **weights)
+        mean = measures.mean(losses.discriminator(on_real, on_fake), **weights)
         metrics = {
             "loss": mean,
-            "real_accuracy": measures.masked_fraction(on_real > 0, **weights),
-            "fake_accuracy": measures.masked_fraction(on_fake < 0, **weights),
+            "real_accuracy": measures.fraction(on_real > 0, **weights),
+            "fake_accuracy": measures.fraction(on_fake < 0, **weights),
         }
         if not train:
             return mean, (model_state, metrics)
@@ -158,7 +158,7 @@ def gan_tasks(
         if gradient_penalty:
             between = _between(jax.random.fold_in(third, 1), batch["x"], fake)
             penalties.append(gradient_penalty * jnp.square(_root(squared_slopes(between)) - 1))
-        total = mean.total + sum(measures.masked_mean(p, **weights).total for p in penalties)
+        total = mean.total + sum(measures.mean(p, **weights).total for p in penalties)
         return Mean(total, mean.weight), (model_state, metrics)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:

@@ -19,7 +19,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
     A batch holds windows of text, integers `x` (batch, time + 1). The model sees x without its last
     token and predicts x without its first. It returns logits (batch, time, vocabulary) and must be
-    causal, as `jdl.models.TransformerDecoder` is. A `mask` may be (batch,) or, for single targets,
+    causal, as `jdl.models.Decoder` is. A `mask` may be (batch,) or, for single targets,
     (batch, time).
 
     With `context`, longer windows are cut to `context` + 1 tokens, in training at random positions.

@@ -100,25 +100,25 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     return optax.softmax_cross_entropy(outputs, targets)
 
 
-def class_weighted_loss(loss: Criterion, weights: Any) -> Criterion:
+def class_weighted(loss: Criterion, weights: Any) -> Criterion:
     r"""Weight a loss by class, $w_y\,\ell(z, y)$, so that rare classes can count more.
 
     Takes logits (batch, ..., classes), integer labels (batch, ...) and weights (classes,).
     `metrics["loss"]` is a mean over examples, not over weights as in PyTorch, so the gradient of a
     batch is unbiased. The weights of `jdl.data.balance.class_weights` average 1. You can weight any
-    loss: `class_weighted_loss(focal_loss(2.0), weights)`.
+    loss: `class_weighted(focal(2.0), weights)`.
 
     The loss raises `InputError` for labels or weights of another shape, and for mixed or smoothed
     labels.
 
-    >>> loss = class_weighted_loss(cross_entropy, jnp.array([1.0, 3.0]))
+    >>> loss = class_weighted(cross_entropy, jnp.array([1.0, 3.0]))
     >>> loss(jnp.zeros((2, 2)), jnp.array([0, 1]))  # log 2, and three times that
     Array([0.6931472, 2.0794415], dtype=float32)
     """
     weights = jnp.asarray(weights)
 
     def weighted(outputs: jax.Array, labels: Any) -> jax.Array:
-        _refuse_blend("class_weighted_loss", labels)
+        _refuse_blend("class_weighted", labels)
         check_integer_labels(outputs, labels)
         if weights.shape != outputs.shape[-1:]:
             raise error(
@@ -132,7 +132,7 @@ def class_weighted_loss(loss: Criterion, weights: Any) -> Criterion:
     return weighted
 
 
-def focal_loss(gamma: float | jax.Array = 2.0) -> Criterion:
+def focal(gamma: float | jax.Array = 2.0) -> Criterion:
     r"""The focal loss, $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$, in nats.
 
     Examples that are already classified well count less; $\gamma = 0$ is the cross-entropy. It
@@ -140,15 +140,15 @@ def focal_loss(gamma: float | jax.Array = 2.0) -> Criterion:
     Raises `InputError` for a negative `gamma`; the loss raises it for labels of another shape or
     type, and for mixed or smoothed labels.
 
-    >>> focal_loss(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
+    >>> focal(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
     Array([0.1733], dtype=float32)
 
     Lin et al. 2017, "Focal loss for dense object detection".
     """
-    check_range("focal_loss gamma", gamma, 0)
+    check_range("focal gamma", gamma, 0)
 
     def loss(outputs: jax.Array, labels: Any) -> jax.Array:
-        _refuse_blend("focal_loss", labels)
+        _refuse_blend("focal", labels)
         check_integer_labels(outputs, labels)
         own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
         # log(1 - p) from the other logits, because 1 - exp(log p) loses its digits near p = 1.
@@ -217,21 +217,21 @@ def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     return each.mean(-1)
 
 
-def pinball_loss(levels: tuple[float, ...]) -> Criterion:
+def pinball(levels: tuple[float, ...]) -> Criterion:
     r"""The loss of quantile regression, $\max(q\,e, (q-1)\,e)$ with $e = y - \hat y$.
 
     Output j is the quantile of level $q$ = `levels[j]`: outputs are (batch, levels), targets
     (batch, 1), and the result is averaged over levels. Raises `InputError` for levels outside
     (0, 1); the loss raises it for outputs or targets of another shape.
 
-    >>> pinball_loss((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
+    >>> pinball((0.75,))(jnp.zeros((2, 1)), jnp.array([[1.0], [-1.0]]))
     Array([0.75, 0.25], dtype=float32)
 
     Koenker and Bassett 1978, "Regression quantiles".
     """
     if not levels or not all(0 < level < 1 for level in levels):
         raise error(
-            "pinball_loss levels",
+            "pinball levels",
             expected="at least one number, all between 0 and 1",
             got=repr(levels),
             fix="pass levels such as (0.05, 0.5, 0.95)",

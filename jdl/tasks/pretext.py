@@ -66,8 +66,8 @@ def rotation_prediction(model: Model) -> Task:
         losses = cross_entropy(outputs, labels).reshape(4, -1).T
         hits = (outputs.argmax(-1) == labels).reshape(4, -1).T
         weights = measures.example_weights(batch)
-        mean = measures.masked_mean(losses.mean(-1), **weights)
-        accuracy = measures.masked_fraction(hits, **weights)
+        mean = measures.mean(losses.mean(-1), **weights)
+        accuracy = measures.fraction(hits, **weights)
         return mean, (model_state, {"loss": mean, "accuracy": accuracy})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
@@ -120,7 +120,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
         )
         errors = jnp.where(hidden, jnp.square(outputs - images), 0).sum((1, 2, 3))
         pixels = hidden.sum((1, 2, 3)) * images.shape[3]
-        mean = measures.masked_mean(errors / pixels, **measures.example_weights(batch))
+        mean = measures.mean(errors / pixels, **measures.example_weights(batch))
         return mean, (model_state, {"loss": mean})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:

@@ -15,7 +15,7 @@ MIN_SQUARED_NORM = 1e-12
 """A lower bound on the squared length that embeddings are divided by, since 1/0 has no gradient."""
 
 
-def contrastive_learning(
+def contrastive(
     model: Model, views: Callable[[Key, jax.Array], jax.Array], *, temperature: float = 0.5
 ) -> Task:
     """Find the other view of each example among all views in the batch (SimCLR).
@@ -34,7 +34,7 @@ def contrastive_learning(
     >>> from jdl.models import MLP, from_linen
     >>> def noisy(key, x):
     ...     return x + 0.1 * jax.random.normal(key, x.shape)
-    >>> task = contrastive_learning(from_linen(MLP((), 2)), noisy)
+    >>> task = contrastive(from_linen(MLP((), 2)), noisy)
     >>> batch = {"x": jnp.ones((4, 3))}
     >>> jax.eval_shape(task.init, jax.random.key(0), batch)[0]["output"]["kernel"].shape
     (3, 2)
@@ -65,8 +65,8 @@ def contrastive_learning(
         one, other = jnp.split(outputs, 2)
         losses, hits = _compare(one, other, temperature, mask)
         weights = measures.example_weights(batch)
-        mean = measures.masked_mean(losses, **weights)
-        accuracy = measures.masked_fraction(hits, **weights)
+        mean = measures.mean(losses, **weights)
+        accuracy = measures.fraction(hits, **weights)
         return mean, (model_state, {"loss": mean, "accuracy": accuracy})
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:

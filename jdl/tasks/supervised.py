@@ -67,7 +67,7 @@ def supervised_task(
         outputs = jax.tree.map(_at_least_float32, outputs)
         given = {"mask": batch.get("mask")} if takes_mask else {}
         values = _checked(loss(outputs, entry(batch, "y"), **given))
-        mean = measures.masked_mean(values, **measures.example_weights(batch))
+        mean = measures.mean(values, **measures.example_weights(batch))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counts = {name: _count(metric, outputs, plain) for name, metric in metrics.items()}
         return mean, (model_state, {"loss": mean, **counts})
@@ -166,7 +166,7 @@ def regression(
 
     Labels `y` have the shape of the outputs, (batch, ...). Raises `InputError` if they do not:
     labels (n,) and outputs (n, 1) would broadcast to (n, n). Other losses are
-    `jdl.tasks.half_squared_error` and `jdl.tasks.pinball_loss`.
+    `jdl.tasks.half_squared_error` and `jdl.tasks.pinball`.
 
     >>> from jdl.models import from_functions
     >>> identity = from_functions(lambda key, x: {}, lambda params, x: x)
@@ -237,7 +237,7 @@ def uncertain_regression(
     estimation using deep ensembles".
     """
     if metrics is None:
-        metrics = {"mean_squared_error": measures.mean_metric(_squared_error_of_mean)}
+        metrics = {"mean_squared_error": measures.mean_of(_squared_error_of_mean)}
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
@@ -346,8 +346,8 @@ def _count(metric: Any, outputs: PyTree, batch: Batch) -> Count:
             "metrics",
             expected="a dict of jdl.Metric",
             got=type(metric).__name__,
-            fix="use a metric of jdl.metrics, or jdl.metrics.mean_metric(fn); "
-            "some need a call, such as jdl.metrics.confusion_matrix(10)",
+            fix="use a metric of jdl.metrics, or jdl.metrics.mean_of(fn); "
+            "some need a call, such as jdl.metrics.confusion(10)",
         )
     return Count(metric.count(outputs, batch), metric.compute)
 

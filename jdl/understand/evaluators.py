@@ -126,15 +126,15 @@ def linear_probe(
     Alain and Bengio 2017, "Understanding intermediate layers using linear classifier probes".
     """
     features, others = encode(known["x"]), encode(judged["x"])
-    statistics = scale.standard_scaler.fit(features)
+    statistics = scale.standardise.fit(features)
     classes = int(np.max(known["y"])) + 1
     task = classification(from_linen(MLP((), outputs=classes)))
     fitted = fit(
         learner(l2(task, penalty), optax.adam(learning_rate)),
-        {"x": scale.standard_scaler.apply(statistics, features), "y": known["y"]},
+        {"x": scale.standardise.apply(statistics, features), "y": known["y"]},
         batch_size=len(known["y"]),
         epochs=epochs,
         options=Options(bar=False, dispatch="loop"),
     )
-    test = {"x": scale.standard_scaler.apply(statistics, others), "y": judged["y"]}
+    test = {"x": scale.standardise.apply(statistics, others), "y": judged["y"]}
     return evaluate(fitted, test, batch_size=2_000)["accuracy"]

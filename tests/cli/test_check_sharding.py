@@ -129,7 +129,7 @@ def test_tensor_is_tried_where_there_is_a_transformer():
         "data=4,model=2 fsdp",
     ]
     assert all("needs the layers of a transformer" in reason for reason in why.values())
-    decoder = jdl.models.TransformerDecoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
+    decoder = jdl.models.Decoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
     task = jdl.tasks.language_model(jdl.from_linen(decoder), context=4)
     tokens = {"x": np.zeros((8, 5), np.int32)}
     possible, why = possible_layouts(jdl.learner(task, optax.adam(0.1)), tokens, layouts())
@@ -165,7 +165,7 @@ class Config:
 def experiment(config):
     x = (np.arange(32)[:, None] + np.arange(5)) % 6
     if config.transformer:
-        network = jdl.models.TransformerDecoder(6, context=4, blocks=1, heads=2, width=config.width)
+        network = jdl.models.Decoder(6, context=4, blocks=1, heads=2, width=config.width)
         task, data = jdl.tasks.language_model(jdl.from_linen(network), context=4), {"x": x}
     else:
         task = jdl.regression(jdl.from_linen(jdl.models.MLP((config.width,), 1)))

@@ -126,7 +126,7 @@ def test_the_step_of_a_dense_network():
 
 def test_the_step_of_a_decoder():
     c = {"vocabulary": 11, "context": 8, "blocks": 2, "heads": 2, "width": 12}
-    model = jdl.from_linen(jdl.models.TransformerDecoder(**c))
+    model = jdl.from_linen(jdl.models.Decoder(**c))
     learner = jdl.learner(jdl.tasks.language_model(model), optax.adam(1e-3))
     batch = {"x": np.zeros((5, 9), np.int32)}
     tokens, d = 5 * 8, 12

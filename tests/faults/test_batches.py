@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jdl
-from jdl.tasks import class_weighted_loss, cross_entropy, mask_training, sequence_labelling
+from jdl.tasks import class_weighted, cross_entropy, mask_training, sequence_labelling
 from tests.faults.catalogue import refused, rows
 from tests.support.runs import classes, line, quiet
 
@@ -37,7 +37,7 @@ def rnn(**given: Any) -> jdl.Model:
 
 def decoder() -> jdl.Model:
     small = {"vocabulary": 7, "width": 8, "blocks": 1, "heads": 2, "context": 6}
-    return jdl.from_linen(jdl.models.TransformerDecoder(**small))
+    return jdl.from_linen(jdl.models.Decoder(**small))
 
 
 def regression() -> jdl.Task:
@@ -156,7 +156,7 @@ TABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "labels 0 and 2": (answers(2 * CLASSES["y"]), ("y\n", "0 for no", "from 0 to 2")),
     "class weights": (
         lambda: fit(
-            jdl.classification(mlp(2), loss=class_weighted_loss(cross_entropy, np.ones(3))), CLASSES
+            jdl.classification(mlp(2), loss=class_weighted(cross_entropy, np.ones(3))), CLASSES
         ),
         ("class weights", "shape (2,), one per class", "(3,)"),
     ),

@@ -21,7 +21,7 @@ def predict(params, model_state, batch):
 
 
 def mean_of(params, batch):
-    return jdl.metrics.masked_mean(jnp.square(predict(params, {}, batch) - batch["y"])[:, 0])
+    return jdl.metrics.mean(jnp.square(predict(params, {}, batch) - batch["y"])[:, 0])
 
 
 def good(params, model_state, batch, key, *, train):
@@ -80,7 +80,7 @@ def test_evaluation_and_games_check_it_too(fault):
     learner = jdl.learner(task, optax.sgd(0.1))
     with pytest.raises(jdl.InputError, match="task"):
         learner.evaluate(learner.init(KEY, BATCH), BATCH)
-    alone = jdl.independent_players(one=jdl.Player(task, optax.sgd(0.1)))
+    alone = jdl.independent(one=jdl.Player(task, optax.sgd(0.1)))
     with pytest.raises(jdl.InputError, match="one"):
         alone.step(alone.init(KEY, BATCH), BATCH)
 
@@ -98,8 +98,8 @@ def test_init_must_return_a_pair():
 def test_the_fixes_that_the_errors_name_work():
     def loss(params, model_state, batch, key, *, train):
         squares = jnp.square(predict(params, {}, batch) - batch["y"])[:, 0]
-        mean = jdl.metrics.masked_mean(squares, batch.get("mask"))
-        close = jdl.metrics.masked_mean(squares < 5, batch.get("mask"))
+        mean = jdl.metrics.mean(squares, batch.get("mask"))
+        close = jdl.metrics.mean(squares < 5, batch.get("mask"))
         return mean, (model_state, {"loss": mean, "close": close})
 
     _, metrics = train_a_step(jdl.Task(init, loss, predict))

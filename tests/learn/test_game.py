@@ -9,7 +9,7 @@ import pytest
 
 import jdl
 from jdl.core.types import Mean, Task
-from jdl.learn.game import Player, game, independent_players
+from jdl.learn.game import Player, game, independent
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
 from tests.support.learners import KEY, assert_same_bits, batch, differ, message, network, train
@@ -160,7 +160,7 @@ def test_a_ratio_below_one():
 def test_players_apart_do_what_each_does_alone():
     two = {"one": jdl.learner(network(), STEP), "two": jdl.learner(network(width=4), STEP)}
     tasks = {"one": network(), "two": network(width=4)}
-    both = independent_players(**{name: Player(task, STEP) for name, task in tasks.items()})
+    both = independent(**{name: Player(task, STEP) for name, task in tasks.items()})
     data = batch()
     start = both.init(KEY, data)
     after, metrics = train(both, data, 5, start=start)

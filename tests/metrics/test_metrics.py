@@ -30,7 +30,7 @@ CASES = {
         reference.top_k_accuracy_score(LABELS, LOGITS, k=2, labels=range(5)),
     ),
     "confusion": (
-        metrics.confusion_matrix(5),
+        metrics.confusion(5),
         CLASSES,
         reference.confusion_matrix(LABELS, LOGITS.argmax(1), labels=range(5)),
     ),
@@ -52,7 +52,7 @@ CASES = {
     "binary_accuracy": (metrics.binary_accuracy, BINARY, ((SCORES > 0) == TRUTH).mean()),
     "auc": (metrics.auc(), BINARY, reference.roc_auc_score(TRUTH, SCORES)),
     "averaged": (
-        metrics.mean_metric(lambda outputs, batch: outputs.max(-1)),
+        metrics.mean_of(lambda outputs, batch: outputs.max(-1)),
         CLASSES,
         LOGITS.max(1).mean(),
     ),
@@ -183,9 +183,7 @@ def test_wilson_equals_scipy():
 def test_show_gives_plain_python():
     values = {
         "loss": Mean(jnp.float32(3), jnp.float32(4)),
-        "table": Count(
-            count(metrics.confusion_matrix(5), CLASSES), metrics.confusion_matrix(5).compute
-        ),
+        "table": Count(count(metrics.confusion(5), CLASSES), metrics.confusion(5).compute),
         "members": Mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0])),
         "player": {"raw": jnp.float32(1)},
         "empty": Mean(jnp.float32(0), jnp.float32(0)),

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl.models import TransformerDecoder, generate, sampling
+from jdl.models import Decoder, generate, sampling
 from tests.support.learners import compilations, message
 
 VOCABULARY, CONTEXT = 7, 8
-MODULE = TransformerDecoder(VOCABULARY, CONTEXT, blocks=2, heads=2, width=8)
+MODULE = Decoder(VOCABULARY, CONTEXT, blocks=2, heads=2, width=8)
 
 
 @pytest.fixture(scope="module")

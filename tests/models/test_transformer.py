@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jdl.core import tree
-from jdl.models import TransformerDecoder, TransformerEncoder, ViT, attention_weights, from_linen
+from jdl.models import Decoder, Encoder, ViT, attention_weights, from_linen
 from jdl.models.layers import attention, attention_ops, primitives
 from tests.support.learners import message
 
@@ -145,7 +145,7 @@ def test_causal_attention_in_parts_is_that_of_the_whole(x64, time):
 
 def test_a_decoder_that_shows_its_weights_computes_the_same():
     """It lays the whole matrix of weights out; otherwise parts of it."""
-    module = TransformerDecoder(vocabulary=5, context=80, blocks=1, heads=2, width=8)
+    module = Decoder(vocabulary=5, context=80, blocks=1, heads=2, width=8)
     tokens = jax.random.randint(jax.random.key(0), (2, 80), 0, 5)
     params = {"params": jax.jit(module.init)(jax.random.key(1), tokens)["params"]}
     apply = jax.jit(module.apply, static_argnames="mutable")
@@ -158,7 +158,7 @@ def test_a_decoder_that_shows_its_weights_computes_the_same():
 
 
 def test_no_token_has_no_logits():
-    module = TransformerDecoder(vocabulary=5, context=4, blocks=1, heads=1, width=2)
+    module = Decoder(vocabulary=5, context=4, blocks=1, heads=1, width=2)
     params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1), int))
     assert jax.jit(module.apply)(params, jnp.zeros((1, 0), int)).shape == (1, 0, 5)
 
@@ -213,7 +213,7 @@ def test_sizes_of_nanogpt(vocabulary, context, blocks, width):
     expected = vocabulary * width + context * width + blocks * block + width
     assert expected == {128: 804_096, 384: 10_745_088}[width]
     heads = {128: 4, 384: 6}[width]
-    decoder = TransformerDecoder(vocabulary, context, blocks, heads, width)
+    decoder = Decoder(vocabulary, context, blocks, heads, width)
     assert size(decoder, jnp.zeros((1, context), int)) == expected
     # nanoGPT counts without positions and prints 0.80 M and 10.65 M.
     assert round((expected - context * width) / 1e6, 2) == {128: 0.80, 384: 10.65}[width]
@@ -222,7 +222,7 @@ def test_sizes_of_nanogpt(vocabulary, context, blocks, width):
 def test_biases_of_the_decoder():
     """3 d, d, 4 d and d in a block, d for each of its norms, d for the last."""
     plain, biased = (
-        size(TransformerDecoder(7, 5, 3, 2, 8, use_bias=flag), jnp.zeros((1, 5), int))
+        size(Decoder(7, 5, 3, 2, 8, use_bias=flag), jnp.zeros((1, 5), int))
         for flag in (False, True)
     )
     assert biased - plain == 3 * (3 + 1 + 4 + 1 + 2) * 8 + 8
@@ -240,7 +240,7 @@ def test_size_of_vit_b_16():
 
 def test_size_of_the_encoder():
     d, block = 8, 12 * 8 * 8 + (3 + 1 + 4 + 1 + 4) * 8
-    encoder = TransformerEncoder(outputs=3, context=5, vocabulary=11, blocks=2, heads=2, width=d)
+    encoder = Encoder(outputs=3, context=5, vocabulary=11, blocks=2, heads=2, width=d)
     expected = 11 * d + 5 * d + 2 * block + 2 * d + (d + 1) * 3
     assert size(encoder, jnp.zeros((2, 5), int)) == expected
 
@@ -249,7 +249,7 @@ def test_size_of_the_encoder():
 
 
 def test_the_decoder_does_not_see_the_future():
-    module = TransformerDecoder(vocabulary=5, context=6, blocks=2, heads=1, width=4)
+    module = Decoder(vocabulary=5, context=6, blocks=2, heads=1, width=4)
     tokens = np.random.default_rng(0).integers(0, 5, (2, 6))
     params = jax.jit(module.init)(jax.random.key(0), tokens)["params"]
     call = jax.jit(lambda tokens: module.apply({"params": params}, tokens))
@@ -268,7 +268,7 @@ def test_the_decoder_does_not_see_the_future():
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", [True, False])
 def test_padding_changes_nothing_in_the_encoder(pool):
-    module = TransformerEncoder(outputs=3, context=7, blocks=1, heads=2, width=4, pool=pool)
+    module = Encoder(outputs=3, context=7, blocks=1, heads=2, width=4, pool=pool)
     rng = np.random.default_rng(0)
     x, lengths = rng.normal(size=(3, 7, 2)).astype(np.float32), np.array([1, 4, 7])
     params = jax.jit(module.init)(jax.random.key(0), {"x": x, "lengths": lengths})["params"]
@@ -302,7 +302,7 @@ def test_a_query_that_may_see_nothing_stays_finite():
 
 
 def test_dropout_is_for_training():
-    plain, dropping = (TransformerDecoder(5, 6, 1, 2, 8, dropout=rate) for rate in (0.0, 0.5))
+    plain, dropping = (Decoder(5, 6, 1, 2, 8, dropout=rate) for rate in (0.0, 0.5))
     tokens = jnp.zeros((2, 6), int)
     params, _ = from_linen(plain).init(jax.random.key(0), tokens)
     apply = jax.jit(from_linen(dropping).apply, static_argnames="train")
@@ -321,21 +321,21 @@ def test_dropout_is_for_training():
     ("module", "inputs", "words"),
     [
         (
-            TransformerDecoder(5, context=4),
+            Decoder(5, context=4),
             jnp.zeros((1, 5), int),
             ("sequence", "4 positions", "5"),
         ),
-        (TransformerDecoder(5), jnp.zeros((1, 5)), ("tokens", "integers", "float32")),
-        (TransformerDecoder(5), jnp.zeros(5, int), ("tokens", "(batch, time)", "(5,)")),
+        (Decoder(5), jnp.zeros((1, 5)), ("tokens", "integers", "float32")),
+        (Decoder(5), jnp.zeros(5, int), ("tokens", "(batch, time)", "(5,)")),
         (
-            TransformerDecoder(5, heads=3, width=8),
+            Decoder(5, heads=3, width=8),
             jnp.zeros((1, 5), int),
             ("heads", "divides", "3"),
         ),
         (ViT(patch=3), jnp.zeros((1, 8, 8, 1)), ("patch", "8 by 8", "3")),
         (ViT(), jnp.zeros((1, 8, 8)), ("images", "x[..., None]")),
-        (TransformerEncoder(2, 4), jnp.zeros((1, 4)), ("sequence", "features", "(1, 4)")),
-        (TransformerEncoder(2, 4, dropout=1.0), jnp.zeros((1, 4, 2)), ("dropout", "1.0")),
+        (Encoder(2, 4), jnp.zeros((1, 4)), ("sequence", "features", "(1, 4)")),
+        (Encoder(2, 4, dropout=1.0), jnp.zeros((1, 4, 2)), ("dropout", "1.0")),
     ],
 )
 def test_what_does_not_fit_is_refused(module, inputs, words):
@@ -345,7 +345,7 @@ def test_what_does_not_fit_is_refused(module, inputs, words):
 
 def test_a_scan_over_blocks_is_the_stack_of_them():
     sizes = {"vocabulary": 11, "context": 8, "blocks": 3, "heads": 2, "width": 12}
-    scanned, stacked = TransformerDecoder(**sizes, scan=True), TransformerDecoder(**sizes)
+    scanned, stacked = Decoder(**sizes, scan=True), Decoder(**sizes)
     tokens = jnp.arange(8)[None]
     params = scanned.init(jax.random.key(0), tokens)["params"]
     blocks = params["stack"]["blocks"]

@@ -56,9 +56,7 @@ def test_moments_that_lie_apart_from_their_parameter_are_named():
 
 def planned(blocks, rule):
     """A decoder as it is to lie: nothing is made."""
-    network = jdl.models.TransformerDecoder(
-        vocabulary=8, context=4, blocks=blocks, heads=2, width=8
-    )
+    network = jdl.models.Decoder(vocabulary=8, context=4, blocks=blocks, heads=2, width=8)
     task = jdl.tasks.language_model(jdl.from_linen(network), context=4)
     shapes = jax.eval_shape(
         jdl.learner(task, optax.sgd(0.1)).init, KEY, {"x": jnp.zeros((8, 5), int)}

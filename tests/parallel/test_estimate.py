@@ -222,9 +222,7 @@ def test_a_table_split_by_its_columns_does_not_pull_the_examples_along(monkeypat
     """Its vocabulary is odd, so fsdp splits its width: without the constraint XLA follows it."""
     if not kept:
         monkeypatch.setattr("jdl.parallel.shard.lowering_for", lambda **_: nullcontext())
-    network = jdl.models.TransformerDecoder(
-        vocabulary=1023, context=32, blocks=1, heads=2, width=64
-    )
+    network = jdl.models.Decoder(vocabulary=1023, context=32, blocks=1, heads=2, width=64)
     one = jdl.learner(jdl.tasks.language_model(jdl.from_linen(network)), optax.sgd(0.1))
     rule, windows = jdl.rules.fsdp(smallest=1), {"x": np.zeros((8, 33), np.int32)}
     found = estimate(shard(one, EIGHT, rule), windows, HERE, EIGHT, rule)

@@ -11,7 +11,7 @@ from jdl.core import tree
 from jdl.core.types import TrainState
 from jdl.learn.ema import ema
 from jdl.learn.learner import learner
-from jdl.models import TransformerDecoder, from_linen
+from jdl.models import Decoder, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.rules import axes_of
@@ -95,7 +95,7 @@ def test_tensor_splits_a_block_by_columns_and_then_by_rows(path, shape, spec):
 
 
 def decoder_task():
-    network = TransformerDecoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
+    network = Decoder(vocabulary=6, context=4, blocks=1, heads=2, width=4)
     return tasks.language_model(from_linen(network), context=4)
 
 

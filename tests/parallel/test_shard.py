@@ -16,7 +16,7 @@ from jdl.learn.guard import guard
 from jdl.learn.learner import learner
 from jdl.learn.transforms import jit, loop, resident
 from jdl.learn.window import window
-from jdl.models import TransformerDecoder, from_linen
+from jdl.models import Decoder, from_linen
 from jdl.parallel import rules
 from jdl.parallel.mesh import mesh
 from jdl.parallel.pmap import pmap
@@ -127,7 +127,7 @@ def test_any_number_of_examples_is_predicted():
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["tensor", "tensor+fsdp", "qkv=model,data; fsdp"])
 def test_a_transformer_split_in_any_way_gives_the_same_numbers(rule):
-    network = TransformerDecoder(vocabulary=6, context=4, blocks=2, heads=2, width=64)
+    network = Decoder(vocabulary=6, context=4, blocks=2, heads=2, width=64)
     task = tasks.language_model(from_linen(network), context=4)
     tokens = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 6, (16, 5)), jnp.int32)}
     one = learner(task, optax.sgd(0.1, momentum=0.9))

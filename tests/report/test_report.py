@@ -129,7 +129,7 @@ def test_rows_without_epochs_or_numbers():
 
 
 def test_counts_are_written_and_colours_are_shares_of_the_row():
-    figure = training.confusion([[90, 10], [0, 4]], ["no", "yes"])
+    figure = training.confusion_matrix([[90, 10], [0, 4]], ["no", "yes"])
     axis = figure.axes[0]
     assert texts(figure)[:3] == ["90", "10", "4"]
     shown = axis.get_images()[0].get_array()
@@ -139,7 +139,7 @@ def test_counts_are_written_and_colours_are_shares_of_the_row():
 
 
 def test_a_confusion_matrix_may_be_large_and_have_empty_rows():
-    figure = training.confusion(np.zeros((100, 100), int))
+    figure = training.confusion_matrix(np.zeros((100, 100), int))
     assert texts(figure) == []
     assert np.isfinite(figure.axes[0].get_images()[0].get_array()).all()
     assert len(figure.axes[0].get_xticklabels()) <= 25
@@ -155,12 +155,12 @@ def test_a_confusion_matrix_may_be_large_and_have_empty_rows():
 )
 def test_what_is_no_confusion_matrix(matrix, labels, message):
     with pytest.raises(InputError, match=message):
-        training.confusion(matrix, labels)
+        training.confusion_matrix(matrix, labels)
 
 
 def test_names_are_words_and_not_formulas():
     names = ["$x_{$", r"$\frac$"]
-    training.png(training.confusion(np.eye(2), names))
+    training.png(training.confusion_matrix(np.eye(2), names))
     training.png(training.curves([row(1, **{"$cost_{$": 1.0})]))
     images = np.zeros((1, 4, 4, 1))
     training.png(training.worst_errors(images, [0], [1], [0.5], names=names))

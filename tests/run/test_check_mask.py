@@ -38,13 +38,13 @@ def train(task, **how):
 
 
 def scaled(values, batch):
-    mean = jdl.metrics.masked_mean(values, batch.get("mask"))
+    mean = jdl.metrics.mean(values, batch.get("mask"))
     return jdl.Mean(mean.total, mean.weight + 1.0)
 
 
 FORGETFUL = {
     "the number of rows": lambda values, batch: jdl.Mean(values.sum(), float(len(values))),
-    "no mask": lambda values, batch: jdl.metrics.masked_mean(values),
+    "no mask": lambda values, batch: jdl.metrics.mean(values),
     "a constant weight": lambda values, batch: jdl.Mean(values.mean(), jnp.float32(1)),
     "a weight that does not add up": scaled,
 }
@@ -52,12 +52,12 @@ FORGETFUL = {
 
 @pytest.mark.parametrize("fault", FORGETFUL)
 def test_a_weight_that_ignores_the_mask_is_refused(fault):
-    with pytest.raises(jdl.InputError, match=r"(?s)weight.*mask.*masked_mean"):
+    with pytest.raises(jdl.InputError, match=r"(?s)weight.*mask.*mean"):
         train(own_task(FORGETFUL[fault]))
 
 
 def test_the_fix_makes_every_batch_size_agree():
-    task = own_task(lambda values, batch: jdl.metrics.masked_mean(values, batch.get("mask")))
+    task = own_task(lambda values, batch: jdl.metrics.mean(values, batch.get("mask")))
     result = train(task)
     losses = [jdl.evaluate(result, DATA, batch_size=size)["loss"] for size in (50, 16, 33, 49)]
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
@@ -65,9 +65,9 @@ def test_the_fix_makes_every_batch_size_agree():
 
 def test_a_total_that_ignores_the_mask_is_refused():
     def loss(values, batch):
-        return jdl.Mean(values.sum(), jdl.metrics.masked_mean(values, batch.get("mask")).weight)
+        return jdl.Mean(values.sum(), jdl.metrics.mean(values, batch.get("mask")).weight)
 
-    with pytest.raises(jdl.InputError, match=r"(?s)\"loss\".*other content.*masked_mean"):
+    with pytest.raises(jdl.InputError, match=r"(?s)\"loss\".*other content.*mean"):
         train(own_task(loss))
 
 

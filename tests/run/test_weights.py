@@ -18,7 +18,7 @@ Y = (np.arange(N) % 3).astype(np.int32)
 WEIGHT = RNG.uniform(0, 2, N).astype(np.float32)
 MODEL = jdl.from_linen(jdl.models.MLP((), 3))
 OPTIONS = jdl.Options(bar=False)
-METRICS = {"accuracy": jdl.metrics.accuracy, "table": jdl.metrics.confusion_matrix(3)}
+METRICS = {"accuracy": jdl.metrics.accuracy, "table": jdl.metrics.confusion(3)}
 LEARNER = jdl.learner(jdl.classification(MODEL, metrics=METRICS), optax.sgd(0.1))
 
 
@@ -52,11 +52,11 @@ def test_whole_weights_are_repeated_examples():
 
 
 def test_a_mask_says_what_exists_and_a_weight_how_much_it_counts():
-    mean = jdl.metrics.masked_mean(
+    mean = jdl.metrics.mean(
         jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1, 1, 0]), jnp.array([1.0, 3.0, jnp.nan])
     )
     assert (float(mean.total), float(mean.weight)) == (7.0, 4.0)
-    whole = jdl.metrics.masked_fraction(jnp.array([True, False]), jnp.array([1, 1]))
+    whole = jdl.metrics.fraction(jnp.array([True, False]), jnp.array([1, 1]))
     assert whole.total.dtype == jnp.int32
 
 

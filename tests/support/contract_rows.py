@@ -19,7 +19,7 @@ from jdl import tasks
 from jdl.core.types import Learner, Mean, Task
 from jdl.learn.ema import ema
 from jdl.learn.ensemble import ensemble
-from jdl.learn.game import Player, game, independent_players
+from jdl.learn.game import Player, game, independent
 from jdl.learn.gradient import accumulate, clip_gradient, sharpness_aware
 from jdl.learn.guard import guard
 from jdl.learn.keep_best import keep_best
@@ -211,7 +211,7 @@ def _apart(around: Around) -> Learner:
     nets = {name: from_linen(MLP((3,), 3, name)) for name in ("tanh", "sigmoid")}
     tx = recorded(optax.sgd(0.1))
     return around(
-        independent_players(**{n: Player(tasks.classification(net), tx) for n, net in nets.items()})
+        independent(**{n: Player(tasks.classification(net), tx) for n, net in nets.items()})
     )
 
 

@@ -71,13 +71,13 @@ def test_images_are_compared_as_rows(pixels):
 def test_denoising_compares_with_the_clean_image_and_draws_from_its_key():
     inner = tasks.reconstruction(IDENTITY, "gaussian")
     big = {"x": np.zeros((50, 400), np.float32)}
-    task = tasks.denoising_autoencoding(inner, tasks.gaussian_noise(0.5))
+    task = tasks.denoising(inner, tasks.gaussian_noise(0.5))
     # The identity returns the spoiled image: what is left is the noise's variance.
     for train in (True, False):
         got, _ = value(task, big, KEY, train)
         np.testing.assert_allclose(got, 0.25, rtol=0.05)
     assert value(task, big, KEY)[0] != value(task, big, jax.random.key(1))[0]
-    masked = tasks.denoising_autoencoding(inner, tasks.masking_noise(0.3))
+    masked = tasks.denoising(inner, tasks.masking_noise(0.3))
     np.testing.assert_allclose(value(masked, {"x": big["x"] + 1}, KEY)[0], 0.3, rtol=0.05)
     assert "random key" in message(lambda: value(task, big))
 
@@ -107,7 +107,7 @@ def test_divergence_keeps_its_digits_near_zero():
 def test_variational_is_minus_elbo_in_nats_an_image():
     mean, log_variance = np.full((6, 2), 0.5, np.float32), np.full((6, 2), -1.0, np.float32)
     made = lambda params, x: {"logits": x, "mean": mean, "log_variance": log_variance}
-    task = tasks.variational_autoencoding(from_functions(lambda key, inputs: {}, made))
+    task = tasks.variational(from_functions(lambda key, inputs: {}, made))
     got, metrics = value(task, {**PIXELS, "y": np.arange(6)})
     x, p = np.float64(PIXELS["x"]), sigmoid(PIXELS["x"])
     surprise = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2)).mean()
@@ -129,7 +129,7 @@ def test_losses_and_gradients_are_finite_at_logits_of_800():
     np.testing.assert_allclose(slope, jnp.array([[1.0, -1.0, 0.0, 0.0]]) / 4)
 
 
-@pytest.mark.parametrize("build", [tasks.reconstruction, tasks.variational_autoencoding])
+@pytest.mark.parametrize("build", [tasks.reconstruction, tasks.variational])
 def test_pixels_outside_zero_and_one_are_refused_for_cross_entropy(build):
     text = message(lambda: build(IDENTITY).init(KEY, {"x": 2 * PIXELS["x"] - 1}))
     assert "pixels from 0 to 1" in text and 'pixels="gaussian"' in text

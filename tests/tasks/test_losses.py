@@ -22,7 +22,7 @@ IDENTITY = from_functions(lambda key, inputs: {}, lambda params, inputs: inputs)
 
 @jax.jit
 def focal_and_gradient(z, y, gamma):
-    loss = lambda z: tasks.focal_loss(gamma)(z, y)
+    loss = lambda z: tasks.focal(gamma)(z, y)
     return loss(z), jax.grad(lambda z: loss(z).sum())(z)
 
 
@@ -46,16 +46,16 @@ def test_focal_loss_and_its_gradient(gamma):
 
 def test_focal_loss_without_gamma_is_cross_entropy():
     z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
-    np.testing.assert_array_equal(tasks.focal_loss(0.0)(z, y), tasks.cross_entropy(z, y))
+    np.testing.assert_array_equal(tasks.focal(0.0)(z, y), tasks.cross_entropy(z, y))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_loss_at_800(gamma):
     z, y = jnp.asarray(EXTREME, jnp.float32), jnp.array([0, 1, 1])
-    values = tasks.focal_loss(gamma)(z, y)
+    values = tasks.focal(gamma)(z, y)
     half = 0.5**gamma * np.log(2)
     np.testing.assert_allclose(values, [0, 1600, half], rtol=1e-4)
-    grad = jax.grad(lambda z: tasks.focal_loss(gamma)(z, y).sum())(z)
+    grad = jax.grad(lambda z: tasks.focal(gamma)(z, y).sum())(z)
     slope = (gamma * 0.5 ** (gamma - 1) * 0.5 * np.log(0.5) - 0.5**gamma) * 0.5
     expected = [[0, 0, 0], [1, -1, 0], [0, slope, -slope]]
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
@@ -63,7 +63,7 @@ def test_focal_loss_at_800(gamma):
 
 def test_class_weights_multiply_each_examples_loss():
     weights = np.array([0.5, 1.0, 2.0, 4.0])
-    loss = tasks.class_weighted_loss(tasks.cross_entropy, weights)
+    loss = tasks.class_weighted(tasks.cross_entropy, weights)
     z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
     plain = -np.log(softmax(Z)[np.arange(40), Y])
     np.testing.assert_allclose(loss(z, y), weights[Y] * plain, rtol=1e-5)
@@ -80,7 +80,7 @@ def test_class_weights_are_torchs_before_its_mean():
     theirs = torch.nn.functional.cross_entropy(
         torch.tensor(Z.astype(np.float32)), torch.tensor(Y), torch.tensor(weights), reduction="none"
     )
-    ours = tasks.class_weighted_loss(tasks.cross_entropy, weights)(jnp.float32(Z), jnp.asarray(Y))
+    ours = tasks.class_weighted(tasks.cross_entropy, weights)(jnp.float32(Z), jnp.asarray(Y))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
@@ -123,13 +123,11 @@ def test_the_best_constants_under_pinball_are_quantiles():
     levels = (0.1, 0.5, 0.9)
     y = np.random.default_rng(0).exponential(size=(2_001, 1)).astype(np.float32)
     candidates = np.quantile(y, np.linspace(0, 1, 201))
-    loss = jax.jit(lambda c: tasks.pinball_loss(levels)(jnp.full((2_001, 3), c), y).mean())
-    gradient = jax.grad(lambda out: tasks.pinball_loss(levels)(out, y).sum())(jnp.zeros((2_001, 3)))
+    loss = jax.jit(lambda c: tasks.pinball(levels)(jnp.full((2_001, 3), c), y).mean())
+    gradient = jax.grad(lambda out: tasks.pinball(levels)(out, y).sum())(jnp.zeros((2_001, 3)))
     np.testing.assert_allclose(3 * gradient, -np.tile(levels, (2_001, 1)), rtol=1e-6)
     for level in levels:
-        one = jax.jit(
-            lambda c, q=level: tasks.pinball_loss((q,))(jnp.full((2_001, 1), c), y).mean()
-        )
+        one = jax.jit(lambda c, q=level: tasks.pinball((q,))(jnp.full((2_001, 1), c), y).mean())
         best = candidates[np.argmin([one(c) for c in candidates])]
         np.testing.assert_allclose(best, np.quantile(y, level), rtol=0.03)
     assert np.isfinite(loss(1e6))
@@ -138,32 +136,30 @@ def test_the_best_constants_under_pinball_are_quantiles():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: tasks.focal_loss(-1), "focal_loss gamma"),
+        (lambda: tasks.focal(-1), "focal gamma"),
         (
-            lambda: tasks.focal_loss(2.0)(jnp.zeros((2, 3)), jnp.zeros((2, 3))),
+            lambda: tasks.focal(2.0)(jnp.zeros((2, 3)), jnp.zeros((2, 3))),
             "integer class labels",
         ),
         (
-            lambda: tasks.focal_loss()(
-                jnp.zeros((1, 2)), Blend(*jnp.zeros((2, 1), int), jnp.ones(1))
-            ),
+            lambda: tasks.focal()(jnp.zeros((1, 2)), Blend(*jnp.zeros((2, 1), int), jnp.ones(1))),
             "without mixup",
         ),
         (
-            lambda: tasks.class_weighted_loss(tasks.cross_entropy, [1.0, 2.0])(
+            lambda: tasks.class_weighted(tasks.cross_entropy, [1.0, 2.0])(
                 jnp.zeros((1, 2)), Blend(*jnp.zeros((2, 1), int), jnp.ones(1))
             ),
             "mixed or smoothed",
         ),
         (
-            lambda: tasks.class_weighted_loss(tasks.cross_entropy, [1.0, 2.0])(
+            lambda: tasks.class_weighted(tasks.cross_entropy, [1.0, 2.0])(
                 jnp.zeros((4, 3)), jnp.zeros(4, int)
             ),
             "one per class",
         ),
-        (lambda: tasks.pinball_loss((0.5, 1.0)), "between 0 and 1"),
-        (lambda: tasks.pinball_loss((0.5,))(jnp.zeros((4, 2)), jnp.zeros((4, 1))), "1 outputs"),
-        (lambda: tasks.pinball_loss((0.5,))(jnp.zeros((4, 1)), jnp.zeros(4)), "add a last axis"),
+        (lambda: tasks.pinball((0.5, 1.0)), "between 0 and 1"),
+        (lambda: tasks.pinball((0.5,))(jnp.zeros((4, 2)), jnp.zeros((4, 1))), "1 outputs"),
+        (lambda: tasks.pinball((0.5,))(jnp.zeros((4, 1)), jnp.zeros(4)), "add a last axis"),
         (
             lambda: tasks.uncertain_regression(IDENTITY).init(
                 None, {"x": jnp.zeros((4, 3)), "y": jnp.zeros((4, 1))}

@@ -58,9 +58,7 @@ def test_gradient_is_finite_at_extremes(scale):
 
 
 def test_masked_examples_change_nothing():
-    task = tasks.contrastive_learning(
-        IDENTITY, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)
-    )
+    task = tasks.contrastive(IDENTITY, lambda key, x: x + 0.1 * jax.random.normal(key, x.shape))
     x = jax.random.normal(jax.random.key(1), (6, 4))
     mask = jnp.array([1.0, 1, 0, 1, 0, 1])
 
@@ -81,7 +79,7 @@ def test_views_differ_and_partners_are_found():
         seen.append(jax.random.key_data(key))
         return x
 
-    task = tasks.contrastive_learning(IDENTITY, views)
+    task = tasks.contrastive(IDENTITY, views)
     _, (_, metrics) = task.loss({}, {}, {"x": jnp.eye(3)}, jax.random.key(0), train=True)
     assert len(seen) == 2 and (seen[0] != seen[1]).any()
     # Each view's partner is the same, all others are at right angles.
@@ -90,10 +88,8 @@ def test_views_differ_and_partners_are_found():
 
 
 def test_what_does_not_fit_is_refused():
-    assert "0.1 to 0.5" in message(
-        lambda: tasks.contrastive_learning(IDENTITY, None, temperature=0)
-    )
-    task = tasks.contrastive_learning(IDENTITY, lambda key, x: x)
+    assert "0.1 to 0.5" in message(lambda: tasks.contrastive(IDENTITY, None, temperature=0))
+    task = tasks.contrastive(IDENTITY, lambda key, x: x)
     said = message(lambda: task.loss({}, {}, {"x": jnp.eye(3)}, None, train=True))
     assert "two views" in said
     assert "shape" in message(lambda: tasks.nt_xent(jnp.eye(3), jnp.eye(2)))

@@ -98,7 +98,7 @@ def test_tokens_are_averaged_over_those_that_count():
 
 
 def test_metrics_are_counted_beside_the_loss():
-    task = tasks.classification(IDENTITY, metrics={"table": metrics.confusion_matrix(3)})
+    task = tasks.classification(IDENTITY, metrics={"table": metrics.confusion(3)})
     _, shown = value(task, jnp.eye(3) * 5, jnp.array([0, 1, 1]))
     assert set(shown) == {"loss", "table"} and isinstance(shown["table"], Count)
     assert metrics.compute(shown)["table"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
@@ -182,8 +182,8 @@ REFUSED = {
         r"(?s)one value per example.*leave out the mean",
     ),
     "a metric that needs a call": (
-        tasks.classification(MLP3, metrics={"table": metrics.confusion_matrix}), jnp.arange(3),
-        r"jdl\.metrics\.confusion_matrix\(10\)",
+        tasks.classification(MLP3, metrics={"table": metrics.confusion}), jnp.arange(3),
+        r"jdl\.metrics\.confusion\(10\)",
     ),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 from jdl.core.errors import error
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.prepare import split
-from jdl.data.prepare.scale import Scaler, divide_by
+from jdl.data.prepare.scale import Scaler, divide
 from jdl.data.records import Arrays, Data
 
 PARTS = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -124,7 +124,7 @@ def finish(
     classes: int | None,
 ) -> Data:
     """Fit the scaler on the training split and apply it to every split."""
-    scaler = scaler or (divide_by(255) if parts["train"]["x"].dtype == np.uint8 else None)
+    scaler = scaler or (divide(255) if parts["train"]["x"].dtype == np.uint8 else None)
     statistics = scaler.fit(parts["train"]["x"]) if scaler else None
 
     def apply(arrays: Arrays) -> Arrays:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.data.datasets.build import data_folder, find_file, finish, hold_out, three_parts
-from jdl.data.prepare.scale import divide_by
+from jdl.data.prepare.scale import divide
 from jdl.data.readers.binary import read_labelled, read_npz
 from jdl.data.readers.images import cifar_files, read_cifar, read_images
 from jdl.data.records import Data
@@ -32,7 +32,7 @@ def digits(seed: int) -> Data:
         "licence": "CC BY 4.0",
         "seed": seed,
     }
-    return finish(parts, divide_by(16), about, 10)
+    return finish(parts, divide(16), about, 10)
 
 
 def mnist(dir: str | Path | None, seed: int) -> Data:
@@ -61,7 +61,7 @@ def mnist(dir: str | Path | None, seed: int) -> Data:
         "files": {part: [str(path) for path in paths] for part, paths in files.items()},
         "seed": seed,
     }
-    return finish(parts, divide_by(255), about, 10)
+    return finish(parts, divide(255), about, 10)
 
 
 def cifar(classes: int, dir: str | Path | None, seed: int) -> Data:

@@ -99,7 +99,7 @@ def from_arrays(
     `x` has shape (n, ...). Integer `y` (n,) are class labels, and the split is stratified; float
     `y`, (n,) or (n, k), are regression targets. `groups` (n,) keeps each group in one split, and
     `times` (n,) puts the latest examples into the test split. `scale`, such as
-    `jdl.data.scale.standard_scaler`, is fitted on the training split. 8-bit `x` is divided by 255
+    `jdl.data.scale.standardise`, is fitted on the training split. 8-bit `x` is divided by 255
     unless you pass `scale`, and (n, H, W) gets a channel axis.
 
     Raises `InputError` for data that `check_arrays` rejects, one-hot labels, `groups` or `times` of

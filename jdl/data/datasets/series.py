@@ -9,7 +9,7 @@ import numpy as np
 from jdl.core.errors import error, require_package
 from jdl.data.datasets.build import data_folder, find_file, finish, hold_out
 from jdl.data.prepare import split
-from jdl.data.prepare.scale import standard_scaler
+from jdl.data.prepare.scale import standardise
 from jdl.data.readers.time_series import pad_sequences, read_ts, scale_series, true_steps
 from jdl.data.records import Arrays, Data
 
@@ -34,11 +34,11 @@ def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
         )
     keep, valid = split.stratified(train.y, (1 - VALID, VALID), seed)
     steps = max(train.x.shape[1], test.x.shape[1])
-    statistics = standard_scaler.fit(true_steps(train.x[keep], train.lengths[keep]))
+    statistics = standardise.fit(true_steps(train.x[keep], train.lengths[keep]))
 
     def part(series: Any, index: Any) -> Arrays:
         x, lengths = series.x[index], series.lengths[index]
-        x = scale_series(standard_scaler, statistics, x, lengths)
+        x = scale_series(standardise, statistics, x, lengths)
         whole, _ = pad_sequences(list(x), steps)
         return {"x": whole, "y": series.y[index], "lengths": lengths}
 

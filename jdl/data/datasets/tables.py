@@ -4,7 +4,7 @@ from typing import Any
 
 from jdl.core.errors import require_package
 from jdl.data.datasets.build import classes_of, finish, prepare, three_parts
-from jdl.data.prepare.scale import standard_scaler
+from jdl.data.prepare.scale import standardise
 from jdl.data.records import Data
 
 TABLES = {
@@ -33,4 +33,4 @@ def table_set(name: str, seed: int) -> Data:
     }
     if name != "diabetes":
         about["labels"] = [str(label) for label in table.target_names]
-    return finish(three_parts(whole, seed), standard_scaler, about, classes_of(whole))
+    return finish(three_parts(whole, seed), standardise, about, classes_of(whole))

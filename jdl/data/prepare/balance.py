@@ -21,7 +21,7 @@ def class_weights(labels: ArrayLike, classes: int | None = None) -> np.ndarray:
 
     $n_k$ is the number of `labels` (n,) of class k; the mean weight over the examples is 1, as with
     `class_weight="balanced"` in scikit-learn (King and Zeng 2001). Pass them to
-    `jdl.tasks.class_weighted_loss`. Raises `InputError` for a class without examples.
+    `jdl.tasks.class_weighted`. Raises `InputError` for a class without examples.
 
     >>> class_weights(np.array([0, 0, 0, 1]))
     array([0.6666667, 2.       ], dtype=float32)
@@ -157,7 +157,7 @@ def _counts(labels: Any, classes: int | None) -> np.ndarray:
             "labels",
             expected="integers from 0 of shape (n,)",
             got=f"{labels.dtype} of shape {list(labels.shape)}",
-            fix="encode the classes with jdl.data.encode.label_encoder",
+            fix="encode the classes with jdl.data.encode.labels",
         )
     counts = np.bincount(labels, minlength=classes or 0)
     if classes is not None:

@@ -21,10 +21,10 @@ class CategoryEncoder(NamedTuple):
     Values have shape (n,) or (n, columns); `names` is a tuple with an array of categories for each
     column.
 
-    >>> names = one_hot_encoder.fit(["b", "a", "b"])
+    >>> names = one_hot.fit(["b", "a", "b"])
     >>> [column.tolist() for column in names]
     [['a', 'b']]
-    >>> one_hot_encoder.apply(names, ["b"]).tolist()
+    >>> one_hot.apply(names, ["b"]).tolist()
     [[0.0, 1.0]]
     """
 
@@ -32,13 +32,13 @@ class CategoryEncoder(NamedTuple):
     apply: Callable[[Names, ArrayLike], np.ndarray]
 
 
-def ordinal_encoder(order: Sequence[Any]) -> CategoryEncoder:
+def ordinal(order: Sequence[Any]) -> CategoryEncoder:
     """An encoder for ordered categories: each becomes its position in `order`, as int32.
 
     The codes have the shape of the values, (n,) or (n, columns). Raises `InputError` for an empty
     order or one with repeated categories, and for a value that is not in it.
 
-    >>> size = ordinal_encoder(["small", "middle", "large"])
+    >>> size = ordinal(["small", "middle", "large"])
     >>> size.apply(size.fit(["large", "small"]), ["middle", "large"])
     array([1, 2], dtype=int32)
     """
@@ -64,7 +64,7 @@ def decode(names: Names, codes: ArrayLike) -> np.ndarray:
 
     Raises `InputError` for a code without a name, and for another number of columns.
 
-    >>> names = label_encoder.fit(["cat", "dog"])
+    >>> names = labels.fit(["cat", "dog"])
     >>> decode(names, np.array([1, 0])).tolist()
     ['dog', 'cat']
     """
@@ -93,7 +93,7 @@ def _fit_labels(values: Any) -> Names:
             "labels",
             expected="one for each example, shape (n,)",
             got=f"shape {list(np.shape(values))}",
-            fix="pass a vector; for several columns use one_hot_encoder or ordinal_encoder",
+            fix="pass a vector; for several columns use one_hot or ordinal",
         )
     return _fit_sorted(values)
 
@@ -152,16 +152,16 @@ def _columns(values: Any) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-label_encoder = CategoryEncoder(_fit_labels, _apply_places)
+labels = CategoryEncoder(_fit_labels, _apply_places)
 """Class names (n,) as int32 (n,), numbered from 0 in sorted order.
 
->>> label_encoder.apply(label_encoder.fit(["dog", "cat", "dog"]), ["dog", "cat"])
+>>> labels.apply(labels.fit(["dog", "cat", "dog"]), ["dog", "cat"])
 array([1, 0], dtype=int32)
 """
 
-one_hot_encoder = CategoryEncoder(_fit_sorted, _apply_one_hot)
+one_hot = CategoryEncoder(_fit_sorted, _apply_one_hot)
 """Categories (n,) or (n, columns) as one-hot float32 (n, k), with a column for each category.
 
->>> one_hot_encoder.apply(one_hot_encoder.fit(["b", "a", "b"]), ["b", "a"]).tolist()
+>>> one_hot.apply(one_hot.fit(["b", "a", "b"]), ["b", "a"]).tolist()
 [[0.0, 1.0], [1.0, 0.0]]
 """

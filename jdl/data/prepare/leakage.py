@@ -15,13 +15,13 @@ from jdl.data.prepare.scale import Scaler, Statistics
 from jdl.data.records import Report
 
 
-def find_duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
+def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
     """Find examples of a later split whose `entry` (n, ...) is identical in an earlier split.
 
     Raises `InputError` for fewer than two splits.
 
     >>> x = np.arange(4.0)[:, None]
-    >>> report = find_duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
+    >>> report = duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
     >>> print(report)
     duplicates across train, test
       test examples that are in train: 1 (rows 0)
@@ -33,12 +33,12 @@ def find_duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") ->
     return _shared("duplicates", hashes, "examples")
 
 
-def find_shared_groups(parts: Mapping[str, Any]) -> Report:
+def groups(parts: Mapping[str, Any]) -> Report:
     """Find examples of a later split whose group (a patient, a speaker) is in an earlier split.
 
     `parts` holds the group names (n,) of each split. Raises `InputError` for fewer than two splits.
 
-    >>> print(find_shared_groups({"train": ["ann", "bob"], "test": ["bob", "eve"]}))
+    >>> print(groups({"train": ["ann", "bob"], "test": ["bob", "eve"]}))
     groups across train, test
       test examples of groups that are in train: 1 (rows 0)
     """
@@ -46,7 +46,7 @@ def find_shared_groups(parts: Mapping[str, Any]) -> Report:
     return _shared("groups", groups, "examples of groups")
 
 
-def check_scaler(
+def scaler(
     scaler: Scaler, statistics: Statistics, parts: Mapping[str, Any], tolerance: float = 1e-5
 ) -> Report:
     """Report whether a scaler was fitted on the training split alone, or on all splits.
@@ -55,10 +55,10 @@ def check_scaler(
     or 0; if both are 0, the scaler was fitted on something else. Raises `InputError` for fewer than
     two splits.
 
-    >>> from jdl.data.prepare.scale import standard_scaler
+    >>> from jdl.data.prepare.scale import standardise
     >>> parts = {"train": np.zeros((2, 1)), "test": np.ones((2, 1))}
-    >>> statistics = standard_scaler.fit(np.concatenate([*parts.values()]))
-    >>> print(check_scaler(standard_scaler, statistics, parts))
+    >>> statistics = standardise.fit(np.concatenate([*parts.values()]))
+    >>> print(scaler(standardise, statistics, parts))
     statistics of a scaler
       fitted on the training part: 0
       fitted on all parts: 1
@@ -84,11 +84,11 @@ def check_scaler(
     return Report("statistics of a scaler", {}, counts)
 
 
-def raise_if_leaking(report: Report) -> None:
+def refuse(report: Report) -> None:
     """Raise `InputError` with the report's text if it shows a leak.
 
-    >>> raise_if_leaking(find_shared_groups({"train": ["ann"], "test": ["eve"]}))
-    >>> raise_if_leaking(find_shared_groups({"train": ["ann"], "test": ["ann"]}))
+    >>> refuse(groups({"train": ["ann"], "test": ["eve"]}))
+    >>> refuse(groups({"train": ["ann"], "test": ["ann"]}))
     Traceback (most recent call last):
     jdl.core.errors.InputError: a leak between the splits
       expected: no example, group or statistic shared with the training split

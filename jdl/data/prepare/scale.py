@@ -20,10 +20,10 @@ class Scaler(NamedTuple):
 
     `x` is a numpy array (n, ..., features). The result of `apply` is float32.
 
-    >>> statistics = standard_scaler.fit(np.array([[1.0], [3.0]]))
+    >>> statistics = standardise.fit(np.array([[1.0], [3.0]]))
     >>> {name: value.tolist() for name, value in statistics.items()}
     {'mean': [2.0], 'std': [1.0]}
-    >>> standard_scaler.apply(statistics, np.array([[5.0]])).tolist()
+    >>> standardise.apply(statistics, np.array([[5.0]])).tolist()
     [[3.0]]
     """
 
@@ -70,27 +70,27 @@ def _apply_minmax(statistics: Statistics, x: np.ndarray) -> np.ndarray:
     return ((x - statistics["low"]) / statistics["width"]).astype(np.float32)
 
 
-standard_scaler = Scaler(_fit_standardise, _apply_standardise)
+standardise = Scaler(_fit_standardise, _apply_standardise)
 r"""Scale each feature to mean 0 and standard deviation 1: $(x - \mu)/\sigma$.
 
 >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
->>> standard_scaler.apply(standard_scaler.fit(x), x).tolist()
+>>> standardise.apply(standardise.fit(x), x).tolist()
 [[-1.0, 0.0], [1.0, 0.0]]
 """
 
-min_max_scaler = Scaler(_fit_minmax, _apply_minmax)
+minmax = Scaler(_fit_minmax, _apply_minmax)
 r"""Scale each feature to [0, 1] on the training split: $(x - \min)/(\max - \min)$.
 
->>> statistics = min_max_scaler.fit(np.array([[1.0], [3.0]]))
->>> min_max_scaler.apply(statistics, np.array([[5.0]])).tolist()
+>>> statistics = minmax.fit(np.array([[1.0], [3.0]]))
+>>> minmax.apply(statistics, np.array([[5.0]])).tolist()
 [[2.0]]
 """
 
 
-def divide_by(maximum: float) -> Scaler:
+def divide(maximum: float) -> Scaler:
     """Divide by a known maximum, such as 255 for 8-bit images; nothing is fitted.
 
-    >>> pixels = divide_by(255)
+    >>> pixels = divide(255)
     >>> pixels.apply(pixels.fit(np.zeros((1, 1))), np.array([[255]], np.uint8)).tolist()
     [[1.0]]
     """

@@ -133,14 +133,14 @@ def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]
     return result
 
 
-def k_folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs (train, valid) for cross-validation: each part in turn validates (Geisser 1975).
 
-    Takes the index arrays (size,) of any split: `k_folds(stratified(labels, [1 / 5] * 5))`. For
+    Takes the index arrays (size,) of any split: `folds(stratified(labels, [1 / 5] * 5))`. For
     parts in time use `time_series_folds`. Raises `InputError` for fewer than two parts.
 
     >>> thirds = by_time(np.array([1, 2, 3]), [1 / 3] * 3)
-    >>> [(train.tolist(), valid.tolist()) for train, valid in k_folds(thirds)]
+    >>> [(train.tolist(), valid.tolist()) for train, valid in folds(thirds)]
     [([1, 2], [0]), ([0, 2], [1]), ([0, 1], [2])]
     """
     parts = _at_least_two(parts)

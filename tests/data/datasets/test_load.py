@@ -230,7 +230,7 @@ X = np.random.default_rng(0).normal(size=(100, 3))
 
 def test_arrays_stay_as_they_are_unless_a_scaler_is_given():
     y = np.arange(100) % 2
-    plain, scaled = from_arrays(X, y), from_arrays(X, y, scale=scale.standard_scaler)
+    plain, scaled = from_arrays(X, y), from_arrays(X, y, scale=scale.standardise)
     assert plain.info["scaler"] is None
     rows = {row.tobytes() for row in X.astype(np.float32)}
     assert all(row.tobytes() in rows for row in plain.train["x"])

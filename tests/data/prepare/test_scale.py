@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from jdl.core.errors import InputError
-from jdl.data.prepare.scale import divide_by, min_max_scaler, standard_scaler
+from jdl.data.prepare.scale import divide, minmax, standardise
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(3, 5, (200, 4))
 
 
 def test_standardise():
-    y = standard_scaler.apply(standard_scaler.fit(X), X)
+    y = standardise.apply(standardise.fit(X), X)
     assert y.dtype == np.float32
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(y.std(0), 1, atol=1e-6)
@@ -19,19 +19,19 @@ def test_standardise():
 
 def test_sequences_are_scaled_by_feature():
     x = X.reshape(20, 10, 4)
-    statistics = standard_scaler.fit(x)
+    statistics = standardise.fit(x)
     assert statistics["mean"].shape == (4,)
     np.testing.assert_allclose(statistics["mean"], X.mean(0), rtol=1e-6)
 
 
 def test_minmax():
-    statistics = min_max_scaler.fit(X)
-    y = min_max_scaler.apply(statistics, X)
+    statistics = minmax.fit(X)
+    y = minmax.apply(statistics, X)
     np.testing.assert_allclose([y.min(0), y.max(0)], [[0] * 4, [1] * 4], atol=1e-6)
-    assert min_max_scaler.apply(statistics, X.max(0)[None] + 100).min() > 1  # not clipped
+    assert minmax.apply(statistics, X.max(0)[None] + 100).min() > 1  # not clipped
 
 
-@pytest.mark.parametrize("scaler", [standard_scaler, min_max_scaler])
+@pytest.mark.parametrize("scaler", [standardise, minmax])
 def test_a_constant_feature_becomes_zero(scaler):
     x = np.full((7, 2), 0.1)
     assert (np.abs(scaler.apply(scaler.fit(x), x)) < 1e-6).all()
@@ -39,19 +39,19 @@ def test_a_constant_feature_becomes_zero(scaler):
 
 def test_fitting_changes_nothing_and_applying_reads_only_statistics():
     before = X.copy()
-    statistics = standard_scaler.fit(X[:50])
-    standard_scaler.apply(statistics, X)
+    statistics = standardise.fit(X[:50])
+    standardise.apply(statistics, X)
     assert np.array_equal(before, X)
-    one = standard_scaler.apply(statistics, X[60:61])
-    assert np.array_equal(one, standard_scaler.apply(statistics, X)[60:61])
+    one = standardise.apply(statistics, X[60:61])
+    assert np.array_equal(one, standardise.apply(statistics, X)[60:61])
 
 
 def test_divide():
-    pixels = divide_by(16)
+    pixels = divide(16)
     assert pixels.apply(pixels.fit(X), np.array([[16, 4]], np.uint8)).tolist() == [[1.0, 0.25]]
 
 
-@pytest.mark.parametrize("scaler", [standard_scaler, min_max_scaler])
+@pytest.mark.parametrize("scaler", [standardise, minmax])
 @pytest.mark.parametrize(
     ("x", "words"),
     [

@@ -92,7 +92,7 @@ def test_the_seed_decides():
 def test_folds_validate_on_every_example_once():
     labels = np.array([0, 1, 2] * 20)
     parts = split.stratified(labels, [1 / 5] * 5)
-    pairs = split.k_folds(parts)
+    pairs = split.folds(parts)
     assert len(pairs) == 5 and covers([valid for _, valid in pairs], 60)
     for train, valid in pairs:
         assert covers((train, valid), 60)
@@ -129,7 +129,7 @@ def test_a_class_that_is_absent_from_a_part():
         (lambda: split.stratified(np.zeros((3, 2)), (0.5, 0.5)), ["labels", "[3, 2]"]),
         (lambda: split.grouped(np.zeros(9), (0.5, 0.5)), ["at least 2 groups", "1 groups"]),
         (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["distinct times", "[9, 0]"]),
-        (lambda: split.k_folds([np.arange(3)]), ["two or more parts"]),
+        (lambda: split.folds([np.arange(3)]), ["two or more parts"]),
         (lambda: split.by_time(np.array([1, np.nan]), (0.5, 0.5)), ["1 missing", "index 1"]),
     ],
 )

@@ -42,7 +42,7 @@ def test_only_the_columns_asked_for_are_read(read):
 def test_a_table_becomes_data(read):
     rows = "".join(f"{i}.5,{i * i},{'ab'[i % 2]}\n" for i in range(20))
     table = read("x1,x2,kind\n" + rows, {"x1": float, "x2": int, "kind": str})
-    y = encode.label_encoder.apply(encode.label_encoder.fit(table["kind"]), table["kind"])
+    y = encode.labels.apply(encode.labels.fit(table["kind"]), table["kind"])
     data = jdl.data.from_arrays(csv.stack_columns(table, ["x1", "x2"]), y)
     assert data.info["classes"] == 2 and data.train["x"].shape == (14, 2)
 

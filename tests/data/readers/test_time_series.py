@@ -92,9 +92,9 @@ def test_pad_to_a_common_length():
 def test_scaling_looks_at_true_steps_only():
     x, lengths = pad_sequences([np.full((3, 1), 2.0), np.full((1, 1), 6.0)])
     x[1, 1:] = 99
-    statistics = scale.standard_scaler.fit(true_steps(x, lengths))
+    statistics = scale.standardise.fit(true_steps(x, lengths))
     assert statistics["mean"] == [3]
-    done = scale_series(scale.standard_scaler, statistics, x, lengths)
+    done = scale_series(scale.standardise, statistics, x, lengths)
     assert (done[1, 1:] == 0).all() and np.isclose(true_steps(done, lengths).std(), 1)
 
 
@@ -116,7 +116,7 @@ def test_japanese_vowels(monkeypatch):
     assert np.abs(steps.mean(0)).max() < 1e-5 and np.abs(steps.std(0) - 1).max() < 1e-5
     # The first number of the first test series, put back.
     first = read_ts(VOWELS / "JapaneseVowels_TEST.ts").x[0, 0]
-    assert np.allclose(scale.standard_scaler.apply(data.info["scaler"], first), test["x"][0, 0])
+    assert np.allclose(scale.standardise.apply(data.info["scaler"], first), test["x"][0, 0])
 
 
 def test_japanese_vowels_says_what_it_needs(tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from jdl.models import (
     CNN,
     MLP,
     RNN,
+    Decoder,
+    Encoder,
     ResNet,
-    TransformerDecoder,
-    TransformerEncoder,
     ViT,
     WaveNet,
     from_linen,
@@ -33,8 +33,8 @@ MODELS = {
     "resnet": (ResNet((1, 1), 4, classes=3, stem="small"), IMAGES),
     "groups": (ResNet((1,), 4, classes=3, stem="small", norm="group"), IMAGES),
     "vit": (ViT(3, patch=4, blocks=1, heads=2, width=8), IMAGES),
-    "decoder": (TransformerDecoder(vocabulary=5, context=6, blocks=1, heads=2, width=8), TOKENS),
-    "encoder": (TransformerEncoder(3, context=6, blocks=1, heads=2, width=8), SENTENCES),
+    "decoder": (Decoder(vocabulary=5, context=6, blocks=1, heads=2, width=8), TOKENS),
+    "encoder": (Encoder(3, context=6, blocks=1, heads=2, width=8), SENTENCES),
     "lstm": (RNN((4,), 3), SERIES),
     "gru": (RNN((4,), 3, "gru", bidirectional=True), SERIES),
     "wavenet": (WaveNet(3, 4, (1, 2), 3), SERIES),
@@ -182,7 +182,7 @@ def bytes_kept(loss, *args) -> int:
 @pytest.mark.slow
 def test_training_in_bfloat16_ends_near_where_float32_does():
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 3, (16, 9)).cumsum(1) % 8)
-    module = TransformerDecoder(vocabulary=8, context=8, blocks=2, heads=2, width=16)
+    module = Decoder(vocabulary=8, context=8, blocks=2, heads=2, width=16)
     losses = []
     for dtype in ("float32", "bfloat16"):
         task = jdl.tasks.language_model(precision(from_linen(module), dtype))

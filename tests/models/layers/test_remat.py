@@ -6,7 +6,7 @@ import pytest
 
 from jdl import tasks
 from jdl.core import tree
-from jdl.models import ResNet, TransformerDecoder, ViT, attention_weights, from_linen, precision
+from jdl.models import Decoder, ResNet, ViT, attention_weights, from_linen, precision
 from jdl.models.layers.remat import POLICIES
 from tests.support.learners import KEY, assert_close, assert_same_bits, message
 
@@ -15,7 +15,7 @@ TOKENS = {"x": jnp.arange(12).reshape(2, 6) % 5}
 
 
 def decoder(remat: str, blocks: int = 2, width: int = 8, dropout: float = 0.1):
-    return TransformerDecoder(5, 64, blocks, 2, width, dropout, remat=remat)
+    return Decoder(5, 64, blocks, 2, width, dropout, remat=remat)
 
 
 FAMILIES = {

@@ -43,7 +43,7 @@ ROWS = [
     task_row("dense autoencoder", _DENSE, UNIT, double=True),
     task_row(
         "denoising",
-        tasks.denoising_autoencoding(_DENSE, tasks.gaussian_noise(0.3)),
+        tasks.denoising(_DENSE, tasks.gaussian_noise(0.3)),
         UNIT,
         without=MASKS,
     ),
@@ -54,7 +54,7 @@ ROWS = [
     ),
     task_row(
         "variational autoencoder",
-        tasks.variational_autoencoding(from_linen(VariationalAutoencoder(2, (5,), "tanh", (4,)))),
+        tasks.variational(from_linen(VariationalAutoencoder(2, (5,), "tanh", (4,)))),
         UNIT, without=MASKS,
     ),
     _pair("dense pair", *DENSE_PAIR, DENSE),

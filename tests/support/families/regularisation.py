@@ -25,9 +25,7 @@ ROWS = [
     task_row("masked_in_training", tasks.mask_training(CLASSES, "half"), HALVES, eager=1),
     task_row(
         "class-weighted focal loss",
-        tasks.classification(
-            MODEL, loss=tasks.class_weighted_loss(tasks.focal_loss(2.0), (0.5, 1.0, 2.0))
-        ),
+        tasks.classification(MODEL, loss=tasks.class_weighted(tasks.focal(2.0), (0.5, 1.0, 2.0))),
         eager=1,
     ),
     task_row(

@@ -35,7 +35,7 @@ ROWS = [
     # Stretching short embeddings to length one enlarges their rounding; in float64 1e-9 holds.
     task_row(
         "contrastive",
-        tasks.contrastive_learning(MODEL, _noisy),
+        tasks.contrastive(MODEL, _noisy),
         DENSE,
         tolerance=1e-4,
         without=NEGATIVES,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl import tasks
-from jdl.models import TransformerDecoder, TransformerEncoder, ViT, from_linen
+from jdl.models import Decoder, Encoder, ViT, from_linen
 from tests.support.contract_rows import DENSE, IMAGES, model_row, task_row
 
 
@@ -22,9 +22,9 @@ def _ragged() -> dict:
     return {**DENSE, "x": jnp.asarray(x), "lengths": jnp.asarray(lengths)}
 
 
-DECODER = from_linen(TransformerDecoder(vocabulary=4, context=4, blocks=1, heads=2, width=4))
+DECODER = from_linen(Decoder(vocabulary=4, context=4, blocks=1, heads=2, width=4))
 ENCODER = tasks.classification(
-    from_linen(TransformerEncoder(outputs=3, context=3, blocks=1, heads=2, width=4)),
+    from_linen(Encoder(outputs=3, context=3, blocks=1, heads=2, width=4)),
     inputs=lambda batch: {"x": batch["x"], "lengths": batch["lengths"]},
 )
 TEXTS = _texts()
