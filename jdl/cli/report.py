@@ -10,18 +10,20 @@ from jdl.run.storage.run_dir import RunDir
 
 
 def write(experiment: Experiment, result: Result, folder: RunDir) -> None:
-    """Write the report of a run and print its path."""
+    """Write the report of a run and print its path; without the extra, say so and go on."""
+    try:
+        _write(experiment, result, folder)
+    except InputError as reason:
+        print(f"no report: {reason}", file=sys.stderr)
+
+
+def _write(experiment: Experiment, result: Result, folder: RunDir) -> None:
     from jdl.report.predictions import predict_test_set
     from jdl.report.report import write_report
 
     figures = experiment.figures(result) if experiment.figures else {}
-    try:
-        evaluation = predict_test_set(experiment.data, result)
-        page = write_report(folder, evaluation=evaluation, figures=figures)
-    except InputError as reason:
-        print(f"no report: {reason}", file=sys.stderr)
-        return
-    print(f"report {page}")
+    evaluation = predict_test_set(experiment.data, result)
+    print(f"report {write_report(folder, evaluation=evaluation, figures=figures)}")
 
 
 def command(given: list[str]) -> int | None:
@@ -30,5 +32,5 @@ def command(given: list[str]) -> int | None:
     options = flags.parse_simple(rest, {"--experiment": None})
     process.configure_process()
     folder, experiment = open_run(run, experiment=options["--experiment"])
-    write(experiment, restore(folder, experiment), folder)
+    _write(experiment, restore(folder, experiment), folder)
     return None
