@@ -9,7 +9,7 @@ ARGS ?=
 # Tests of one file share compiled programs; the longest files begin first (tests/conftest.py).
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: train test test-all lint types docs docs-serve bench bench-gpu plan-tpu clean
+.PHONY: train test test-all test-newest dist lint types docs docs-serve bench bench-gpu check-gpu plan-tpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "make test       install, run every test not marked slow (make test-all: the slow ones too)"
 	@echo "make docs       install, build the site into site/ (make docs-serve: show it in a browser)"
 	@echo "make plan-tpu   fetch the TPU compiler, plan a small step for chips that are not there, test it"
+	@echo "make dist       build the wheel and the source distribution into dist/"
+	@echo "make check-gpu  run every capability once on the device at hand, in eight minutes"
 	@echo "make lint types bench bench-gpu clean   PY=/path/to/python chooses the interpreter"
 
 $(VENV)/.made:
@@ -45,6 +47,19 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD) --timeout 1800
+	$(MAKE) test-newest
+
+# The fast tests on the newest Python that jdl supports, where it is installed.
+NEWEST := 3.13
+test-newest: $(VENV)/.test
+	@python=$$($(BIN)/python -m tests.support.environments $(NEWEST)) || \
+	  { echo "the fast tests did not run there"; exit 0; }; \
+	$(MAKE) test PY="$$python" VENV=.venv-$(NEWEST)
+
+dist: $(VENV)/.made
+	$(BIN)/pip install --quiet --disable-pip-version-check "build>=1.2"
+	rm -rf dist
+	$(BIN)/python -m build
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -67,6 +82,10 @@ bench-gpu: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[$(CUDA)]"
 	$(BIN)/python -m benchmarks gpu $(ARGS)
 
+check-gpu: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[$(CUDA)]"
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
 # The TPU compiler has an environment of its own: where it is installed, JAX looks for a TPU.
 .venv-tpu/.made: pyproject.toml
 	$(PY) -m venv .venv-tpu
@@ -78,4 +97,4 @@ plan-tpu: .venv-tpu/.made
 	.venv-tpu/bin/python -m pytest -k "chips or refuses_what" tests/parallel/test_estimate.py tests/cli/test_plan.py
 
 clean:
-	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache site
+	rm -rf $(VENV) .venv-tpu .venv-tests .venv-$(NEWEST) dist site .pytest_cache .ruff_cache

@@ -46,7 +46,7 @@ def main(given: list[str]) -> int:
     options = parser.parse_args(given)
     for unknown in set(options.parts) - set(SHARES):
         parser.error(f"no part is called {unknown}; there are {', '.join(SHARES)}")
-    backend, _, device = _device().partition(" ")
+    backend, _, device = device_name().partition(" ")
     if backend not in ("gpu", "cuda", "rocm") and not options.rehearse:
         print(
             f"There is no GPU here: jax's backend is {backend} ({device}). Nothing was measured.\n"
@@ -94,7 +94,7 @@ def run(part: str, call: Call, report: Callable[[dict[str, Any]], None]) -> str 
         text=True,
         start_new_session=True,
     )
-    late = threading.Timer(call.seconds, _end, [process])
+    late = threading.Timer(call.seconds, end_group, [process])
     late.start()
     try:
         assert process.stdout is not None
@@ -105,20 +105,21 @@ def run(part: str, call: Call, report: Callable[[dict[str, Any]], None]) -> str 
     finally:
         over = not late.is_alive()
         late.cancel()
-        _end(process)  # and whatever it has started
+        end_group(process)  # and whatever it has started
     if over:
         return f"stopped after {call.seconds:.0f} s, its share of the time"
     return f"ended with code {code}, see above" if code else None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def end_group(process: subprocess.Popen[str]) -> None:
+    """End a process and whatever it has started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
 
 
-def _device() -> str:
+def device_name() -> str:
     """Backend and device, asked in another process: this one must hold no memory there."""
     done = subprocess.run(
         [sys.executable, "-c", DEVICE], stdout=subprocess.PIPE, text=True, check=True

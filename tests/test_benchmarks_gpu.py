@@ -1,6 +1,7 @@
-"""The benchmark for a GPU: its sizes, its shares of time; a rehearsal of all of it is slow."""
+"""The benchmark and the check for a GPU: sizes, shares of time; a rehearsal of all is slow."""
 
 import json
+import pkgutil
 import sys
 import time
 
@@ -8,7 +9,7 @@ import jax
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import gpu
+from benchmarks import gpu, gpu_check
 from benchmarks.gpu_parts import PARTS, REAL, Call, gpt2_learner
 from jdl.core import tree
 from jdl.core.flops import flops
@@ -42,7 +43,7 @@ def test_gpt2_has_the_size_and_the_work_it_is_known_by():
 
 
 def test_without_a_gpu_nothing_is_measured(monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "_device", lambda: "cpu cpu")
+    monkeypatch.setattr(gpu, "device_name", lambda: "cpu cpu")
     monkeypatch.setattr(gpu, "measure", lambda *given: pytest.fail("it ran"))
     monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu"])
     with pytest.raises(SystemExit) as end:
@@ -81,3 +82,66 @@ def test_a_rehearsal_runs_every_part(tmp_path, monkeypatch, capsys):
     assert results["gpt2"]["flops"] > 0 and results["characters"]["loss"] < 5
     assert results["peers"]["mlp"]["jdl_bf16"]["rounds"][0][0] > 0
     assert "a rehearsal: the times mean nothing" in (tmp_path / "gpu.md").read_text()
+
+
+def broken_worker(tmp_path, monkeypatch):
+    """A checkout whose worker has a good part, one that fails, one that dies, one that hangs."""
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").touch()
+    (tmp_path / "benchmarks" / "gpu_check_parts.py").write_text(
+        "import json, os, sys, time\n"
+        'print(json.dumps({"parts": ["good", "bad", "dies", "hangs", "last"]}), flush=True)\n'
+        "for line in sys.stdin:\n"
+        "    name = line.strip()\n"
+        '    if name == "dies": os._exit(7)\n'
+        '    if name == "hangs": time.sleep(60)\n'
+        '    told = {"failed": "it is bad"} if name == "bad" else {"note": "fine"}\n'
+        "    print(json.dumps(told), flush=True)\n"
+    )
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_check, "PART_SECONDS", 3.0)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_a_part_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    broken_worker(tmp_path, monkeypatch)
+    monkeypatch.setattr(gpu, "device_name", lambda: "cpu cpu")
+    monkeypatch.setattr(
+        gpu_check, "headline", lambda name, *_: gpu_check.Outcome(name, 1.0, "2 ms", False)
+    )
+    out = tmp_path / "out"
+    assert gpu_check.main(["--small", "--workers", "1", "--out", str(out)]) == 1
+    told = {
+        part["name"]: part for part in json.loads((out / "gpu-check.json").read_text())["parts"]
+    }
+    assert list(told) == ["good", "bad", "dies", "hangs", "last", *gpu_check.HEADLINES]
+    assert {name for name, part in told.items() if part["failed"]} == {"bad", "dies", "hangs"}
+    assert told["dies"]["note"] == "the process ended with code 7"
+    assert told["hangs"]["note"] == "stopped after 3 s"
+    printed = capsys.readouterr().out
+    assert printed.endswith("5 parts passed, 3 failed: bad, dies, hangs\n")
+    assert "GPT-2 small, bfloat16: 2 ms" in printed
+
+
+def test_parts_for_which_no_time_is_left_have_failed(tmp_path, monkeypatch):
+    broken_worker(tmp_path, monkeypatch)
+    outcomes = list(gpu_check.capabilities(True, 1, time.monotonic() + 0.5, ""))
+    assert all(outcome.failed for outcome in outcomes[-4:])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_check_covers_every_transform_and_family_and_passes(tmp_path, monkeypatch):
+    from tests.support import families
+
+    monkeypatch.delenv("XLA_FLAGS")
+    options = ["--small", "--minutes", "15", "--out", str(tmp_path)]
+    assert gpu_check.main(options) == 0, (tmp_path / "gpu-check.md").read_text()
+    parts = json.loads((tmp_path / "gpu-check.json").read_text())["parts"]
+    names = [part["name"] for part in parts]
+    for transform in ("ema", "guard", "sweep", "ensemble", "window", "keep_best", "game"):
+        assert f"learner: {transform}" in names
+    for module in pkgutil.iter_modules(families.__path__):
+        assert any(name.startswith(f"{module.name}: ") for name in names), module.name
+    assert names[-3:] == list(gpu_check.HEADLINES)
+    assert all(part["note"].endswith("ms a step") for part in parts[-3:])
