@@ -79,7 +79,7 @@ def test_each_of_them_would_be_found(source):
 def test_the_page_says_what_is_promised_and_what_is_not():
     page = " ".join(Path(ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
     for words in (
-        "treat a stranger's run folder",
+        "treat a stranger's run directory",
         "SHA-256",
         "No data, weights or settings",
         "Report",
