@@ -136,7 +136,8 @@ def keeping(leaf, change):
         return state.replace(model_state=state.model_state | {"leaf": leaf})
 
     def step(state, batch, *, axis=None):
-        after, metrics = inner.step(state, batch, axis=axis)
+        own = {name: value for name, value in state.model_state.items() if name != "leaf"}
+        after, metrics = inner.step(state.replace(model_state=own), batch, axis=axis)
         leaf = change(state.model_state["leaf"], state.step)
         return after.replace(model_state=after.model_state | {"leaf": leaf}), metrics
 

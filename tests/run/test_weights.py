@@ -66,7 +66,7 @@ def test_a_mask_says_what_exists_and_a_weight_how_much_it_counts():
         ({"mask": np.linspace(0, 1, N)}, ['data["mask"]', "0 and 1", 'call it "weight"']),
         ({"mask": np.zeros(N)}, ['data["mask"]', "zeros only"]),
         ({"weight": -WEIGHT}, ['data["weight"]', "at least 0"]),
-        ({"weight": np.ones((N, 2))}, ["weight", "one value for each example"]),
+        ({"weight": np.ones((N, 2))}, ["weight", "one value per example"]),
     ],
 )
 def test_other_masks_and_weights_are_refused(entries, words):
