@@ -23,7 +23,7 @@ def usage() -> str:
     """The text of `jdl --help`.
 
     >>> print(usage().splitlines()[2])
-X
+      jdl train FILE.py [--field value ...] [--run.dir DIR ...]     train, or resume a run
     """
     lines = [(f"jdl {name} {text.partition(': ')[0]}", text) for name, text in COMMANDS.items()]
     width = max(len(call) for call, _ in lines)
