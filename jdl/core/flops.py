@@ -12,7 +12,16 @@ import jax
 import numpy as np
 from jax.extend import core
 
-UNKNOWN = ("cholesky", "fft", "lu", "pallas_call", "qr", "ragged_dot_general", "svd", "eigh")
+UNCOUNTED_PRIMITIVES = (
+    "cholesky",
+    "fft",
+    "lu",
+    "pallas_call",
+    "qr",
+    "ragged_dot_general",
+    "svd",
+    "eigh",
+)
 """Primitives with a cost that is not counted, for lack of a formula."""
 
 Branches = Mapping[Any, int]
@@ -23,7 +32,7 @@ class Flops(NamedTuple):
 
     count: int
     uncounted: tuple[str, ...] = ()
-    """`while` for a loop of unknown length, whose body counts once, and names from `UNKNOWN`."""
+    """`while` for a loop of unknown length, whose body counts once, and `UNCOUNTED_PRIMITIVES`."""
 
     def __add__(self, other: Any) -> "Flops":
         """The operations of both."""
@@ -71,7 +80,7 @@ def _walk(jaxpr: Any, known: Branches) -> tuple[Flops, list[int | None]]:
             total += Flops(_product(equation))
         elif name == "conv_general_dilated":
             total += Flops(_convolution(equation))
-        elif name in UNKNOWN:
+        elif name in UNCOUNTED_PRIMITIVES:
             total += Flops(0, (name,))
         else:
             work, branch = _inner(equation, [_branch(v, known) for v in equation.invars])

@@ -139,7 +139,7 @@ def _ignoring(task: Task, ignore: int) -> Task:
 
 
 def _without_ignored(batch: Batch, ignore: int) -> Batch:
-    """The batch with weight 0, and label 0, where a label is to be ignored."""
+    """The batch with weight 0, and label 0, where the label is `ignore`."""
     labels = batch["y"]
     if isinstance(labels, losses.Blend):
         keep = (labels.first != ignore) & (labels.second != ignore)

@@ -13,7 +13,7 @@ from jdl.data.prepare.scale import standardise
 from jdl.data.readers.time_series import pad_sequences, read_ts, scale_series, true_steps
 from jdl.data.records import Arrays, Data
 
-VALID = 0.2
+VALID_FRACTION = 0.2
 
 
 def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
@@ -32,7 +32,7 @@ def japanese_vowels(dir: str | Path | None, seed: int) -> Data:
             got=f"{test.x.shape[2]} channels, classes {', '.join(test.labels) or 'none'}",
             fix="use two files of the same set",
         )
-    keep, valid = split.stratified(train.y, (1 - VALID, VALID), seed)
+    keep, valid = split.stratified(train.y, (1 - VALID_FRACTION, VALID_FRACTION), seed)
     steps = max(train.x.shape[1], test.x.shape[1])
     statistics = standardise.fit(true_steps(train.x[keep], train.lengths[keep]))
 
@@ -79,5 +79,5 @@ def mnist1d(seed: int) -> Data:
         "licence": "Apache 2.0",
         "seed": seed,
     }
-    parts = hold_out(train, test, (1 - VALID / 2, VALID / 2), seed)
+    parts = hold_out(train, test, (1 - VALID_FRACTION / 2, VALID_FRACTION / 2), seed)
     return finish(parts, None, about, 10)

@@ -45,8 +45,8 @@ class Heartbeat(NamedTuple):
     """The phase, such as "training after step 40"."""
 
 
-DONE = "done"
-JOINING = Heartbeat(0, 0, math.inf, "joining")
+FINAL_PHASE = "done"
+JOINING_HEARTBEAT = Heartbeat(0, 0, math.inf, "joining")
 """The heartbeat of a process that has not reported yet."""
 
 
@@ -74,10 +74,10 @@ class HealthCheck:
 
     def __call__(self, beats: Mapping[int, Heartbeat | None], now: float) -> Failure | None:
         """The first fault, if any. `now` is in seconds on a clock that stops with this process."""
-        ahead = max((b.place for b in beats.values() if b and b.doing != DONE), default=0)
+        ahead = max((b.place for b in beats.values() if b and b.doing != FINAL_PHASE), default=0)
         for process, beat in beats.items():
-            number, place, limit, doing = beat or JOINING
-            if doing == DONE:
+            number, place, limit, doing = beat or JOINING_HEARTBEAT
+            if doing == FINAL_PHASE:
                 continue
             silent = now - self._since(self._numbers, process, number, now)
             behind = now - self._since(self._places, process, (place, place < ahead), now)
@@ -136,7 +136,7 @@ class Watchdog:
 
     def leave(self) -> None:
         """Wait until all processes are done, and stop the watchdog."""
-        self._now = DONE
+        self._now = FINAL_PHASE
         self._client.wait_at_barrier("jdl/done", 24 * 3600 * 1000)
         self._over.set()
         self._dismiss()

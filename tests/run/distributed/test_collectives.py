@@ -19,7 +19,7 @@ from jdl.core.errors import InputError
 from jdl.data.feed import Feed
 from jdl.data.order import Order, process_rows
 from jdl.run.distributed import collectives, exit_reporter, join
-from jdl.run.distributed.watchdog import DONE, HealthCheck, Heartbeat
+from jdl.run.distributed.watchdog import FINAL_PHASE, HealthCheck, Heartbeat
 from jdl.run.experiment import load_module
 from tests.support import learners, multiprocess
 from tests.support.multiprocess import command, ended, members, started, struck, train
@@ -95,7 +95,7 @@ def test_a_judge_allows_more_for_slow_work_and_forgets_who_is_done():
     for now in range(0, 300, 4):  # compiling may take `start`
         slow = {0: Heartbeat(now, 4, 5, "step 4"), 1: Heartbeat(now, 3, 300, "compiling")}
         assert judge(slow, now) is None
-    over = {0: Heartbeat(1, 9, 5, DONE), 1: Heartbeat(now, 3, 300, "compiling")}
+    over = {0: Heartbeat(1, 9, 5, FINAL_PHASE), 1: Heartbeat(now, 3, 300, "compiling")}
     assert (
         judge(over, now + 1) is None
         and judge({**over, 1: Heartbeat(0, 3, 5, "x")}, now + 2) is None
