@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 ADJECTIVES = re.compile(
-    r"SMALL|FEW|LARGE|CLOSE|LONG|SHORT|SLOW|FAST|ONCE|TOLD|VALID|UNKNOWN|DONE|FULL|EMPTY|\w+(ED|ING)"
+    r"SMALL|FEW|LARGE|CLOSE|LONG|SHORT|SLOW|FAST|ONCE|TOLD|VALID|UNKNOWN|DONE|FULL|EMPTY|[A-Z]+(ED|ING)"
 )
 """Names that say how something is, not what."""
 
