@@ -18,6 +18,8 @@ class RunFlags:
     """Train with this many seeds and print mean and standard deviation."""
     start: str | None = None
     """Run directory whose weights to start from."""
+    fork: str | None = None
+    """RUN or RUN@STEP: start a new run from the whole checkpoint, with the changes given here."""
     mesh: str | None = None
     """Devices by axis: data=8, or data=4,model=2; for a sweep also members=8."""
     sharding: str = "replicated"
@@ -45,16 +47,26 @@ class RunFlags:
     """Also print memory and dispatch settings."""
 
 
-def parse(config_type: type, given: list[str], prog: str) -> tuple[Any, RunFlags]:
-    """The configuration and the run's options; `--help` and unknown arguments exit."""
+def parse(
+    config_type: type,
+    given: list[str],
+    prog: str,
+    default: Any = None,
+    run_default: RunFlags | None = None,
+) -> tuple[Any, RunFlags]:
+    """The configuration and the run's options; `--help` and unknown arguments exit.
+
+    `default` and `run_default` replace the defaults of the two types.
+    """
     import tyro
 
+    first = config_type if default is None else lambda: default
     # The help texts are passed here because tyro would search the source for them, for 20 ms.
     config = Annotated[config_type, tyro.conf.arg(name="", help=config_type.__doc__)]
     run = Annotated[RunFlags, tyro.conf.arg(help=RunFlags.__doc__)]
     fields = [
-        ("config", config, dataclasses.field(default_factory=config_type)),
-        ("run", run, dataclasses.field(default=RunFlags())),
+        ("config", config, dataclasses.field(default_factory=first)),
+        ("run", run, dataclasses.field(default=run_default or RunFlags())),
     ]
     arguments = dataclasses.make_dataclass("Arguments", fields)
     parsed: Any = tyro.cli(arguments, prog=prog, args=given, description=config_type.__doc__)

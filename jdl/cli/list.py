@@ -20,5 +20,16 @@ def command(given: list[str]) -> int | None:
         result = folder.path / "result.json"
         metrics = read_json(result) if result.is_file() else {}
         text = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
-        print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {text}")
+        print(f"{folder.path}  step {rows[-1]['step'] if rows else 0}  {text}{_origin(folder)}")
     return None
+
+
+def _origin(folder: RunDir) -> str:
+    """Of a fork: the checkpoint that it began from, and what was changed."""
+    from jdl.run.fork import read_parent
+
+    parent = read_parent(folder)
+    if parent is None:
+        return ""
+    changes = "; ".join(map(str, parent.get("changes", [])))
+    return f"  fork of {parent['run']}@{parent['step']}" + (f" ({changes})" if changes else "")

@@ -19,7 +19,15 @@ from jdl.run.distributed.collectives import is_process_0, on_process_0
 from jdl.run.distributed.signals import Interrupted
 from jdl.run.evaluate import Result, evaluate, local_result
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
-from jdl.run.experiment import Experiment, load_module, open_run, restore, source_file
+from jdl.run.experiment import (
+    Experiment,
+    config_from_json,
+    load_module,
+    open_run,
+    restore,
+    source_file,
+)
+from jdl.run.fork import parse_fork
 from jdl.run.storage.files import write_json
 from jdl.run.storage.run_dir import RunDir, next_run_dir
 from jdl.run.telemetry import sessions
@@ -27,11 +35,23 @@ from jdl.run.telemetry import sessions
 
 def command(given: list[str]) -> int | None:
     """`jdl train FILE.py ...`."""
-    file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
+    fork = forked_run(given)
     process.quiet_backend()
+    if fork is not None and given[0].startswith("-"):
+        with gc_paused():
+            module = load_module(RunDir(fork.path).open().check_experiment())
+        return train(module.Config, module.experiment, given, prog="jdl train")
+    file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
     with gc_paused():
         module = load_module(file)
     return train(module.Config, module.experiment, rest, prog=f"jdl train {shlex.quote(file)}")
+
+
+def forked_run(given: list[str]) -> RunDir | None:
+    """The directory of the run that `--run.fork` names, which has to be known before all flags."""
+    found, _ = flags.split_flags(given, {"--run.fork": None})
+    fork = found["--run.fork"]
+    return None if fork is None else parse_fork(fork)[0]
 
 
 def train(
@@ -42,7 +62,7 @@ def train(
 ) -> int | None:
     """Train an experiment once, or once for each of several seeds."""
     prog = prog or f"python {shlex.quote(sys.argv[0])}"
-    config, run = flags.parse(config_type, given, prog)
+    config, run = flags.parse(config_type, given, prog, *fork_defaults(config_type, given))
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="pass 1 or more")
     with process.join_processes(run) as watchdog:
@@ -55,6 +75,23 @@ def train(
             freeze_gc()
         _train_all(experiment, config, run, build, f"{prog} {shlex.join(given)}".rstrip())
     return None
+
+
+def fork_defaults(config_type: type, given: list[str]) -> tuple[Any, flags.RunFlags | None]:
+    """The configuration and the seed of the run to fork, where one is named."""
+    parent = forked_run(given)
+    if parent is None:
+        return None, None
+    recorded = parent.open().config()
+    if "sweep" in recorded:
+        raise error(
+            f"--run.fork {parent.path}",
+            expected="a run of jdl train",
+            got="a sweep",
+            fix="fork it in Python: jdl.fit(jdl.sweep(...), ..., fork=...)",
+        )
+    seed = recorded.get("run", {}).get("seed", flags.RunFlags.seed)
+    return config_from_json(config_type, recorded), flags.RunFlags(seed=seed)
 
 
 def _train_all(
@@ -105,7 +142,9 @@ def _train_once(
             path, config_to_record(config, experiment) | {"run": options}, source_file(build)
         )
         with explain_interruptions(folder, resume):
-            result = experiment.fit(seed=run.seed, run_dir=folder, start=start, learner=learner)
+            result = experiment.fit(
+                seed=run.seed, run_dir=folder, start=start, fork=run.fork, learner=learner
+            )
     metrics = _evaluate_on_test_set(experiment, result, folder)
     whole = local_result(result, experiment.learner)
     if is_process_0():

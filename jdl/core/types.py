@@ -84,7 +84,7 @@ class Info:
     points: tuple[Point, ...] = ()
     """The points of a sweep, one per member."""
     unsharded: "Learner | None" = None
-    """The learner that `shard` or `shard_members` was called with."""
+    """The learner that `shard`, `shard_members`, `shard_map` or `pmap` was called with."""
 
 
 class Loss(Protocol):

@@ -1,6 +1,7 @@
 """Data parallelism with explicit collectives: one program per device, sums over a named axis."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -82,4 +83,5 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
         init=init,
         step=over_devices(inner.step),
         gradient=inner.gradient and over_devices(inner.gradient),
+        info=replace(inner.info, unsharded=inner),
     )

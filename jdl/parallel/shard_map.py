@@ -1,6 +1,7 @@
 """The step of one device inside `jax.shard_map`, for collectives that you write yourself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -73,4 +74,5 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
         init=init,
         step=over_devices(inner.step),
         gradient=inner.gradient and over_devices(inner.gradient),
+        info=replace(inner.info, unsharded=inner),
     )

@@ -63,6 +63,7 @@ class Experiment:
         seed: int = 0,
         run_dir: str | Path | RunDir | None = None,
         start: TrainState | None = None,
+        fork: str | Path | None = None,
         learner: Learner | None = None,
         log: Callable[[dict[str, Any]], Any] | None = None,
     ) -> Result:
@@ -79,6 +80,7 @@ class Experiment:
             seed=seed,
             run_dir=run_dir,
             start=start,
+            fork=fork,
             log=log,
         )
 

@@ -33,6 +33,7 @@ def fit(
     seed: int = 0,
     run_dir: str | Path | RunDir | None = None,
     start: TrainState | None = None,
+    fork: str | Path | None = None,
     best: str | None = None,
     patience: int | None = None,
     log: Callable[[dict[str, Any]], Any] | None = None,
@@ -43,11 +44,16 @@ def fit(
     - `data`: a dict of arrays with shapes `(examples, ...)`, a `Feed` (which has its own batch size
       and seed), or a `Data` record, whose `valid` split is used unless you pass `valid`.
     - `start`: a state whose weights training begins with; moments and step count start anew.
+    - `fork`: a run directory, or `"RUN@STEP"`. A new run starts from the whole checkpoint: step,
+      weights, moments and key.
     - `best`: "min NAME" or "max NAME" of an evaluation metric. The result then has the weights of
       the best evaluation, not of the last step.
     - `patience`: stop after this many evaluations without a better one (by "min loss" if `best` is
       None).
     - `log`: called with a dict of scalars for each row of the log.
+
+    A run resumes only with the same settings, data and program; `epochs` may grow. If a schedule
+    depends on the number of steps, a warning then says how its rate jumps.
 
     Raises `InputError` if data, learner or options do not fit together, before any training, and if
     the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and
@@ -72,6 +78,7 @@ def fit(
         seed=seed,
         run_dir=run_dir,
         start=start,
+        fork=fork,
         best=best,
         patience=patience,
         options=options,

@@ -25,6 +25,7 @@ from jdl.learn.guard import GuardState
 from jdl.run.distributed.collectives import check_consistent, is_process_0, on_process_0
 from jdl.run.distributed.signals import Signals
 from jdl.run.evaluate import add_on_host
+from jdl.run.identity.same_run import begin_run, log_schedule_change
 from jdl.run.setup import TrainingSetup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import MetricsLog, scalars_of
@@ -45,15 +46,18 @@ def open_run(
 
     The block holds the lock of the run directory; its end closes all files.
     """
-    run_dir = setup.run_dir
+    run_dir, old_schedule = setup.run_dir, None
     with run_dir.lock() if run_dir and is_process_0() else nullcontext():
         if run_dir is not None:
-            on_process_0(lambda: run_dir.begin({"fit": setup.fingerprint()}))
+            old_schedule = on_process_0(lambda: begin_run(setup, run_dir))
             check_consistent({"the run directory is on a disk of all processes": run_dir.exists()})
         recorder = Recorder(setup, log_callback)
         signals = Signals(terminate=run_dir is not None)
         with closing(recorder), setup.clock, signals:
-            yield recorder.resume(state), recorder, signals
+            state = recorder.resume(state)
+            if old_schedule is not None and is_process_0():
+                log_schedule_change(setup, old_schedule, state)
+            yield state, recorder, signals
 
 
 class Recorder:
@@ -90,6 +94,8 @@ class Recorder:
     def _resume(self, state: TrainState) -> TrainState:
         if self.checkpoints is None or not on_process_0(self.checkpoints.steps):
             self._rows.cut(-1)
+            if self._setup.parent is not None:  # the run must not begin again without its parent
+                self._save(int(state.step), state, best=False, wait=True)
             return state
         target = state
         state, step = self.checkpoints.restore(target)

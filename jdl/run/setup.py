@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -39,6 +39,8 @@ from jdl.run.execution.gc_pause import gc_paused
 from jdl.run.execution.host_memory import return_freed_pages
 from jdl.run.execution.placement import mesh_of
 from jdl.run.execution.training_form import cache_trace, trained_learner
+from jdl.run.fork import Parent, check_only_one_begin, start_fork
+from jdl.run.identity.fingerprint import Fingerprint, take_fingerprint
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry.clock import TimeBreakdown
 
@@ -100,6 +102,8 @@ class TrainingSetup:
     """The limit of the run's own guard; 0 if it is off, or if the learner has its own."""
     run_dir: RunDir | None
     clock: TimeBreakdown
+    parent: Parent | None = None
+    """The run that this one was forked from."""
 
     @cached_property
     def dispatch(self) -> DispatchMode:
@@ -147,7 +151,12 @@ class TrainingSetup:
         is_boundary = step > 0 and self.next_boundary(step - 1) == step
         return self.best is not None and is_boundary and self.best.is_over(step)
 
-    def fingerprint(self) -> dict[str, Any]:
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The data and the program of the run, which must not change when it is resumed."""
+        return take_fingerprint(self.inner, self.feed, self.valid, self.total_steps)
+
+    def settings(self) -> dict[str, Any]:
         """The settings of `fit` that must not change when a run is resumed."""
         return {
             "examples": self.feed.size,
@@ -172,25 +181,33 @@ def prepare(
     batch_size: int = 128,
     seed: int = 0,
     start: TrainState | None = None,
+    fork: str | Path | None = None,
     **how: Any,
 ) -> tuple[TrainingSetup, TrainState]:
     """Check the arguments of `fit`; return the setup of the run and its first state.
 
     Raises `InputError` for anything wrong with model, data, task or options.
     """
+    if fork is not None:
+        check_only_one_begin(start)
     clock = TimeBreakdown()
     with clock, gc_paused():
         feed, valid = resolve_data(data, valid, batch_size, seed)
         setup = make_setup(learner, feed, valid, seed=seed, clock=clock, **how)
         if is_multiprocess():  # before anything that could fail in one process only
             identity = setup.run_dir.identity() if setup.run_dir else {}
-            check_consistent({"fit": setup.fingerprint()} | identity)
+            check_consistent({"fit": setup.settings()} | identity)
         state = init_state(setup.learner, feed, seed)
         if start is not None:
             state = start_from(start, state)
+        if fork is not None:
+            state, parent = start_fork(fork, setup, state)
+            setup = replace(setup, parent=parent)
         check_learner(learner, setup.caller_state(state), feed, valid)  # outside jit: sees values
         _ = setup.dispatch  # traces the step
+        digests = setup.fingerprint.digests() if setup.run_dir else {}
     if is_multiprocess():
+        check_consistent({"fingerprint": digests})
         check_uses_all_processes(mesh_of(state))
     return setup, state
 

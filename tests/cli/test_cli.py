@@ -241,6 +241,42 @@ def test_a_warm_start(call, file, trained):
     assert code == 2 and "run directory absent" in err and not Path("runs").exists()
 
 
+def test_a_fork_states_its_changes_alone(call, file, trained):
+    folder, _ = trained  # trained with --batch-size 8
+    fork = ("--run.fork", folder, "--learning-rate", "1e-9", "--epochs", "7", "--run.no-report")
+    assert call("train", *fork)[0] == 0
+    config = json.loads(Path("runs/bright/1/config.json").read_text())
+    assert config["batch_size"] == 8 and config["learning_rate"] == 1e-9
+    learners.assert_close(jdl.load("runs/bright/1").state.params, jdl.load(folder).state.params)
+    _, out, _ = call("list")
+    first = int(jdl.load(folder).state.step)
+    assert f"fork of {folder}@{first} (learning_rate: 0.03 -> 1e-09; epochs: 6 -> 7)" in out
+    again = call("train", file, *fork, "--run.dir", "runs/bright/1")
+    assert again[0] == 0  # it resumes, here with the file too
+
+
+def test_a_fork_that_cannot_be_is_refused(call, file, trained):
+    folder, _ = trained
+    fork = ("train", "--run.fork", folder, "--epochs", "7")
+    code, _, err = call(*fork, "--kind", "sgd")
+    assert code == 2 and "opt_state/0/count" in err and not Path("runs").exists()
+    code, _, err = call("train", "--run.fork", f"{folder}@1")
+    assert code == 2 and "choose one of the steps" in err
+    code, _, err = call("train", "--run.fork", "absent")
+    assert code == 2 and "run directory absent" in err
+    assert call("train", "--run.fork")[0] == 2
+
+
+def test_an_edited_experiment_is_refused_with_its_diff(call, tmp_path):
+    file = tmp_path / "edited.py"
+    file.write_text(FILE)
+    words = ("train", file, "--run.dir", "run", "--epochs", "1", "--run.no-report")
+    assert call(*words)[0] == 0
+    file.write_text(FILE.replace("(config.learning_rate)", "(2 * config.learning_rate)"))
+    code, _, err = call(*words[:-2], "2", "--run.no-report")
+    assert code == 2 and "(2 * config.learning_rate)" in err and "--run.fork run" in err
+
+
 @pytest.mark.slow
 def test_members_are_trained_evaluated_and_predicted_with(call, file):
     given = ("--members", "3", "--epochs", "1", "--run.dir", "many", "--run.no-report")

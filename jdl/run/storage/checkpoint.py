@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ from jdl.run.storage.files import sync_directory, write_json
 
 log = logging.getLogger("jdl")
 MANIFEST = "manifest.json"
+Read = TypeVar("Read")
 
 
 class CorruptCheckpoint(Exception):
@@ -104,10 +106,13 @@ class Checkpoints:
         damaged, and if no good checkpoint is left.
         """
         self.wait()
+        return self._newest_good(step, lambda candidate: self._read(candidate, target))
+
+    def _newest_good(self, step: int | None, read: Callable[[int], Read]) -> tuple[Read, int]:
         damaged = []
         for candidate in [step] if step is not None else self._numbered()[::-1]:
             try:
-                return self._read(candidate, target), candidate
+                return read(candidate), candidate
             except CorruptCheckpoint as damage:
                 damaged.append(f"step {candidate}: {damage}")
                 if step is None:
@@ -120,6 +125,14 @@ class Checkpoints:
             if step is None
             else f"choose one of the steps {self.steps()}",
         )
+
+    def read(self, step: int | None = None) -> tuple[dict[str, Any], int]:
+        """The leaves of the newest good checkpoint (or that of `step`) by path, and its step.
+
+        Leaves are numpy arrays and typed keys of any shape; nothing is asked of the tree around
+        them. Raises `InputError` as `restore` does.
+        """
+        return self._newest_good(step, self._read_leaves)
 
     def _at(self, step: int) -> Path:
         return self.folder / str(step)
@@ -218,14 +231,17 @@ class Checkpoints:
                 raise CorruptCheckpoint(f"{name} was changed (SHA-256 differs)")
         return body
 
+    def _read_leaves(self, step: int) -> dict[str, Any]:
+        saved = self._check(step)["leaves"]
+        leaves = _orbax_load_leaves(self._at(step), saved)
+        _check_leaves(leaves, saved)
+        return leaves
+
     def _read(self, step: int, target: TrainState) -> TrainState:
         saved = self._check(step)["leaves"]
         _check_target(step, saved, target)
         loaded = _orbax_load(step, self._at(step), target)
-        for name, leaf in tree.flatten(loaded).items():
-            digests = {leaf_io.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
-            if len(digests) > 1:
-                raise CorruptCheckpoint(f"leaf {name} was changed (SHA-256 differs)")
+        _check_leaves(tree.flatten(loaded), saved)
         placed = jax.tree.map(leaf_io.to_device, target, loaded)
         for name, leaf in tree.flatten(placed).items():
             if leaf_io.describe_type(leaf)["dtype"] != saved[name]["dtype"]:
@@ -236,6 +252,14 @@ class Checkpoints:
                     fix='call jax.config.update("jax_enable_x64", True) first',
                 )
         return placed
+
+
+def _check_leaves(leaves: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Raise `CorruptCheckpoint` if the digest of a leaf is not the recorded one."""
+    for name, leaf in leaves.items():
+        digests = {leaf_io.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
+        if len(digests) > 1:
+            raise CorruptCheckpoint(f"leaf {name} was changed (SHA-256 differs)")
 
 
 def _check_manifest(body: dict[str, Any]) -> None:
@@ -341,6 +365,21 @@ def _orbax_begin(path: Path, state: TrainState) -> Any:
     # Orbax refuses arrays of size zero; the manifest holds their types and shapes.
     nonempty = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
     return ocp.save_async(str(path), nonempty)
+
+
+def _orbax_load_leaves(path: Path, saved: dict[str, Any]) -> dict[str, Any]:
+    """The leaves by path, as they were described; arrays of size zero are made anew."""
+    from orbax.checkpoint import v1 as ocp
+
+    kept = ocp.metadata(str(path)).metadata
+    target = jax.tree.map_with_path(
+        lambda keys, _: leaf_io.described_target(saved[tree.path(keys)]), kept
+    )
+    loaded = tree.flatten(ocp.load(str(path), target))
+    return {
+        name: loaded[name] if name in loaded else np.empty(leaf["shape"], leaf["dtype"])
+        for name, leaf in saved.items()
+    }
 
 
 def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:

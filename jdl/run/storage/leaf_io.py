@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.core import tree
+from jdl.core.errors import error
 
 
 def is_distributed(leaf: Any) -> bool:
@@ -50,6 +51,23 @@ def restore_target(leaf: Any) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return np.empty(leaf.shape, leaf.dtype) if leaf.size else None
+
+
+def described_target(leaf: dict[str, Any]) -> Any:
+    """What to ask Orbax for, by the description of a leaf alone."""
+    if not leaf["dtype"].startswith("key<"):
+        return np.empty(leaf["shape"], leaf["dtype"])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    for impl in ("threefry2x32", "rbg", "unsafe_rbg"):
+        dtype = jax.eval_shape(lambda impl=impl: jax.random.key(0, impl=impl)).dtype
+        if str(dtype) == leaf["dtype"]:
+            return jax.ShapeDtypeStruct(tuple(leaf["shape"]), dtype, sharding=here)
+    raise error(
+        "a key of the checkpoint",
+        expected="an implementation of random numbers that JAX knows",
+        got=leaf["dtype"],
+        fix="import the package that brings it, or start a new run",
+    )
 
 
 def to_device(like: Any, value: Any) -> Any:

@@ -1,19 +1,19 @@
 """The run directory: configuration, source, environment and results of a run, in plain files."""
 
 import contextlib
+import difflib
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jdl.core.errors import error
-from jdl.core.version import __version__
+from jdl.core.errors import InputError, error
+from jdl.core.version import __version__, package_version
 from jdl.run.storage.files import (
     explain_write_errors,
     flatten_config,
@@ -24,6 +24,8 @@ from jdl.run.storage.files import (
 )
 
 log = logging.getLogger("jdl")
+SHOWN_DIFF_LINES = 60
+"""Lines of the changes of an experiment's source that a message shows."""
 
 
 def next_run_dir(root: Path, name: str) -> Path:
@@ -46,7 +48,8 @@ def next_run_dir(root: Path, name: str) -> Path:
 class RunDir:
     """The paths of a run's files, and its configuration.
 
-    `config.json`, `experiment.py` (the source, one file), `environment.json`,
+    `config.json`, `experiment.py` (the source, one file), `environment.json`, `fingerprint.json`
+    (hashes of data and program), `parent.json` (of a fork: the run that it began from),
     `metrics.jsonl`, `time.json`, `events/`, `profile/`, `checkpoints/`, `figures/` and
     `report.html`.
     """
@@ -58,6 +61,8 @@ class RunDir:
         self.config_file = self.path / "config.json"
         self.experiment_file = self.path / "experiment.py"
         self.environment_file = self.path / "environment.json"
+        self.fingerprint_file = self.path / "fingerprint.json"
+        self.parent_file = self.path / "parent.json"
         self.metrics = self.path / "metrics.jsonl"
         self.times = self.path / "time.json"
         self.profile = self.path / "profile"
@@ -70,13 +75,13 @@ class RunDir:
         """Whether the directory holds a run (`config.json` is written last)."""
         return self.config_file.is_file()
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Create the run, or check that the run in the directory has the same configuration."""
-        config = {**to_json(self._config or {}), **settings}
-        if self.exists():
-            self.open().check_same_config(config)
-        else:
-            self.create(config, self._experiment)
+    def begin(self, settings: Mapping[str, Any], records: Mapping[str, Any] | None = None) -> None:
+        """Create the run, with `records`: the contents of JSON files by their names."""
+        self.create(self.full_config(settings), self._experiment, records=records)
+
+    def full_config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration of the experiment and the settings of `fit`."""
+        return {**to_json(self._config or {}), **settings}
 
     def identity(self) -> dict[str, Any]:
         """What must be the same in every process: configuration, source and versions."""
@@ -85,7 +90,7 @@ class RunDir:
             **to_json(self._config or {}),
             "folder": str(self.path),
             "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
-            "versions": {name: _version(name) for name in _PACKAGES} | {"jdl": __version__},
+            "versions": {name: package_version(name) for name in _PACKAGES} | {"jdl": __version__},
         }
 
     def create(
@@ -94,12 +99,13 @@ class RunDir:
         experiment: Path | None = None,
         *,
         command: list[str] | None = None,
+        records: Mapping[str, Any] | None = None,
     ) -> "RunDir":
         """Create the directory of a new run.
 
         `config` is a dict or dataclass, `experiment` the file that defines it, `command` the
-        arguments of the program (None: those of this process). Raises `InputError` if the directory
-        holds a run already.
+        arguments of the program (None: those of this process), `records` the contents of further
+        JSON files by their names. Raises `InputError` if the directory holds a run already.
         """
         if self.exists():
             raise error(
@@ -118,6 +124,8 @@ class RunDir:
                 write_bytes(self.experiment_file, source)
             environment = describe_environment(command)
             write_json(self.environment_file, {**environment, "experiment_sha256": digest})
+            for name, record in (records or {}).items():
+                write_json(self.path / name, record)
             write_json(self.config_file, to_json(config))
         return self
 
@@ -142,27 +150,68 @@ class RunDir:
         """Versions, devices and command at the start of the run."""
         return read_json(self.environment_file)
 
-    def check_same_config(self, new: Any) -> None:
+    def changed_settings(self, new: Any) -> dict[str, tuple[Any, Any]]:
+        """The settings that differ from the run's, by name: the value in the run, and the new."""
+        before, after = flatten_config(self.config()), flatten_config(to_json(new))
+        pairs = {
+            name: (before.get(name, _ABSENT), after.get(name, _ABSENT))
+            for name in dict.fromkeys([*before, *after])
+        }
+        return {
+            name: pair for name, pair in pairs.items() if _as_text(pair[0]) != _as_text(pair[1])
+        }
+
+    def differing_settings(self, new: Any) -> list[str]:
+        """What forbids a resume: each setting that differs, but for larger epochs."""
+        return [
+            f"{name}: {_as_text(was)} in the run, {_as_text(wanted)} now"
+            for name, (was, wanted) in self.changed_settings(new).items()
+            if not (name.rsplit(".", 1)[-1] == "epochs" and _is_more(was, wanted))
+        ]
+
+    def described_changes(self, new: Any) -> list[str]:
+        """Every setting that a fork of this run changes."""
+        changed = self.changed_settings(new)
+        return [
+            f"{name}: {_as_text(was)} -> {_as_text(now)}"
+            for name, (was, now) in changed.items()
+            if name.removeprefix("fit.") == name or name.removeprefix("fit.") not in changed
+        ]
+
+    def source_diff(self) -> str:
+        """The changes of the experiment's file since the run began, as a unified diff."""
+        if self._experiment is None or not self.experiment_file.is_file():
+            return ""
+        texts = [self.experiment_file.read_bytes(), _source(Path(self._experiment))]
+        old, new = (text.decode(errors="replace").splitlines() for text in texts)
+        names = (str(self.experiment_file), str(self._experiment))
+        lines = [*difflib.unified_diff(old, new, *names, lineterm="", n=1)]
+        more = len(lines) - SHOWN_DIFF_LINES
+        return "\n".join(lines[:SHOWN_DIFF_LINES] + ([f"({more} more lines)"] if more > 0 else []))
+
+    def check_same_config(
+        self, new: Any, others: Sequence[str] = (), diff: str = "", record: Any = None
+    ) -> None:
         """Raise `InputError` if a setting differs from the run's, with both values of each.
 
-        A larger `epochs` is accepted and recorded.
+        `others` are further differences; `diff` is shown after them. A larger `epochs` is accepted
+        and recorded, after the new fingerprint `record`.
         """
-        old, new = self.config(), to_json(new)
-        before, after = flatten_config(old), flatten_config(new)
-        changed = []
-        for name in dict.fromkeys([*before, *after]):
-            was, now = before.get(name, _ABSENT), after.get(name, _ABSENT)
-            is_extended = name.rsplit(".", 1)[-1] == "epochs" and _is_more(was, now)
-            if _as_text(was) != _as_text(now) and not is_extended:
-                changed.append(f"{name}: {_as_text(was)} in the run, {_as_text(now)} now")
+        new = to_json(new)
+        changed = [*self.differing_settings(new), *others]
         if changed:
-            raise error(
+            refusal = error(
                 f"run directory {self.path}",
-                expected="the configuration of the run that it holds (only epochs may grow)",
+                expected="the settings, data and program of the run that it holds "
+                "(only epochs may grow)",
                 got="; ".join(changed),
-                fix="resume with the run's values, or choose another directory for a new run",
+                fix="resume with the run's values, choose another directory for a new run, or "
+                f'start one from this checkpoint: fork="{self.path}" (jdl train --run.fork {self.path})',
             )
-        if before != after:
+            raise InputError(f"{refusal}\n{diff}" if diff else str(refusal))
+        if record is not None:
+            write_json(self.fingerprint_file, record)
+        if flatten_config(self.config()) != flatten_config(new):
             write_json(self.config_file, new)
 
     def check_experiment(self) -> Path:
@@ -228,7 +277,7 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
@@ -237,13 +286,6 @@ def describe_environment(command: list[str] | None = None) -> dict[str, Any]:
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _ABSENT = object()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _source(path: Path) -> bytes:

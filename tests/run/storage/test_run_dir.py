@@ -74,18 +74,37 @@ def test_a_second_run_in_the_same_folder(run):
         run.create(Config())
 
 
-def test_begin_makes_a_run_or_resumes_it(tmp_path, source):
-    def begin(config, fit):
-        run = RunDir(tmp_path / "run", config, source)
-        run.begin({"fit": fit})
-        return run
+def test_a_run_begins_and_resumes_with_its_whole_configuration(tmp_path, source):
+    def at(config):
+        return RunDir(tmp_path / "run", config, source)
 
-    run = begin(Config(), {"epochs": 3})
+    def resume(config, fit):
+        run = at(config)
+        run.check_same_config(run.full_config({"fit": fit}))
+
+    run = at(Config())
+    run.begin({"fit": {"epochs": 3}}, {"fingerprint.json": {"steps": 7}})
     assert run.check_experiment().read_bytes() == source.read_bytes()
-    begin(Config(), {"epochs": 4})
+    assert json.loads(run.fingerprint_file.read_text()) == {"steps": 7}
+    resume(Config(), {"epochs": 4})
     assert run.config() == {**files.to_json(Config()), "fit": {"epochs": 4}}
     with pytest.raises(InputError, match=r"learning_rate: 0\.002 in the run, 1\.0 now"):
-        begin(Config(learning_rate=1.0), {"epochs": 4})
+        resume(Config(learning_rate=1.0), {"epochs": 4})
+
+
+def test_the_changes_of_a_source_are_shown_up_to_a_length(run, source):
+    assert RunDir(run.path, None, source).source_diff() == ""
+    source.write_text("\n".join(f"x = {i}" for i in range(100)))
+    lines = RunDir(run.path, None, source).source_diff().splitlines()
+    assert len(lines) == 61 and lines[-1] == "(45 more lines)" and "+x = 50" in lines
+
+
+def test_a_fork_records_its_changes(run):
+    now = {**files.to_json(Config(learning_rate=1e-3)), "fit": {"epochs": 20}}
+    assert run.described_changes(now) == [
+        "learning_rate: 0.002 -> 0.001",
+        "fit.epochs: absent -> 20",
+    ]
 
 
 def test_open_what_is_no_run(tmp_path):
@@ -110,10 +129,12 @@ def test_changed_settings_are_listed_with_both_values(run):
         run.check_same_config(new)
     assert str(info.value) == (
         f"run directory {run.path}\n"
-        "  expected: the configuration of the run that it holds (only epochs may grow)\n"
+        "  expected: the settings, data and program of the run that it holds "
+        "(only epochs may grow)\n"
         "  got:      learning_rate: 0.002 in the run, 0.001 now; "
         'features: [32, 64] in the run, [32] now; data_dir: null in the run, "x" now\n'
-        "  fix:      resume with the run's values, or choose another directory for a new run"
+        "  fix:      resume with the run's values, choose another directory for a new run, or "
+        f'start one from this checkpoint: fork="{run.path}" (jdl train --run.fork {run.path})'
     )
     assert run.config()["learning_rate"] == 2e-3
 

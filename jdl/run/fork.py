@@ -1,0 +1,221 @@
+"""A new run from a checkpoint of another: all of its state, with the changes that you state."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdl.core import tree
+from jdl.core.errors import InputError, error
+from jdl.core.types import TrainState
+from jdl.run.storage import leaf_io
+from jdl.run.storage.checkpoint import Checkpoints
+from jdl.run.storage.files import read_json
+from jdl.run.storage.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from jdl.run.setup import TrainingSetup
+
+SHOWN_LEAVES = 8
+"""Leaves that a refusal names."""
+
+RUN_RECORDS = ("extra/inner/inner", "extra/inner")
+"""Where the records of the caller's learner lie in a checkpoint: below the run's own window of
+metrics and guard, or below its window alone."""
+
+STATED_BY_LEARNER = re.compile(r"opt_state/(.*/)?hyperparams/|(inner/)*values/")
+"""Hyperparameters that a state holds (`optax.inject_hyperparams`, a sweep). A fork takes the new
+learner's, or the parent's would undo the change that was stated."""
+
+
+class Parent(NamedTuple):
+    """The checkpoint that a run was forked from."""
+
+    run: str
+    step: int
+
+    def record(self, changes: list[str]) -> dict[str, Any]:
+        """What the directory of the new run keeps of it."""
+        return {"run": self.run, "step": self.step, "changes": changes}
+
+
+def parse_fork(fork: str | Path) -> tuple[RunDir, int | None]:
+    """The run directory and the step of `RUN@STEP`; None for the newest step, `RUN`.
+
+    >>> run_dir, step = parse_fork("runs/digits/1@200")
+    >>> run_dir.path.name, step
+    ('1', 200)
+    """
+    run, at, step = str(fork).rpartition("@")
+    if at and step.isdecimal():
+        return RunDir(run), int(step)
+    return RunDir(fork), None
+
+
+def read_parent(run_dir: RunDir) -> dict[str, Any] | None:
+    """The recorded parent of a run, its step and the changes; None for a run that is no fork."""
+    if not run_dir.parent_file.exists():
+        return None
+    found = read_json(run_dir.parent_file)
+    if not (isinstance(found.get("run"), str) and type(found.get("step")) is int):
+        raise error(
+            str(run_dir.parent_file),
+            expected="the run and the step of a parent",
+            got=str(found)[:80],
+            fix="restore the file from a backup, or start a new run",
+        )
+    return found
+
+
+def check_only_one_begin(start: TrainState | None) -> None:
+    """Raise where a fork is given weights to start from, too."""
+    if start is not None:
+        raise error(
+            "fork",
+            expected="one place to begin from",
+            got="start, too",
+            fix="leave out start (weights alone, new moments) or fork (the whole checkpoint)",
+        )
+
+
+def start_fork(
+    fork: str | Path, setup: "TrainingSetup", state: TrainState
+) -> tuple[TrainState, Parent]:
+    """The state that a new run begins with, `state` with what the checkpoint holds; its parent.
+
+    Step, key (that of a new seed where the seed changed), parameters, model state, moments and the
+    records of transforms (`ema`, ...) are carried over. Raises `InputError` naming every leaf that
+    cannot be: of another shape or type, or in one of the two alone. In the directory of the same
+    fork the run resumes, and `state` stays as it is.
+    """
+    run, step = parse_fork(fork)
+    if setup.run_dir is not None and setup.run_dir.exists():
+        return state, _recorded_parent(setup.run_dir, run, step)
+    seed = run.open().config().get("fit", {}).get("seed")
+    leaves, step = Checkpoints(run.checkpoints).read(step)
+    if step >= setup.total_steps:
+        raise error(
+            "epochs",
+            expected=f"more than the {step} steps that the checkpoint {run.path}@{step} has taken",
+            got=f"{setup.epochs:g} epochs, {setup.total_steps} steps in all",
+            fix="raise epochs: they count from the beginning of the first run",
+        )
+    state = carry_over(
+        state,
+        leaves,
+        f"{run.path}@{step}",
+        guarded=bool(setup.guard),
+        keep_key=seed == setup.seed,
+    )
+    return state, Parent(str(run.path), step)
+
+
+def carry_over(
+    state: TrainState, saved: Mapping[str, Any], name: str, *, guarded: bool, keep_key: bool
+) -> TrainState:
+    """`state` with the leaves of a checkpoint, which are named as `tree.flatten` names them.
+
+    The run's own records begin anew: its sums of metrics and, where it is `guarded`, its guard.
+    """
+    leaves, own = tree.flatten(state), RUN_RECORDS[0 if guarded else 1]
+    records = [n.removeprefix(own) for n in leaves if _is_below(n, own)]
+    theirs = max(RUN_RECORDS, key=lambda p: sum(p + n in saved for n in records))
+    source = {}
+    for leaf in leaves:
+        if _is_below(leaf, own):
+            source[leaf] = theirs + leaf.removeprefix(own)
+        elif not leaf.startswith("extra/"):
+            source[leaf] = leaf
+    stated = [n for n in source if STATED_BY_LEARNER.match(n.removeprefix(f"{own}/"))]
+    for leaf in [*stated, *([] if keep_key else ["key"])]:
+        source.pop(leaf)
+    _check_leaves(name, leaves, source, saved)
+    return jax.tree.map_with_path(
+        lambda keys, like: (
+            _placed(like, saved[source[path]]) if (path := tree.path(keys)) in source else like
+        ),
+        state,
+    )
+
+
+def check_same_parent(run_dir: RunDir, parent: Parent | None) -> None:
+    """Raise where a fork has nothing to resume from and is not told its parent."""
+    recorded = read_parent(run_dir)
+    if recorded and parent is None and not Checkpoints(run_dir.checkpoints).steps():
+        raise error(
+            f"run directory {run_dir.path}",
+            expected="a checkpoint, or the run that it was forked from",
+            got="neither",
+            fix=f'give fork="{recorded["run"]}@{recorded["step"]}" again (--run.fork)',
+        )
+
+
+def _recorded_parent(run_dir: RunDir, run: RunDir, step: int | None) -> Parent:
+    recorded = read_parent(run_dir)
+    if (
+        recorded is None
+        or Path(recorded["run"]).resolve() != run.path.resolve()
+        or step not in (None, recorded["step"])
+    ):
+        raise error(
+            f"run directory {run_dir.path}",
+            expected="a new directory, or that of the same fork",
+            got="the directory of a run that is no fork"
+            if recorded is None
+            else f"the directory of a fork of {recorded['run']}@{recorded['step']}",
+            fix="choose another directory",
+        )
+    return Parent(recorded["run"], recorded["step"])
+
+
+def _is_below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}/")
+
+
+def _check_leaves(
+    name: str, leaves: Mapping[str, Any], source: Mapping[str, str], saved: Mapping[str, Any]
+) -> None:
+    found = []
+    for leaf, origin in source.items():
+        want = _type(leaves[leaf])
+        got = _type(saved[origin]) if origin in saved else "no such leaf"
+        if want != got:
+            found.append((leaf, want, got))
+    trained = ("params/", "model_state/", "opt_state/")
+    found += [
+        (leaf, "no such leaf", _type(value))
+        for leaf, value in saved.items()
+        if leaf not in leaves and leaf.startswith(trained)
+    ]
+    if found:
+        raise _refusal(name, found)
+
+
+def _refusal(name: str, found: list[tuple[str, str, str]]) -> InputError:
+    model = [each for each in found if each[0].startswith(("params/", "model_state/"))]
+    found = model or found  # the moments of a parameter have its shape
+    more = f"; and {len(found) - SHOWN_LEAVES} more" if len(found) > SHOWN_LEAVES else ""
+    return error(
+        f"fork of {name}",
+        expected="; ".join(f"{leaf} {want}" for leaf, want, _ in found[:SHOWN_LEAVES]) + more,
+        got="; ".join(f"{leaf} {got}" for leaf, _, got in found[:SHOWN_LEAVES]) + more,
+        fix="a fork keeps every shape: use the model of that run, or begin a run of its own"
+        if model
+        else "keep the optimizer and the transforms of that run, or begin from its weights alone: "
+        "start=result.state (--run.start)",
+    )
+
+
+def _type(leaf: Any) -> str:
+    return "{dtype} {shape}".format(**leaf_io.describe_type(leaf))
+
+
+def _placed(like: Any, value: Any) -> Any:
+    """A leaf of the checkpoint on the devices of the state's; keys and shards included."""
+    if leaf_io.is_distributed(like):
+        array = np.asarray(value)
+        return jax.make_array_from_callback(array.shape, like.sharding, lambda i: array[i])
+    return leaf_io.to_device(like, value)
