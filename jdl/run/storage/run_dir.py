@@ -206,7 +206,8 @@ class RunDir:
                 "(only epochs may grow)",
                 got="; ".join(changed),
                 fix="resume with the run's values, choose another directory for a new run, or "
-                f'start one from this checkpoint: fork="{self.path}" (jdl train --run.fork {self.path})',
+                f'start one from this checkpoint: fork="{self.path}" '
+                f"(jdl train --run.fork {self.path})",
             )
             raise InputError(f"{refusal}\n{diff}" if diff else str(refusal))
         if record is not None:
