@@ -1,4 +1,4 @@
-"""A new run from a checkpoint of another: all of its state, with the changes that you state."""
+"""Start a new run from the whole checkpoint of another, with the changes that you make."""
 
 import re
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from jdl.run.setup import TrainingSetup
 
 SHOWN_LEAVES = 8
-"""Leaves that a refusal names."""
+"""Leaves that an error names."""
 
 RUN_RECORDS = ("extra/inner/inner", "extra/inner")
-"""Where the records of the caller's learner lie in a checkpoint: below the run's own window of
-metrics and guard, or below its window alone."""
+"""Path of the records of the caller's learner in a checkpoint, with and without a guard of the run:
+`fit` keeps its own records around them."""
 
-STATED_BY_LEARNER = re.compile(r"opt_state/(.*/)?hyperparams/|(inner/)*values/")
-"""Hyperparameters that a state holds (`optax.inject_hyperparams`, a sweep). A fork takes the new
-learner's, or the parent's would undo the change that was stated."""
+HYPERPARAMETERS = re.compile(r"opt_state/(.*/)?hyperparams/|(inner/)*values/")
+"""Hyperparameters in a state (of `optax.inject_hyperparams`, of a sweep). A fork takes those of the
+new learner: the parent's would undo your change."""
 
 
 class Parent(NamedTuple):
@@ -38,12 +38,12 @@ class Parent(NamedTuple):
     step: int
 
     def record(self, changes: list[str]) -> dict[str, Any]:
-        """What the directory of the new run keeps of it."""
+        """The content of `parent.json` in the directory of the new run."""
         return {"run": self.run, "step": self.step, "changes": changes}
 
 
 def parse_fork(fork: str | Path) -> tuple[RunDir, int | None]:
-    """The run directory and the step of `RUN@STEP`; None for the newest step, `RUN`.
+    """The run directory and the step of `RUN@STEP`; for `RUN` alone the step is None, the newest.
 
     >>> run_dir, step = parse_fork("runs/digits/1@200")
     >>> run_dir.path.name, step
@@ -56,7 +56,7 @@ def parse_fork(fork: str | Path) -> tuple[RunDir, int | None]:
 
 
 def read_parent(run_dir: RunDir) -> dict[str, Any] | None:
-    """The recorded parent of a run, its step and the changes; None for a run that is no fork."""
+    """The recorded parent of a fork, its step and the changes; None if the run is not a fork."""
     if not run_dir.parent_file.exists():
         return None
     found = read_json(run_dir.parent_file)
@@ -71,25 +71,25 @@ def read_parent(run_dir: RunDir) -> dict[str, Any] | None:
 
 
 def check_only_one_begin(start: TrainState | None) -> None:
-    """Raise where a fork is given weights to start from, too."""
+    """Raise `InputError` if both `fork` and `start` are given."""
     if start is not None:
         raise error(
             "fork",
-            expected="one place to begin from",
-            got="start, too",
-            fix="leave out start (weights alone, new moments) or fork (the whole checkpoint)",
+            expected="either fork (the whole checkpoint) or start (only its weights)",
+            got="both",
+            fix="leave one of them out",
         )
 
 
 def start_fork(
     fork: str | Path, setup: "TrainingSetup", state: TrainState
 ) -> tuple[TrainState, Parent]:
-    """The state that a new run begins with, `state` with what the checkpoint holds; its parent.
+    """The first state of a new run, `state` with the values of the checkpoint, and its parent.
 
-    Step, key (that of a new seed where the seed changed), parameters, model state, moments and the
-    records of transforms (`ema`, ...) are carried over. Raises `InputError` naming every leaf that
-    cannot be: of another shape or type, or in one of the two alone. In the directory of the same
-    fork the run resumes, and `state` stays as it is.
+    Step, parameters, model state, moments and the records of transforms (`ema`, ...) are carried
+    over, and the key if the seed is the same. If the run directory holds this fork already, `state`
+    is returned unchanged, and the run resumes. Raises `InputError` naming every leaf that cannot be
+    carried over: one of another shape or type, or one that only the learner or the checkpoint has.
     """
     run, step = parse_fork(fork)
     if setup.run_dir is not None and setup.run_dir.exists():
@@ -99,9 +99,9 @@ def start_fork(
     if step >= setup.total_steps:
         raise error(
             "epochs",
-            expected=f"more than the {step} steps that the checkpoint {run.path}@{step} has taken",
+            expected=f"more steps than the {step} of the checkpoint {run.path}@{step}",
             got=f"{setup.epochs:g} epochs, {setup.total_steps} steps in all",
-            fix="raise epochs: they count from the beginning of the first run",
+            fix="raise epochs, which count from step 0 of the parent",
         )
     state = carry_over(
         state,
@@ -116,9 +116,9 @@ def start_fork(
 def carry_over(
     state: TrainState, saved: Mapping[str, Any], name: str, *, guarded: bool, keep_key: bool
 ) -> TrainState:
-    """`state` with the leaves of a checkpoint, which are named as `tree.flatten` names them.
+    """`state` with the leaves `saved` of a checkpoint, by the paths of `tree.flatten`.
 
-    The run's own records begin anew: its sums of metrics and, where it is `guarded`, its guard.
+    The records of the run itself stay new: its sums of metrics and, if `guarded`, its guard.
     """
     leaves, own = tree.flatten(state), RUN_RECORDS[0 if guarded else 1]
     records = [n.removeprefix(own) for n in leaves if _is_below(n, own)]
@@ -129,7 +129,7 @@ def carry_over(
             source[leaf] = theirs + leaf.removeprefix(own)
         elif not leaf.startswith("extra/"):
             source[leaf] = leaf
-    stated = [n for n in source if STATED_BY_LEARNER.match(n.removeprefix(f"{own}/"))]
+    stated = [n for n in source if HYPERPARAMETERS.match(n.removeprefix(f"{own}/"))]
     for leaf in [*stated, *([] if keep_key else ["key"])]:
         source.pop(leaf)
     _check_leaves(name, leaves, source, saved)
@@ -142,7 +142,7 @@ def carry_over(
 
 
 def check_same_parent(run_dir: RunDir, parent: Parent | None) -> None:
-    """Raise where a fork has nothing to resume from and is not told its parent."""
+    """Raise `InputError` if a fork without a checkpoint is resumed without its parent."""
     recorded = read_parent(run_dir)
     if recorded and parent is None and not Checkpoints(run_dir.checkpoints).steps():
         raise error(
@@ -202,9 +202,9 @@ def _refusal(name: str, found: list[tuple[str, str, str]]) -> InputError:
         f"fork of {name}",
         expected="; ".join(f"{leaf} {want}" for leaf, want, _ in found[:SHOWN_LEAVES]) + more,
         got="; ".join(f"{leaf} {got}" for leaf, _, got in found[:SHOWN_LEAVES]) + more,
-        fix="a fork keeps every shape: use the model of that run, or begin a run of its own"
+        fix="use the model of that run (a fork keeps all shapes), or start a run without fork"
         if model
-        else "keep the optimizer and the transforms of that run, or begin from its weights alone: "
+        else "keep the optimizer and transforms of that run, or start from its weights only: "
         "start=result.state (--run.start)",
     )
 

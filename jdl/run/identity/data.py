@@ -101,7 +101,7 @@ def _bytes(array: np.ndarray) -> Any:
 
 
 def _sums(array: np.ndarray) -> Any:
-    """The sum of each block of bytes, as unsigned numbers: any one change shows, and where."""
+    """The sum of each block of bytes as unsigned integers, which any single change changes."""
     flat = array.reshape(-1).view(np.uint8)
     whole = flat.size // SUM_BLOCK_BYTES * SUM_BLOCK_BYTES
     blocks = flat[:whole].view(np.uint64).reshape(-1, SUM_BLOCK_BYTES // 8)

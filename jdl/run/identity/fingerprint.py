@@ -55,7 +55,7 @@ def versions() -> dict[str, str | None]:
     """The versions and the platform at which two programs can be compared."""
     return {
         "jdl": __version__,
-        "python": python_platform.python_version(),
+        "python": ".".join(python_platform.python_version_tuple()[:2]),
         **{name: package_version(name) for name in PACKAGES},
         "platform": platform(),
     }

@@ -57,7 +57,7 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, core.ClosedJaxpr | core.Jaxpr):
-        return "program"  # written down by itself
+        return "program"  # hashed on its own
     if isinstance(value, Mesh | AbstractMesh | Sharding | PartitionSpec):
         return "place"
     if isinstance(value, enum.Enum):

@@ -1,7 +1,8 @@
-"""The identity of a traced program: what it computes, without names, places and devices.
+"""The identity of a traced program: what it computes, without names, shardings and devices.
 
-A program is written down equation by equation. What it computes from constants and step counters
-alone, its schedules, is kept apart from the rest: more epochs may change the numbers in it.
+The equations of the program are hashed in order. Constants are listed, in two groups: those of the
+schedules, which depend on nothing but constants and step counters, and all others. If `epochs`
+grows, the constants of the schedules may change with it.
 """
 
 import hashlib
@@ -28,13 +29,13 @@ INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom
 """Calls that compute what their program computes."""
 
 PLACEMENTS = ("sharding_constraint", "mesh_cast", "reshard")
-"""Primitives that say where an array lies and leave its values alone."""
+"""Primitives that place an array and keep its values."""
 
 Operand = int | core.Literal | np.ndarray
 
 
 class Instruction(NamedTuple):
-    """An equation of a schedule: its operands are the numbers of values, or constants."""
+    """An equation of a schedule, over numbered values and constants."""
 
     primitive: Any
     params: dict[str, Any]
@@ -53,9 +54,9 @@ class Program:
     structure: str = ""
     """Hash of the primitives, their parameters, shapes and connections."""
     constants: list[Any] = field(default_factory=list)
-    """Constants that meet data or weights, in order."""
+    """Constants that are combined with data or weights, in order."""
     schedule: list[Any] = field(default_factory=list)
-    """Constants that meet nothing but step counters and each other, in order."""
+    """Constants of the schedules, in order: combined with step counters and each other only."""
     schedule_arrays: list[np.ndarray] = field(default_factory=list)
     counters: dict[int, int] = field(default_factory=dict)
     """Inputs that count steps: their place among the inputs, by the number of the value."""
@@ -64,7 +65,7 @@ class Program:
     """Values of the schedule that the rest of the program uses."""
 
     def record(self) -> dict[str, Any]:
-        """What a run directory keeps of it, as JSON can hold it."""
+        """The program as it is stored in a run directory, as JSON."""
         return {
             "structure": self.structure,
             "constants": _shortened(self.constants),
@@ -75,8 +76,8 @@ class Program:
 def describe(traced: core.ClosedJaxpr, counters: Sequence[bool] = ()) -> Program:
     """The identity of a traced function; `counters` marks the inputs that count steps.
 
-    Names, source lines, shardings and addresses do not enter it, and calls are written inline, so
-    that `jit` around a part changes nothing. Constants enter with type, shape and bytes.
+    Names, source lines, shardings and addresses do not change it. Calls are inlined, so `jit`
+    around a part does not change it either. Constants count with type, shape and bytes.
 
     >>> def at(rate):
     ...     return describe(jax.make_jaxpr(lambda w, g: w - rate * g)(1.0, 1.0))
@@ -100,7 +101,7 @@ def describe(traced: core.ClosedJaxpr, counters: Sequence[bool] = ()) -> Program
 
 
 class _Writer:
-    """Goes through a program once, and writes it down with values numbered in order."""
+    """Walks through a program once, numbers its values in order and hashes its equations."""
 
     def __init__(self) -> None:
         self.program = Program()
@@ -119,7 +120,7 @@ class _Writer:
         return self._count
 
     def write(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Operand]) -> list[Operand]:
-        """Write a program down for these inputs; its results."""
+        """Hash the equations of a program with these inputs; returns its results."""
         known: dict[Any, Operand] = dict(zip(jaxpr.invars, inputs, strict=True))
         known |= {var: _host(const) for var, const in zip(jaxpr.constvars, consts, strict=True)}
         for equation in jaxpr.eqns:
@@ -129,7 +130,7 @@ class _Writer:
         return [_operand(var, known) for var in jaxpr.outvars]
 
     def use(self, operand: Operand, in_schedule: bool) -> str:
-        """How a line names an operand; what a schedule gives away, and constants, are noted."""
+        """The text of an operand. Lists constants, and values that leave a schedule."""
         if isinstance(operand, int):
             if operand in self.schedule_values and not in_schedule:
                 self.program.leaving.append(operand)
@@ -282,7 +283,7 @@ def _described(value: np.ndarray) -> Any:
 
 
 def _finite_or_text(value: Any) -> Any:
-    """The numbers of a list, where nan and infinity become text: nan is not equal to itself."""
+    """The values of a list, with nan and infinity as text: nan is not equal to itself."""
     if isinstance(value, list):
         return [_finite_or_text(part) for part in value]
     return value if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""A run directory is begun, or found to hold the same run; else it is refused with what differs."""
+"""Start a run directory, or check that it holds the same run; if not, say what differs."""
 
 import logging
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ log = logging.getLogger("jdl")
 
 
 def begin_run(setup: "TrainingSetup", run_dir: RunDir) -> list[Any] | None:
-    """Make the directory of a new run, or check that the run in it may be resumed.
+    """Create the directory of a new run, or check that the run in it can be resumed.
 
-    Raises `InputError` where settings, data or program differ, with a diff of the experiment's
-    source. An edited source that computes the same is accepted with a warning, and so is what
-    cannot be compared: programs of other versions, and directories without a fingerprint. Returns
-    the old constants of the schedules where they follow a larger number of steps.
+    Raises `InputError` if settings, data or program differ, with a diff of the experiment's source.
+    Some runs resume with a warning: if the source was edited and computes the same, if the program
+    was traced by other versions, and if the directory has no fingerprint. Returns the old constants
+    of the schedules if these depend on the number of steps and `epochs` has grown, else None.
     """
     settings = {"fit": setup.settings()}
     record = setup.fingerprint.record()
@@ -44,11 +44,11 @@ def begin_run(setup: "TrainingSetup", run_dir: RunDir) -> list[Any] | None:
     config, diff = run_dir.full_config(settings), run_dir.source_diff()
     found = compare_with_run(run_dir, record)
     differences = _worth_showing(found.differences, run_dir.differing_settings(config))
-    is_changed = record != _recorded(run_dir)
-    run_dir.check_same_config(config, differences, diff, record if is_changed else None)
-    for name, part in record["data"].items():
-        if part["hash of"] != "all bytes" and name != "order":
-            log.info("data   %s was compared by %s", name, part["hash of"])
+    recorded = _recorded(run_dir)
+    run_dir.check_same_config(config, differences, diff, record if record != recorded else None)
+    for name, part in record["data"].items() if recorded else ():
+        if part["hash"] and part["hash of"] != "all bytes" and name != "order":
+            log.info("data   %s was compared by its hash of %s", name, part["hash of"])
     for notice in found.notices:
         log.warning("run directory %s: %s", run_dir.path, notice)
     if diff:
@@ -72,13 +72,13 @@ def compare_with_run(run_dir: RunDir, record: Mapping[str, Any]) -> Comparison:
 
 
 def describe_changes(parent: RunDir, config: Mapping[str, Any], record: Any) -> list[str]:
-    """What a fork states anew: settings, data, program."""
+    """What a fork changes: settings, data, program."""
     settings = parent.described_changes(config)
     return [*settings, *_worth_showing(compare_with_run(parent, record).differences, settings)]
 
 
 def log_schedule_change(setup: "TrainingSetup", before: list[Any], state: TrainState) -> None:
-    """Log how the rate of a schedule jumps at this state, now that the run has more steps."""
+    """Warn that the rate of a schedule jumps at this state because the run has more steps."""
     step = int(state.step)
     leaves = jax.tree.leaves(setup.caller_state(state))
     pairs = schedule_change(setup.fingerprint.programs["step"], leaves, before)
@@ -96,12 +96,12 @@ def _recorded(run_dir: RunDir) -> dict[str, Any] | None:
 
 
 def _worth_showing(differences: list[str], settings: list[str]) -> list[str]:
-    """Differences to tell next to those of the settings, which change order and program too."""
+    """The differences to show. If settings differ, order and program follow and are left out."""
     own = ("data: train", "data: valid")
     return [text for text in differences if not settings or text.startswith(own)]
 
 
 def _shown(values: np.ndarray) -> str:
-    """A rate, or the range of rates of several members; its sign is the optimizer's."""
+    """A rate without the optimizer's sign, or the range of rates of several members."""
     low, high = np.abs(values).min(), np.abs(values).max()
     return f"{low:.4g}" if low == high else f"{low:.4g} ... {high:.4g}"
