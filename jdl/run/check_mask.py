@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
@@ -53,19 +52,25 @@ def _brief(weight: np.ndarray) -> str:
 def _weight_of_loss(
     evaluate: Evaluate, state: TrainState, batch: Batch
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The weight as a function of the mask; None where it depends on the weights of the model."""
+    """The weight as a function of the mask.
 
-    def weigh(mask: Any, state: TrainState, rest: Batch) -> Any:
-        loss = evaluate(state, {**rest, "mask": mask}).get("loss")
-        return jnp.asarray(loss.weight) if isinstance(loss, Mean) else jnp.nan
+    None if it depends on the weights of the model, or if the loss does not depend on the batch.
+    """
+
+    def loss(mask: Any, state: TrainState, rest: Batch) -> Any:
+        mean = evaluate(state, {**rest, "mask": mask}).get("loss")
+        return (mean.weight, mean.total) if isinstance(mean, Mean) else (0.0, 0.0)
 
     rest = {name: value for name, value in batch.items() if name != "mask"}
-    traced = jax.make_jaxpr(weigh)(batch["mask"], _shapes(state), rest)
-    jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True])
-    if any(used[1 : 1 + len(jax.tree.leaves(state))]):
+    traced = jax.make_jaxpr(loss)(batch["mask"], _shapes(state), rest)
+    values, leaves = jax.tree.leaves(rest), len(jax.tree.leaves(state))
+    _, used = partial_eval.dce_jaxpr(traced.jaxpr, [False, True])
+    if not (used[0] or any(used[1 + leaves :])):
         return None
-    values = jax.tree.leaves(rest)
-    given = [value for value, is_used in zip(values, used[-len(values) :], strict=True) if is_used]
+    jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True, False])
+    if any(used[1 : 1 + leaves]):
+        return None
+    given = [x for x, is_used in zip(values, used[1 + leaves :], strict=True) if is_used]
     call = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, traced.consts))
 
     def weight(mask: np.ndarray) -> np.ndarray:
