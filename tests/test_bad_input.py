@@ -162,7 +162,7 @@ def troubled(name):
         "no channel": (jdl.classification(cnn), {"x": np.zeros((24, 28, 28), "f4"), "y": labels}),
         "mask": (
             jdl.classification(jdl.from_linen(Normed())),
-            two | {"mask": np.ones(24, np.float32)},
+            two | {"mask": (np.arange(24) > 0).astype(np.float32)},
         ),
     }[name]
 
@@ -224,7 +224,7 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         (["--run.mesh", "data=3"], ["mesh(data=3)", "divides the 8 devices", "a product of 3"]),
         (["--run.mesh", "data=16"], ["mesh(data=16)", "8 devices"]),
         (["--run.mesh", "8"], ["--run.mesh", "name=size", "data=8"]),
-        (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "multiple of the 8"]),
+        (["--run.mesh", "data=8", "--batch-size", "12"], ["batch_size", "a multiple of 8"]),
         (["--run.sharding", "fsp"], ["--run.sharding", 'did you mean "fsdp"?']),
         (["--run.sharding", "fsdp"], ["--run.sharding fsdp", "no --run.mesh"]),
         (["--run.mesh", "data=4,data=2"], ["--run.mesh", "each axis once"]),
@@ -238,7 +238,7 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
         ),
         (
             ["--run.mesh", "data=8", "--run.sharding", "output/bias=data; fsdp"],
-            ["params/output/bias (", "divide its dimensions"],
+            ["params/output/bias (", "divide the leaf's dimensions"],
         ),
         (["--run.seeds", "0"], ["--run.seeds", "1 or more"]),
         (["--run.start", "nowhere"], ["run directory nowhere", "no such directory"]),
@@ -259,7 +259,7 @@ def test_settings_that_cannot_be_are_refused(refused, words, fragments):
         (["evaluate", "absent"], ["run directory absent", "no such directory"]),
         (["predict", "run"], ["an input file", "nothing"]),
         (["evaluate", "run", "--experiment"], ["--experiment", "a value"]),
-        (["report", "."], ["a folder without one"]),
+        (["report", "."], ["a directory without one"]),
     ],
 )
 def test_commands_that_cannot_be_are_refused(refused, words, fragments):
@@ -338,7 +338,7 @@ def test_a_folder_in_use_is_refused(refused, tmp_path):
 
     with RunDir(tmp_path / "run").lock():
         err = refused(train, "--run.dir", tmp_path / "run")
-    assert "no other process trains in" in err
+    assert "in use by process" in err
 
 
 # The same through the library

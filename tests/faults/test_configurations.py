@@ -71,7 +71,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "data nowhere": ("mnist_cnn", ("--data-dir", "/nowhere", *ONE), ("train-images", "/nowhere")),
     "data empty": ("mnist_cnn", ("--data-dir", "", *ONE), ('data set "mnist"', "folder")),
     "ratings nowhere": ("recommender", ("--ratings", "/nowhere", *ONE), ("/nowhere", "no such")),
-    "folder empty": ("digits_mlp", ("--run.dir", "", *ONE), ("--run.dir", "a folder")),
+    "folder empty": ("digits_mlp", ("--run.dir", "", *ONE), ("--run.dir", "a directory")),
     "folder in a device": ("digits_mlp", ("--run.dir", "/dev/null/x", *ONE), ("written",)),
     "start nowhere": ("digits_mlp", ("--run.start", "absent", *ONE), ("run directory absent",)),
     # options of a run

@@ -361,7 +361,7 @@ X = np.zeros((2, 5, 3), "float32")
 @pytest.mark.parametrize(
     ("module", "inputs", "words"),
     [
-        (RNN((4,)), (X, np.array([6, 2])), "from 1 to 5, the steps.*\n.*6 at index 0"),
+        (RNN((4,)), (X, np.array([6, 2])), "from 1 to 5.*\n.*6 at index 0"),
         (RNN((4,)), (X, np.array([5, 0])), "0 at index 1"),
         (RNN((4,)), (X, np.array([5.0, 2.0])), "one integer for each sequence"),
         (RNN((4,)), (X, np.array([5])), r"shape \(2,\)"),

@@ -436,8 +436,10 @@ def test_a_regression_shows_predicted_against_true(make):
 )
 def test_every_kind_of_label_is_counted(make, monkeypatch, labels, outputs, matrix):
     seen = []
-    draw = training.confusion
-    monkeypatch.setattr(training, "confusion", lambda m, names: seen.append(m) or draw(m, names))
+    draw = training.confusion_matrix
+    monkeypatch.setattr(
+        training, "confusion_matrix", lambda m, names: seen.append(m) or draw(m, names)
+    )
     evaluation = Predictions(None, np.array(labels), np.array(outputs))
     write_report(make(falling()), evaluation=evaluation)
     np.testing.assert_array_equal(seen[0], matrix)

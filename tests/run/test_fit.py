@@ -543,7 +543,7 @@ def test_steps_donates_only_when_asked():
 def test_steps_are_counted_in_whole_numbers(given):
     name, value = next(iter(given.items()))
     more = given if name == "patience" else {"options": quiet(**given)}
-    with pytest.raises(InputError, match=f"{name}.*\n.*a whole number.*\n.*{value}"):
+    with pytest.raises(InputError, match=f"{name}.*\n.*an integer.*\n.*{value}"):
         fit(net(), valid=line(8), **more)
 
 
@@ -567,7 +567,7 @@ def test_a_seed_is_a_whole_number(seed):
 
 
 def test_a_fit_needs_something_to_choose_the_best_by():
-    with pytest.raises(InputError, match="validation set"):
+    with pytest.raises(InputError, match="validation data"):
         fit(net(), best="min loss")
     with pytest.raises(InputError, match="patience"):
         fit(net(), patience=3)

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 import jdl
+from jdl.run.setup import prepare
 
 RNG = np.random.default_rng(0)
 N = 48
@@ -26,8 +27,13 @@ def train(data, learner=LEARNER, **how):
     return jdl.fit(learner, data, batch_size=16, epochs=2, options=OPTIONS, **how)
 
 
-def test_loss_and_metrics_are_weighted_as_in_scikit_learn():
-    result = train({"x": X, "y": Y})
+@pytest.fixture(scope="module")
+def result():
+    """A run on plain examples."""
+    return train({"x": X, "y": Y})
+
+
+def test_loss_and_metrics_are_weighted_as_in_scikit_learn(result):
     found = jdl.evaluate(result, {"x": X, "y": Y, "weight": WEIGHT}, batch_size=20)
     probabilities = jax.nn.softmax(jdl.predict(result, X).astype(np.float64))
     said = probabilities.argmax(-1)
@@ -45,8 +51,8 @@ def test_whole_weights_are_repeated_examples():
     repeated = {name: np.repeat(value, times, axis=0) for name, value in batch.items()}
     learner = jdl.learner(task, optax.sgd(0.5))
     state = learner.init(jax.random.key(0), batch)
-    one, _ = learner.step(state, {**batch, "weight": times.astype(np.float32)})
-    other, _ = learner.step(state, repeated)
+    one, _ = jax.jit(learner.step)(state, {**batch, "weight": times.astype(np.float32)})
+    other, _ = jax.jit(learner.step)(state, repeated)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -75,10 +81,9 @@ def test_other_masks_and_weights_are_refused(entries, words):
     assert all(word in str(raised.value) for word in words), raised.value
 
 
-def test_the_fix_of_a_fractional_mask_works():
+def test_the_fix_of_a_fractional_mask_works(result):
     weighted = train({"x": X, "y": Y, "weight": np.linspace(0, 1, N)})
-    plain = train({"x": X, "y": Y})
-    assert not np.allclose(jdl.predict(weighted, X), jdl.predict(plain, X))
+    assert not np.allclose(jdl.predict(weighted, X), jdl.predict(result, X))
 
 
 BATCH_NORM = jdl.from_linen(jdl.models.CNN((2,), (), 3, norm="batch"))
@@ -90,24 +95,24 @@ def test_batch_statistics_take_weights_with_a_notice_and_a_mask_of_ones(caplog):
     with caplog.at_level(logging.WARNING, "jdl"):
         train({"x": IMAGES, "y": Y, "weight": WEIGHT}, learner)
     assert "all examples alike" in caplog.text
-    train({"x": IMAGES, "y": Y, "mask": np.ones(N)}, learner)
+    next(jdl.steps(learner, {"x": IMAGES, "y": Y, "mask": np.ones(N)}, batch_size=16))
     some = np.ones(N)
     some[3] = 0
     with pytest.raises(jdl.InputError, match="batch statistics"):
         train({"x": IMAGES, "y": Y, "mask": some}, learner)
 
 
-@pytest.mark.parametrize("name", ["weights", "sample_weight", "id"])
-def test_entries_that_nothing_reads_are_named_once(name, caplog):
+def test_entries_that_nothing_reads_are_named_once(caplog):
+    others = {"sample_weight": WEIGHT, "id": WEIGHT, "weight": WEIGHT}
     with caplog.at_level(logging.WARNING, "jdl"):
-        train({"x": X, "y": Y, name: WEIGHT}, valid={"x": X, "y": Y})
-    lines = [line for line in caplog.messages if f'"{name}"' in line]
-    assert len(lines) == 1 and (('data["weight"]' in lines[0]) == (name != "id"))
+        train({"x": X, "y": Y, **others}, valid={"x": X, "y": Y})
+    [line] = [line for line in caplog.messages if "nothing reads" in line]
+    assert '"id", "sample_weight"' in line and 'example is data["weight"]' in line
 
 
 def test_entries_that_are_read_are_not_named(caplog):
     with caplog.at_level(logging.WARNING, "jdl"):
-        train({"x": X, "y": Y, "weight": WEIGHT})
+        prepare(LEARNER, {"x": X, "y": Y, "weight": WEIGHT}, options=OPTIONS, batch_size=16)
     assert "nothing reads" not in caplog.text
 
 
@@ -124,13 +129,16 @@ class Source:
         return {"x": X[i], "y": np.int32(self.label if i == 40 else Y[i])}
 
 
-@pytest.mark.parametrize("label", [-1, 3, 7])
-def test_labels_of_every_batch_are_checked(label):
-    with pytest.raises(jdl.InputError, match=str(label)):
-        train(jdl.Feed(Source(label), 16))
-    with pytest.raises(jdl.InputError, match=str(label)):
-        for _, _ in zip(range(4), jdl.steps(LEARNER, jdl.Feed(Source(label), 16)), strict=False):
+def test_labels_of_a_source_are_checked_in_every_batch():
+    with pytest.raises(jdl.InputError, match="7"):
+        train(jdl.Feed(Source(7), 16))
+    with pytest.raises(jdl.InputError, match="7"):
+        for _, _ in zip(range(4), jdl.steps(LEARNER, jdl.Feed(Source(7), 16)), strict=False):
             pass
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_steps_checks_labels_before_it_trains(label):
     wrong = np.where(np.arange(N) == 40, label, Y)
     with pytest.raises(jdl.InputError, match=str(label)):
         next(jdl.steps(LEARNER, {"x": X, "y": wrong}, batch_size=16))
@@ -147,20 +155,25 @@ def test_ignored_labels_count_for_nothing():
     assert np.isclose(found["loss"], kept["loss"]) and np.isclose(
         found["accuracy"], kept["accuracy"]
     )
-    train(jdl.Feed(Source(-1), 16), learner)
+    next(jdl.steps(learner, jdl.Feed(Source(-1), 16)))
     with pytest.raises(jdl.InputError, match="-2"):
-        train({"x": X, "y": np.where(np.arange(N) == 0, -2, Y)}, learner)
+        next(jdl.steps(learner, {"x": X, "y": np.where(np.arange(N) == 0, -2, Y)}, batch_size=16))
 
 
-def test_ignored_labels_do_not_reach_statistics_checks_smoothing_or_mixup():
-    some = np.where(np.arange(N) % 4 == 0, -100, Y)
-    task = jdl.classification(BATCH_NORM, ignore=-100)
-    for change in (lambda t: jdl.label_smoothing(t, 0.1), lambda t: jdl.mixup(t, 0.3)):
-        result = train({"x": IMAGES, "y": some}, jdl.learner(change(task), optax.sgd(0.1)))
-        assert np.isfinite(jdl.predict(result, IMAGES)).all()
+@pytest.mark.parametrize("change", [jdl.label_smoothing, jdl.mixup])
+def test_ignored_labels_pass_smoothing_mixup_and_batch_statistics(change):
+    batch = {"x": IMAGES, "y": np.where(np.arange(N) % 4 == 0, -100, Y)}
+    task = change(jdl.classification(BATCH_NORM, ignore=-100), 0.3)
+    params, model_state = task.init(jax.random.key(0), batch)
+    mean, _ = jax.jit(task.loss, static_argnames="train")(
+        params, model_state, batch, jax.random.key(1), train=True
+    )
+    assert np.isfinite(mean.value)
+    assert mean.weight == (36 if change is jdl.label_smoothing else 24)  # mixup: both must count
 
 
 def test_labels_of_masked_examples_may_be_anything():
     mask = np.ones(N)
     mask[0] = 0
-    train({"x": X, "y": np.where(mask == 0, -1, Y), "mask": mask})
+    wrong = np.where(mask == 0, -1, Y)
+    next(jdl.steps(LEARNER, {"x": X, "y": wrong, "mask": mask}, batch_size=16))

@@ -25,7 +25,7 @@ LISTED_ELEMENTS = 64
 LISTED_CONSTANTS = 4096
 """A program with more constants records one hash for all of them."""
 
-INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call")
+INLINED_CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call")
 """Calls that compute what their program computes."""
 
 PLACEMENTS = ("sharding_constraint", "mesh_cast", "reshard")
@@ -147,7 +147,7 @@ class _Writer:
         if name in PLACEMENTS:
             return operands[:1]
         inner = list(sub_programs(equation.params))
-        if name in INLINED and len(inner) == 1 and len(inner[0][1].invars) == len(operands):
+        if name in INLINED_CALLS and len(inner) == 1 and len(inner[0][1].invars) == len(operands):
             return self.write(inner[0][1], inner[0][2], operands)
         # A result of constants alone belongs to the schedule: it does not see data or weights.
         in_schedule = all(

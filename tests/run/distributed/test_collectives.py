@@ -65,7 +65,7 @@ def test_64_hosts_see_whole_epochs_and_the_same_slices_after_a_resume():
 def test_a_process_with_several_parts_feeds_them_in_order():
     assert process_rows([5, 1], 8, 16).tolist() == [2, 3, 10, 11]
     assert process_rows(range(8), 8, 16).tolist() == list(range(16))
-    with pytest.raises(InputError, match=r"multiple of the 8 parts.*\n.*12\n.*use 8"):
+    with pytest.raises(InputError, match=r"multiple of 8.*\n.*12\n.*use 8"):
         process_rows([0], 8, 12)
 
 
