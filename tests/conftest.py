@@ -34,9 +34,19 @@ LONG = frozenset((ROOT / "tests" / "long.txt").read_text().splitlines())
 """Tests of some seconds whose neighbours see most of the same: slow ones, too."""
 
 
+def check_long_tests(items: list[pytest.Item]) -> None:
+    """Where a file is collected whole, its lines in long.txt name tests that exist."""
+    found = {item.nodeid for item in items}
+    files = {nodeid.partition("::")[0] for nodeid in found}
+    gone = [line for line in LONG - found if line.partition("::")[0] in files]
+    if gone and len(found) > 2000:  # the whole suite, not a choice of its tests
+        raise pytest.UsageError(f"tests/long.txt names tests that do not exist: {sorted(gone)}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes of a parallel run end together."""
+    check_long_tests(items)
     for item in items:
         if item.nodeid in LONG:
             item.add_marker(pytest.mark.slow)
