@@ -43,7 +43,8 @@ def command(given: list[str]) -> int | None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((["prediction"] if classes else []) + header)
         for row in rows:
-            writer.writerow(([int(row.argmax())] if classes else []) + [f"{v:.7g}" for v in row])
+            predicted = "nan" if np.isnan(row).any() else int(row.argmax())
+            writer.writerow(([predicted] if classes else []) + [f"{v:.7g}" for v in row])
     return None
 
 

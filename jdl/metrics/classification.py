@@ -17,29 +17,52 @@ from jdl.metrics.masked import (
 )
 
 
+NO_CLASS = np.iinfo(np.int32).max
+"""The predicted class of an example with a nan among its outputs: no label and no row equals it."""
+
+
+def predicted_class(outputs: Any) -> jax.Array:
+    """The index of the largest output, from (batch, ..., classes); `NO_CLASS` if one is nan.
+
+    >>> predicted_class(jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])).tolist()
+    [1, 2147483647]
+    """
+    # `argmax` alone would return the place of the nan.
+    return jnp.where(jnp.isnan(outputs).any(-1), NO_CLASS, outputs.argmax(-1))
+
+
 def _accuracy(outputs: Any, batch: Batch) -> Mean:
     labels = class_indices(outputs, batch["y"])
-    return fraction(outputs.argmax(-1) == labels, **example_weights(batch))
+    return fraction(predicted_class(outputs) == labels, **example_weights(batch))
 
 
 accuracy = Metric(_accuracy, Mean.compute)
 """The share of examples whose largest output is that of the label.
 
-Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of the outputs' shape.
+Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of the outputs' shape. An
+example with a nan among its outputs is no hit. Of equal outputs the first counts.
 """
 
 
 def _binary_accuracy(outputs: Any, batch: Batch) -> Mean:
     check_same_shape(outputs, batch["y"])
-    return fraction((outputs > 0) == (batch["y"] > 0.5), **example_weights(batch))
+    labels = batch["y"]
+    # Every comparison with nan is false.
+    hits = ((outputs > 0) & (labels > 0.5)) | ((outputs <= 0) & (labels <= 0.5))
+    return fraction(hits, **example_weights(batch))
 
 
 binary_accuracy = Metric(_binary_accuracy, Mean.compute)
-"""The share of logits with the sign that the label asks for; labels 0 and 1 of the same shape."""
+"""The share of logits with the sign that the label asks for; labels 0 and 1 of the same shape.
+
+A logit of 0 predicts label 0, and one that is nan is no hit.
+"""
 
 
 def top_k(k: int) -> Metric:
     """The share of examples whose label is among the `k` largest outputs (batch, ..., classes).
+
+    An example with a nan among its outputs is no hit.
 
     >>> metric, outputs = top_k(2), jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([1, 2])})))
@@ -51,13 +74,16 @@ def top_k(k: int) -> Metric:
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
         largest = jax.lax.top_k(outputs, min(k, outputs.shape[-1]))[1]
-        return fraction((largest == labels[..., None]).any(-1), **example_weights(batch))
+        hits = (largest == labels[..., None]).any(-1) & ~jnp.isnan(outputs).any(-1)
+        return fraction(hits, **example_weights(batch))
 
     return Metric(count, Mean.compute)
 
 
 def confusion(classes: int) -> Metric:
     """The number of examples of class i (row) predicted as class j (column), (classes, classes).
+
+    An example with a nan among its outputs has no predicted class and is not counted.
 
     >>> metric, outputs = confusion(2), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([0, 1, 1])})))
@@ -69,7 +95,7 @@ def confusion(classes: int) -> Metric:
         labels = class_indices(outputs, batch["y"])
         counts = count_or_weight(labels, **example_weights(batch))
         empty = jnp.zeros((classes, classes), counts.dtype)
-        return empty.at[labels, outputs.argmax(-1)].add(counts, mode="drop")
+        return empty.at[labels, predicted_class(outputs)].add(counts, mode="drop")
 
     return Metric(count, np.asarray)
 

@@ -196,7 +196,8 @@ def confusion_of(
 ) -> "Figure":
     """The confusion matrix of outputs (n, classes) with integer labels (n,).
 
-    Outputs of an ensemble, (members, n, classes), give the mean count over its members.
+    Outputs of an ensemble, (members, n, classes), give the mean count over its members. An example
+    with a nan among its outputs has no predicted class and is not counted.
 
     >>> from jdl import plots
     >>> logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -205,10 +206,11 @@ def confusion_of(
     ['1', '1', '1']
     """
     outputs, labels = np.asarray(outputs), np.asarray(labels)
-    predicted = outputs.reshape(-1, *outputs.shape[-2:]).argmax(-1)
+    outputs = outputs.reshape(-1, *outputs.shape[-2:])
     counts = np.zeros((outputs.shape[-1], outputs.shape[-1]))
-    truth = np.broadcast_to(labels[None], predicted.shape)
-    np.add.at(counts, (truth, predicted), 1 / len(predicted))
+    truth = np.broadcast_to(labels[None], outputs.shape[:-1])
+    valid = ~np.isnan(outputs).any(-1)
+    np.add.at(counts, (truth[valid], outputs.argmax(-1)[valid]), 1 / len(outputs))
     return confusion_matrix(counts, names)
 
 

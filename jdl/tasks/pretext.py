@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jdl import metrics as measures
 from jdl.core.errors import check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.classification import predicted_class
 from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
@@ -64,7 +65,7 @@ def rotation_prediction(model: Model) -> Task:
         labels = jnp.repeat(jnp.arange(4), len(images))
         outputs, model_state = model.apply(params, model_state, rotated, key=key, train=train)
         losses = cross_entropy(outputs, labels).reshape(4, -1).T
-        hits = (outputs.argmax(-1) == labels).reshape(4, -1).T
+        hits = (predicted_class(outputs) == labels).reshape(4, -1).T
         weights = measures.example_weights(batch)
         mean = measures.mean(losses.mean(-1), **weights)
         accuracy = measures.fraction(hits, **weights)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jdl import metrics as measures
 from jdl.core.errors import error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.classification import predicted_class
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 MIN_SQUARED_NORM = 1e-12
@@ -117,5 +118,5 @@ def _compare(one: Any, other: Any, temperature: Any, mask: Any) -> tuple[jax.Arr
     similarity = jnp.where(hidden, -jnp.inf, similarity)
     own = jnp.take_along_axis(similarity, partner[:, None], axis=1)[:, 0]
     losses = jax.nn.logsumexp(similarity, axis=-1) - own
-    hits = similarity.argmax(-1) == partner
+    hits = predicted_class(similarity) == partner
     return losses.reshape(2, batch).mean(0), hits.reshape(2, batch).T
