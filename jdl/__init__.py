@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jdl.core.types import Mean as Mean
     from jdl.core.types import Metric as Metric
     from jdl.core.types import Model as Model
+    from jdl.core.types import Samples as Samples
     from jdl.core.types import Task as Task
     from jdl.core.types import TrainState as TrainState
     from jdl.core.version import __version__ as __version__

@@ -5,7 +5,7 @@ takes keyword arguments is typed by a protocol. Any function with the same argum
 positional arguments may have other names, and annotations are optional.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +21,10 @@ Key = jax.Array
 Batch = Mapping[str, Any]
 """Arrays by name, each with a leading axis of one entry per example: `x`, `y`, `mask`, ..."""
 Metrics = dict[str, Any]
-"""Metrics by name, each a `Mean`, a `Count` or another pytree that merges by addition."""
+"""Metrics by name, each a `Mean`, a `Count` or another pytree that merges by addition.
+
+In an evaluation they may hold `Samples`, which merge by concatenation.
+"""
 Axis = str | None
 """The name of a mapped device axis inside `pmap` or `shard_map`; None outside."""
 GradsAndAux = tuple[PyTree, tuple[PyTree, Metrics]]
@@ -245,7 +248,9 @@ class Metric(NamedTuple):
     """A measurement that merges by addition.
 
     `count(outputs, batch)` runs in the compiled step and returns a pytree. These pytrees are added
-    up over batches and devices, and `compute(sum)` turns the sum into values on the host.
+    up over batches and devices, and `compute(sum)` turns the sum into values on the host. A metric
+    that needs all examples at once, such as `jdl.metrics.auc`, returns `Samples`, which evaluations
+    concatenate and training leaves out.
 
     >>> positive = Metric(
     ...     count=lambda outputs, batch: Mean((outputs > 0).sum(), outputs.size),
@@ -299,3 +304,36 @@ class Count:
     def compute(self) -> Any:
         """The values of the metric, on the host."""
         return self.finish(self.sum)
+
+
+@struct.dataclass
+class Samples:
+    """Arrays (..., examples) of all examples, for a metric that sums cannot give, such as an AUC.
+
+    `Metric.count` returns it instead of sums, and its arrays merge by concatenation along the last
+    axis, on the host. So an evaluation holds every example until its end: the bytes of these arrays
+    for each example and member. Training adds up metrics on the device, so rows of training leave
+    out a metric with samples. Leading axes are those of members.
+
+    >>> two = [Samples({"score": np.zeros((3, n))}) for n in (4, 1)]
+    >>> Samples.concatenate(two).arrays["score"].shape
+    (3, 5)
+    """
+
+    arrays: dict[str, Any]
+
+    @staticmethod
+    def concatenate(parts: Sequence["Samples"]) -> "Samples":
+        """The samples of several batches as one, on the host."""
+        return jax.tree.map(lambda *each: np.concatenate(each, axis=-1), *parts)
+
+    @staticmethod
+    def are_in(metric: Any) -> bool:
+        """Whether a metric, such as a `Count`, holds samples."""
+        leaves = jax.tree.leaves(metric, is_leaf=is_samples)
+        return any(map(is_samples, leaves))
+
+
+def is_samples(x: Any) -> bool:
+    """Whether `x` is a `Samples`, for `is_leaf` of `jax.tree.map`."""
+    return isinstance(x, Samples)

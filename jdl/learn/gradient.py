@@ -26,6 +26,7 @@ from jdl.core.types import (
     Metrics,
     PyTree,
 )
+from jdl.learn.training_metrics import without_samples
 
 Part = Callable[[Any, PyTree, PyTree], tuple[PyTree, PyTree, Metrics]]
 """`part(i, params, model_state) -> (grads, model_state, metrics)`, for micro-batch i."""
@@ -51,8 +52,8 @@ def mean_gradient(loss: Loss) -> LossGradient:
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
     ) -> GradsAndAux:
         def total(params: PyTree) -> Any:
-            mean, aux = loss(params, model_state, batch, key, train=True)
-            return mean.total, (mean.weight, aux)
+            mean, (after, metrics) = loss(params, model_state, batch, key, train=True)
+            return mean.total, (mean.weight, (after, without_samples(metrics)))
 
         if axis is not None:
             # Otherwise shard_map, unlike pmap, would already sum the gradient of replicated

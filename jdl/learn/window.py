@@ -7,6 +7,7 @@ from flax import struct
 from jdl.core import tree
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import below, inner_state
+from jdl.learn.training_metrics import refuse_samples
 
 
 @struct.dataclass
@@ -22,7 +23,8 @@ def window(inner: Learner, every: int) -> Learner:
 
     `step` returns the sums since the last multiple of `every` steps. They are part of the state and
     are added in the order of the steps, so splitting a run into dispatches does not change a bit of
-    them. Sums have the shapes of the metrics. `fit` applies this by itself.
+    them. Sums have the shapes of the metrics. `fit` applies this by itself. `init` raises
+    `InputError` if the metrics of `inner.step` hold `Samples`, which do not add up.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -40,6 +42,7 @@ def window(inner: Learner, every: int) -> Learner:
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)
         _, metrics = jax.eval_shape(inner.step, state, batch)
+        refuse_samples(metrics)
         zero = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return state.replace(extra=WindowState(zero, state.extra))
 

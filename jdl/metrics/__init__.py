@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jdl.metrics.checks import check_integer_labels as check_integer_labels
     from jdl.metrics.checks import check_same_shape as check_same_shape
     from jdl.metrics.classification import accuracy as accuracy
-    from jdl.metrics.classification import auc as auc
     from jdl.metrics.classification import binary_accuracy as binary_accuracy
     from jdl.metrics.classification import confusion as confusion
     from jdl.metrics.classification import perplexity as perplexity
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from jdl.metrics.masked import fraction as fraction
     from jdl.metrics.masked import mean as mean
     from jdl.metrics.masked import mean_of as mean_of
+    from jdl.metrics.ranking import auc as auc
     from jdl.metrics.regression import mean_absolute_error as mean_absolute_error
     from jdl.metrics.regression import mean_squared_error as mean_squared_error
 

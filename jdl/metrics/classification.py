@@ -16,7 +16,6 @@ from jdl.metrics.masked import (
     mean,
 )
 
-
 NO_CLASS = np.iinfo(np.int32).max
 """The predicted class of an example with a nan among its outputs: no label and no row equals it."""
 
@@ -117,43 +116,3 @@ perplexity = Metric(_cross_entropy, _perplexity)
 
 Outputs are (batch, ..., classes), labels integers (batch, ...) or one-hot of the outputs' shape.
 """
-
-
-def auc(bins: int = 4096) -> Metric:
-    r"""The area under the ROC curve: the chance that a positive example outranks a negative one.
-
-    Outputs are scores and labels 0 or 1, both (batch, ...). Scores $s$ are mapped to $s/(1+|s|)$
-    and counted in `bins` equal bins, because counts merge by addition. Scores in the same bin tie
-    and count half, so the error is at most half the share of (positive, negative) pairs in a common
-    bin. The value is nan if a class is absent or a score is nan. Raises `InputError` if the shapes
-    differ.
-
-    >>> metric, labels = auc(), jnp.array([0, 1, 0, 1])
-    >>> print(metric.compute(metric.count(jnp.array([0.1, 0.2, 0.3, 0.4]), {"y": labels})))
-    0.75
-
-    Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating
-    characteristic (ROC) curve".
-    """
-
-    def count(outputs: Any, batch: Batch) -> jax.Array:
-        check_same_shape(outputs, batch["y"])
-        scores, positive = outputs.ravel(), jnp.ravel(batch["y"] > 0.5).astype(jnp.int32)
-        # Infinite scores apart, because inf / inf is nan.
-        squashed = jnp.where(jnp.isinf(scores), jnp.sign(scores), scores / (1 + jnp.abs(scores)))
-        index = jnp.clip((squashed + 1) / 2 * bins, 0, bins - 1)
-        index = jnp.where(jnp.isnan(scores), bins, index).astype(jnp.int32)
-        counts = jnp.ravel(count_or_weight(outputs, **example_weights(batch)))
-        return jnp.zeros((2, bins + 1), counts.dtype).at[positive, index].add(counts)
-
-    return Metric(count, _area)
-
-
-def _area(counts: Any) -> Any:
-    counts = np.asarray(counts, np.float64)
-    negative, positive = counts[..., 0, :-1], counts[..., 1, :-1]
-    below = np.cumsum(negative, axis=-1) - negative
-    wins = (positive * (below + negative / 2)).sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        area = wins / (positive.sum(-1) * negative.sum(-1))
-    return np.where(counts[..., -1].sum(-1) > 0, np.nan, area)[()]

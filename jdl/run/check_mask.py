@@ -10,7 +10,7 @@ from jax.interpreters import partial_eval
 
 from jdl.core import tree
 from jdl.core.errors import error
-from jdl.core.types import Batch, Learner, Mean, Metrics, TrainState
+from jdl.core.types import Batch, Count, Learner, Mean, Metrics, Samples, TrainState
 
 Evaluate = Callable[[TrainState, Batch], Metrics]
 
@@ -101,7 +101,7 @@ def with_other_padding(batch: Batch) -> Batch | None:
 
 def check_same_metrics(found: Metrics, again: Metrics) -> None:
     """Raise `InputError` where metrics depend on the content of rows that do not count."""
-    one, other = (tree.flatten(jax.device_get(metrics)) for metrics in (found, again))
+    one, other = (tree.flatten(_comparable(jax.device_get(each))) for each in (found, again))
     for name in one:
         if not np.allclose(one[name], other[name], rtol=1e-4, atol=1e-6, equal_nan=True):
             metric = name.removesuffix("/total").removesuffix("/weight")
@@ -112,3 +112,13 @@ def check_same_metrics(found: Metrics, again: Metrics) -> None:
                 "content in those examples",
                 fix=f"{USE_MASK}; a loss over the whole batch takes `mask` as an argument",
             )
+
+
+def _comparable(metrics: Metrics) -> Any:
+    """The metrics, with the values of those whose `Samples` hold the other rows too."""
+
+    def value(metric: Any) -> Any:
+        is_gathered = isinstance(metric, Count) and Samples.are_in(metric)
+        return metric.compute() if is_gathered else metric
+
+    return jax.tree.map(value, metrics, is_leaf=lambda x: isinstance(x, Count))

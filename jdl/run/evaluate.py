@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike
 from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
-from jdl.core.types import Batch, Learner, Metrics, PyTree, Row, TrainState
+from jdl.core.types import (
+    Batch,
+    Learner,
+    Metrics,
+    PyTree,
+    Row,
+    Samples,
+    TrainState,
+    is_samples,
+)
 from jdl.data.arrays import as_arrays, check_arrays, check_labels, labels_that_count
 from jdl.data.feed import evaluation_batches
 from jdl.run.check_mask import check_same_metrics, with_other_padding
@@ -193,16 +202,21 @@ def _check_padding(
 
 
 def add_on_host(parts: Sequence[Metrics]) -> Metrics:
-    """The sum of metrics in float64 and int64, exact over any number of batches."""
+    """The sum of metrics in float64 and int64, exact over any number of batches.
+
+    `Samples` are concatenated.
+    """
     wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
     # On CPU the arrays are in host memory already; `device_get` would take ten times as long.
     host = list(parts) if jax.default_backend() == "cpu" else jax.device_get(list(parts))
 
     def total(*leaves: Any) -> Any:
+        if is_samples(leaves[0]):
+            return Samples.concatenate(leaves)
         values = [np.asarray(leaf) for leaf in leaves]
         return sum(value.astype(wide.get(value.dtype.kind, value.dtype)) for value in values)
 
-    return jax.tree.map(total, *host)
+    return jax.tree.map(total, *host, is_leaf=is_samples)
 
 
 def _batches(data: Mapping[str, Any], batch_size: int, target_size: int) -> Iterator[Batch]:
