@@ -15,10 +15,14 @@ from flax import struct
 
 from jdl.core import lowering
 from jdl.core.errors import check_range, error
+from jdl.core.types import Mean
 from jdl.metrics import check_integer_labels, check_same_shape
 
-Criterion = Callable[[Any, Any], jax.Array]
-"""`loss(outputs, labels)`: one value per example, (batch,), or per part of one, (batch, ...)."""
+Criterion = Callable[[Any, Any], jax.Array | Mean]
+"""`loss(outputs, labels)`: one value per example, (batch,), or per part of one, (batch, ...).
+
+A loss with weights of its own returns a `Mean` of such arrays, `Mean(weight * value, weight)`.
+"""
 
 
 @struct.dataclass
@@ -101,23 +105,28 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
 
 
 def class_weighted(loss: Criterion, weights: Any) -> Criterion:
-    r"""Weight a loss by class, $w_y\,\ell(z, y)$, so that rare classes can count more.
+    r"""Weight a loss by class: $\sum_i w_{y_i} \ell_i / \sum_i w_{y_i}$.
 
-    Takes logits (batch, ..., classes), integer labels (batch, ...) and weights (classes,).
-    `metrics["loss"]` is a mean over examples, not over weights as in PyTorch, so the gradient of a
-    batch is unbiased. The weights of `jdl.data.balance.class_weights` average 1. You can weight any
-    loss: `class_weighted(focal(2.0), weights)`.
+    This is the mean of PyTorch's `CrossEntropyLoss(weight=...)`: over the weights, not over the
+    examples. Both sums run over the whole batch, so micro-batches and devices do not change it, and
+    a batch in which all examples are of one class has the loss without weights. To divide by the
+    number of examples instead, pass `loss=lambda z, y: weights[y] * jdl.tasks.cross_entropy(z, y)`.
+
+    Takes logits (batch, ..., classes), integer labels (batch, ...) and weights (classes,). The loss
+    returns a `Mean` of arrays (batch, ...): $w_y\,\ell$ as `total` and $w_y$ as `weight`. You can
+    weight any loss: `class_weighted(focal(2.0), weights)`.
 
     The loss raises `InputError` for labels or weights of another shape, and for mixed or smoothed
     labels.
 
     >>> loss = class_weighted(cross_entropy, jnp.array([1.0, 3.0]))
-    >>> loss(jnp.zeros((2, 2)), jnp.array([0, 1]))  # log 2, and three times that
-    Array([0.6931472, 2.0794415], dtype=float32)
+    >>> values = loss(jnp.zeros((2, 2)), jnp.array([0, 1]))
+    >>> print(values.total, values.weight)  # log 2, and three times that
+    [0.6931472 2.0794415] [1. 3.]
     """
     weights = jnp.asarray(weights)
 
-    def weighted(outputs: jax.Array, labels: Any) -> jax.Array:
+    def weighted(outputs: jax.Array, labels: Any) -> Mean:
         _refuse_blend("class_weighted", labels)
         check_integer_labels(outputs, labels)
         if weights.shape != outputs.shape[-1:]:
@@ -127,7 +136,10 @@ def class_weighted(loss: Criterion, weights: Any) -> Criterion:
                 got=f"shape {weights.shape}",
                 fix="pass jdl.data.balance.class_weights(labels, classes)",
             )
-        return weights[jnp.asarray(labels)] * loss(outputs, labels)
+        own, values = weights[jnp.asarray(labels)], loss(outputs, labels)
+        if not isinstance(values, Mean):
+            values = Mean(values, jnp.ones_like(values))
+        return Mean(own * values.total, own * values.weight)
 
     return weighted
 

@@ -31,8 +31,9 @@ def supervised_task(
     r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as $m$.
 
     `loss(outputs, batch["y"])` returns values (batch,) or (batch, ...), one per example or per part
-    of one. Outputs are float32 or wider. Without a mask (batch,) or (batch, ...) all weigh 1. A
-    loss that compares examples with each other takes the mask as well, `loss(outputs, y, *, mask)`,
+    of one. A loss with weights of its own returns `Mean(weight * value, weight)` of such arrays, and
+    is divided by the sum of these weights. Outputs are float32 or wider. Without a mask (batch,) or
+    (batch, ...) all weigh 1. A loss that compares examples with each other takes the mask as well, `loss(outputs, y, *, mask)`,
     and leaves out examples whose mask is 0; the mask is None if all count.
     `inputs(batch)` returns what the model is called with, by default `batch["x"]`.
 
@@ -66,8 +67,8 @@ def supervised_task(
         outputs, model_state = model.apply(params, model_state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
         given = {"mask": batch.get("mask")} if takes_mask else {}
-        values = _checked(loss(outputs, entry(batch, "y"), **given))
-        mean = measures.mean(values, **measures.example_weights(batch))
+        values = loss(outputs, entry(batch, "y"), **given)
+        mean = _mean_loss(values, measures.example_weights(batch))
         plain = {**batch, "y": _plain_labels(batch["y"])}
         counts = {name: _count(metric, outputs, plain) for name, metric in metrics.items()}
         return mean, (model_state, {"loss": mean, **counts})
@@ -320,6 +321,16 @@ def refuse_masked_statistics(model_state: PyTree, batch: Batch) -> None:
             got='a batch with an entry "mask"',
             fix="train on full batches, or use layer or group normalisation",
         )
+
+
+def _mean_loss(values: Any, weights: Mapping[str, Any]) -> Mean:
+    """The mean of what a criterion returned: values, or a `Mean` with weights of its own."""
+    if not isinstance(values, Mean):
+        return measures.mean(_checked(values), **weights)
+    total, weight = (
+        measures.mean(_checked(part), **weights).total for part in (values.total, values.weight)
+    )
+    return Mean(total, weight)
 
 
 def _checked(losses: Any) -> jax.Array:

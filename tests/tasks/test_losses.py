@@ -10,6 +10,8 @@ from scipy.stats import norm
 
 from jdl import tasks
 from jdl.core.errors import InputError
+from jdl.core.types import Model
+from jdl.learn.gradient import accumulate, mean_gradient
 from jdl.models import from_functions
 from jdl.tasks.losses import Blend
 
@@ -61,27 +63,66 @@ def test_focal_loss_at_800(gamma):
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_class_weights_multiply_each_examples_loss():
-    weights = np.array([0.5, 1.0, 2.0, 4.0])
-    loss = tasks.class_weighted(tasks.cross_entropy, weights)
+CLASS_WEIGHTS = np.array([0.5, 1.0, 2.0, 4.0])
+WEIGHTED = tasks.class_weighted(tasks.cross_entropy, CLASS_WEIGHTS)
+
+
+def weighted_mean(task, z, y=Y, **batch):
+    batch = {name: jnp.asarray(value) for name, value in ({"x": z, "y": y} | batch).items()}
+    mean, (_, metrics) = task.loss({}, {}, batch, None, train=True)
+    assert metrics["loss"] is mean
+    return mean.value
+
+
+def test_class_weights_give_torchs_mean_and_gradient(x64):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
+    task = tasks.classification(IDENTITY, loss=WEIGHTED)
+    logits = torch.tensor(Z, requires_grad=True)
+    theirs = torch.nn.CrossEntropyLoss(torch.tensor(CLASS_WEIGHTS))(logits, torch.tensor(Y))
+    theirs.backward()
+    ours, gradient = jax.value_and_grad(lambda z: weighted_mean(task, z))(jnp.asarray(Z))
+    np.testing.assert_allclose(ours, theirs.item(), **TOLERANCE)
+    np.testing.assert_allclose(gradient, logits.grad.numpy(), **TOLERANCE)
+
+
+def test_class_weights_of_every_token_with_an_ignored_label(x64):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
+    y = np.where(np.arange(40) % 3 == 0, -1, Y)
+    reference = torch.nn.CrossEntropyLoss(torch.tensor(CLASS_WEIGHTS), ignore_index=-1)
+    theirs = reference(torch.tensor(Z), torch.tensor(y)).item()
+    task = tasks.classification(IDENTITY, loss=WEIGHTED, ignore=-1)
+    ours = weighted_mean(task, Z.reshape(8, 5, 4), y.reshape(8, 5))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_class_weights_with_masks_weights_and_micro_batches(x64):
+    task = tasks.classification(IDENTITY, loss=WEIGHTED)
+    mask, weight = np.arange(40) < 30, np.linspace(0.1, 2, 40)
+    plain = -np.log(softmax(Z)[np.arange(40), Y])
+    w = CLASS_WEIGHTS[Y] * weight * mask
+    hidden = np.where(mask[:, None], Z, np.nan)
+    ours = weighted_mean(task, hidden, mask=mask, weight=weight)
+    np.testing.assert_allclose(ours, (w * plain).sum() / w.sum(), **TOLERANCE)
+    one_class = np.eye(4)[1][None]
+    shift = Model(lambda key, x: (0.0, {}), lambda p, s, x, **options: (x + p * one_class, s))
+    task = tasks.classification(shift, loss=WEIGHTED)
+    batch = {"x": jnp.asarray(Z), "y": jnp.asarray(Y), "weight": jnp.asarray(weight)}
+    whole, parts = (g(task.loss)(0.0, {}, batch, None) for g in (mean_gradient, accumulate(4)))
+    np.testing.assert_allclose(parts[0], whole[0], **TOLERANCE)
+    values = [found[1][1]["loss"].value for found in (whole, parts)]
+    np.testing.assert_allclose(*values, **TOLERANCE)
+
+
+def test_class_weights_nest_and_the_mean_over_examples_is_a_lambda():
     z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
     plain = -np.log(softmax(Z)[np.arange(40), Y])
-    np.testing.assert_allclose(loss(z, y), weights[Y] * plain, rtol=1e-5)
-    # The mean over examples, masked: any split of the batch gives the same sums.
-    task = tasks.classification(IDENTITY, loss=loss)
-    batch = {"x": z, "y": y, "mask": jnp.arange(40) < 30}
-    mean, _ = task.loss({}, {}, batch, None, train=True)
-    np.testing.assert_allclose(mean.value, (weights[Y] * plain)[:30].mean(), rtol=1e-5)
-
-
-def test_class_weights_are_torchs_before_its_mean():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra is `parity`")
-    weights = np.array([0.5, 1.0, 2.0, 4.0], np.float32)
-    theirs = torch.nn.functional.cross_entropy(
-        torch.tensor(Z.astype(np.float32)), torch.tensor(Y), torch.tensor(weights), reduction="none"
-    )
-    ours = tasks.class_weighted(tasks.cross_entropy, weights)(jnp.float32(Z), jnp.asarray(Y))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    squared = tasks.class_weighted(WEIGHTED, CLASS_WEIGHTS)(z, y)
+    np.testing.assert_allclose(squared.total, CLASS_WEIGHTS[Y] ** 2 * plain, rtol=1e-5)
+    np.testing.assert_allclose(squared.weight, CLASS_WEIGHTS[Y] ** 2, rtol=1e-6)
+    weights = jnp.asarray(CLASS_WEIGHTS)
+    over_examples = lambda z, y: weights[y] * tasks.cross_entropy(z, y)
+    ours = weighted_mean(tasks.classification(IDENTITY, loss=over_examples), z)
+    np.testing.assert_allclose(ours, (CLASS_WEIGHTS[Y] * plain).mean(), rtol=1e-5)
 
 
 def test_gaussian_likelihood_and_its_gradient(x64):
