@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
-from jdl.learn.training_metrics import without_samples
+from jdl.learn.training_metrics import widened, without_samples
 
 LOSS = "(Mean, (model_state, metrics))"
 """What `Task.loss` returns."""
@@ -20,7 +20,8 @@ RETURN_MEAN = "return jdl.Mean(total, weight), for example jdl.metrics.mean(valu
 def checked_task(task: Task, name: str = "task") -> Task:
     """The same task, whose functions raise `InputError` when they return what no `Task` does.
 
-    In training it leaves out metrics with `Samples`, which do not add up over steps and devices.
+    Its sums are of 32 bits or wider, so that they add up over steps. In training it leaves out
+    metrics with `Samples`, which do not add up over steps and devices.
     The checks run while JAX traces, so a compiled step does not pay for them.
     """
     _check_signature(task.loss, f"{name}.loss")
@@ -42,7 +43,7 @@ def checked_task(task: Task, name: str = "task") -> Task:
         returned = task.loss(params, model_state, batch, key, train=train)
         after = _check_loss(returned, f"{name}.loss")
         _check_state(after, model_state, f"{name}.loss")
-        mean, (_, metrics) = returned
+        mean, metrics = widened((returned[0], returned[1][1]))
         return mean, (after, without_samples(metrics) if train else metrics)
 
     return task._replace(init=init, loss=loss)

@@ -3,8 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jdl.core.errors import error
-from jdl.core.types import Metrics, Samples
+from jdl.core.types import Metrics, PyTree, Samples, is_samples
+
+
+def widened(metrics: PyTree) -> PyTree:
+    """Metrics that can be summed: no floats below 32 bits, no integers below 32 bits, no booleans.
+
+    A bfloat16 sum stops at 256, an int8 sum wraps at 128. `Samples` are not summed and stay.
+
+    >>> widened({"hits": jnp.ones((), bool), "loss": jnp.ones((), jnp.bfloat16)})
+    {'hits': Array(1, dtype=int32), 'loss': Array(1., dtype=float32)}
+    """
+
+    def widen(leaf: Any) -> Any:
+        if is_samples(leaf) or (kind := jnp.result_type(leaf)).itemsize >= 4:
+            return leaf
+        floats = jnp.issubdtype(kind, jnp.floating)
+        return jnp.asarray(leaf, jnp.float32 if floats else jnp.int32)
+
+    return jax.tree.map(widen, metrics, is_leaf=is_samples)
 
 
 def without_samples(metrics: Mapping[str, Any]) -> Metrics:

@@ -1,5 +1,6 @@
 """Checks that labels fit the outputs of a model."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,8 +8,59 @@ import jax.numpy as jnp
 from jdl.core.errors import error
 
 
+def check_one_array(outputs: Any, user: str = "this loss or metric") -> None:
+    """Raise `InputError` unless the outputs of a model are one array, as `user` takes them.
+
+    >>> check_one_array((jnp.zeros((3, 1)), jnp.zeros(3)), "regression")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: outputs of the model
+      expected: one array, as regression takes
+      got:      a tuple of 2
+      fix:      return the array alone, or pass a function that takes these outputs
+    """
+    if hasattr(outputs, "shape") and hasattr(outputs, "dtype"):
+        return
+    raise error(
+        "outputs of the model",
+        expected=f"one array, as {user} takes",
+        got=describe_outputs(outputs),
+        fix="return the array alone, or pass a function that takes these outputs",
+    )
+
+
+def describe_outputs(outputs: Any) -> str:
+    """The kind of a model's outputs in a few words.
+
+    >>> describe_outputs({"mean": 0, "std": 1})
+    'a dict of mean, std'
+    """
+    if isinstance(outputs, Mapping):
+        return f"a dict of {', '.join(map(str, outputs)) or 'nothing'}"
+    if isinstance(outputs, tuple | list):
+        return f"a {type(outputs).__name__} of {len(outputs)}"
+    if hasattr(outputs, "shape"):
+        return f"an array of shape {tuple(outputs.shape)}"
+    return f"{type(outputs).__name__}"
+
+
+def check_named_outputs(outputs: Any, names: Iterable[str], user: str, fix: str) -> None:
+    """Raise `InputError` unless the outputs of a model are a dict with all of `names`.
+
+    >>> check_named_outputs({"mean": 0}, ["mean"], "variational", "")
+    """
+    names = list(names)
+    if isinstance(outputs, Mapping) and all(name in outputs for name in names):
+        return
+    raise error(
+        "outputs of the model",
+        expected=f"a dict of {', '.join(names)}, as {user} takes",
+        got=describe_outputs(outputs),
+        fix=fix,
+    )
+
+
 def check_same_shape(outputs: Any, targets: Any) -> None:
-    """Raise `InputError` unless outputs and targets have the same shape.
+    """Raise `InputError` unless outputs and targets are arrays of the same shape.
 
     >>> check_same_shape(jnp.zeros((3, 1)), jnp.zeros(3))
     Traceback (most recent call last):
@@ -17,6 +69,7 @@ def check_same_shape(outputs: Any, targets: Any) -> None:
       got:      shape (3,)
       fix:      add a last axis: y[..., None]
     """
+    check_one_array(outputs)
     shape, given = jnp.shape(outputs), jnp.shape(targets)
     if shape == given:
         return
@@ -30,6 +83,7 @@ def check_same_shape(outputs: Any, targets: Any) -> None:
 
 def class_indices(outputs: Any, labels: Any) -> Any:
     """Integer labels (batch, ...), from integer or one-hot ones; outputs (batch, ..., classes)."""
+    check_one_array(outputs)
     if jnp.shape(labels) == jnp.shape(outputs):
         return labels.argmax(-1)
     check_integer_labels(outputs, labels)
@@ -46,6 +100,7 @@ def check_integer_labels(outputs: Any, labels: Any) -> None:
       got:      int32 of shape (3, 1)
       fix:      drop the last axis: y[..., 0]
     """
+    check_one_array(outputs)
     shape, given, dtype = jnp.shape(outputs), jnp.shape(labels), jnp.result_type(labels)
     if given == shape[:-1] and jnp.issubdtype(dtype, jnp.integer):
         return

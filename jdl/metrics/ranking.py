@@ -7,7 +7,7 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.core.types import Batch, Metric, Samples
-from jdl.metrics.checks import check_same_shape
+from jdl.metrics.checks import check_one_array, check_same_shape
 from jdl.metrics.masked import example_weights, mask_weights
 
 
@@ -45,6 +45,7 @@ def _scores(outputs: Any, batch: Batch) -> Samples:
 
 
 def _check_one_score(outputs: Any, labels: Any) -> None:
+    check_one_array(outputs, "jdl.metrics.auc")
     shape, given = jnp.shape(outputs), jnp.shape(labels)
     if len(shape) and shape[-1] > 1 and shape[:-1] in (given, given[:-1]) and shape != given:
         raise error(

@@ -206,7 +206,7 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
 
     `Samples` are concatenated.
     """
-    wide = {"f": np.float64, "i": np.int64, "u": np.uint64}
+    wide = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.int64}
     # On CPU the arrays are in host memory already; `device_get` would take ten times as long.
     host = list(parts) if jax.default_backend() == "cpu" else jax.device_get(list(parts))
 
@@ -214,7 +214,9 @@ def add_on_host(parts: Sequence[Metrics]) -> Metrics:
         if is_samples(leaves[0]):
             return Samples.concatenate(leaves)
         values = [np.asarray(leaf) for leaf in leaves]
-        return sum(value.astype(wide.get(value.dtype.kind, value.dtype)) for value in values)
+        # To numpy the 16-bit floats of JAX are of no kind that it knows.
+        kind = np.float64 if tree.is_float(values[0]) else wide.get(values[0].dtype.kind)
+        return sum(value.astype(kind or value.dtype) for value in values)
 
     return jax.tree.map(total, *host, is_leaf=is_samples)
 

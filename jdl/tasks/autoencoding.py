@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jdl import metrics as measures
 from jdl.core.errors import check_one_of, check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.checks import check_named_outputs
 from jdl.tasks import losses
 from jdl.tasks.supervised import examples, supervised_task
 
@@ -141,7 +142,7 @@ def variational(model: Model) -> Task:
 
     The model returns a dict, as `jdl.models.VariationalAutoencoder` does: `logits` of the inputs'
     shape, `mean` and `log_variance` (batch, code). `predict` returns the pixels decoded from the
-    mean. Raises `InputError` at `init` for pixels outside [0, 1].
+    mean. Raises `InputError` at `init` for pixels outside [0, 1] and for other outputs.
 
     >>> from jdl.models import VariationalAutoencoder, from_linen
     >>> task = variational(from_linen(VariationalAutoencoder(2, (8,), shape=(4,))))
@@ -161,6 +162,9 @@ def variational(model: Model) -> Task:
         return divergence(outputs["mean"], outputs["log_variance"])
 
     def negative_elbo(outputs: Any, targets: Any) -> jax.Array:
+        fix = "return this dict, as jdl.models.VariationalAutoencoder does"
+        names = ("logits", "mean", "log_variance")
+        check_named_outputs(outputs, names, "variational", fix)
         batch = {"y": targets}
         return reconstruction_loss(outputs, batch) + kl(outputs, batch)
 

@@ -10,6 +10,7 @@ from jdl import metrics as measures
 from jdl.core import tree
 from jdl.core.errors import check_one_of, check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.checks import check_one_array
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
@@ -103,6 +104,7 @@ def gan_tasks(
         logits, own = discriminator.apply(
             params["discriminator"], model_state["discriminator"], x, key=key, train=train
         )
+        check_one_array(logits, "the discriminator's task")
         return logits.reshape(len(x)), {**model_state, "discriminator": own}
 
     def generate(
@@ -185,6 +187,7 @@ def _root(squared: jax.Array) -> jax.Array:
 
 
 def _check_generated_shape(fake: Any, real: Any) -> None:
+    check_one_array(fake, "the generator's task")
     if jnp.shape(fake)[1:] != jnp.shape(real)[1:]:
         raise error(
             "generator",

@@ -17,6 +17,7 @@ from jdl.core import lowering
 from jdl.core.errors import check_range, error
 from jdl.core.types import Mean
 from jdl.metrics import check_integer_labels, check_same_shape
+from jdl.metrics.checks import check_named_outputs, check_one_array
 
 Criterion = Callable[[Any, Any], jax.Array | Mean]
 """`loss(outputs, labels)`: one value per example, (batch,), or per part of one, (batch, ...).
@@ -59,6 +60,7 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
         if lowering.platform() == "cpu":
             return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
         return _by_comparison(outputs, labels)
+    check_one_array(outputs, "cross_entropy")
     share = _expand(labels.share, labels.first)
     mixed = share * cross_entropy(outputs, labels.first)
     mixed += (1 - share) * cross_entropy(outputs, labels.second)
@@ -90,6 +92,7 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     >>> soft_cross_entropy(jnp.zeros((1, 2)), jnp.array([[0.5, 0.5]])).round(4)  # log 2
     Array([0.6931], dtype=float32)
     """
+    check_one_array(outputs, "soft_cross_entropy")
     shape, given = jnp.shape(outputs), jnp.shape(targets)
     if given != shape:
         integers = given == shape[:-1]
@@ -222,6 +225,12 @@ def gaussian_negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
 
     Nix and Weigend 1994, "Estimating the mean and variance of the target probability distribution".
     """
+    check_named_outputs(
+        outputs,
+        ("mean", "std"),
+        "gaussian_negative_log_likelihood",
+        'return {"mean": ..., "std": ...}, or use jdl.tasks.uncertain_regression',
+    )
     mean, std = outputs["mean"], outputs["std"]
     check_same_shape(mean, targets)
     mean, std, targets = rows(mean), rows(std), rows(targets)
@@ -250,6 +259,7 @@ def pinball(levels: tuple[float, ...]) -> Criterion:
         )
 
     def loss(outputs: jax.Array, targets: Any) -> jax.Array:
+        check_one_array(outputs, "pinball")
         if outputs.shape[1:] != (len(levels),):
             raise error(
                 "outputs of the model",

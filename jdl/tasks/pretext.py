@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jdl import metrics as measures
 from jdl.core.errors import check_range, error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
 from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, refuse_masked_statistics
@@ -45,7 +46,9 @@ def rotation_prediction(model: Model) -> Task:
                 fix="crop or pad them to a square",
             )
         params, model_state = model.init(key, images)
-        shape = jax.eval_shape(predict, params, model_state, batch).shape
+        outputs = jax.eval_shape(predict, params, model_state, batch)
+        check_one_array(outputs, "rotation_prediction")
+        shape = outputs.shape
         if shape != (len(images), 4):
             raise error(
                 "outputs",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jdl import metrics as measures
 from jdl.core.errors import error, require_key
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
+from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
@@ -63,6 +64,7 @@ def contrastive(
         first, second, own_key = jax.random.split(key, 3)
         both = jnp.concatenate([views(first, x), views(second, x)])
         outputs, model_state = model.apply(params, model_state, both, key=own_key, train=train)
+        check_one_array(outputs, "contrastive")
         one, other = jnp.split(outputs, 2)
         losses, hits = _compare(one, other, temperature, mask)
         weights = measures.example_weights(batch)

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jdl import metrics as measures
 from jdl.core.errors import did_you_mean, error
 from jdl.core.types import Batch, Count, Info, Key, Mean, Metric, Metrics, Model, PyTree, Task
+from jdl.metrics.checks import check_one_array
 from jdl.tasks import losses
 from jdl.tasks.losses import Criterion
 
@@ -31,10 +32,11 @@ def supervised_task(
     r"""Minimise $\sum_i m_i\,\ell(\hat y_i, y_i) / \sum_i m_i$, with `batch["mask"]` as $m$.
 
     `loss(outputs, batch["y"])` returns values (batch,) or (batch, ...), one per example or per part
-    of one. A loss with weights of its own returns `Mean(weight * value, weight)` of such arrays, and
+    of one. A loss with weights of its own returns `Mean(weight * value, weight)` of such arrays and
     is divided by the sum of these weights. Outputs are float32 or wider. Without a mask (batch,) or
-    (batch, ...) all weigh 1. A loss that compares examples with each other takes the mask as well, `loss(outputs, y, *, mask)`,
-    and leaves out examples whose mask is 0; the mask is None if all count.
+    (batch, ...) all weigh 1. A loss that compares examples with each other takes the mask as well,
+    `loss(outputs, y, *, mask)`, and leaves out examples whose mask is 0; the mask is None if all
+    count.
     `inputs(batch)` returns what the model is called with, by default `batch["x"]`.
 
     Raises `InputError` if an entry is missing, if the loss returns a scalar or complex values, at
@@ -117,6 +119,7 @@ def classification(
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = task.init(key, batch)
         outputs = jax.eval_shape(task.predict, params, model_state, batch)
+        check_one_array(outputs, "classification")
         check_labels(batch, outputs.shape[-1], ignore)
         return params, model_state
 
@@ -244,6 +247,7 @@ def uncertain_regression(
         params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any
     ) -> tuple[PyTree, PyTree]:
         outputs, model_state = model.apply(params, model_state, inputs, **options)
+        check_one_array(outputs, "uncertain_regression")
         if outputs.shape[-1] % 2:
             raise error(
                 "outputs of the model",

@@ -6,6 +6,7 @@ from typing import Any
 from jdl import metrics as measures
 from jdl.core.errors import error
 from jdl.core.types import Batch, Key, Mean, Metric, Model, PyTree, Task
+from jdl.metrics.checks import check_one_array
 from jdl.tasks import losses
 from jdl.tasks.supervised import Criterion, classification
 
@@ -101,6 +102,7 @@ def node_labelling(
 
 
 def _at_roots(outputs: Any, batch: Batch) -> Mean:
+    check_one_array(outputs, "node_labelling")
     width = batch["children"].shape[2]
     root = {name: batch[name][:, -width] for name in ("y", "mask")}
     root |= {"weight": batch["weight"]} if "weight" in batch else {}

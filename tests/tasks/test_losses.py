@@ -107,7 +107,8 @@ def test_class_weights_with_masks_weights_and_micro_batches(x64):
     shift = Model(lambda key, x: (0.0, {}), lambda p, s, x, **options: (x + p * one_class, s))
     task = tasks.classification(shift, loss=WEIGHTED)
     batch = {"x": jnp.asarray(Z), "y": jnp.asarray(Y), "weight": jnp.asarray(weight)}
-    whole, parts = (g(task.loss)(0.0, {}, batch, None) for g in (mean_gradient, accumulate(4)))
+    zero = jnp.zeros(())
+    whole, parts = (g(task.loss)(zero, {}, batch, None) for g in (mean_gradient, accumulate(4)))
     np.testing.assert_allclose(parts[0], whole[0], **TOLERANCE)
     values = [found[1][1]["loss"].value for found in (whole, parts)]
     np.testing.assert_allclose(*values, **TOLERANCE)
