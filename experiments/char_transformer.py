@@ -58,10 +58,11 @@ def experiment(config: Config) -> jdl.Experiment:
     model = jdl.precision(jdl.from_linen(network), config.precision)
     task = jdl.tasks.language_model(model, context=config.context)
 
+    warmup_steps = min(100, config.steps // 2)
     learning_rate = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
+        init_value=config.learning_rate / (warmup_steps + 1),
         peak_value=config.learning_rate,
-        warmup_steps=min(100, config.steps // 2),
+        warmup_steps=warmup_steps,
         decay_steps=config.steps,
         end_value=config.learning_rate / 10,
     )

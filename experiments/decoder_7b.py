@@ -64,7 +64,7 @@ def experiment(config: Config) -> jdl.Experiment:
 
     warmup_steps = max(1, min(2_000, config.steps // 2))
     learning_rate = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
+        init_value=config.learning_rate / (warmup_steps + 1),
         peak_value=config.learning_rate,
         warmup_steps=warmup_steps,
         decay_steps=max(config.steps, warmup_steps + 1),

@@ -65,7 +65,7 @@ def experiment(config: Config) -> jdl.Experiment:
     data = jdl.data.mnist_or_digits(config.data_dir, config.split)
     epochs = config.epochs or (3 if data.info["name"] == "mnist" else 30)
     task = jdl.classification(jdl.from_linen(NETWORKS[config.model]))
-    steps = data.steps(epochs, config.batch_size) + 1
+    steps = data.steps(epochs, config.batch_size)
     learning_rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     return jdl.Experiment(
         name=f"{config.model}_{data.info['name']}",

@@ -71,11 +71,8 @@ def experiment(config: Config) -> jdl.Experiment:
         )
         task = jdl.tasks.tree_classification(jdl.from_linen(network))
 
-    learning_rate = optax.warmup_cosine_decay_schedule(
-        init_value=0,
-        peak_value=config.learning_rate,
-        warmup_steps=config.steps // 20,
-        decay_steps=config.steps,
+    learning_rate = jdl.optim.schedule(
+        "warmup_cosine", config.learning_rate, config.steps, warmup=0.05
     )
     # Several trees are packed into one example: a batch holds about `batch_size` expressions.
     rows = len(data["train"]["y"])

@@ -62,13 +62,8 @@ def experiment(config: Config) -> jdl.Experiment:
     tx = optax.adam(config.learning_rate)
     if best:
         task = jdl.augment(task, jdl.data.augmentations.affine(degrees=10, scale=0.1, shift=1.5))
-        steps = epochs * len(data.train["x"]) // config.batch_size
-        learning_rate = optax.warmup_cosine_decay_schedule(
-            init_value=0.0,
-            peak_value=2 * config.learning_rate,
-            warmup_steps=steps // 10,
-            decay_steps=steps,
-        )
+        steps = data.steps(epochs, config.batch_size)
+        learning_rate = jdl.optim.schedule("warmup_cosine", 2 * config.learning_rate, steps)
         tx = optax.adamw(learning_rate, weight_decay=0.01)
     return jdl.Experiment(
         name="mnist_cnn" if mnist else "digits_cnn",

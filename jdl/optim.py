@@ -40,7 +40,9 @@ def _cosine(steps: int, *, end: float = 0.0) -> Schedule:
 
 def _warmup_cosine(steps: int, *, warmup: float = 0.1, end: float = 0.0) -> Schedule:
     rise = max(1, round(warmup * steps))
-    return optax.warmup_cosine_decay_schedule(0.0, 1.0, rise, max(steps, rise + 1), end_value=end)
+    # Step t of the rise has (t + 1) / (rise + 1): a rate of 0 would waste the first step.
+    first = 1 / (rise + 1)
+    return optax.warmup_cosine_decay_schedule(first, 1.0, rise, max(steps, rise + 1), end_value=end)
 
 
 _SHAPES: dict[str, Callable[..., Schedule]] = {
@@ -61,7 +63,9 @@ def schedule(name: str, learning_rate: float | jax.Array, steps: int, **options:
     | `step` | times `factor` at each fraction `at` of T | `factor=0.1, at=(0.5, 0.75)` |
     | `exponential` | `factor` ** (t / `every`) | `factor=0.1, every=T, staircase=False` |
     | `cosine` | from 1 to `end` along half a cosine | `end=0` |
-    | `warmup_cosine` | from 0 to 1 until `warmup` times T, then cosine | `warmup=0.1, end=0` |
+    | `warmup_cosine` | up to 1 at `warmup` times T, then cosine | `warmup=0.1, end=0` |
+
+    With a warm-up of W steps, s(t) = (t + 1) / (W + 1) until step W, so no step has a rate of 0.
 
     The scalar `learning_rate` $\eta_0$ may be traced, as in a sweep. Raises `InputError` for an
     unknown name or option, and for `steps` below 1.

@@ -25,7 +25,7 @@ PARAMS = {
         ("exponential", {"factor": 0.5, "every": 10}, {0: 1, 5: 0.5**0.5, 20: 0.25}),
         ("exponential", {"factor": 0.5, "every": 10, "staircase": True}, {9: 1, 10: 0.5, 25: 0.25}),
         ("cosine", {"end": 0.1}, {0: 1, 50: 0.55, 100: 0.1, 200: 0.1}),
-        ("warmup_cosine", {"warmup": 0.2}, {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0}),
+        ("warmup_cosine", {"warmup": 0.2}, {0: 1 / 21, 10: 11 / 21, 20: 1, 60: 0.5, 100: 0}),
     ],
 )
 def test_schedules(name, options, expected):
@@ -45,7 +45,7 @@ CLOSED = [
     (
         "warmup_cosine",
         {"warmup": 0.2, "end": 0.05},
-        np.where(T < 200, T / 200, 0.05 + 0.95 * (1 + np.cos(np.pi * (T - 200) / 800)) / 2),
+        np.where(T < 200, (T + 1) / 201, 0.05 + 0.95 * (1 + np.cos(np.pi * (T - 200) / 800)) / 2),
     ),
 ]
 

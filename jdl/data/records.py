@@ -1,14 +1,37 @@
 """`Data`, which every loader returns, and `Report`, which cleaning and checks return."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.core.errors import check_range
+from jdl.core.errors import check_range, error
 
 Arrays = dict[str, np.ndarray]
+
+MAX_TOTAL_STEPS = 2**31 - 1
+
+
+def count_steps(epochs: float, examples: int, batch_size: int) -> int:
+    """The number of steps of a run, rounded up, and at least 1.
+
+    Raises `InputError` for more than 2**31 - 1 steps.
+
+    >>> count_steps(epochs=1, examples=50, batch_size=8)
+    7
+    """
+    # The tolerance keeps a product such as 0.1 * 3 * 10 from adding a step.
+    total = max(1, math.ceil(epochs * examples / batch_size - 1e-9))
+    if total > MAX_TOTAL_STEPS:
+        raise error(
+            "epochs",
+            expected=f"at most {MAX_TOTAL_STEPS} steps in total",
+            got=f"{epochs:g} epochs of {examples / batch_size:g} steps each",
+            fix="lower epochs, or raise batch_size",
+        )
+    return total
 
 
 class Data(NamedTuple):
@@ -31,15 +54,16 @@ class Data(NamedTuple):
     info: dict[str, Any]
 
     def steps(self, epochs: float, batch_size: int) -> int:
-        """The number of steps in `epochs` epochs of the training split, at least 1, for a schedule.
+        """The number of steps that `fit` takes in `epochs` epochs, rounded up, for a schedule.
 
-        Raises `InputError` for a batch size below 1.
+        Raises `InputError` for a batch size below 1 and for negative epochs.
 
         >>> Data({"x": np.zeros((10, 2))}, {}, dict, {}).steps(epochs=3, batch_size=4)
-        7
+        8
         """
         check_range("batch_size", batch_size, 1)
-        return max(1, int(epochs * len(next(iter(self.train.values()))) // batch_size))
+        check_range("epochs", epochs, 0)
+        return count_steps(epochs, len(next(iter(self.train.values()))), batch_size)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jdl.core.errors import InputError, error
 from jdl.core.types import Batch, Learner, TrainState
 from jdl.data.arrays import as_arrays, check_arrays, check_labels, labels_that_count
 from jdl.data.feed import Feed, evaluation_batches
-from jdl.data.records import Data
+from jdl.data.records import MAX_TOTAL_STEPS, Data
 from jdl.parallel.describe import describe_layout
 from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.evaluate import check_classes, count_classes
@@ -24,8 +24,6 @@ from jdl.run.evaluate import check_classes, count_classes
 log = logging.getLogger("jdl")
 
 Arrays = Mapping[str, Any]
-
-MAX_TOTAL_STEPS = 2**31 - 1
 
 
 def resolve_data(
@@ -105,19 +103,6 @@ def check_options(
             got="none",
             fix="pass valid={...}, or data with a validation split",
         )
-
-
-def count_steps(epochs: float, steps_per_epoch: float) -> int:
-    """The number of steps of a run, rounded up."""
-    total = max(1, math.ceil(epochs * steps_per_epoch - 1e-9))
-    if total > MAX_TOTAL_STEPS:
-        raise error(
-            "epochs",
-            expected=f"at most {MAX_TOTAL_STEPS} steps in total",
-            got=f"{epochs:g} epochs of {steps_per_epoch:g} steps each",
-            fix="lower epochs, or raise batch_size",
-        )
-    return total
 
 
 def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:

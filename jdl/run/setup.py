@@ -16,7 +16,7 @@ from jdl.core.errors import error
 from jdl.core.lowering import platform
 from jdl.core.types import Learner, PyTree, TrainState
 from jdl.data.feed import Feed
-from jdl.data.records import Data
+from jdl.data.records import Data, count_steps
 from jdl.learn.extra import find_records, inner_state
 from jdl.learn.guard import GuardState
 from jdl.learn.window import WindowState
@@ -25,7 +25,6 @@ from jdl.run.checks import (
     check_labels_of_batches,
     check_learner,
     check_options,
-    count_steps,
     resolve_data,
 )
 from jdl.run.distributed.collectives import (
@@ -248,7 +247,7 @@ def make_setup(
         best=Best(best or "min loss", patience) if best or patience else None,
         epochs=epochs,
         seed=seed,
-        total_steps=count_steps(epochs, steps_per_epoch),
+        total_steps=count_steps(epochs, feed.size, feed.batch_size),
         evaluate_every=None if valid is None else evaluate_every,
         options=options,
         guard=guard,
