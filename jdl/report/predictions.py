@@ -36,7 +36,7 @@ def predict_test_set(data: Any, result: Result) -> Predictions | None:
     if test is None:
         return None
     examples = test()
-    names = getattr(data, "info", {}).get("labels")
+    names = [str(name) for name in getattr(data, "info", {}).get("labels") or ()] or None
     return Predictions(examples.get("x"), examples.get("y"), predict(result, examples), names)
 
 

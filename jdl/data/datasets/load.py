@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jdl.core.errors import did_you_mean, error
+from jdl.core.paths import user_path
 from jdl.data.arrays import check_labels
 from jdl.data.datasets import images, series, tables
 from jdl.data.datasets.build import PARTS, by_class, check_alike, classes_of, finish, prepare, rows
+from jdl.data.datasets.labels import number_labels
 from jdl.data.prepare import split
 from jdl.data.prepare.scale import Scaler
 from jdl.data.readers.binary import read_npz
@@ -58,10 +60,11 @@ def load(name_or_path: str | Path, *, dir: str | Path | None = None, seed: int =
         return _SETS[name][1](dir, seed)
     if name in tables.TABLES:
         return tables.table_set(name, seed)
-    if Path(name).is_dir():
-        return images.folder(Path(name), seed)
+    path = user_path(name)
+    if path.is_dir():
+        return images.folder(path, seed)
     if name.endswith(".npz"):
-        return _npz(Path(name) if dir is None else Path(dir) / name, seed)
+        return _npz(path if dir is None else user_path(dir) / name, seed)
     raise error(
         f'data set "{name}"',
         expected="a known name, a folder of images, or a path that ends in .npz",
@@ -96,9 +99,10 @@ def from_arrays(
 ) -> Data:
     """Split arrays in memory into train, valid and test.
 
-    `x` has shape (n, ...). Integer `y` (n,) are class labels, and the split is stratified; float
-    `y`, (n,) or (n, k), are regression targets. `groups` (n,) keeps each group in one split, and
-    `times` (n,) puts the latest examples into the test split. `scale`, such as
+    `x` has shape (n, ...). Integer `y` (n,) are class labels, and the split is stratified. Labels
+    that do not number the classes from 0, such as years, are numbered, and `info["labels"]` holds
+    them. Float `y`, (n,) or (n, k), are regression targets. `groups` (n,) keeps each group in one
+    split, and `times` (n,) puts the latest examples into the test split. `scale`, such as
     `jdl.data.scale.standardise`, is fitted on the training split. 8-bit `x` is divided by 255
     unless you pass `scale`, and (n, H, W) gets a channel axis.
 
@@ -110,6 +114,8 @@ def from_arrays(
     (2, {'train': 14, 'valid': 2, 'test': 4})
     """
     whole = prepare({"x": x} if y is None else {"x": x, "y": y}, name)
+    numbered, names = number_labels({"train": whole}, name)
+    whole = numbered["train"]
     fractions = (1 - valid - test, valid, test)
     n = len(whole["x"])
     if groups is not None:
@@ -121,7 +127,8 @@ def from_arrays(
     if classes_of(whole) is not None and whole["y"].ndim == 1:
         split.check_classes(whole["y"], indices[:1])
     parts = {part: rows(whole, index) for part, index in zip(PARTS, indices, strict=True)}
-    return finish(parts, scale, {"name": name, "seed": seed}, classes_of(whole))
+    about = {"name": name, "seed": seed} | ({"labels": names} if names else {})
+    return finish(parts, scale, about, classes_of(whole))
 
 
 def _npz(path: Path, seed: int) -> Data:
@@ -150,6 +157,7 @@ def _npz(path: Path, seed: int) -> Data:
             )
         parts[part] = prepare(arrays, where)
     check_alike(parts, str(path))
+    parts, names = number_labels(parts, str(path))
     classes = classes_of(parts["train"])
     for part, arrays in parts.items():
         if classes is not None:
@@ -161,7 +169,7 @@ def _npz(path: Path, seed: int) -> Data:
         split_indices = zip(["train", *missing], indices, strict=True)
         parts |= {part: rows(whole, index) for part, index in split_indices}
     about = {"name": path.stem, "source": str(path), "seed": seed}
-    return finish(parts, None, about, classes)
+    return finish(parts, None, about | ({"labels": names} if names else {}), classes)
 
 
 def _along(values: Any, n: int, name: str) -> np.ndarray:
