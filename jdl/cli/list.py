@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jdl.core.paths import user_path
 from jdl.run.storage.files import read_json
 from jdl.run.storage.run_dir import RunDir
 
@@ -10,7 +11,7 @@ def command(given: list[str]) -> int | None:
     """`jdl list [DIRECTORY]`."""
     from jdl.run.storage.metrics_log import read_metrics
 
-    root = Path(given[0]) if given else Path("runs")
+    root = user_path(given[0]) if given else Path("runs")
     found = sorted(root.glob("**/config.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         print(f"no runs in {root}")

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from jdl.cli import flags, process
 from jdl.cli.inputs import read_inputs
 from jdl.core.errors import error
+from jdl.core.paths import user_path
 from jdl.run.evaluate import predict
 from jdl.run.experiment import open_run, restore
 from jdl.run.storage.files import explain_write_errors
@@ -33,7 +33,7 @@ def command(given: list[str]) -> int | None:
         )
     info = getattr(experiment.data, "info", {})
     result = restore(folder, experiment)
-    outputs = np.asarray(predict(result, read_inputs(Path(source), info)))
+    outputs = np.asarray(predict(result, read_inputs(user_path(source), info)))
     if result.state.members:  # one row for each example: the mean over members
         outputs = outputs.mean(0)
     rows = outputs.reshape(len(outputs), -1)
@@ -54,7 +54,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with explain_write_errors(Path(path)):
-        file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
+    with explain_write_errors(user_path(path)):
+        file = open(user_path(path), "w", newline="", encoding="utf-8")  # noqa: SIM115
     with file:
         yield file

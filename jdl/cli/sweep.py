@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import shlex
-from pathlib import Path
 from typing import Any
 
 from jdl.cli import flags, process
 from jdl.cli.train import config_to_record, explain_interruptions, run_folder, with_run_options
 from jdl.core.errors import error
+from jdl.core.paths import user_path
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
@@ -56,7 +56,7 @@ def command(given: list[str]) -> int | None:
     options = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "sharding": run.sharding}
     with run_folder(run, f"{first.name}-sweep", call) as (path, resume):
         recorded = config_to_record(config, first) | {"sweep": grid, "run": options}
-        folder = RunDir(path, recorded, Path(file))
+        folder = RunDir(path, recorded, user_path(file))
         with explain_interruptions(folder, resume):
             result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None

@@ -14,6 +14,7 @@ import numpy as np
 from jdl.cli import flags, process
 from jdl.cli.report import write as write_run_report
 from jdl.core.errors import Diverged, InputError, error
+from jdl.core.paths import user_path
 from jdl.core.text import metrics_of
 from jdl.run.distributed.collectives import is_process_0, on_process_0
 from jdl.run.distributed.signals import Interrupted
@@ -182,7 +183,7 @@ def run_folder(run: flags.RunFlags, name: str, command: str) -> Iterator[tuple[P
                 got=repr(run.dir),
                 fix="pass a path, or omit it",
             )
-        yield Path(run.dir), command
+        yield user_path(run.dir), command
         return
     path = Path(on_process_0(lambda: str(next_run_dir(Path("runs"), name))))
     try:

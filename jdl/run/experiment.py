@@ -15,6 +15,7 @@ import jax
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error
+from jdl.core.paths import user_path
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
@@ -156,7 +157,7 @@ def restore(run_dir: RunDir, experiment: Experiment) -> Result:
 
 def load_module(path: str | Path) -> ModuleType:
     """Execute an experiment file; it must define `Config` and `experiment`."""
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise error(
             str(path),

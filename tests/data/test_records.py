@@ -38,7 +38,7 @@ def test_rounding_adds_no_step():
 
 @pytest.mark.parametrize("epochs, batch_size", [(-1, 8), (float("nan"), 8), (1, 0)])
 def test_steps_of_impossible_numbers_are_refused(epochs, batch_size):
-    with pytest.raises(jdl.InputError, match="epochs|batch_size"):
+    with pytest.raises(jdl.InputError, match=r"epochs|batch_size"):
         jdl.Data({"x": X}, {}, dict, {}).steps(epochs, batch_size)
 
 

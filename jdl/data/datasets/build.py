@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.core.paths import user_path
 from jdl.data.arrays import as_arrays, check_arrays, check_labels
 from jdl.data.prepare import split
 from jdl.data.prepare.scale import Scaler, divide
@@ -26,7 +27,7 @@ def data_folder(name: str, dir: str | Path | None, files: str) -> Path:
             got="no dir=, and JDL_DATA_DIR is not set",
             fix="pass dir= or set JDL_DATA_DIR, or use the built-in set: digits",
         )
-    return Path(folder)
+    return user_path(folder)
 
 
 def find_file(name: str, folder: Path, spellings: Sequence[str], fix: str) -> Path:

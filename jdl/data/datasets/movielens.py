@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import InputError, check_range, error
+from jdl.core.paths import user_path
 from jdl.data.datasets.build import rows
 from jdl.data.prepare import split
 from jdl.data.readers.binary import read_lines
@@ -63,7 +64,7 @@ def read_ratings(path: str | Path) -> Ratings:
     >>> read_ratings(path).rating
     array([5.], dtype=float32)
     """
-    path = Path(path)
+    path = user_path(path)
     lines = read_lines(path, "a text file of ratings: ratings.csv, u.data or ratings.dat")
     first = next((line for line in lines if line.strip()), "")
     separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import error, from_json
+from jdl.core.paths import user_path
 from jdl.data.prepare import baselines
 from jdl.data.readers.text import read_text, split_text
 
@@ -177,7 +178,7 @@ def character_corpus(source: str | Path | None = None) -> Corpus:
 
         whole = "\n".join(topics[name] for name in sorted(topics))
     else:
-        path = Path(source)
+        path = user_path(source)
         whole = read_text(path / "tinyshakespeare.txt" if path.is_dir() else path)
     tokenizer = character_tokenizer(whole)
     train, valid = map(tokenizer.encode, split_text(whole))
@@ -315,4 +316,4 @@ def _check_not_empty(text: str) -> None:
 
 
 def _write(path: str | Path, content: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    user_path(path).write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from jdl.core.errors import InputError, error
+from jdl.core.paths import user_path
 from jdl.data.arrays import check_labels
 
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -37,7 +38,7 @@ def read_idx(path: str | Path, *, rank: int | None = None) -> np.ndarray:
     >>> read_idx(path, rank=1)
     array([7, 2, 1], dtype=uint8)
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with path.open("rb") as raw:
             stored = path.stat().st_size
@@ -94,7 +95,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     >>> {name: array.shape for name, array in read_npz(path).items()}
     {'x': (2, 3), 'y': (2,)}
     """
-    path, arrays = Path(path), {}
+    path, arrays = user_path(path), {}
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive.infolist(), path)
@@ -120,7 +121,7 @@ def read_npy(path: str | Path) -> np.ndarray:
     >>> read_npy(path)
     array([0., 1., 2.])
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with path.open("rb") as file:
             return _npy(file, path.stat().st_size, path)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jdl.core.errors import InputError, did_you_mean, error
+from jdl.core.paths import user_path
 from jdl.data.readers.binary import unreadable
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -32,7 +33,7 @@ def read_csv(
     >>> read_csv(file, {"length": float, "kind": str})["length"]
     array([3.5, nan])
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = _lines(csv.reader(file, delimiter=delimiter, strict=True), path)

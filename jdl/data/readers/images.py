@@ -2,13 +2,14 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jdl.core.errors import InputError, error, require_package
+from jdl.core.paths import is_system_file, natural_key, user_path
 from jdl.data.arrays import Arrays, check_labels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -39,7 +40,7 @@ def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
         raise error(
             "classes", expected="10 or 100", got=str(classes), fix="pass classes=10 or classes=100"
         )
-    path = Path(path)
+    path = user_path(path)
     labels = 1 if classes == 10 else 2
     record = labels + _PIXELS
     try:
@@ -69,8 +70,9 @@ def read_images(
 ) -> tuple[Arrays, list[str]]:
     """Read a folder with a subfolder of images for each class: arrays `x` and `y`, and class names.
 
-    `x` is uint8 (n, H, W, C) and `y` int32 (n,). Classes are numbered in the order of their names.
-    C is 1 if every file is grey, else 3; transparency is dropped and EXIF rotation applied.
+    `x` is uint8 (n, H, W, C) and `y` int32 (n,). Classes are numbered in the order of their names,
+    with 2 before 10. Hidden files and folders, and those of systems (`__MACOSX`), are ignored. C is
+    1 if every file is grey, else 3; transparency is dropped and EXIF rotation applied.
     `size=(height, width)` resizes every image without keeping its proportions. Files with suffixes
     other than `SUFFIXES` are skipped and counted in the log. Needs Pillow.
 
@@ -86,7 +88,7 @@ def read_images(
     >>> data["x"].shape, data["y"].tolist(), names
     ((2, 4, 4, 1), [0, 1], ['cat', 'dog'])
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     names, files = _classes(folder)
     opened = [(path, read_image(path)) for paths in files for path in paths]
     mode = "L" if all(image.mode in _GREY for _, image in opened) else "RGB"
@@ -154,7 +156,7 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
         raise error(
             str(folder), expected="a folder of images", got="no such folder", fix="check the path"
         )
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = _visible(folder, (path for path in folder.iterdir() if path.is_dir()))
     names = [path.name for path in folders]
     if not names or {name.lower() for name in names} <= _SPLIT_NAMES:
         raise error(
@@ -165,7 +167,7 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
         )
     files, skipped = [], []
     for path in folders:
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+        inside = _visible(folder, (p for p in path.rglob("*") if p.is_file()))
         images = [p for p in inside if p.suffix.lower() in SUFFIXES]
         skipped += [p for p in inside if p.suffix.lower() not in SUFFIXES]
         if not images:
@@ -179,6 +181,13 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
     if skipped:
         _log.warning("%s: skipped %d files, e.g. %s", folder, len(skipped), skipped[0].name)
     return names, files
+
+
+def _visible(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """The paths in a folder that are not hidden, in natural order."""
+    relative = [path.relative_to(folder) for path in paths]
+    visible = [path for path in relative if not is_system_file(path)]
+    return [folder / path for path in sorted(visible, key=lambda path: natural_key(str(path)))]
 
 
 def _check_sizes(folder: Path, opened: Sequence[tuple[Path, Any]]) -> None:

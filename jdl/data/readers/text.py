@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.core.paths import user_path
 from jdl.data.readers.binary import unreadable
 
 
@@ -22,7 +23,7 @@ def read_text(path: str | Path) -> str:
     >>> read_text(path)
     'to be\n'
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         raw = path.read_bytes()
     except OSError as reason:

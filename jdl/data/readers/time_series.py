@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jdl.core.errors import InputError, did_you_mean, error
+from jdl.core.paths import user_path
 from jdl.data.prepare.scale import Scaler, Statistics
 from jdl.data.readers.binary import read_lines
 
@@ -40,7 +41,7 @@ def read_ts(path: str | Path) -> Series:
     >>> series.x.shape, series.lengths.tolist(), series.y.tolist(), series.labels
     ((2, 3, 1), [3, 2], [0, 1], ('up', 'down'))
     """
-    path = Path(path)
+    path = user_path(path)
     lines = [line.strip() for line in read_lines(path, "a .ts file that can be read")]
     classes, has_target, first = _header(path, lines)
     examples, ends = [], []

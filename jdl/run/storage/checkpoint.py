@@ -22,6 +22,7 @@ import numpy as np
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error, from_json
+from jdl.core.paths import user_path
 from jdl.core.types import PyTree, TrainState
 from jdl.run.storage import leaf_io
 from jdl.run.storage.files import sync_directory, write_json
@@ -46,7 +47,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2):
         if keep < 1:
             raise error("keep", expected="1 or more", got=str(keep), fix="use keep=2, the default")
-        self.folder = Path(folder).absolute()
+        self.folder = user_path(folder).absolute()
         self.keep = keep
         self._worker: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from jdl.core.errors import error, from_json
+from jdl.core.paths import user_path
 from jdl.core.types import Row
 from jdl.run.storage.files import explain_write_errors, write_bytes
 
@@ -23,7 +24,7 @@ def read_metrics(path: Path) -> list[Row]:
     An incomplete last line, which a killed process leaves, is ignored. Raises `InputError` for any
     other line that cannot be read.
     """
-    path = Path(path)
+    path = user_path(path)
     _check_is_file(path)
     try:
         *lines, _ = path.read_bytes().split(b"\n")
@@ -54,7 +55,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path):
-        self.path = Path(path)
+        self.path = user_path(path)
         self._file: TextIO | None = None
 
     def append(self, row: Mapping[str, Any]) -> None:

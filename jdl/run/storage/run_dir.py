@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jdl.core.errors import InputError, error
+from jdl.core.paths import user_path
 from jdl.core.version import __version__, package_version
 from jdl.run.storage.files import (
     explain_write_errors,
@@ -33,7 +34,7 @@ def next_run_dir(root: Path, name: str) -> Path:
 
     Two processes never get the same one.
     """
-    parent = Path(root) / name
+    parent = user_path(root) / name
     with explain_write_errors(parent):
         while True:
             parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ class RunDir:
 
     def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
         """`begin` writes `config` and a copy of the file `experiment`."""
-        self.path = Path(path)
+        self.path = user_path(path)
         self._config, self._experiment = config, experiment
         self.config_file = self.path / "config.json"
         self.experiment_file = self.path / "experiment.py"

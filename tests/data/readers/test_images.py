@@ -205,3 +205,37 @@ def test_without_pillow(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match=r"(?s)Pillow.*pip install"):
         read_images(folder)
+
+
+def save(path, mode="L", colour=7):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (4, 4), colour).save(path)
+
+
+def test_classes_named_by_numbers_are_in_the_order_of_these(tmp_path):
+    for name in ("10", "1", "2"):
+        save(tmp_path / name / "0.png", colour=int(name))
+    arrays, names = read_images(tmp_path)
+    assert names == ["1", "2", "10"]
+    assert arrays["x"][:, 0, 0, 0].tolist() == [1, 2, 10]
+
+
+def test_what_systems_leave_behind_is_no_example_and_no_class(tmp_path, caplog):
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "0.png")
+        save(tmp_path / name / ".ipynb_checkpoints" / "0-checkpoint.png")
+        save(tmp_path / name / "__MACOSX" / "0.png")
+        save(tmp_path / name / "deeper" / ".thumbnails" / "0.png")
+        for junk in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (tmp_path / name / junk).write_bytes(b"junk")
+    for folder in (".ipynb_checkpoints", "__MACOSX", ".git"):
+        save(tmp_path / folder / "0.png")
+    with caplog.at_level(logging.WARNING):
+        arrays, names = read_images(tmp_path)
+    assert names == ["cat", "dog"] and arrays["y"].tolist() == [0, 1]
+    assert not caplog.records
+
+
+def test_the_folder_itself_may_be_in_a_hidden_one(tmp_path):
+    save(tmp_path / ".cache" / "animals" / "cat" / "0.png")
+    assert read_images(tmp_path / ".cache" / "animals")[1] == ["cat"]
