@@ -1,7 +1,7 @@
 """Read the inputs of `jdl predict` from a file, scaled like the training data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,30 @@ from jdl.core.errors import error
 from jdl.data.arrays import check_arrays
 from jdl.data.prepare import scale
 from jdl.data.readers.binary import read_lines, read_npy, read_npz
-from jdl.data.readers.images import SUFFIXES, read_image
+from jdl.data.readers.images import GREY_MODES, SUFFIXES, read_image
 
 
-def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
+def read_inputs(
+    path: Path, info: Mapping[str, Any], shape: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Read examples (n, ...) from an .npz file (its array x), .npy, .csv or an image.
 
-    The file holds raw values; they are scaled as `info["scaler"]` scaled the training set. The
-    header line of a .csv file is ignored. No file can execute code. Raises `InputError` for a file
-    that cannot be read or whose shape is not that of the training data.
+    The file holds raw values; they are scaled as `info["scaler"]` scaled the training set. `shape`
+    is that of a training example, by default `info["shape"]`; an image is read in colour if it has
+    3 channels. The header line of a .csv file is ignored. No file can execute code.
+
+    Raises `InputError` for a file that cannot be read or whose shape is not that of the training
+    data.
     """
     if not path.is_file():
         raise error(str(path), expected="an input file", got="no such file", fix="check the path")
-    readers = {".npz": _npz, ".npy": read_npy, ".csv": _csv} | dict.fromkeys(SUFFIXES, _image)
+    expected = info.get("shape", shape)
+    readers: dict[str, Callable[[Path], np.ndarray]] = {
+        ".npz": _npz,
+        ".npy": read_npy,
+        ".csv": _csv,
+        **dict.fromkeys(SUFFIXES, lambda path: _image(path, expected)),
+    }
     read = readers.get(path.suffix.lower())
     if read is None:
         raise error(
@@ -36,9 +47,8 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
     if raw.size:
         check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
     raw = raw.astype(np.float32)
-    shape = tuple(info.get("shape", raw.shape[1:]))
-    elements = math.prod(shape)
-    if not raw.size or elements not in (raw.size, math.prod(raw.shape[1:])):
+    shape = tuple(raw.shape[1:] if expected is None else expected)
+    if not raw.size or not (_is_like(raw.shape, shape) or _is_like(raw.shape[1:], shape)):
         raise error(
             str(path),
             expected=f"examples of shape {shape}",
@@ -46,6 +56,35 @@ def read_inputs(path: Path, info: Mapping[str, Any]) -> np.ndarray:
             fix="resize or crop them like the training data",
         )
     return scale_inputs(raw.reshape(-1, *shape), info.get("scaler") or {})
+
+
+def _is_like(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an example of shape `given` is one of `shape`: flat, or with other axes of size 1."""
+    axes, expected = ([size for size in sizes if size != 1] for sizes in (given, shape))
+    is_flat = len(axes) <= 1 or len(expected) <= 1
+    return axes == expected or (is_flat and math.prod(axes) == math.prod(expected))
+
+
+def example_shape(data: Any) -> tuple[int, ...] | None:
+    """The shape of the `x` of a training example; None if it is not known."""
+    arrays = getattr(data, "train", data)  # of a Data
+    arrays = getattr(arrays, "data", arrays)  # of a Feed
+    return np.shape(arrays["x"])[1:] if isinstance(arrays, Mapping) and "x" in arrays else None
+
+
+def describe_scaler(statistics: Mapping[str, Any]) -> str:
+    """What `scale_inputs` does, as the end of a sentence that begins with "inputs".
+
+    >>> describe_scaler({"divisor": 255})
+    'are divided by 255, like the training data'
+    """
+    if "divisor" in statistics:
+        return f"are divided by {statistics['divisor']:g}, like the training data"
+    if "mean" in statistics:
+        return "are standardized with the mean and deviation of the training data"
+    if "low" in statistics:
+        return "are scaled with the minimum and maximum of the training data"
+    return "are used as they are: the data of the run have no scaler"
 
 
 def scale_inputs(x: np.ndarray, statistics: Mapping[str, Any]) -> np.ndarray:
@@ -99,5 +138,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _image(path: Path) -> np.ndarray:
-    return np.asarray(read_image(path).convert("L"))[None, ..., None]
+def _image(path: Path, shape: tuple[int, ...] | None) -> np.ndarray:
+    """An image (1, height, width, channels) with the channels of the training examples."""
+    image = read_image(path)
+    if shape is None:
+        channels = 1 if image.mode in GREY_MODES else 3
+    elif len(shape) == 3:
+        channels = shape[-1]
+    else:
+        channels = 3 if math.prod(shape) == 3 * image.width * image.height else 1
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
+    if mode is None:
+        raise error(
+            str(path),
+            expected=f"examples of shape {shape}",
+            got="an image file, with 1, 3 or 4 channels",
+            fix="save the inputs with np.savez(path, x=x)",
+        )
+    pixels = np.asarray(image.convert(mode))
+    return pixels[None, ..., None] if mode == "L" else pixels[None]

@@ -115,10 +115,13 @@ def predict(
 ) -> PyTree:
     """Compute the outputs for `data`: an array, which is used as `x`, or a dict of arrays.
 
+    `data` holds what the model takes, as in `data.train`: if the training data were scaled, scale
+    these in the same way. (`jdl predict` reads raw values from a file and scales them itself.)
     Arrays have shapes `(examples, ...)`. Outputs are numpy arrays of shape `(examples, ...)`, or
     `(members, examples, ...)` for a learner with members.
 
-    Raises `InputError` for examples of another shape than the model was trained on.
+    Raises `InputError` for values that are not finite, and for examples of another shape than the
+    model was trained on.
 
     >>> import jdl, optax
     >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
@@ -131,6 +134,7 @@ def predict(
     """
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
+    check_arrays(data, name="inputs")
     examples = tree.leading(data)
     size = _whole(min(batch_size, examples), result.state)
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})

@@ -14,7 +14,7 @@ from jdl.data.arrays import Arrays, check_labels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+GREY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _PIXELS = 32 * 32 * 3
 _SPLIT_NAMES = {"train", "training", "valid", "validation", "val", "test"}
 
@@ -91,7 +91,7 @@ def read_images(
     folder = user_path(folder)
     names, files = _classes(folder)
     opened = [(path, read_image(path)) for paths in files for path in paths]
-    mode = "L" if all(image.mode in _GREY for _, image in opened) else "RGB"
+    mode = "L" if all(image.mode in GREY_MODES for _, image in opened) else "RGB"
     if size is None:
         _check_sizes(folder, opened)
     else:
@@ -121,14 +121,15 @@ def read_image(path: Path) -> Any:
                 turned = ImageOps.exif_transpose(image)
     except Exception as reason:  # a damaged file can raise anything in a decoder
         raise _unreadable(path, reason) from None
-    if turned.mode not in (*_GREY, *_COLOUR):
+    if turned.mode not in (*GREY_MODES, *COLOUR_MODES):
         raise error(
             str(path),
             expected="an image with 8 bits per channel",
             got=f"Pillow's mode {turned.mode}",
             fix="convert it to 8 bits, or load it yourself and use jdl.data.from_arrays",
         )
-    return turned
+    # Pillow warns of a palette with transparency when it converts one to RGB.
+    return turned.convert("RGBA") if "transparency" in turned.info else turned
 
 
 def cifar_files(folder: Path, classes: int) -> dict[str, list[Path]]:
