@@ -5,6 +5,7 @@ from typing import Any
 
 from jdl.cli import flags, process
 from jdl.core.errors import error
+from jdl.data.records import read_test_split
 from jdl.run.evaluate import evaluate
 from jdl.run.experiment import Experiment, open_run, restore
 
@@ -30,12 +31,13 @@ def command(given: list[str]) -> int | None:
 
 
 def _test_data(experiment: Experiment) -> Any:
-    test = getattr(experiment.data, "test", None)
-    if test is None:
+    data = read_test_split(experiment.data)
+    if data is None:
         raise error(
             "jdl evaluate",
             expected="an experiment whose data has a test set",
             got="none",
-            fix="give the experiment a jdl.Data, from jdl.data.load or from_arrays",
+            fix="give the experiment a jdl.Data with a test split, from jdl.data.load or "
+            "from_arrays; or call jdl.evaluate(jdl.load(run), data) in Python",
         )
-    return test()
+    return data

@@ -60,17 +60,34 @@ def parse(
     """
     import tyro
 
-    first = config_type if default is None else lambda: default
+    defaults = _required_or_default(config_type, default)
     # The help texts are passed here because tyro would search the source for them, for 20 ms.
     config = Annotated[config_type, tyro.conf.arg(name="", help=config_type.__doc__)]
     run = Annotated[RunFlags, tyro.conf.arg(help=RunFlags.__doc__)]
     fields = [
-        ("config", config, dataclasses.field(default_factory=first)),
+        ("config", config, defaults),
         ("run", run, dataclasses.field(default=run_default or RunFlags())),
     ]
     arguments = dataclasses.make_dataclass("Arguments", fields)
     parsed: Any = tyro.cli(arguments, prog=prog, args=given, description=config_type.__doc__)
     return parsed.config, parsed.run
+
+
+def _required_or_default(config_type: type, default: Any) -> Any:
+    """The field that holds the configuration; it has no default if one of its own fields has none.
+
+    Then `tyro` asks for the flags that are missing.
+    """
+    if default is not None:
+        return dataclasses.field(default_factory=lambda: default)
+    if any(_is_required(field) for field in dataclasses.fields(config_type)):
+        return dataclasses.field()
+    return dataclasses.field(default_factory=config_type)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.init and field.default is missing and field.default_factory is missing
 
 
 def positional(given: list[str], usage: str, what: str) -> tuple[str, list[str]]:
@@ -136,6 +153,20 @@ def sweep_fields(given: list[str]) -> tuple[dict[str, str], list[str]]:
             fix="pass --sweep.learning-rate 1e-4,1e-3, for example",
         )
     return texts, rest
+
+
+def with_required_fields(config_type: type, texts: dict[str, str], given: list[str]) -> list[str]:
+    """The arguments, with the first value of each swept field that has no default."""
+    required = {field.name for field in dataclasses.fields(config_type) if _is_required(field)}
+    return [
+        *(
+            argument
+            for name in texts
+            if name in required
+            for argument in (f"--{name.replace('_', '-')}", texts[name].split(",")[0])
+        ),
+        *given,
+    ]
 
 
 def sweep_values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:

@@ -1,5 +1,6 @@
 """The entry points of the command line, and the table of its commands."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -34,7 +35,8 @@ def usage() -> str:
             "",
             *table,
             "",
-            "`jdl train FILE.py --help` lists the fields of an experiment and the run options.",
+            "`jdl COMMAND --help` lists the arguments of a command, `jdl train FILE.py --help` the",
+            "fields of an experiment and the run options.",
             "Exit codes: 0 success, 1 a check failed or a plan does not fit, 2 invalid input,",
             "3 training diverged, 4 another process failed, 130 stopped by Ctrl-C (run saved).",
         ]
@@ -73,6 +75,7 @@ def main(
 
 
 def _dispatch(given: list[str]) -> int | None:
+    from jdl.cli.command_help import command_help, takes_experiment
     from jdl.core.errors import did_you_mean, error
 
     name, rest = given[0], given[1:]
@@ -83,22 +86,27 @@ def _dispatch(given: list[str]) -> int | None:
             got=name,
             fix=did_you_mean(name, COMMANDS),
         )
-    if rest[:1] in (["-h"], ["--help"]):
-        print(usage())
+    if {"-h", "--help"} & set(rest[:1] if takes_experiment(name) else rest):
+        print(command_help(name, COMMANDS[name]))
         return None
     return import_module(f"jdl.cli.{name.replace('-', '_')}").command(rest)
 
 
 def _guarded(call: Callable[[list[str]], int | None], given: list[str]) -> None:
     """Run a command; an error that the user can fix ends it with a message and an exit code."""
+    from jdl.cli.terminal import allow_any_text
     from jdl.core.errors import Diverged, InputError
 
+    allow_any_text()
     try:
         code = call(given)
     except InputError as bad:
         _end(f"jdl: {bad}", 2)
     except Diverged as bad:
         _end(f"jdl: {bad}", 3)
+    except BrokenPipeError:  # the reader, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt as stop:
         import signal
 

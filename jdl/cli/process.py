@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jdl.cli.flags import RunFlags
 from jdl.run.execution.host_memory import is_for_cpu, keep_freed_pages
@@ -46,15 +46,37 @@ def configure_process(cache: bool = True, keep_memory: bool = True, verbose: boo
             "host memory: freed pages stay mapped (JDL_HOST_MEMORY=off disables this)"
         )
     if cache:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        folder = cache_folder()
+    if cache and folder is not None:
         # By default, jax caches no program that compiles in less than a second.
         for name, unset, value in (
-            ("jax_compilation_cache_dir", None, str(home / "jdl" / "xla")),
+            ("jax_compilation_cache_dir", None, str(folder)),
             ("jax_persistent_cache_min_compile_time_secs", 1.0, 0.0),
             ("jax_persistent_cache_min_entry_size_bytes", 0, -1),
         ):
             if getattr(jax.config, name, unset) == unset:
                 jax.config.update(name, value)
+
+
+def cache_folder() -> Path | None:
+    """The folder of compiled programs, made if need be; None, with a line, if it is not writable.
+
+    It lies in `XDG_CACHE_HOME`, by default `~/.cache`.
+    """
+    try:
+        # The standard says that an empty or relative value counts as unset.
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = (given if given.is_absolute() else Path.home() / ".cache") / "jdl" / "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason: Any = f"{folder} is not writable"
+    except (OSError, RuntimeError) as failed:  # RuntimeError: there is no home
+        reason = failed
+    logging.getLogger("jdl").info(
+        "compiled programs are not cached: %s (set XDG_CACHE_HOME to a folder for them)", reason
+    )
+    return None
 
 
 def join_processes(run: RunFlags) -> AbstractContextManager["Watchdog | None"]:

@@ -27,6 +27,7 @@ def command(given: list[str]) -> int | None:
         module = load_module(file)
     call = f"jdl sweep {shlex.quote(file)} {shlex.join(rest)}"
     texts, rest = flags.sweep_fields(rest)
+    rest = flags.with_required_fields(module.Config, texts, rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
     for flag, value, expected in (

@@ -16,6 +16,7 @@ from jdl.cli.report import write as write_run_report
 from jdl.core.errors import Diverged, InputError, error
 from jdl.core.paths import user_path
 from jdl.core.text import metrics_of
+from jdl.data.records import read_test_split
 from jdl.run.distributed.collectives import is_process_0, on_process_0
 from jdl.run.distributed.signals import Interrupted
 from jdl.run.evaluate import Result, evaluate, local_result
@@ -224,14 +225,13 @@ def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir
     """Evaluate on the test set, once, or print the last metrics if there is none."""
     from jdl.report.report import result_line
 
-    test = getattr(experiment.data, "test", None)
-    if test is None:
+    data = read_test_split(experiment.data)
+    if data is None:
         rows = [row for row in result.history if row["split"] == "valid"] or result.history
         metrics = metrics_of(rows[-1]) if rows else {}
         means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in metrics.items())
         print(f"step {int(result.state.step)}: {means}")
         return metrics
-    data = test()
     metrics = evaluate(result, data)
     examples = len(next(iter(data.values())))
     if is_process_0():

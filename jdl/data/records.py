@@ -66,6 +66,16 @@ class Data(NamedTuple):
         return count_steps(epochs, len(next(iter(self.train.values()))), batch_size)
 
 
+def read_test_split(data: Any) -> Arrays | None:
+    """The test split of a `Data`; None if it is empty, and for data without one.
+
+    >>> read_test_split(Data({"x": np.zeros(4)}, {}, dict, {})) is None
+    True
+    """
+    read = getattr(data, "test", None)
+    return (read() if callable(read) else read) or None
+
+
 @dataclass(frozen=True)
 class Report:
     """What a function found or changed in a data set; `print` shows it as text.

@@ -7,6 +7,7 @@ import numpy as np
 
 from jdl.core.errors import error
 from jdl.core.types import Row
+from jdl.data.records import read_test_split
 from jdl.plots import training
 from jdl.plots.training import members, panels
 from jdl.run.evaluate import Result, predict
@@ -32,10 +33,9 @@ class Predictions(NamedTuple):
 
 def predict_test_set(data: Any, result: Result) -> Predictions | None:
     """A run's predictions on the test set of its `Data`; None if there is no test set."""
-    test = getattr(data, "test", None)
-    if test is None:
+    examples = read_test_split(data)
+    if examples is None:
         return None
-    examples = test()
     names = [str(name) for name in getattr(data, "info", {}).get("labels") or ()] or None
     return Predictions(examples.get("x"), examples.get("y"), predict(result, examples), names)
 

@@ -326,7 +326,7 @@ def test_help_of_an_experiment_lists_fields_and_options(call, file):
 )
 def test_help_of_a_command(call, words):
     code, out, _ = call(*words)
-    assert code == 0 and out.startswith("jdl: ")
+    assert code == 0 and out.startswith(f"usage: jdl {words[0]} " if words[1:] else "jdl: ")
 
 
 def test_version(call):
