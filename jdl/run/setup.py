@@ -31,6 +31,7 @@ from jdl.run.distributed.collectives import (
     check_consistent,
     check_uses_all_processes,
     is_multiprocess,
+    on_process_0,
 )
 from jdl.run.early_stopping import Best
 from jdl.run.execution.dispatch import DispatchMode, choose_dispatch
@@ -40,6 +41,7 @@ from jdl.run.execution.placement import mesh_of
 from jdl.run.execution.training_form import cache_trace, trained_learner
 from jdl.run.fork import Parent, check_only_one_begin, start_fork
 from jdl.run.identity.fingerprint import Fingerprint, take_fingerprint
+from jdl.run.storage.foreign import check_not_foreign
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry.clock import TimeBreakdown
 
@@ -193,6 +195,9 @@ def prepare(
     with clock, gc_paused():
         feed, valid = resolve_data(data, valid, batch_size, seed)
         setup = make_setup(learner, feed, valid, seed=seed, clock=clock, **how)
+        run_dir = setup.run_dir
+        if run_dir is not None:
+            on_process_0(lambda: check_not_foreign(run_dir))
         if is_multiprocess():  # before anything that could fail in one process only
             identity = setup.run_dir.identity() if setup.run_dir else {}
             check_consistent({"fit": setup.settings()} | identity)

@@ -1,0 +1,46 @@
+"""Whether a directory may become a run directory: it must be empty, or hold a run."""
+
+from pathlib import Path
+
+from jdl.core.errors import error
+from jdl.core.paths import SYSTEM_NAMES
+from jdl.run.storage.files import explain_write_errors
+from jdl.run.storage.run_dir import RunDir
+
+RESULT_NAMES = {".lock", "result.json", "sweep.json"}
+"""Files of a run other than those that `RunDir` names."""
+
+HARMLESS_NAMES = SYSTEM_NAMES | {".ds_store", ".gitignore", ".gitkeep", ".ipynb_checkpoints"}
+"""Names, in lower case, that a directory may hold and still count as empty."""
+
+SHOWN_NAMES = 3
+
+
+def check_not_foreign(run_dir: RunDir) -> None:
+    """Raise `InputError` for a directory that holds files, but no run.
+
+    A run that ended before it had written its `config.json` counts as one.
+    """
+    if run_dir.exists() and run_dir.environment_file.exists():
+        return
+    strangers = sorted(_foreign_names(run_dir))
+    if strangers:
+        shown = ", ".join(strangers[:SHOWN_NAMES])
+        more = len(strangers) - SHOWN_NAMES
+        raise error(
+            f"run directory {run_dir.path}",
+            expected="an empty or new directory, or that of a run",
+            got=f"a directory that holds {shown}" + (f" and {more} more" if more > 0 else ""),
+            fix=f"choose a new directory, such as {run_dir.path / 'run'}",
+        )
+
+
+def _foreign_names(run_dir: RunDir) -> list[str]:
+    if not run_dir.path.is_dir():
+        return []
+    paths = [value for value in vars(run_dir).values() if isinstance(value, Path)]
+    own = {path.name for path in paths if path.parent == run_dir.path} | RESULT_NAMES
+    own |= {f".{name}.new" for name in own}  # `write_bytes` was interrupted
+    with explain_write_errors(run_dir.path):
+        found = [path.name for path in run_dir.path.iterdir()]
+    return [name for name in found if name not in own and name.lower() not in HARMLESS_NAMES]
