@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
+
+from jdl.core.reprs import describe_fields
 
 PyTree = Any
 """An array, or a dict, list, tuple, ... of these: whatever `jax.tree.map` maps over."""
@@ -75,6 +78,9 @@ class Model(NamedTuple):
     init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
     apply: Apply
 
+    def __repr__(self) -> str:
+        return describe_fields(self, self._asdict())
+
 
 @dataclass(frozen=True)
 class Info:
@@ -88,6 +94,11 @@ class Info:
     """The points of a sweep, one per member."""
     unsharded: "Learner | None" = None
     """The learner that `shard`, `shard_members`, `shard_map` or `pmap` was called with."""
+
+    def __repr__(self) -> str:
+        points = f"{len(self.points)} points" if self.points else None
+        shown = {"output": self.output, "ignore": self.ignore, "points": points}
+        return describe_fields(self, {**shown, "unsharded": self.unsharded})
 
 
 class Loss(Protocol):
@@ -135,6 +146,9 @@ class Task(NamedTuple):
     loss: Loss
     predict: Callable[[PyTree, PyTree, Batch], PyTree]
     info: Info = Info()
+
+    def __repr__(self) -> str:
+        return describe_fields(self, self._asdict())
 
 
 class Step(Protocol):
@@ -184,6 +198,9 @@ class Learner(NamedTuple):
     predict: Callable[["TrainState", Batch], PyTree]
     gradient: StateGradient | None = None
     info: Info = Info()
+
+    def __repr__(self) -> str:
+        return describe_fields(self, self._asdict())
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -243,6 +260,14 @@ class TrainState(struct.PyTreeNode):
         """The leading axes that count members: () for one model, (32,) under `ensemble(l, 32)`."""
         return self.key.shape
 
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self.params)
+        size = sum(int(np.prod(getattr(leaf, "shape", ()))) for leaf in leaves)
+        members = getattr(self.key, "shape", ()) or None
+        step = self.step if isinstance(self.step, Tracer) else np.asarray(self.step)
+        shown = {"step": str(step), "parameters": f"{size:,}", "members": members}
+        return f"TrainState({', '.join(f'{k} {v}' for k, v in shown.items() if v is not None)})"
+
 
 class Metric(NamedTuple):
     """A measurement that merges by addition.
@@ -262,6 +287,9 @@ class Metric(NamedTuple):
 
     count: Callable[[PyTree, Batch], PyTree]
     compute: Callable[[Any], Any]
+
+    def __repr__(self) -> str:
+        return describe_fields(self, self._asdict())
 
 
 @struct.dataclass

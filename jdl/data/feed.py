@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jdl.core.errors import error
+from jdl.core.reprs import describe_arrays
 from jdl.data.arrays import Arrays, as_arrays, example_bytes, to_32_bit
 from jdl.data.loader import read_in_threads
 from jdl.data.order import Order
@@ -29,7 +30,7 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Feed:
     """Training batches as a function of the step.
 
@@ -64,6 +65,10 @@ class Feed:
                 fix="choose a smaller batch" if size > 0 else "choose a positive batch size",
             )
         self.order(0, size, np)
+
+    def __repr__(self) -> str:
+        data = describe_arrays(self.data)
+        return f"{type(self).__name__}({data}; batch_size={self.batch_size}, seed={self.seed})"
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.core.errors import check_range, error
+from jdl.core.reprs import describe_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -53,6 +54,16 @@ class Data(NamedTuple):
     test: Callable[[], Arrays]
     info: dict[str, Any]
 
+    def __repr__(self) -> str:
+        classes = self.info.get("classes")
+        shown = {
+            "name": self.info.get("name"),
+            "train": describe_arrays(self.train),
+            "valid": describe_arrays(self.valid) if self.valid else None,
+            "classes": classes,
+        }
+        return f"Data({'; '.join(f'{k}: {v}' for k, v in shown.items() if v is not None)})"
+
     def steps(self, epochs: float, batch_size: int) -> int:
         """The number of steps that `fit` takes in `epochs` epochs, rounded up, for a schedule.
 
@@ -72,8 +83,9 @@ def read_test_split(data: Any) -> Arrays | None:
     >>> read_test_split(Data({"x": np.zeros(4)}, {}, dict, {})) is None
     True
     """
-    read = getattr(data, "test", None)
-    return (read() if callable(read) else read) or None
+    read: Any = getattr(data, "test", None)
+    examples: Any = read() if callable(read) else read
+    return examples or None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core.errors import error
+from jdl.core.reprs import describe_fields
 from jdl.core.types import (
     Axis,
     Batch,
@@ -53,6 +54,9 @@ class Player(NamedTuple):
     tx: optax.GradientTransformation
     every: int = 1
     gradient: Gradient = mean_gradient
+
+    def __repr__(self) -> str:
+        return describe_fields(self, self._asdict())
 
 
 def game(**players: Player) -> Learner:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
+from jdl.core.text import metrics_of
 from jdl.core.types import (
     Batch,
     Learner,
@@ -28,8 +29,12 @@ from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
 from jdl.run.execution.placement import placement, readable_sharding
 from jdl.run.storage.leaf_io import is_distributed
+from jdl.run.storage.metrics_log import scalars_of
 from jdl.run.telemetry.clock import TimeBreakdown
 from jdl.run.telemetry.recompilation import CompilationMonitor
+
+SHOWN_METRICS = 4
+"""Metrics of each split that the text of a `Result` shows."""
 
 
 class Result(NamedTuple):
@@ -52,6 +57,15 @@ class Result(NamedTuple):
     """The rows of the log: a dict for each, with `step`, `epoch`, `split` and the metrics."""
     run_dir: Path | None
     """The run directory; None if the run was not saved."""
+
+    def __repr__(self) -> str:
+        last = {row.get("split"): row for row in self.history}
+        shown = [f"step {int(self.state.step)}"]
+        for split, row in last.items():
+            metrics = list(metrics_of(scalars_of(row)).items())[:SHOWN_METRICS]
+            shown.append(f"{split} " + " ".join(f"{name} {value:.4g}" for name, value in metrics))
+        shown.append(f"run_dir {self.run_dir}" if self.run_dir else "not saved")
+        return f"Result({', '.join(shown)})"
 
 
 def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) -> dict[str, Any]:
