@@ -111,7 +111,9 @@ def _guarded(call: Callable[[list[str]], int | None], given: list[str]) -> None:
         import signal
 
         terminated = getattr(stop, "signal", None) == signal.SIGTERM
-        _end(f"jdl: {str(stop) or 'interrupted'}", 0 if terminated else 130)
+        _end(
+            f"jdl: {getattr(stop, 'reason', str(stop)) or 'interrupted'}", 0 if terminated else 130
+        )
     else:
         if code:
             sys.exit(code)

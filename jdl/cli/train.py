@@ -202,7 +202,7 @@ def explain_interruptions(folder: RunDir, resume: str) -> Iterator[None]:
         yield
     except Interrupted as stop:
         if is_process_0():
-            print(f"\n{stop}; the state is saved. To resume:\n  {resume}", file=sys.stderr)
+            print(f"\n{stop.reason}; the state is saved. To resume:\n  {resume}", file=sys.stderr)
         raise
     except Diverged as stop:
         from jdl.report.report import write_report

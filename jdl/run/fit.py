@@ -18,7 +18,7 @@ from jdl.run.distributed.signals import Interrupted, Signals
 from jdl.run.evaluate import Result, check_classes
 from jdl.run.execution.executor import Executor, compile_steps
 from jdl.run.execution.placement import placement
-from jdl.run.recorder import Recorder, open_run
+from jdl.run.recorder import Recorder, check_callback, open_run
 from jdl.run.setup import Options, TrainingSetup, init_state, prepare
 from jdl.run.storage.run_dir import RunDir
 
@@ -50,7 +50,8 @@ def fit(
       the best evaluation, not of the last step.
     - `patience`: stop after this many evaluations without a better one (by "min loss" if `best` is
       None).
-    - `log`: called with a dict of scalars for each row of the log.
+    - `log`: called with a dict of scalars for each row of the log. If it raises, the run stops, its
+      state is saved, and the error is raised again.
 
     A run resumes only with the same settings, data and program; `epochs` may grow. If a schedule
     depends on the number of steps, a warning then says how its rate jumps.
@@ -58,7 +59,7 @@ def fit(
     Raises `InputError` if data, learner or options do not fit together, before any training, and if
     the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and
     `Interrupted`, a KeyboardInterrupt, after Ctrl-C (or SIGTERM, if there is a run directory), once
-    the state is saved.
+    the state is saved; its `result` is the `Result` so far.
 
     >>> import jdl, optax, numpy as np
     >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
@@ -69,6 +70,7 @@ def fit(
     >>> print(jdl.predict(result, np.array([[2.0]], np.float32)).round(2))
     [[7.]]
     """
+    check_callback(log)
     setup, state = prepare(
         learner,
         data,
@@ -91,6 +93,7 @@ def fit(
     result = Result(
         setup.caller_state(state), learner, recorder.rows, setup.run_dir and setup.run_dir.path
     )
+    recorder.raise_callback_error(stop, executor.step)
     if stop is not None and executor.step < setup.total_steps:
         raise Interrupted(stop, executor.step, result)
     if recorder.best_state is not None:
@@ -107,7 +110,8 @@ def train(
 ) -> tuple[TrainState, int | None]:
     """The loop: step, log and evaluate at boundaries, save by the clock, stop on a signal.
 
-    Returns the last state, and the number of the signal if one stopped the run.
+    Returns the last state, and the number of the signal if one stopped the run, or
+    `CALLBACK_FAILED`.
     """
     consensus, step = Consensus(), executor.step
     stop, _ = consensus(signals.received, False)
@@ -124,7 +128,7 @@ def train(
                 if setup.evaluates(step):
                     recorder.evaluation(step, executor.evaluate(state), state)
             recorder.progress(step)
-            stop, save = consensus(signals.received, recorder.is_save_due())
+            stop, save = consensus(recorder.failed or signals.received, recorder.is_save_due())
             if save:
                 recorder.save(step, state)
         recorder.check_divergence(state, wait=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jdl import metrics as measure
 from jdl.core import tree
-from jdl.core.errors import Diverged, InputError
+from jdl.core.errors import Diverged, InputError, error
 from jdl.core.types import Metrics, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.extra import find_records
@@ -36,6 +36,9 @@ from jdl.run.trackers import Tracker, open_trackers
 log = logging.getLogger("jdl")
 
 LogCallback = Callable[[dict[str, Any]], Any]
+
+CALLBACK_FAILED = 1000
+"""The request to stop after a callback raised, among the numbers of signals, which are lower."""
 
 
 @contextmanager
@@ -77,6 +80,28 @@ class Recorder:
         self._first = self._last = 0
         self._began = self._saved = time.monotonic()
         self._window: tuple[int, float, float] | None = None
+
+    @property
+    def failed(self) -> int | None:
+        """The request to stop, if the caller's `log` raised in this process."""
+        return None if self._rows.failure is None else CALLBACK_FAILED
+
+    def raise_callback_error(self, stop: int | None, step: int) -> None:
+        """Raise the error of the caller's `log`, naming it, after the run was saved.
+
+        `stop` is what stopped the run: another process may hold the error.
+        """
+        failure, run_dir = self._rows.failure, self._setup.run_dir
+        if failure is None and stop != CALLBACK_FAILED:
+            return
+        if failure is None:
+            raise RuntimeError(f"a log callback raised in another process, up to step {step}")
+        saved = f"is saved in {run_dir.path}" if run_dir else "was not saved: there is no run_dir"
+        failure.add_note(
+            f"raised by log={_name(self._rows.callback)}, called by jdl.fit; "
+            f"the run up to step {step} {saved}"
+        )
+        raise failure
 
     @property
     def rows(self) -> list[Row]:
@@ -215,7 +240,8 @@ class RowWriter:
         self.written: list[Row] = []
         self.bar = ProgressBar(setup.total_steps, shown=setup.options.bar and is_process_0())
         self._file = MetricsLog(run_dir.metrics) if run_dir else None
-        self._log = log_callback
+        self.callback = log_callback
+        self.failure: Exception | None = None
         self._trackers: list[Tracker] = []
         if run_dir is not None:
             self._trackers = open_trackers(setup.options.track, run_dir)
@@ -231,10 +257,20 @@ class RowWriter:
         if self._file is not None:
             self._file.append(row)
         self.bar.show(row["step"], row["split"], values)
-        if self._log is not None:
-            self._log({"split": row["split"], **values})
+        if self.callback is not None and self.failure is None:
+            self._call(self.callback, {"split": row["split"], **values})
         for tracker in self._trackers:  # last: their packages are imported for the first row
             tracker.write(row)
+
+    def _call(self, callback: LogCallback, values: dict[str, Any]) -> None:
+        """Call the caller's `log`; keep its error until the run is saved, and then call it no more.
+
+        A KeyboardInterrupt, from a second Ctrl-C, is raised at once.
+        """
+        try:
+            callback(values)
+        except Exception as failure:
+            self.failure = failure
 
     def flush(self) -> None:
         """Make every row durable."""
@@ -247,6 +283,21 @@ class RowWriter:
         for sink in (self._file, *self._trackers):
             if sink is not None:
                 sink.close()
+
+
+def check_callback(callback: Any) -> None:
+    """Raise `InputError` unless `log` is a function or None."""
+    if callback is not None and not callable(callback):
+        raise error(
+            "log",
+            expected="a function of one row, a dict of scalars",
+            got=repr(callback),
+            fix="pass log=print, for example",
+        )
+
+
+def _name(callback: Any) -> str:
+    return getattr(callback, "__qualname__", type(callback).__name__)
 
 
 def copy_guard_states(state: TrainState) -> list[GuardState]:

@@ -9,11 +9,17 @@ from typing import Any
 class Interrupted(KeyboardInterrupt):
     """A signal stopped the run, after its state was saved (if it has a run directory).
 
-    `signal` is the signal's number, `step` the last step, `result` the `Result` up to there.
+    `signal` is the signal's number, `step` the last step, `result` the `Result` up to there, and
+    `reason` the message alone. After an interrupted cell of a notebook, `sys.last_value.result` is
+    the result.
     """
 
     def __init__(self, number: int, step: int, result: Any):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.reason = f"stopped by {signal.Signals(number).name} after step {step}"
+        super().__init__(
+            f"{self.reason}; the exception's .result is the result so far "
+            "(in a notebook: sys.last_value.result)"
+        )
         self.signal, self.step, self.result = number, step, result
 
 
