@@ -1,10 +1,15 @@
-"""Max pooling of non-overlapping windows, with a cheap gradient."""
+"""Max pooling that keeps NaN; for non-overlapping windows also with a cheap gradient.
+
+Compiled for CPU, XLA's own reduction and window reduction lose NaN in large arrays: the maximum of
+NaNs is a finite number. So on CPU the maximum is taken value by value, which is also faster.
+"""
 
 from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 COUNT_TIES_UP_TO_PIXELS = 16
 """Window size in pixels up to which ties are counted pixel by pixel on CPU."""
@@ -16,7 +21,11 @@ def max_of_windows(window: int, x: jax.Array) -> jax.Array:
 
     Images (batch, height, width, channels); rows and columns that fill no window are dropped.
     """
-    return split_into_windows(window, x).max((2, 4))
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: _max_by_value(x, window, window),
+        default=lambda x: split_into_windows(window, x).max((2, 4)),
+    )
 
 
 @max_of_windows.defjvp
@@ -30,6 +39,52 @@ def _tangent(window: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.A
     return y, jnp.where(is_largest, split_into_windows(window, dot), 0).sum((2, 4)) / count(
         windows, y
     )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def max_of_strided_windows(
+    window: int, stride: int, padding: tuple[tuple[int, int], ...], x: jax.Array
+) -> jax.Array:
+    """The largest value of each window, `stride` pixels apart; the first of tied values counts.
+
+    `padding` has the pixels before and after the rows, then before and after the columns.
+    """
+    (top, bottom), (left, right) = padding
+    edges = ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0))
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: _max_by_value(jax.lax.pad(x, _lowest(x), edges), window, stride),
+        default=lambda x: _max_of_reduction(window, stride, padding, x),
+    )
+
+
+@max_of_strided_windows.defjvp
+def _strided_tangent(
+    window: int, stride: int, padding: Any, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    reduction = partial(_max_of_reduction, window, stride, padding)
+    tangent = jax.jvp(reduction, primals, tangents)[1]
+    return max_of_strided_windows(window, stride, padding, *primals), tangent
+
+
+def _max_of_reduction(window: int, stride: int, padding: Any, x: jax.Array) -> jax.Array:
+    return nn.max_pool(x, (window, window), (stride, stride), padding)
+
+
+def _max_by_value(x: jax.Array, window: int, stride: int) -> jax.Array:
+    """The same maximum, first over the rows of each window and then over its columns."""
+    for axis in (1, 2):
+        # The index after the last window's first pixel; no window, no pixel.
+        end = max(0, (x.shape[axis] - window) // stride * stride + 1)
+        starts = range(window) if end else [0]
+        parts = [jax.lax.slice_in_dim(x, i, i + end, stride, axis) for i in starts]
+        x = reduce(jnp.maximum, parts)
+    return x
+
+
+def _lowest(x: jax.Array) -> jax.Array:
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    return jnp.array(-jnp.inf if is_float else jnp.iinfo(x.dtype).min, x.dtype)
 
 
 def split_into_windows(window: int, x: jax.Array) -> jax.Array:

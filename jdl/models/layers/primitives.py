@@ -243,10 +243,9 @@ def max_pool(
     """The largest value of each window of an image (batch, height, width, channels).
 
     With `stride` equal to `window` (the default) and `"VALID"` padding, rows and columns that do
-    not fill a window are dropped. `jdl.models.layers.pooling` computes this case, in a fifth of the
-    general case's time on CPU. It shares the gradient evenly among tied values; the general case
-    (and PyTorch) gives it to the first. After ReLU both agree, because a tie at zero has no
-    gradient.
+    not fill a window are dropped. This case shares the gradient evenly among tied values; the
+    general case (and PyTorch) gives it to the first. After ReLU both agree, because a tie at zero
+    has no gradient. NaN in a window gives NaN; compiled for CPU, `flax.linen.max_pool` may lose it.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     Array([[ 5.,  7.],
@@ -255,8 +254,9 @@ def max_pool(
     if stride in (None, window) and padding == "VALID":
         return pooling.max_of_windows(window, x)
     stride = stride or window
-    sizes, strides = (window, window), (stride, stride)
-    return nn.max_pool(x, sizes, strides, padding)  # pyright: ignore[reportArgumentType]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], [window] * 2, [stride] * 2, padding)
+    return pooling.max_of_strided_windows(window, stride, tuple(map(tuple, padding)), x)
 
 
 def avg_pool(
