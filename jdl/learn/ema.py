@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
 
@@ -28,6 +29,8 @@ def ema(inner: Learner, decay: float) -> Learner:
     average is over the weights that `inner` evaluates with: its average if `inner` is an `ema`, its
     best weights if it is a `keep_best`.
 
+    Raises `InputError` unless `inner` is a `Learner`.
+
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(ema(jdl.learner(jdl.regression(model), optax.sgd(0.1)), decay=0.9))
@@ -40,6 +43,7 @@ def ema(inner: Learner, decay: float) -> Learner:
     Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the bias
     correction is from Kingma and Ba 2015, "Adam".
     """
+    check_learner(inner, "ema: inner")
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)

@@ -1,11 +1,14 @@
 """Many members as one program: vmap over keys."""
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jdl.core.errors import error
+from jdl.core.nouns import check_learner, describe
 from jdl.core.types import Axis, Batch, GradsAndAux, Key, Learner, Metrics, PyTree, TrainState
 
 MEMBER_AXES: Any = TrainState(  # type: ignore
@@ -26,6 +29,8 @@ def ensemble(inner: Learner, members: int) -> Learner:
     however many members there are. Metrics and predictions have a new leading axis: a prediction
     (batch, ...) becomes (members, batch, ...).
 
+    Raises `InputError` unless `inner` is a `Learner` and `members` an integer of at least 1.
+
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> many = jdl.jit(ensemble(jdl.learner(jdl.regression(model), optax.sgd(0.1)), 32))
@@ -37,6 +42,14 @@ def ensemble(inner: Learner, members: int) -> Learner:
     Lakshminarayanan, Pritzel and Blundell 2017, "Simple and scalable predictive uncertainty
     estimation using deep ensembles".
     """
+    check_learner(inner, "ensemble: inner")
+    if not isinstance(members, Integral) or members < 1:
+        raise error(
+            "ensemble: members",
+            expected="an integer of at least 1",
+            got=describe(members),
+            fix="pass the number of members, such as 32",
+        )
     together = vmapped(lambda: inner, {})
 
     def init(key: Key, batch: Batch) -> TrainState:

@@ -1,14 +1,15 @@
 """Several players, each with its own loss and optimizer, as one learner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jdl.core.errors import error
+from jdl.core.nouns import check_optimizer, check_task, describe
 from jdl.core.reprs import describe_fields
 from jdl.core.types import (
     Axis,
@@ -24,7 +25,7 @@ from jdl.core.types import (
     TrainState,
 )
 from jdl.learn.check_task import checked_task
-from jdl.learn.gradient import mean_gradient
+from jdl.learn.gradient import check_gradient, mean_gradient
 from jdl.learn.learner import evaluation_key, one, step_key
 
 Turn = tuple[TrainState, tuple[Metrics, PyTree]]
@@ -68,7 +69,8 @@ def game(**players: Player) -> Learner:
     players' losses. `predict` is that of the first player. `gradient` returns a dict by player,
     with zeros for a player whose turn it is not.
 
-    Raises `InputError` if a player's `every` is below 1.
+    Raises `InputError` without players, for one that is not a `Player`, and if a player's `every`
+    is below 1.
 
     >>> import jdl
     >>> make, judge = (jdl.from_linen(jdl.models.MLP((), outputs=n)) for n in (2, 1))
@@ -82,6 +84,7 @@ def game(**players: Player) -> Learner:
 
     Goodfellow et al. 2014, "Generative adversarial nets".
     """
+    _check_players(players)
     for name, player in players.items():
         if player.every < 1:
             raise error(
@@ -168,6 +171,19 @@ def independent(**players: Player) -> Learner:
             for name, player in players.items()
         }
     )
+
+
+def _check_players(players: Mapping[str, Any]) -> None:
+    fix = "pass generator=jdl.Player(task, optax.adam(1e-3))"
+    if not players:
+        raise error("game", expected="at least one player, by name", got="none", fix=fix)
+    for name, player in players.items():
+        if not isinstance(player, Player):
+            fix = f"pass {name}=jdl.Player(task, optax.adam(1e-3))"
+            raise error(f"game: {name}", expected="a jdl.Player", got=describe(player), fix=fix)
+        check_task(player.task, f"game: task of {name}")
+        check_optimizer(player.tx, f"game: tx of {name}")
+        check_gradient(player.gradient, f"game: gradient of {name}")
 
 
 def _independent(task: Task, name: str) -> Task:

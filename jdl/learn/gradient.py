@@ -5,7 +5,7 @@ and devices, and divided once. So masks, parts of unequal weight and the number 
 change the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import optax
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
+from jdl.core.nouns import describe
 from jdl.core.types import (
     Axis,
     Batch,
@@ -99,6 +100,30 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
         return gradient
 
     return operator
+
+
+def check_gradient(gradient: Any, where: str) -> None:
+    """Raise `InputError` unless `gradient` computes gradients of a loss.
+
+    >>> check_gradient(accumulate, "learner: gradient")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: learner: gradient
+      expected: a function of a loss, such as jdl.mean_gradient
+      got:      the function accumulate
+      fix:      call it: jdl.accumulate(4)
+    """
+    calls = {accumulate: "accumulate(4)", clip_gradient: "clip_gradient(1.0)"}
+    calls[sharpness_aware] = "sharpness_aware(0.05)"
+    is_hashable = isinstance(gradient, Hashable)
+    if callable(gradient) and not (is_hashable and gradient in calls):
+        return
+    call = calls.get(gradient) if is_hashable else None
+    raise error(
+        where,
+        expected="a function of a loss, such as jdl.mean_gradient",
+        got=describe(gradient),
+        fix=f"call it: jdl.{call}" if call else "pass jdl.mean_gradient, or jdl.accumulate(4)",
+    )
 
 
 def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:

@@ -8,6 +8,7 @@ from flax import struct
 
 from jdl.core import tree
 from jdl.core.finite import still_finite
+from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Mean, Metrics, PyTree, TrainState
 from jdl.learn.extra import below, drop_records, find_records, inner_state
 from jdl.learn.window import WindowState
@@ -46,6 +47,8 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     first of them, and `fit` ends the run. Members of an `ensemble` inside skip separately: the
     counts have the shape (members,).
 
+    Raises `InputError` unless `inner` is a `Learner`.
+
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(guard(jdl.learner(jdl.regression(model), optax.adam(0.1))))
@@ -54,6 +57,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     >>> int(state.step), int(metrics["skipped"].total), float(metrics["loss"].weight)
     (1, 1, 0.0)
     """
+    check_learner(inner, "guard: inner")
     counted = count_invalid(inner, limit)
 
     def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
 
@@ -27,6 +28,8 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     best average. Before the first evaluation they are the initial weights.
     `fit(..., best="min loss")` does the same outside the program, and can stop early.
 
+    Raises `InputError` unless `inner` is a `Learner`.
+
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> batch = {"x": jnp.ones((2, 1)), "y": jnp.ones((2, 1))}
@@ -40,6 +43,7 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
 
     Prechelt 1998, "Early stopping - but when?".
     """
+    check_learner(inner, "keep_best: inner")
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jdl.core.nouns import check_optimizer, check_task
 from jdl.core.types import (
     Axis,
     Batch,
@@ -20,7 +21,7 @@ from jdl.core.types import (
     TrainState,
 )
 from jdl.learn.check_task import checked_task
-from jdl.learn.gradient import mean_gradient
+from jdl.learn.gradient import check_gradient, mean_gradient
 
 
 def learner(
@@ -32,6 +33,8 @@ def learner(
     optimizer receives. Optimizers that need the loss, such as `optax.contrib.reduce_on_plateau`,
     receive it as `value`. The shapes of the batch are up to the task.
 
+    Raises `InputError` unless `task` is a `Task` and `tx` an optax optimizer.
+
     >>> import jdl
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(learner(jdl.regression(model), optax.sgd(0.1)))
@@ -42,6 +45,9 @@ def learner(
     >>> print(line.predict(state, {"x": jnp.array([[2.0]])}).round(2))
     [[5.]]
     """
+    check_task(task, "learner: task")
+    check_optimizer(tx, "learner: tx")
+    check_gradient(gradient, "learner: gradient")
     task = checked_task(task)
     gradient_of_loss = gradient(task.loss)
     optimizer = optax.with_extra_args_support(tx)

@@ -14,6 +14,7 @@ from flax import struct
 
 from jdl.core.errors import did_you_mean, error
 from jdl.core.groups import Groups
+from jdl.core.nouns import check_callable, describe
 from jdl.core.types import (
     Axis,
     Batch,
@@ -179,6 +180,19 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], seeds: int) -> None:
+    check_callable(
+        build,
+        "sweep: build",
+        "a function of the grid's names that returns a learner",
+        "pass a function, such as lambda rate: jdl.learner(task, optax.adam(rate))",
+    )
+    if not isinstance(grid, Mapping):
+        raise error(
+            "sweep: grid",
+            expected="a dict of lists of values by name",
+            got=describe(grid),
+            fix='pass {"rate": [1e-3, 1e-2]}',
+        )
     if "seed" in grid:
         raise error(
             "grid['seed']",

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, GradsAndAux, Key, Learner, Metrics, PyTree, TrainState
 
 
@@ -13,6 +14,8 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
     """Compile every function of a learner with `jax.jit`.
 
     With `donate=True`, `step` reuses the memory of its input state, which is deleted.
+
+    Raises `InputError` unless `inner` is a `Learner`.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -22,6 +25,7 @@ def jit(inner: Learner, donate: bool = False) -> Learner:
     >>> int(state.step)
     1
     """
+    check_learner(inner, "jit: inner")
     return inner._replace(
         init=jax.jit(inner.init),
         step=jax.jit(inner.step, static_argnames="axis", donate_argnums=(0,) if donate else ()),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import below, inner_state
 from jdl.learn.training_metrics import refuse_samples
@@ -26,6 +27,8 @@ def window(inner: Learner, every: int) -> Learner:
     them. Sums have the shapes of the metrics. `fit` applies this by itself. `init` raises
     `InputError` if the metrics of `inner.step` hold `Samples`, which do not add up.
 
+    Raises `InputError` unless `inner` is a `Learner`.
+
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
     >>> line = jdl.jit(window(jdl.learner(jdl.regression(model), optax.sgd(0.1)), every=2))
@@ -38,6 +41,7 @@ def window(inner: Learner, every: int) -> Learner:
     8.0
     4.0
     """
+    check_learner(inner, "window: inner")
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)

@@ -1,11 +1,14 @@
 """Device meshes; every mesh of jdl is made here."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
 
 from jdl.core.errors import error
+from jdl.core.nouns import describe
 
 
 def mesh(**axes: int) -> Mesh:
@@ -38,3 +41,22 @@ def mesh(**axes: int) -> Mesh:
 def batch_axis(mesh: Mesh) -> str:
     """The axis that splits the batch: `data`, or the first axis if there is no `data`."""
     return "data" if "data" in mesh.axis_names else mesh.axis_names[0]
+
+
+def check_mesh(value: Any, where: str) -> None:
+    """Raise `InputError` unless `value` is a device mesh.
+
+    >>> check_mesh(8, "shard: mesh")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: shard: mesh
+      expected: a device mesh
+      got:      8, an int
+      fix:      pass jdl.mesh(data=8)
+    """
+    if isinstance(value, Mesh):
+        return
+    axes = f"data={value}" if isinstance(value, int) else "data=8"
+    if isinstance(value, Mapping):
+        axes = ", ".join(f"{name}={size}" for name, size in value.items())
+    fix = f"pass jdl.mesh({axes})"
+    raise error(where, expected="a device mesh", got=describe(value), fix=fix)

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.errors import error
+from jdl.core.nouns import check_learner
 from jdl.core.types import Batch, Key, Learner, TrainState
 from jdl.parallel.shard import outermost
 
@@ -38,6 +39,7 @@ def pmap(inner: Learner, axis: str = "data", devices: int | None = None) -> Lear
     >>> float(metrics["loss"].value)
     1.0
     """
+    check_learner(inner, "pmap: inner")
     count = jax.local_device_count() if devices is None else devices
     if not 1 <= count <= jax.local_device_count():
         raise error(

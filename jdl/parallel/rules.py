@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh, PartitionSpec
 
 from jdl.core.errors import did_you_mean, error
+from jdl.core.nouns import describe
 from jdl.parallel.mesh import batch_axis
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
@@ -221,6 +222,32 @@ def parse(text: str) -> Rule:
         return regex([_entry(entry, text) for entry in [*entries, last]])
     otherwise = known[last]()
     return regex([_entry(e, text) for e in entries], otherwise) if entries else otherwise
+
+
+def check_rule(rule: Any, where: str) -> Rule:
+    """Return `rule`; raise `InputError` for a name, and for a function that makes a rule.
+
+    >>> check_rule(fsdp, "shard: rule")
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: shard: rule
+      expected: a function (path, shape, mesh) -> PartitionSpec
+      got:      the function fsdp
+      fix:      call it: jdl.rules.fsdp()
+    """
+    makers = (replicated, fsdp, tensor, regex, parse)
+    if callable(rule) and not any(rule is maker for maker in makers):
+        return rule
+    fix = "pass a rule, such as jdl.rules.fsdp()"
+    if isinstance(rule, str):
+        fix = f"pass jdl.rules.parse({rule!r})"
+    elif callable(rule):
+        fix = f"call it: jdl.rules.{rule.__name__}()"
+    raise error(
+        where,
+        expected="a function (path, shape, mesh) -> PartitionSpec",
+        got=describe(rule),
+        fix=fix,
+    )
 
 
 def axes_of(spec: PartitionSpec) -> list[str]:

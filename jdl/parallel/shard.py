@@ -11,9 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.lowering import lowering_for
+from jdl.core.nouns import check_learner
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
-from jdl.parallel.mesh import batch_axis
-from jdl.parallel.rules import PathRule, Rule, axes_of, replicated
+from jdl.parallel.mesh import batch_axis, check_mesh
+from jdl.parallel.rules import PathRule, Rule, axes_of, check_rule, replicated
 
 
 def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
@@ -41,7 +42,9 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     >>> tuple(learner.init(jax.random.key(0), batch).params["w"].sharding.spec)
     (None, 'data')
     """
-    rule = rule or replicated()
+    check_learner(inner, "shard: inner")
+    check_mesh(mesh, "shard: mesh")
+    rule = check_rule(rule, "shard: rule") if rule is not None else replicated()
     axis = batch_axis(mesh)
 
     def constrain(state: TrainState) -> TrainState:

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jdl.core.nouns import check_learner
 from jdl.core.types import Batch, Key, Learner, TrainState
-from jdl.parallel.mesh import batch_axis
+from jdl.parallel.mesh import batch_axis, check_mesh
 from jdl.parallel.shard import batch_shardings, outermost
 
 
@@ -41,6 +42,8 @@ def shard_map(inner: Learner, mesh: Mesh) -> Learner:
     >>> float(metrics["loss"].value)
     1.0
     """
+    check_learner(inner, "shard_map: inner")
+    check_mesh(mesh, "shard_map: mesh")
     name = batch_axis(mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
 

@@ -8,7 +8,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jdl.core import tree
 from jdl.core.errors import did_you_mean, error
+from jdl.core.nouns import check_learner
 from jdl.core.types import Batch, Key, Learner, Metrics, PyTree, TrainState
+from jdl.parallel.mesh import check_mesh
 from jdl.parallel.shard import batch_shardings, outermost
 
 
@@ -31,6 +33,8 @@ def shard_members(inner: Learner, mesh: Mesh, axis: str = "members") -> Learner:
     >>> tuple(learner.init(jax.random.key(0), batch).params["w"].sharding.spec)
     ('members',)
     """
+    check_learner(inner, "shard_members: inner")
+    check_mesh(mesh, "shard_members: mesh")
     if axis not in mesh.shape:
         raise error(
             f"shard_members(axis={axis!r})",

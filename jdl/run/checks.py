@@ -105,7 +105,7 @@ def check_options(
         )
 
 
-def check_learner(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
+def check_on_data(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
     """Trace evaluation and `init` with examples of the data, and check labels; log a summary."""
     sample = feed.batch(0)
     if valid is not None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from jdl import metrics as measure
 from jdl.core import tree
 from jdl.core.errors import InputError, error
+from jdl.core.nouns import check_result, describe
 from jdl.core.text import metrics_of
 from jdl.core.types import (
     Batch,
@@ -24,7 +25,8 @@ from jdl.core.types import (
     is_samples,
 )
 from jdl.data.arrays import as_arrays, check_arrays, check_labels, labels_that_count
-from jdl.data.feed import evaluation_batches
+from jdl.data.feed import Feed, evaluation_batches
+from jdl.data.records import Data
 from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
 from jdl.run.execution.placement import placement, readable_sharding
@@ -86,6 +88,8 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     >>> evaluate(result, data, batch_size=2)
     {'loss': 1.0}
     """
+    check_result(result, "evaluate: result")
+    check_split(data, "evaluate: data")
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
     count = jax.jit(result.learner.evaluate, out_shardings=readable_sharding(result.state))
@@ -97,6 +101,19 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     parts = [count(result.state, put(batch := b)) for b in evaluation_batches(data, size)]
     _check_padding(lambda other: count(result.state, put(other)), batch, parts[-1])
     return measure.compute(add_on_host(parts))
+
+
+def check_split(data: Any, where: str) -> None:
+    """Raise `InputError` for a `Data` record or a `Feed`, which hold more than one split needs."""
+    if not isinstance(data, Data | Feed):
+        return
+    is_feed = isinstance(data, Feed)
+    raise error(
+        where,
+        expected="a dict of arrays (examples, ...)",
+        got=describe(data),
+        fix="pass its arrays: feed.data" if is_feed else "pass one split: data.valid, data.test()",
+    )
 
 
 def check_classes(
@@ -146,6 +163,8 @@ def predict(
     array([[2.],
            [6.]], dtype=float32)
     """
+    check_result(result, "predict: result")
+    check_split(data, "predict: data")
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")
     check_arrays(data, name="inputs")

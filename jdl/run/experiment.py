@@ -15,6 +15,7 @@ import jax
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error
+from jdl.core.nouns import describe
 from jdl.core.paths import user_path
 from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
@@ -110,6 +111,13 @@ def load(run: str | Path, *, experiment: str | Path | None = None) -> Result:
 
 def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[RunDir, Experiment]:
     """The directory of a run, and its experiment rebuilt from the recorded configuration."""
+    if not isinstance(run, str | Path):
+        raise error(
+            "load: run",
+            expected="the path of a run directory",
+            got=describe(run),
+            fix="pass a path, such as runs/digits/1; a Result needs no loading",
+        )
     run_dir = RunDir(run).open()
     module = load_module(run_dir.check_experiment() if experiment is None else experiment)
     values = run_dir.config()

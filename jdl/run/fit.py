@@ -8,6 +8,7 @@ import jax
 
 from jdl.core import tree
 from jdl.core.errors import Diverged
+from jdl.core.nouns import check_learner
 from jdl.core.types import Learner, Metrics, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
@@ -20,6 +21,7 @@ from jdl.run.execution.executor import Executor, compile_steps
 from jdl.run.execution.placement import placement
 from jdl.run.recorder import Recorder, check_callback, open_run
 from jdl.run.setup import Options, TrainingSetup, init_state, prepare
+from jdl.run.start import check_start
 from jdl.run.storage.run_dir import RunDir
 
 
@@ -43,7 +45,7 @@ def fit(
 
     - `data`: a dict of arrays with shapes `(examples, ...)`, a `Feed` (which has its own batch size
       and seed), or a `Data` record, whose `valid` split is used unless you pass `valid`.
-    - `start`: a state whose weights training begins with; moments and step count start anew.
+    - `start`: a state, or parameters, that training begins with; moments and step count start anew.
     - `fork`: a run directory, or `"RUN@STEP"`. A new run starts from the whole checkpoint: step,
       weights, moments and key.
     - `best`: "min NAME" or "max NAME" of an evaluation metric. The result then has the weights of
@@ -166,7 +168,10 @@ def steps(
     >>> int(state.step), sorted(metrics)
     (3, ['gradient_norm', 'loss'])
     """
+    check_learner(learner, "steps: learner")
     feed, _ = resolve_data(data, None, batch_size, seed)
+    if start is not None:
+        check_start(start)
     state = init_state(learner, feed, seed) if start is None else start
     check_mask_weight(learner, state, with_mask(feed.batch(0)))
     if isinstance(feed.data, Mapping):

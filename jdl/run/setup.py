@@ -14,7 +14,8 @@ import numpy as np
 from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
-from jdl.core.types import Learner, PyTree, TrainState
+from jdl.core.nouns import check_learner, describe
+from jdl.core.types import Learner, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data, count_steps
 from jdl.learn.extra import find_records, inner_state
@@ -23,7 +24,7 @@ from jdl.learn.window import WindowState
 from jdl.run.checks import (
     Arrays,
     check_labels_of_batches,
-    check_learner,
+    check_on_data,
     check_options,
     resolve_data,
 )
@@ -41,6 +42,7 @@ from jdl.run.execution.placement import mesh_of
 from jdl.run.execution.training_form import cache_trace, trained_learner
 from jdl.run.fork import Parent, check_only_one_begin, start_fork
 from jdl.run.identity.fingerprint import Fingerprint, take_fingerprint
+from jdl.run.start import check_finite_weights, start_from
 from jdl.run.storage.foreign import check_not_foreign
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry.clock import TimeBreakdown
@@ -189,6 +191,7 @@ def prepare(
 
     Raises `InputError` for anything wrong with model, data, task or options.
     """
+    check_learner(learner, "fit: learner")
     if fork is not None:
         check_only_one_begin(start)
     clock = TimeBreakdown()
@@ -207,7 +210,8 @@ def prepare(
         if fork is not None:
             state, parent = start_fork(fork, setup, state)
             setup = replace(setup, parent=parent)
-        check_learner(learner, setup.caller_state(state), feed, valid)  # outside jit: sees values
+            check_finite_weights("fork", state)
+        check_on_data(learner, setup.caller_state(state), feed, valid)  # outside jit: sees values
         _ = setup.dispatch  # traces the step
         digests = setup.fingerprint.digests() if setup.run_dir else {}
     if is_multiprocess():
@@ -231,6 +235,13 @@ def make_setup(
 ) -> TrainingSetup:
     """Check the options of a run and build its learner; nothing is computed."""
     options = options or Options()
+    if not isinstance(options, Options):
+        raise error(
+            "options",
+            expected="a jdl.Options",
+            got=describe(options),
+            fix="pass options=jdl.Options(log_every=100)",
+        )
     check_options(valid, epochs, best, patience, options)
     inner = cache_trace(learner)
     shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
@@ -284,34 +295,3 @@ def init_state(learner: Learner, feed: Feed, seed: int) -> TrainState:
     state = compiled(np.int64(seed), feed.batch(0))
     return_freed_pages()
     return state
-
-
-def start_from(start: TrainState, state: TrainState) -> TrainState:
-    """`state` with a copy of the weights of `start`, whose leaves must be the same."""
-    return state.replace(
-        params=_copy_like("params", start.params, state.params),
-        model_state=_copy_like("model_state", start.model_state, state.model_state),
-    )
-
-
-def _copy_like(name: str, given: PyTree, like: PyTree) -> PyTree:
-    given_leaves, like_leaves = tree.flatten(given), tree.flatten(like)
-    for leaf in dict.fromkeys([*like_leaves, *given_leaves]):
-        expected, got = (
-            f"shape {leaves[leaf].shape}" if leaf in leaves else "no such leaf"
-            for leaves in (like_leaves, given_leaves)
-        )
-        if got != expected:
-            raise error(
-                f"start: {name}/{leaf}",
-                expected=f"{expected}, as in the learner",
-                got=got,
-                fix="start from a run of the same model, or change the model to match",
-            )
-    return jax.tree.map(_copy_to_devices_of, like, given)
-
-
-def _copy_to_devices_of(like: jax.Array, value: Any) -> jax.Array:
-    """A copy of `value` with the type and the devices of `like`."""
-    where = like.sharding if like.committed else None
-    return jax.device_put(np.array(value, like.dtype, copy=True), where)

@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.errors import check_one_of, check_range, error, require_key
+from jdl.core.nouns import check_model, check_task
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_named_outputs
 from jdl.tasks import losses
@@ -57,6 +58,7 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
     >>> print(mean.value.round(4))  # log 2
     0.6931
     """
+    check_model(model, "reconstruction: model")
     kind = _kind(pixels)
 
     def squared(outputs: Any, batch: Batch) -> jax.Array:
@@ -119,6 +121,7 @@ def denoising(task: Task, corrupt: Corruption) -> Task:
 
     Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders".
     """
+    check_task(task, "denoising: task")
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
@@ -153,6 +156,7 @@ def variational(model: Model) -> Task:
 
     Kingma and Welling 2014, "Auto-encoding variational Bayes".
     """
+    check_model(model, "variational: model")
 
     def reconstruction_loss(outputs: Any, batch: Batch) -> jax.Array:
         pixels = batch["y"].size // len(batch["y"])

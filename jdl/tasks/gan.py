@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jdl import metrics as measures
 from jdl.core import tree
 from jdl.core.errors import check_one_of, check_range, error, require_key
+from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.tasks.supervised import examples, refuse_masked_statistics
@@ -80,6 +81,8 @@ def gan_tasks(
     >>> jax.eval_shape(task.predict, *everyone, batch).shape
     (4, 2)
     """
+    check_model(generator, "gan_tasks: generator")
+    check_model(discriminator, "gan_tasks: discriminator")
     check_one_of("objective", objective, OBJECTIVES)
     check_range("r1", r1, 0)
     check_range("gradient_penalty", gradient_penalty, 0)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jdl.core.errors import error, require_key
+from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Count, Info, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.losses import cross_entropy
 from jdl.tasks.supervised import examples, supervised_task
@@ -42,6 +43,7 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
     Bengio et al. 2003, "A neural probabilistic language model".
     """
+    check_model(model, "language_model: model")
     inner = supervised_task(model, cross_entropy)
 
     def shifted(batch: Batch, key: Key | None, train: bool) -> Batch:

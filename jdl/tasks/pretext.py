@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core.errors import check_range, error, require_key
+from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
@@ -35,6 +36,7 @@ def rotation_prediction(model: Model) -> Task:
     Gidaris, Singh and Komodakis 2018, "Unsupervised representation learning by predicting image
     rotations".
     """
+    check_model(model, "rotation_prediction: model")
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         images = _images(batch)
@@ -101,6 +103,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
     Pathak et al. 2016, "Context encoders: feature learning by inpainting"; He et al. 2022, "Masked
     autoencoders are scalable vision learners".
     """
+    check_model(model, "masked_reconstruction: model")
     check_range("share", share, 0, 1)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jdl import metrics as measures
 from jdl.core.errors import error, require_key
+from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
@@ -43,6 +44,7 @@ def contrastive(
 
     Chen et al. 2020, "A simple framework for contrastive learning of visual representations".
     """
+    check_model(model, "contrastive: model")
     if not temperature > 0:
         raise error(
             "temperature",

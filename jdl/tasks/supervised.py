@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.errors import did_you_mean, error
+from jdl.core.nouns import check_callable, check_model, describe
 from jdl.core.types import Batch, Count, Info, Key, Mean, Metric, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.tasks import losses
@@ -51,7 +52,14 @@ def supervised_task(
     >>> print(task.loss({}, {}, batch, None, train=False)[0].value)
     2.5
     """
-    metrics = {} if metrics is None else dict(metrics)
+    check_model(model, "model of the task")
+    metrics = {} if metrics is None else _metrics(metrics)
+    check_callable(
+        loss,
+        "loss",
+        "a function loss(outputs, y) with a value for each example",
+        "pass one, such as loss=jdl.tasks.cross_entropy",
+    )
     takes_mask = "mask" in _arguments(loss)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
@@ -79,6 +87,17 @@ def supervised_task(
         return model.apply(params, model_state, inputs(batch), train=False)[0]
 
     return Task(init, evaluate, predict)
+
+
+def _metrics(metrics: Any) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    raise error(
+        "metrics",
+        expected="a dict of jdl.Metric by name",
+        got=describe(metrics),
+        fix='pass metrics={"accuracy": jdl.metrics.accuracy}',
+    )
 
 
 def _arguments(function: Callable[..., Any]) -> Mapping[str, Any]:

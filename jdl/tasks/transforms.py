@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jdl.core import tree
 from jdl.core.errors import error, require_key
+from jdl.core.nouns import check_task
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 from jdl.optim import is_weight
 from jdl.tasks.losses import Blend
@@ -72,6 +73,7 @@ def _penalised(
     size: Callable[[Any], jax.Array],
     where: Selection,
 ) -> Task:
+    check_task(task, f"{name}: task")
     if isinstance(weight, int | float) and not weight >= 0:
         raise error(
             f"{name} weight",
@@ -110,6 +112,7 @@ def label_smoothing(task: Task, amount: float) -> Task:
 
     Szegedy et al. 2016, "Rethinking the inception architecture for computer vision".
     """
+    check_task(task, "label_smoothing: task")
     if isinstance(amount, int | float) and not 0 <= amount < 1:
         raise error(
             "label_smoothing",
@@ -147,6 +150,7 @@ def mixup(task: Task, alpha: float) -> Task:
 
     Zhang et al. 2018, "mixup: beyond empirical risk minimization".
     """
+    check_task(task, "mixup: task")
     if isinstance(alpha, int | float) and not alpha > 0:
         raise error(
             "mixup alpha",
@@ -196,6 +200,7 @@ def augment(task: Task, fn: Callable[[Key, jax.Array], jax.Array]) -> Task:
     4.0
     1.0
     """
+    check_task(task, "augment: task")
     return _in_training(task, lambda key, batch: {**batch, "x": fn(key, examples(batch))})
 
 
@@ -214,6 +219,7 @@ def mask_training(task: Task, name: str) -> Task:
     1.0
     3.0
     """
+    check_task(task, "mask_training: task")
 
     def loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool

@@ -11,14 +11,14 @@ from flax import linen as nn
 
 from jdl.core.errors import InputError, error
 from jdl.core.types import Key, Model, PyTree
+from jdl.models.adapters.check_module import (
+    TRAIN_FLAGS,
+    check_functions,
+    check_linen_module,
+    draws_in_evaluation,
+    unbound_axis,
+)
 
-# Names of the training flag, and its value in training.
-_TRAIN_FLAGS = {
-    "train": True,
-    "training": True,
-    "deterministic": False,
-    "use_running_average": False,
-}
 _STREAMS = ("params", "dropout", "noise")
 _TOO_SMALL = (
     'the image is too small for the network: use larger inputs, padding="SAME", or fewer layers'
@@ -33,8 +33,9 @@ def from_linen(module: nn.Module) -> Model:
     `deterministic` or `use_running_average`, the adapter sets it. A key feeds all random streams of
     the module. Shapes of inputs and outputs are those of the module. `init` runs compiled.
 
-    Raises `InputError` at `init` for a layer with inputs or outputs of size zero (Flax would train
-    such a network), and at `apply` for inputs that do not fit the parameters, or a missing key.
+    Raises `InputError` for a module of several arguments, at `init` for a layer with inputs or
+    outputs of size zero (Flax would train such a network), and at `apply` for inputs that do not
+    fit the parameters, or a missing key.
 
     >>> model = from_linen(nn.Dense(3, name="dense"))
     >>> params, model_state = model.init(jax.random.key(0), jax.numpy.ones((5, 2)))
@@ -42,6 +43,7 @@ def from_linen(module: nn.Module) -> Model:
     >>> outputs.shape
     (5, 3)
     """
+    check_linen_module(module)
     flags = train_flags(type(module).__call__)
 
     @jax.jit
@@ -69,7 +71,9 @@ def from_linen(module: nn.Module) -> Model:
             )
             return outputs, {**model_state, **changed}  # pyright: ignore[reportGeneralTypeIssues]
         except flax.errors.InvalidRngError as cause:
-            raise needs_key() from cause
+            raise (needs_key() if train else draws_in_evaluation()) from cause
+        except NameError as cause:
+            raise unbound_axis(cause) from cause
         except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as cause:
             raise error(
                 "inputs",
@@ -100,6 +104,7 @@ def from_functions(init: Callable[..., PyTree], apply: Callable[..., PyTree]) ->
     >>> model.apply(params, model_state, jax.numpy.ones((5, 2)))[0].shape
     (5,)
     """
+    check_functions(init, apply)
     names = _parameters(apply)
     full = "model_state" in names
     jitted_init = jax.jit(init)
@@ -143,8 +148,8 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 def train_flags(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
     """Return a function of `train` that gives the keyword arguments `call` takes for it."""
-    flags = inspect.signature(call).parameters.keys() & _TRAIN_FLAGS.keys()
-    return lambda train: {name: train == _TRAIN_FLAGS[name] for name in flags}
+    flags = inspect.signature(call).parameters.keys() & TRAIN_FLAGS.keys()
+    return lambda train: {name: train == TRAIN_FLAGS[name] for name in flags}
 
 
 def _rngs(key: Key | None) -> dict[str, Key]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jdl.core.types import Key, Model, PyTree
+from jdl.models.adapters.check_module import check_build, check_created, check_nnx_module
 from jdl.models.adapters.linen import needs_key, refuse_empty_operations, train_flags
 
 
@@ -21,7 +22,8 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     and then by path, without random streams: `apply` sets those from its key. `apply` calls
     `train()` or `eval()` on the module first.
 
-    Raises `InputError` at `init` for an operation with outputs of size zero, and at `apply` in
+    Raises `InputError` for a module of several arguments or one that creates variables in its call,
+    at `init` for an operation with outputs of size zero, and at `apply` in
     training without a key, if the module has random streams.
 
     >>> from jdl.core import tree
@@ -31,9 +33,12 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     {'bias': (3,), 'kernel': (2, 3)}
     """
 
+    check_build(build)
+
     @functools.cache
     def plan() -> _Plan:
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        check_nnx_module(module)
         graph, *parts = nnx.split(module, nnx.Param, nnx.RngState, ...)
         return _Plan(graph, *(list(nnx.to_flat_state(part)) for part in parts))
 
@@ -63,6 +68,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
             module.eval()
         flags = train_flags(type(module).__call__)
         outputs = module(inputs, **flags(train))  # pyright: ignore[reportCallIssue]
+        _check_variables(module, plan())
         return outputs, (_read(module, plan())[1] if train else model_state)
 
     return Model(init, apply)
@@ -75,6 +81,14 @@ class _Plan(NamedTuple):
     params: list[tuple[Any, Any]]
     random: list[tuple[Any, Any]]
     rest: list[tuple[Any, Any]]
+
+
+def _check_variables(module: nnx.Module, plan: _Plan) -> None:
+    """Refuse variables that the call has created; intermediate values are only diagnostics."""
+    known = {path for path, _ in (*plan.params, *plan.random, *plan.rest)}
+    state = nnx.to_flat_state(nnx.state(module))
+    after = [path for path, variable in state if not isinstance(variable, nnx.Intermediate)]
+    check_created(known, after, type(module).__name__)
 
 
 def _read(module: nnx.Module, plan: _Plan) -> tuple[PyTree, PyTree]:

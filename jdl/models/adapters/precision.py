@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jdl.core import tree
 from jdl.core.errors import error
+from jdl.core.nouns import check_model
 from jdl.core.types import Key, Model, PyTree
 
 
@@ -30,6 +31,7 @@ def precision(model: Model, dtype: str = "bfloat16") -> Model:
     >>> params["output"]["kernel"].dtype, outputs.dtype
     (dtype('float32'), dtype('float32'))
     """
+    check_model(model, "precision: model")
     if dtype == "float32":
         return model
     if dtype != "bfloat16":
