@@ -3,6 +3,7 @@
 Use optax's own optimizers; the names are for configurations.
 """
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -248,31 +249,49 @@ def soft_threshold(
 
 
 def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
-    """Do not update the parameters whose path matches the regular expression `pattern`.
+    """Do not update the parameters in whose path the regular expression `pattern` is found.
 
-    A path joins the keys of a parameter by slashes, such as "conv_1/kernel", and `pattern` has to
-    match all of it. The optimizer has no state for frozen parameters. `init` raises `InputError` if
-    no path matches.
+    A path joins the keys of a parameter by slashes, such as "conv_1/kernel". As in
+    `jdl.rules.regex`, patterns are searched with `re.search`: "^conv_1/" freezes one layer. The
+    optimizer has no state for frozen parameters.
 
-    >>> tx = freeze(optax.sgd(0.1), "conv_.*")
+    An optimizer does not reach the model state, so the running statistics of a frozen batch
+    normalization still move. To stop them, train the model in evaluation mode, without dropout:
+
+        fixed = jdl.Model(model.init, lambda p, s, x, **_: model.apply(p, s, x))
+
+    or build frozen layers with `use_running_average=True`.
+
+    Raises `InputError` for an invalid pattern; `init` raises it if no path matches.
+
+    >>> tx = freeze(optax.sgd(0.1), "^conv_")
     >>> params = {"conv_1": {"kernel": jnp.ones(1)}, "output": {"kernel": jnp.ones(1)}}
     >>> updates, _ = tx.update(params, tx.init(params), params)
     >>> print(updates["conv_1"]["kernel"], updates["output"]["kernel"])
     [0.] [-0.1]
     """
-    expression = re.compile(pattern)
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as bad:
+        raise error(
+            f"freeze: pattern {pattern!r}",
+            expected="a regular expression",
+            got=f"an invalid one: {bad}",
+            fix='pass one that is found in the paths to freeze, such as "^conv_"',
+        ) from None
 
     def labels(params: PyTree) -> PyTree:
         paths = list(tree.flatten(params))
-        if not any(expression.fullmatch(path) for path in paths):
+        if not any(expression.search(path) for path in paths):
+            near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:3]
             raise error(
                 "freeze",
-                expected="a pattern that matches the path of a parameter",
+                expected="a pattern that is found in the path of a parameter",
                 got=repr(pattern),
-                fix=did_you_mean(pattern, paths),
+                fix=f"change it to match paths such as {', '.join(near)}",
             )
         return _map_paths(
-            lambda path, _: "frozen" if expression.fullmatch(path) else "trained", params
+            lambda path, _: "frozen" if expression.search(path) else "trained", params
         )
 
     return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)

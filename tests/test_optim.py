@@ -1,14 +1,18 @@
 """Schedules by name and the chains around an optimizer."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
+import jdl
 from jdl import optim
 from jdl.core import tree
 from jdl.core.errors import InputError
+from jdl.parallel import rules
 
 PARAMS = {
     "conv_1": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},
@@ -143,7 +147,7 @@ def test_frozen_parameters_stay_and_have_no_moments():
         (lambda: optim.clip(optax.sgd(0.1), 0), "above 0"),
         (lambda: optim.soft_threshold(-1), "at least 0"),
         (lambda: optim.soft_threshold(0.1).update(PARAMS, None), "the parameters"),
-        (lambda: optim.freeze(optax.sgd(0.1), "conv").init(PARAMS), "matches the path"),
+        (lambda: optim.freeze(optax.sgd(0.1), "^onv").init(PARAMS), "paths such as"),
     ],
 )
 def test_bad_values(make, message):
@@ -156,3 +160,36 @@ def test_the_share_of_weights_that_are_zero():
     assert float(optim.sparsity(params)) == 0.75
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), params)
     assert optim.sparsity(members, axes=1).tolist() == [0.75, 0.0]
+
+
+@pytest.mark.parametrize("pattern", ["^conv_", "conv_1", "kernel$"])
+def test_freeze_finds_a_pattern_as_the_sharding_rules_do(pattern):
+    updates, _ = (tx := optim.freeze(optax.sgd(0.1), pattern)).update(
+        PARAMS, tx.init(PARAMS), PARAMS
+    )
+    rule = rules.regex([(pattern, PartitionSpec("model"))])
+    moved = {name: bool(value.any()) for name, value in tree.flatten(updates).items()}
+    assert moved == {name: not tuple(rule(name, (2, 2), None)) for name in moved}  # type: ignore
+
+
+def test_an_invalid_pattern_is_named():
+    with pytest.raises(InputError, match="invalid"):
+        optim.freeze(optax.sgd(0.1), "conv_(")
+
+
+def test_the_docstring_of_freeze_shows_how_to_stop_batch_statistics():
+    """Training in evaluation mode leaves the statistics where they are."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool):
+            return nn.Dense(1)(nn.BatchNorm(use_running_average=not train)(x))
+
+    model = jdl.from_linen(Net())
+    x = np.arange(8, dtype=np.float32)[:, None]
+    params, before = model.init(jax.random.key(0), x)
+    fixed = jdl.Model(model.init, lambda p, s, x, **_: model.apply(p, s, x))
+    after = fixed.apply(params, before, x, train=True)[1]
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, after))
+    moved = model.apply(params, before, x, train=True)[1]
+    assert not jax.tree.all(jax.tree.map(np.array_equal, before, moved))

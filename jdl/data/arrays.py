@@ -146,6 +146,7 @@ def _numeric(value: Any, name: str) -> np.ndarray:
             got=f"{np.ma.count_masked(value)} masked entries; JAX would ignore the mask",
             fix="fill them in, and pass the weights as another array",
         )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # JAX takes no other order
     # numpy counts timedelta64 as an integer.
     is_number = jnp.issubdtype(array.dtype, np.number) and array.dtype.kind != "m"
     if not (is_number or array.dtype == bool):

@@ -81,13 +81,39 @@ def check_same_shape(outputs: Any, targets: Any) -> None:
     raise error("y", expected=f"the outputs' shape {shape}", got=f"shape {given}", fix=fix)
 
 
+def check_one_array(outputs: Any) -> None:
+    """Raise `InputError` for outputs that are several arrays, or complex.
+
+    >>> check_one_array({"a": jnp.zeros(3), "b": jnp.zeros(3)})
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: outputs of the model
+      expected: one array of real numbers
+      got:      a dict of a, b
+      fix:      pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)
+    """
+    got, fix = (
+        "",
+        "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)",
+    )
+    if isinstance(outputs, Mapping):
+        got = f"a dict of {', '.join(map(str, outputs))}"
+    elif isinstance(outputs, tuple | list):
+        got = f"a {type(outputs).__name__} of {len(outputs)}"
+    elif jnp.iscomplexobj(outputs):
+        got = f"complex values, {outputs.dtype}"
+        fix = "pass real inputs: np.concatenate([x.real, x.imag], -1)"
+    if got:
+        raise error("outputs of the model", expected="one array of real numbers", got=got, fix=fix)
+
+
 def class_indices(outputs: Any, labels: Any) -> Any:
     """Integer labels (batch, ...), from integer or one-hot ones; outputs (batch, ..., classes)."""
     check_one_array(outputs)
     if jnp.shape(labels) == jnp.shape(outputs):
         return labels.argmax(-1)
     check_integer_labels(outputs, labels)
-    return jnp.asarray(labels)
+    labels = jnp.asarray(labels)
+    return labels.astype(jnp.int32) if labels.dtype == bool else labels
 
 
 def check_integer_labels(outputs: Any, labels: Any) -> None:
@@ -102,7 +128,9 @@ def check_integer_labels(outputs: Any, labels: Any) -> None:
     """
     check_one_array(outputs)
     shape, given, dtype = jnp.shape(outputs), jnp.shape(labels), jnp.result_type(labels)
-    if given == shape[:-1] and jnp.issubdtype(dtype, jnp.integer):
+    if given == shape[:-1] and any(
+        jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_)
+    ):
         return
     if given == shape:
         fix = "pass y.argmax(-1), or use loss=jdl.tasks.soft_cross_entropy"

@@ -224,7 +224,7 @@ def parse(text: str) -> Rule:
     return regex([_entry(e, text) for e in entries], otherwise) if entries else otherwise
 
 
-def check_rule(rule: Any, where: str) -> Rule:
+def check_rule(rule: Any, where: str) -> Any:
     """Return `rule`; raise `InputError` for a name, and for a function that makes a rule.
 
     >>> check_rule(fsdp, "shard: rule")

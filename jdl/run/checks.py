@@ -33,7 +33,7 @@ def resolve_data(
     if isinstance(data, Data):
         data, valid = data.train, (data.valid or None) if valid is None else valid
     if not isinstance(data, Feed):
-        data = Feed(data, batch_size, seed)
+        data = Feed(data, _at_most_the_set(batch_size, data), seed)
     if isinstance(data.data, dict):
         check_arrays(data.data, name="training data")
         _warn_of_8_bit_images(data.data)
@@ -42,6 +42,16 @@ def resolve_data(
         valid = as_arrays(valid, name="validation data")
         check_arrays(valid, name="validation data")
     return data, valid
+
+
+def _at_most_the_set(batch_size: int, data: Any) -> int:
+    """The batch size, or the size of a set that is smaller."""
+    values = list(data.values()) if isinstance(data, Mapping) else [data]
+    size = min((len(value) for value in values if hasattr(value, "__len__")), default=0)
+    if not (isinstance(batch_size, Integral) and batch_size > size > 0):
+        return batch_size
+    log.warning("batch_size %d: a batch is the whole set of %d examples", batch_size, size)
+    return size
 
 
 def _without_full_mask(feed: Feed) -> Feed:

@@ -17,7 +17,7 @@ from jdl.core import lowering
 from jdl.core.errors import check_range, error
 from jdl.core.types import Mean
 from jdl.metrics import check_integer_labels, check_same_shape
-from jdl.metrics.checks import check_named_outputs, check_one_array
+from jdl.metrics.checks import check_named_outputs, check_one_array, class_indices
 
 Criterion = Callable[[Any, Any], jax.Array | Mean]
 """`loss(outputs, labels)`: one value per example, (batch,), or per part of one, (batch, ...).
@@ -48,15 +48,19 @@ class Blend:
 def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     r"""Softmax cross-entropy with integer labels, $-\log \mathrm{softmax}(z)_y$, in nats.
 
-    Logits are (batch, ..., classes), labels and result (batch, ...). A negative label counts from
-    the last class, as an index in numpy does; a label out of range gives nan. Raises `InputError`
-    for labels of another shape or type.
+    Logits are (batch, ..., classes), labels and result (batch, ...). Labels may be booleans, for
+    classes 0 and 1, or floats (batch, ..., classes), as in `soft_cross_entropy`. A negative label
+    counts from the last class, as an index in numpy does; a label out of range gives nan. Raises
+    `InputError` for labels of another shape or type.
 
     >>> cross_entropy(jnp.array([[800.0, -800.0]]), jnp.array([1]))
     Array([1600.], dtype=float32)
     """
     if not isinstance(labels, Blend):
+        if _are_distributions(outputs, labels):
+            return soft_cross_entropy(outputs, labels)
         check_integer_labels(outputs, labels)
+        labels = class_indices(outputs, labels)
         if lowering.platform() == "cpu":
             return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
         return _by_comparison(outputs, labels)
@@ -66,6 +70,11 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     mixed += (1 - share) * cross_entropy(outputs, labels.second)
     uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(-1)
     return (1 - labels.smoothing) * mixed + labels.smoothing * uniform
+
+
+def _are_distributions(outputs: Any, labels: Any) -> bool:
+    is_float = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+    return is_float and jnp.shape(outputs) == jnp.shape(labels)
 
 
 def _by_comparison(outputs: jax.Array, labels: jax.Array) -> jax.Array:

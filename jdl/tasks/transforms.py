@@ -247,7 +247,8 @@ def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
 
 
 def _are_classes(labels: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(labels), jnp.integer)
+    dtype = jnp.result_type(labels)
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
 
 
 def _partner(values: Any) -> jax.Array:
