@@ -144,7 +144,7 @@ def troubled(name):
         "none": (classification, two),
         "flat y": (regression, {"x": flat["x"], "y": flat["y"][:, 0]}),
         "columns": (classification, {"x": two["x"], "y": two["y"][:, None]}),
-        "one-hot": (classification, {"x": two["x"], "y": np.eye(2, dtype=np.float32)[two["y"]]}),
+        "one-hot": (classification, {"x": two["x"], "y": np.eye(2, dtype=np.int32)[two["y"]]}),
         "floats": (classification, {"x": two["x"], "y": two["y"].astype(np.float32)}),
         "words": (classification, {"x": two["x"], "y": np.array(["a", "b"] * 12)}),
         "labels": (classification, {"x": two["x"], "y": np.where(np.arange(24) == 21, 7, 1)}),
@@ -215,7 +215,6 @@ def test_data_that_does_not_fit_is_refused(refused, trouble, fragments):
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["--batch-size", "25"], ["batch_size", "from 1 to 24, the number of examples", "25"]),
         (["--batch-size", "0"], ["batch_size", "from 1 to 24"]),
         (["--epochs", "0"], ["epochs", "a finite number above 0"]),
         (["--epochs", "nan"], ["epochs", "a finite number above 0", "nan"]),
@@ -388,4 +387,4 @@ def test_fit_refuses_settings(given, fragment):
 
 def test_a_user_without_a_learner_is_told():
     feed = {"x": np.zeros((4, 3), np.float32)}
-    assert "batch_size" in learners.message(lambda: jdl.fit(net(), feed))
+    assert "batch_size" in learners.message(lambda: jdl.fit(net(), jdl.Feed(feed, 128)))

@@ -91,10 +91,8 @@ def check_one_array(outputs: Any) -> None:
       got:      a dict of a, b
       fix:      pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)
     """
-    got, fix = (
-        "",
-        "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)",
-    )
+    got = ""
+    fix = "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)"
     if isinstance(outputs, Mapping):
         got = f"a dict of {', '.join(map(str, outputs))}"
     elif isinstance(outputs, tuple | list):
