@@ -224,8 +224,8 @@ def parse(text: str) -> Rule:
     return regex([_entry(e, text) for e in entries], otherwise) if entries else otherwise
 
 
-def check_rule(rule: Any, where: str) -> Any:
-    """Return `rule`; raise `InputError` for a name, and for a function that makes a rule.
+def check_rule(rule: Any, where: str) -> None:
+    """Raise `InputError` for the name of a rule, and for a function that makes one.
 
     >>> check_rule(fsdp, "shard: rule")
     Traceback (most recent call last):
@@ -236,7 +236,7 @@ def check_rule(rule: Any, where: str) -> Any:
     """
     makers = (replicated, fsdp, tensor, regex, parse)
     if callable(rule) and not any(rule is maker for maker in makers):
-        return rule
+        return
     fix = "pass a rule, such as jdl.rules.fsdp()"
     if isinstance(rule, str):
         fix = f"pass jdl.rules.parse({rule!r})"

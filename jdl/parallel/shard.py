@@ -44,7 +44,8 @@ def shard(inner: Learner, mesh: Mesh, rule: Rule | None = None) -> Learner:
     """
     check_learner(inner, "shard: inner")
     check_mesh(mesh, "shard: mesh")
-    rule = check_rule(rule, "shard: rule") if rule is not None else replicated()
+    rule = rule or replicated()
+    check_rule(rule, "shard: rule")
     axis = batch_axis(mesh)
 
     def constrain(state: TrainState) -> TrainState:
