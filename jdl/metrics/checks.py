@@ -9,23 +9,25 @@ from jdl.core.errors import error
 
 
 def check_one_array(outputs: Any, user: str = "this loss or metric") -> None:
-    """Raise `InputError` unless the outputs of a model are one array, as `user` takes them.
+    """Raise `InputError` unless a model's outputs are one array of real numbers, as `user` takes.
 
     >>> check_one_array((jnp.zeros((3, 1)), jnp.zeros(3)), "regression")
     Traceback (most recent call last):
     jdl.core.errors.InputError: outputs of the model
-      expected: one array, as regression takes
+      expected: one array of real numbers, as regression takes
       got:      a tuple of 2
-      fix:      return the array alone, or pass a function that takes these outputs
+      fix:      pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)
     """
-    if hasattr(outputs, "shape") and hasattr(outputs, "dtype"):
+    fix = "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)"
+    if not (hasattr(outputs, "shape") and hasattr(outputs, "dtype")):
+        got = describe_outputs(outputs)
+    elif jnp.iscomplexobj(outputs):
+        got = f"complex values, {outputs.dtype}"
+        fix = "pass real inputs: np.concatenate([x.real, x.imag], -1)"
+    else:
         return
-    raise error(
-        "outputs of the model",
-        expected=f"one array, as {user} takes",
-        got=describe_outputs(outputs),
-        fix="return the array alone, or pass a function that takes these outputs",
-    )
+    expected = f"one array of real numbers, as {user} takes"
+    raise error("outputs of the model", expected=expected, got=got, fix=fix)
 
 
 def describe_outputs(outputs: Any) -> str:
@@ -79,29 +81,6 @@ def check_same_shape(outputs: Any, targets: Any) -> None:
     elif given == (*shape, 1):
         fix = "drop the last axis: y[..., 0]"
     raise error("y", expected=f"the outputs' shape {shape}", got=f"shape {given}", fix=fix)
-
-
-def check_one_array(outputs: Any) -> None:
-    """Raise `InputError` for outputs that are several arrays, or complex.
-
-    >>> check_one_array({"a": jnp.zeros(3), "b": jnp.zeros(3)})
-    Traceback (most recent call last):
-    jdl.core.errors.InputError: outputs of the model
-      expected: one array of real numbers
-      got:      a dict of a, b
-      fix:      pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)
-    """
-    got = ""
-    fix = "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)"
-    if isinstance(outputs, Mapping):
-        got = f"a dict of {', '.join(map(str, outputs))}"
-    elif isinstance(outputs, tuple | list):
-        got = f"a {type(outputs).__name__} of {len(outputs)}"
-    elif jnp.iscomplexobj(outputs):
-        got = f"complex values, {outputs.dtype}"
-        fix = "pass real inputs: np.concatenate([x.real, x.imag], -1)"
-    if got:
-        raise error("outputs of the model", expected="one array of real numbers", got=got, fix=fix)
 
 
 def class_indices(outputs: Any, labels: Any) -> Any:
