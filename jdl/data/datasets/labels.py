@@ -13,9 +13,9 @@ _log = logging.getLogger("jdl")
 def number_labels(parts: dict[str, Arrays], where: str) -> tuple[dict[str, Arrays], list[int]]:
     """Number the classes that occur in `parts["train"]`; return the old labels in this order too.
 
-    Labels (n,) that start at 0 and of which at least half occur stay as they are, as do targets of
-    other shapes; then the list is empty. A line in the log says that labels were numbered. Raises
-    `InputError` for a label that occurs in another part only.
+    Labels (n,) stay as they are, with an empty list, if 0 and at least half of the numbers up to
+    the largest label occur; so do targets of other shapes. A line in the log says that labels were
+    numbered. Raises `InputError` for a label that occurs in another part only.
 
     >>> years = {"train": {"y": np.array([1990, 2005, 1990])}}
     >>> parts, names = number_labels(years, "years")
