@@ -51,8 +51,9 @@ def command_help(name: str, summary: str) -> str:
       DIR   a directory of runs (default: runs)
     """
     arguments, _, purpose = summary.partition(": ")
-    width = max(map(len, ARGUMENTS[name]))
-    table = [f"  {argument:<{width}}   {text}" for argument, text in ARGUMENTS[name].items()]
+    own = ARGUMENTS.get(name, {})  # a command of your own may have no texts
+    width = max(map(len, own), default=0)
+    table = [f"  {argument:<{width}}   {text}" for argument, text in own.items()]
     lines = [
         f"usage: jdl {name} {arguments}",
         "",
@@ -67,4 +68,4 @@ def command_help(name: str, summary: str) -> str:
 
 def takes_experiment(name: str) -> bool:
     """Whether the command takes the file of an experiment, and with it the experiment's flags."""
-    return "FILE.py" in ARGUMENTS[name]
+    return "FILE.py" in ARGUMENTS.get(name, {})

@@ -33,7 +33,6 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     # counts
     "batch zero": ("digits_mlp", ("--batch-size", "0", *ONE), ("batch_size", "at least 1")),
     "batch negative": ("digits_mlp", ("--batch-size", "-8", *ONE), ("batch_size", "-8")),
-    "batch above the set": ("digits_mlp", ("--batch-size", "1259", *ONE), ("batch_size", BATCH)),
     "batch huge": ("digits_mlp", ("--batch-size", HUGE, *ONE), ("batch_size", BATCH)),
     "batch a fraction": ("digits_mlp", ("--batch-size", "1.5", *ONE), ("--batch-size", "1.5")),
     "batch of ratings": ("recommender", ("--batch-size", "0", *ONE), ("batch_size", "at least 1")),
@@ -83,7 +82,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "dispatch": ("digits_mlp", ("--run.dispatch", "fast", *ONE), ("--run.dispatch", "fast")),
 }
 FAST = (
-    *("rate inf", "rate a word", "dropout nan", "batch above the set", "epochs without end"),
+    *("rate inf", "rate a word", "dropout nan", "epochs without end"),
     *("width zero", "data empty", "folder empty", "mesh twice", "unknown flag"),
 )
 

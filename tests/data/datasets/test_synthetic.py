@@ -81,7 +81,7 @@ def test_three_samples_of_one_distribution():
         (data.train, data.valid, data.test()), ((9, 0), (4, 1), (6, 2)), strict=True
     ):
         assert np.array_equal(part["x"], synthetic.two_moons(n, seed=seed)["x"])
-    assert data.info["name"] == "moons" and data.steps(2, 4) == 4
+    assert data.info["name"] == "moons" and data.steps(2, 4) == 5
 
 
 def test_modes_of_the_ring_are_counted():

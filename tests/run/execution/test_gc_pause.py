@@ -56,7 +56,7 @@ def test_a_run_is_traced_without_the_collector_and_trains_with_it(form):
 
 def test_a_run_that_cannot_begin_leaves_the_collector_on():
     with pytest.raises(jdl.InputError):
-        jdl.fit(net(), line(), batch_size=10**6, options=quiet())
+        jdl.fit(net(), line(), batch_size=0, options=quiet())
     assert gc.isenabled()
 
 
