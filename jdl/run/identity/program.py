@@ -186,7 +186,7 @@ class _Writer:
         if name == "cond":
             return operands[1:]
         if name == "scan":
-            kept = operands[: params["num_consts"]]
+            kept = operands[: _count_scan_constants(params)]
         elif name == "while":
             first = params["cond_nconsts"]
             before, count = (0, first) if label == "cond_jaxpr" else (first, params["body_nconsts"])
@@ -196,6 +196,13 @@ class _Writer:
         else:
             kept = []
         return [*kept, *(self.new(False) for _ in jaxpr.invars[len(kept) :])]
+
+
+def _count_scan_constants(params: Mapping[str, Any]) -> int:
+    """How many inputs of a scan are the same in each of its steps."""
+    if "num_consts" in params:
+        return params["num_consts"]
+    return len(params["ft_in"].unpack()[0])  # jax 0.12: constants, carry and slices as trees
 
 
 def schedule_change(
