@@ -25,6 +25,9 @@ def lazy_names(
 
     def get(name: str) -> Any:
         if name not in homes:
+            # A module of the package is found whether or not something has imported it before.
+            if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+                return import_module(f"{package}.{name}")
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, original = homes[name]
         loaded = import_module(module)
