@@ -127,7 +127,6 @@ def check_on_data(learner: Learner, state: TrainState, feed: Feed, valid: Arrays
             check_classes(learner, state, sample, data, name)
     for part in (feed.data, valid):
         check_extreme_examples(learner, part, feed.batch_size)
-    warn_of_unread_entries(learner, state, sample)
     if "weight" in sample and "batch_stats" in getattr(state.model_state, "keys", dict)():
         log.warning(
             'data["weight"]: batch normalization takes its statistics over all examples alike'
@@ -182,6 +181,8 @@ def warn_of_unread_entries(learner: Learner, state: TrainState, batch: Batch) ->
     rest = dict(batch)
     unread = set(rest) - {"y"}
     for call in (learner.step, learner.evaluate):
+        if not unread:
+            return  # without tracing the evaluation
         traced = jax.make_jaxpr(call)(state, rest)
         _, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
         names = jax.tree.leaves(dict(zip(rest, rest, strict=True)))

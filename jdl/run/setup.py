@@ -27,6 +27,7 @@ from jdl.run.checks import (
     check_on_data,
     check_options,
     resolve_data,
+    warn_of_unread_entries,
 )
 from jdl.run.distributed.collectives import (
     check_consistent,
@@ -211,7 +212,9 @@ def prepare(
             state, parent = start_fork(fork, setup, state)
             setup = replace(setup, parent=parent)
             check_finite_weights("fork", state)
-        check_on_data(learner, setup.caller_state(state), feed, valid)  # outside jit: sees values
+        own = setup.caller_state(state)
+        check_on_data(learner, own, feed, valid)  # outside jit: sees values
+        warn_of_unread_entries(setup.inner, own, feed.batch(0))
         _ = setup.dispatch  # traces the step
         digests = setup.fingerprint.digests() if setup.run_dir else {}
     if is_multiprocess():
