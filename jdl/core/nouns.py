@@ -4,6 +4,7 @@ A module, a model, a task, a learner and a result follow from each other. Whoeve
 the next is wanted gets the missing call as the fix.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from jdl.core.errors import error
@@ -163,10 +164,16 @@ def kind_of(value: Any) -> str:
 def describe(value: Any) -> str:
     """A value and its type, in a few words.
 
-    >>> describe(0.1), describe(len), describe({})
-    ('0.1, a float', 'the function len', 'a dict')
+    >>> describe(0.1), describe(len), describe({"mean": 0, "std": 1})
+    ('0.1, a float', 'the function len', 'a dict of mean, std')
     """
     kind = kind_of(value)
+    if isinstance(value, Mapping):
+        return f"a dict of {', '.join(map(str, value))}" if value else "an empty dict"
+    if type(value) in (tuple, list):
+        return f"a {kind} of {len(value)}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array, {value.dtype} of shape {tuple(value.shape)}"
     if isinstance(value, str | int | float):
         article = "an" if kind[0] in "aeiou" else "a"
         return f"{value!r}, {article} {kind}"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jdl.core import tree
 from jdl.core.errors import error
+from jdl.core.nouns import describe
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
 from jdl.learn.training_metrics import widened, without_samples
 
@@ -32,7 +33,7 @@ def checked_task(task: Task, name: str = "task") -> Task:
             raise error(
                 f"{name}.init",
                 expected="(params, model_state)",
-                got=_describe(made),
+                got=describe(made),
                 fix="return params, {} if the model has no state",
             )
         return made
@@ -68,11 +69,11 @@ def _check_signature(loss: Callable[..., Any], name: str) -> None:
 def _check_loss(returned: Any, name: str) -> PyTree:
     """Raise unless a loss returned what it must; the `model_state` that it returned."""
     if not (isinstance(returned, tuple) and len(returned) == 2):
-        raise error(name, expected=LOSS, got=_describe(returned), fix=RETURN_MEAN)
+        raise error(name, expected=LOSS, got=describe(returned), fix=RETURN_MEAN)
     mean, rest = returned
     _check_mean(mean, name)
     if not (isinstance(rest, tuple) and len(rest) == 2 and isinstance(rest[1], Mapping)):
-        got = f"(Mean, {_describe(rest)})"
+        got = f"(Mean, {describe(rest)})"
         raise error(name, expected=LOSS, got=got, fix='return mean, (model_state, {"loss": mean})')
     after, metrics = rest
     if "loss" not in metrics:
@@ -89,7 +90,7 @@ def _check_loss(returned: Any, name: str) -> PyTree:
 
 def _check_mean(value: Any, name: str) -> None:
     if not isinstance(value, Mean):
-        raise error(name, expected="a jdl.Mean", got=_describe(value), fix=RETURN_MEAN)
+        raise error(name, expected="a jdl.Mean", got=describe(value), fix=RETURN_MEAN)
     for part in ("total", "weight"):
         shape = jnp.shape(getattr(value, part))
         if shape:
@@ -109,7 +110,7 @@ def _check_metrics(metrics: Mapping[str, Any], path: str, name: str) -> None:
             raise error(
                 f'{path}["{entry}"] of {name}',
                 expected="a jdl.Mean or jdl.Count, which add up over batches",
-                got=_describe(value),
+                got=describe(value),
                 fix='jdl.metrics.mean(values, batch.get("mask")) of values (batch,)',
             )
 
@@ -132,12 +133,3 @@ def _kinds(state: PyTree) -> dict[str, str]:
         leaf: f"{jnp.result_type(value)}{list(jnp.shape(value))}"
         for leaf, value in tree.flatten(state).items()
     }
-
-
-def _describe(value: Any) -> str:
-    """What a value is, in a few words."""
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}: ({', '.join(type(part).__name__ for part in value)})"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"an array, {value.dtype} of shape {value.shape}"
-    return f"{type(value).__name__}"

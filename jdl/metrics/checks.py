@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jdl.core.errors import error
+from jdl.core.nouns import describe
 
 
 def check_one_array(outputs: Any, user: str = "this loss or metric") -> None:
@@ -20,7 +21,7 @@ def check_one_array(outputs: Any, user: str = "this loss or metric") -> None:
     """
     fix = "pass loss= and metrics= for such outputs, or write a jdl.Task(init, loss, predict)"
     if not (hasattr(outputs, "shape") and hasattr(outputs, "dtype")):
-        got = describe_outputs(outputs)
+        got = describe(outputs)
     elif jnp.iscomplexobj(outputs):
         got = f"complex values, {outputs.dtype}"
         fix = "pass real inputs: np.concatenate([x.real, x.imag], -1)"
@@ -28,21 +29,6 @@ def check_one_array(outputs: Any, user: str = "this loss or metric") -> None:
         return
     expected = f"one array of real numbers, as {user} takes"
     raise error("outputs of the model", expected=expected, got=got, fix=fix)
-
-
-def describe_outputs(outputs: Any) -> str:
-    """The kind of a model's outputs in a few words.
-
-    >>> describe_outputs({"mean": 0, "std": 1})
-    'a dict of mean, std'
-    """
-    if isinstance(outputs, Mapping):
-        return f"a dict of {', '.join(map(str, outputs)) or 'nothing'}"
-    if isinstance(outputs, tuple | list):
-        return f"a {type(outputs).__name__} of {len(outputs)}"
-    if hasattr(outputs, "shape"):
-        return f"an array of shape {tuple(outputs.shape)}"
-    return f"{type(outputs).__name__}"
 
 
 def check_named_outputs(outputs: Any, names: Iterable[str], user: str, fix: str) -> None:
@@ -56,7 +42,7 @@ def check_named_outputs(outputs: Any, names: Iterable[str], user: str, fix: str)
     raise error(
         "outputs of the model",
         expected=f"a dict of {', '.join(names)}, as {user} takes",
-        got=describe_outputs(outputs),
+        got=describe(outputs),
         fix=fix,
     )
 

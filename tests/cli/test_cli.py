@@ -85,23 +85,6 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def call(capfd, monkeypatch, tmp_path):
-    """A command in this process: (exit code, stdout, stderr). Each test has its own directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfd.readouterr()
-        try:
-            main.command([str(word) for word in words])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(file, tmp_path_factory):
     """The folder of a finished run, and what its command printed."""

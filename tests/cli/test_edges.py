@@ -47,22 +47,10 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.fixture
-def call(capfd, monkeypatch, tmp_path):
-    """A command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def experiment_file(call):
+    """`line.py`, in the directory of the test."""
     Path("line.py").write_text(FILE)
-
-    def run(*arguments):
-        capfd.readouterr()
-        try:
-            main.command([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_a_run_without_a_test_split_ends_well(call):

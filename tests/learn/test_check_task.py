@@ -56,8 +56,8 @@ FAULTS = {
         ["total of the Mean", "(4,)", "sum"],
     ),
     "a scalar loss metric": (lambda m, s: (m, (s, {"loss": m.value})), ['metrics["loss"]', "Mean"]),
-    "no state": (lambda m, s: (m, {"loss": m}), ["(Mean, dict)", "model_state, metrics"]),
-    "the mean alone": (lambda m, s: m, ["(Mean, (model_state, metrics))", "got:      Mean"]),
+    "no state": (lambda m, s: (m, {"loss": m}), ["(Mean, a dict of loss)", "model_state, metrics"]),
+    "the mean alone": (lambda m, s: m, ["(Mean, (model_state, metrics))", "got:      a Mean"]),
     "another state": (lambda m, s: (m, ({}, {"loss": m})), ["model_state/seen", "no such leaf"]),
     "a wider state": (
         lambda m, s: (m, ({"seen": jnp.zeros(3)}, {"loss": m})),
