@@ -129,8 +129,12 @@ class Task(NamedTuple):
     penalties; its weight is the one that the gradient is divided by. `key` may be None for a loss
     that draws nothing.
 
+    Evaluation pads its last batch: both sums of the mean leave out examples whose `batch["mask"]`
+    is 0, as `jdl.metrics.mean` does.
+
+    >>> import jdl
     >>> def loss(params, model_state, batch, key, *, train):
-    ...     mean = Mean(jnp.sum((params - batch["x"]) ** 2), jnp.float32(len(batch["x"])))
+    ...     mean = jdl.metrics.mean((params - batch["x"]) ** 2, batch.get("mask"))
     ...     return mean, (model_state, {"loss": mean})
     >>> task = Task(
     ...     init=lambda key, batch: (jnp.zeros(()), {}),
