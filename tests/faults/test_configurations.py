@@ -33,7 +33,6 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     # counts
     "batch zero": ("digits_mlp", ("--batch-size", "0", *ONE), ("batch_size", "at least 1")),
     "batch negative": ("digits_mlp", ("--batch-size", "-8", *ONE), ("batch_size", "-8")),
-    "batch huge": ("digits_mlp", ("--batch-size", HUGE, *ONE), ("batch_size", BATCH)),
     "batch a fraction": ("digits_mlp", ("--batch-size", "1.5", *ONE), ("--batch-size", "1.5")),
     "batch of ratings": ("recommender", ("--batch-size", "0", *ONE), ("batch_size", "at least 1")),
     "batch of trees": ("listops", ("--batch-size", "0", *STEP), ("batch_size", "at least 1")),
@@ -73,6 +72,8 @@ TABLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "folder empty": ("digits_mlp", ("--run.dir", "", *ONE), ("--run.dir", "a directory")),
     "folder in a device": ("digits_mlp", ("--run.dir", "/dev/null/x", *ONE), ("written",)),
     "start nowhere": ("digits_mlp", ("--run.start", "absent", *ONE), ("run directory absent",)),
+    "fork nowhere": ("digits_mlp", ("--run.fork", "absent@3", *ONE), ("run directory absent",)),
+    "fork of no step": ("digits_mlp", ("--run.fork", "absent@x", *ONE), ("absent@x",)),
     # options of a run
     "seed negative": ("digits_mlp", ("--run.seed", "-1", *ONE), ("seed", SEED, "-1")),
     "seed too large": ("digits_mlp", ("--run.seed", "4294967296", *ONE), ("seed", SEED)),
