@@ -129,6 +129,18 @@ def to_32_bit(value: Any, name: str) -> np.ndarray:
     return _narrow(_numeric(value, name), name)
 
 
+def to_float32(array: np.ndarray, name: str) -> np.ndarray:
+    """A numeric array as float32; raises `InputError` for a finite value that becomes infinite.
+
+    >>> to_float32(np.array([1, 2]), "x").dtype
+    dtype('float32')
+    """
+    with np.errstate(over="ignore"):
+        result = array.astype(np.float32)
+    _check_kept(array, result, np.isinf(result) & ~np.isinf(array), name, "rescale the values")
+    return result
+
+
 def _numeric(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
@@ -195,15 +207,22 @@ def _narrow(array: np.ndarray, name: str) -> np.ndarray:
         result = array.astype(target)
         # Integers would wrap around and floats become infinite.
         lost = result != array if array.dtype.kind in "iu" else np.isinf(result) & ~np.isinf(array)
+    _check_kept(array, result, lost, name, "rescale the values, or set jax_enable_x64")
+    return result
+
+
+def _check_kept(
+    array: np.ndarray, result: np.ndarray, lost: np.ndarray, name: str, fix: str
+) -> None:
+    """Raise `InputError` if a value was lost in a cast."""
     if lost.any():
         index = tuple(np.argwhere(lost)[0])
         raise error(
             name,
-            expected=f"values that fit in {target}",
+            expected=f"values that fit in {result.dtype}",
             got=f"{array[index]} at index {[int(i) for i in index]}",
-            fix="rescale the values, or set jax_enable_x64",
+            fix=fix,
         )
-    return result
 
 
 def _check_mask(mask: np.ndarray, name: str) -> None:

@@ -1,5 +1,7 @@
 """CSV files: typed columns, and what is refused, with file and line."""
 
+import csv as python_csv
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,44 @@ def test_a_table_becomes_data(read):
     assert data.info["classes"] == 2 and data.train["x"].shape == (14, 2)
 
 
+def test_an_empty_line_of_one_column_is_a_missing_value(read):
+    np.testing.assert_array_equal(
+        read("\na\n1.5\n\n2.5\n\n", float)["a"], [1.5, np.nan, 2.5, np.nan]
+    )
+    assert read('a\r\nx\r\n\r\n""', str)["a"].tolist() == ["x", "", ""]
+    with pytest.raises(InputError, match=r"line 3\n.*a whole number.*\n.*an empty cell"):
+        read("a\n1\n\n2\n", int)
+
+
+@pytest.mark.timeout(20)  # with a search for each name it takes minutes
+def test_many_columns_are_read_in_a_moment(read):
+    names = [f"gene{i}" for i in range(10_000)]
+    row = ",".join(["1"] * len(names)) + "\n"
+    table = read(",".join(names) + "\n" + row * 30, float)
+    assert len(table) == 10_000 and table["gene9999"].tolist() == [1.0] * 30
+
+
+def test_one_long_text_does_not_widen_thousands(read):
+    rows = "a,b\n" + "x,1\n" * 20_000 + "y" * 50_000 + ",1\n"
+    assert len(read(rows, {"b": int})["b"]) == 20_001  # what the message suggests
+    with pytest.raises(InputError) as caught:
+        read(rows, str)
+    for word in ('column "a"', "50,000 characters in row 20001", "types={...}"):
+        assert word in str(caught.value)
+    assert len(read("a\n" + "x" * 50_000 + "\n" + "y" * 40_000, str)["a"]) == 2
+
+
+def test_a_cell_above_the_limit_of_python(read):
+    content = "a\n" + "x" * 140_000 + "\n"
+    with pytest.raises(InputError, match=r"line 2\n.*131,072 characters.*\n.*a longer one"):
+        read(content, str)
+    before = python_csv.field_size_limit(2**24)  # what the message suggests
+    try:
+        assert len(read(content, str)["a"][0]) == 140_000
+    finally:
+        python_csv.field_size_limit(before)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -60,6 +100,7 @@ def test_a_table_becomes_data(read):
         (GOOD + 'eve,"1,1,1\n', ["line 6", "quoted"]),
         ('name,size,count,new\n"a\nb",1,2,0\nc,x,1,1\n', ["line 4", '"x"']),
         (GOOD + "eve,1,99999999999999999999,1\n", ['column "count"', "64 bits"]),
+        (GOOD + "eve,1e400,1,1\n", ["line 6", 'in column "size"', "1e400"]),
         ("name,size,count,count\n", ["line 1", '"count"']),
         ("name,size,,new\n", ["line 1", "no name"]),
         ("name,sise,count,new\n", ['column "size"', 'did you mean "sise"']),
@@ -82,5 +123,10 @@ def test_bad_requests(read, tmp_path):
         read(GOOD, {"size": complex})
     with pytest.raises(InputError, match="encode it first"):
         csv.stack_columns(read(GOOD), ["size", "name"])
+    with pytest.raises(InputError, match=r'column "b"\n.*fit in float32\n.*-1e\+39 at index \[1'):
+        csv.stack_columns({"a": np.ones(2), "b": np.array([np.inf, -1e39])}, ["a", "b"])
+    for delimiter in ("||", "", '"', "\n", None):
+        with pytest.raises(InputError, match=r"delimiter\n.*one character"):
+            read(GOOD, delimiter=delimiter)
     with pytest.raises(InputError, match='did you mean "size"'):
         csv.stack_columns(read(GOOD), ["sice"])
