@@ -1,6 +1,8 @@
 """Ratings of items by users: MovieLens files, and synthetic ratings with known noise."""
 
-from collections.abc import Sequence
+import csv
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +10,11 @@ import numpy as np
 
 from jdl.core.errors import InputError, check_range, error
 from jdl.core.paths import user_path
+from jdl.data.arrays import to_float32
 from jdl.data.datasets.build import rows
 from jdl.data.prepare import split
-from jdl.data.readers.binary import read_lines
+from jdl.data.readers.binary import read_lines, read_number
+from jdl.data.readers.csv import read_rows
 from jdl.data.records import Data
 
 PARTS = (0.7, 0.1, 0.2)
@@ -32,14 +36,15 @@ class Ratings(NamedTuple):
 def load_movielens(path: str | Path, *, parts: Sequence[float] = PARTS, seed: int = 0) -> Data:
     r"""Load a MovieLens file (Harper and Konstan 2015), split at random by rating.
 
-    Reads `ratings.csv` (header, commas), `u.data` (tabs) and `ratings.dat` (`::`). `x` int32 (n, 2)
-    numbers the users and items of the training split from 1; others are 0, and `info["unknown"]`
-    counts them per split. `y` is float32 (n, 1), with its mean over the training split in
-    `info["mean"]`. `info["repeated"]` counts ratings whose user had rated the item before; they are
-    kept.
+    Reads `ratings.csv` (commas, quotes as in RFC 4180), `u.data` (tabs) and `ratings.dat` (`::`).
+    A first line without a number is a header. `x` int32 (n, 2) numbers the users and items of the
+    training split from 1; others are 0, and `info["unknown"]` counts them per split. `y` is float32
+    (n, 1), with its mean over the training split in `info["mean"]`. `info["repeated"]` counts
+    ratings whose user had rated the item before; they are kept.
 
     Raises `InputError`, naming file and line, for a missing or empty file, an unknown format, a
-    line with too few fields, and a rating that is not a finite number.
+    header in which the rating is not third, a line with too few fields, and a rating that is not a
+    finite number.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "u.data"
@@ -67,22 +72,24 @@ def read_ratings(path: str | Path) -> Ratings:
     path = user_path(path)
     lines = read_lines(path, "a text file of ratings: ratings.csv, u.data or ratings.dat")
     first = next((line for line in lines if line.strip()), "")
-    separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
+    unquoted = re.sub('"[^"]*"', "", first)
+    separator = next((mark for mark in ("::", "\t", ",") if mark in unquoted), None)
     if separator is None:
         raise _wrong(
             path, 1, "user, item, rating separated by ',', tabs or '::'", first or "nothing"
         )
     entries = []
-    for number, line in enumerate(lines, start=1):
-        fields = [field.strip() for field in line.split(separator)]
-        is_header = line is first and [name.lower() for name in fields[2:3]] == ["rating"]
-        if not line.strip() or is_header:
+    for place, (number, fields) in enumerate(_rows(path, lines, separator)):
+        user, item, rating = (*fields, "", "", "")[:3]
+        value = read_number(rating)
+        if place == 0 and all(fields[:3]) and not any(map(_is_number, fields[:3])):
+            _check_header(path, number, fields)
             continue
-        if len(fields) < 3 or not all(fields[:3]):
-            raise _wrong(path, number, "user, item and rating", line)
-        if not _is_number(fields[2]):
-            raise _wrong(path, number, "a finite number as the rating", fields[2])
-        entries.append((fields[0], fields[1], float(fields[2])))
+        if not (user and item and rating):
+            raise _wrong(path, number, "user, item and rating", separator.join(fields))
+        if value is None:
+            raise _wrong(path, number, "a finite number as the rating", rating)
+        entries.append((user, item, value))
     if not entries:
         raise _wrong(path, len(lines), "at least one rating", "none")
     users, items, ratings = zip(*entries, strict=True)
@@ -98,7 +105,8 @@ def split_ratings(
 ) -> Data:
     """Split ratings (n,) at random, and number users and items by the training split.
 
-    `about` is added to `info`; see `load_movielens` for the arrays.
+    `about` is added to `info`; see `load_movielens` for the arrays. Raises `InputError` for parts
+    that `split.random` rejects, and for a rating that float32 cannot hold.
 
     >>> user, item = np.divmod(np.arange(10), 2)
     >>> data = split_ratings(Ratings(user, item, np.ones(10)))
@@ -110,7 +118,7 @@ def split_ratings(
     index = {"train": train, "valid": valid, "test": test}
     names = {"user": np.unique(user[train]), "item": np.unique(item[train])}
     codes = {"user": _codes(user, names["user"]), "item": _codes(item, names["item"])}
-    y = rating.astype(np.float32)[:, None]
+    y = to_float32(rating, "rating")[:, None]
     whole = {"x": np.stack([codes["user"], codes["item"]], 1), "y": y}
     pairs = np.stack([np.unique(v, return_inverse=True)[1] for v in (user, item)], 1)
     info = {
@@ -172,11 +180,31 @@ def _codes(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[place] == values, place + 1, 0).astype(np.int32)
 
 
+def _rows(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each line that is not empty, with its number."""
+    if separator == ",":
+        rows = read_rows(csv.reader((line + "\n" for line in lines), strict=True), path)
+    else:
+        rows = enumerate((line.split(separator) for line in lines), start=1)
+    for number, fields in rows:
+        fields = [field.strip() for field in fields]
+        if any(fields):
+            yield number, fields
+
+
+def _check_header(path: Path, number: int, names: list[str]) -> None:
+    names = [name.lower() for name in names]
+    if "rating" in names and names.index("rating") != 2:
+        raise _wrong(path, number, "user, item and rating, in this order", ",".join(names))
+
+
 def _is_number(text: str) -> bool:
+    """Whether a text is meant as a number: nan and infinity, too."""
     try:
-        return bool(np.isfinite(float(text)))
+        float(text)
     except ValueError:
         return False
+    return True
 
 
 def _wrong(path: Path, line: int, expected: str, got: str) -> InputError:

@@ -8,6 +8,7 @@ import io
 import math
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from jdl.data.arrays import check_labels
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DEFLATE_LIMIT = 1032
 """A deflate stream expands at most 1,032 times."""
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _HEADER_BYTES = 2**14
 """More than the longest header that numpy reads."""
 
@@ -64,6 +66,20 @@ def read_lines(path: Path, expected: str) -> list[str]:
         raise unreadable(path, reason, expected) from None
 
 
+def read_number(text: str) -> float | None:
+    """The number that a text holds; None unless it is finite in float32, too.
+
+    >>> read_number("2.5e1"), read_number("1e39"), read_number("1_0"), read_number("nan")
+    (25.0, None, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    # Python parses 1_0 as 10; no file means that.
+    return value if "_" not in text and abs(value) <= _FLOAT32_MAX else None
+
+
 def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[str, np.ndarray]:
     """Images (n, H, W) and labels (n,) from two IDX files; `InputError` unless they match."""
     x, y = read_idx(images, rank=3), read_idx(labels, rank=1)
@@ -86,8 +102,9 @@ def read_labelled(images: str | Path, labels: str | Path, classes: int) -> dict[
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz file, by name, in their own shapes and dtypes.
 
-    Raises `InputError`, naming file and member, if the file is missing or damaged, claims more data
-    than it has, or holds Python objects, which could run code.
+    Members that are no arrays, such as a README or a folder, are skipped. Raises `InputError`,
+    naming file and member, if the file is missing or damaged, claims more data than it has, or
+    holds Python objects, which could run code.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "data.npz"
@@ -98,8 +115,9 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     path, arrays = user_path(path), {}
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members(archive.infolist(), path)
-            for member in archive.infolist():
+            members = [member for member in archive.infolist() if _is_array(archive, member)]
+            _check_members(members, path)
+            for member in members:
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     arrays[name] = _npy(file, member.file_size, path, f", member {member.filename}")
@@ -160,16 +178,24 @@ def _idx(file: IO[bytes] | gzip.GzipFile, path: Path, limit: int, rank: int | No
     return _shaped(data, dtype, shape, "C", path).astype(dtype.newbyteorder("="))
 
 
+def _is_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Whether a member is meant to be an array: by its name, or by how it begins, as in numpy."""
+    if member.is_dir() or member.filename.endswith(".npy") or member.flag_bits & 1:
+        return not member.is_dir()
+    with archive.open(member) as file:
+        return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+
+
 def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
     """Reject what numpy never writes: repeated names, encryption, other codecs, false sizes."""
     names = [member.filename.removesuffix(".npy") for member in members]
-    stored = path.stat().st_size
+    counts, stored = Counter(names), path.stat().st_size
     for name, member in zip(names, members, strict=True):
         supported = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if names.count(name) > 1 or member.flag_bits & 1 or not supported:
+        if counts[name] > 1 or member.flag_bits & 1 or not supported:
             got = (
                 "the member twice"
-                if names.count(name) > 1
+                if counts[name] > 1
                 else "an encrypted one, or another compression"
             )
             raise _damaged(path, f"one member {member.filename}, stored or deflated", got)
@@ -192,12 +218,16 @@ def _npy(file: IO[bytes], length: int, path: Path, member: str = "") -> np.ndarr
         shape, fortran, dtype = read(start)
     except Exception:  # numpy parses the header as Python, which can raise almost anything
         raise _damaged(path, "numpy arrays only", f"no array in {what}") from None
-    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
+    if dtype.hasobject or dtype.kind == "V" or not dtype.itemsize:
+        reason = "Python objects could run code and are never loaded"
+        if not dtype.hasobject:
+            reason = "numpy saves bfloat16, float8, int4 and structures like this"
         raise error(
             f"{path}{member}",
             expected="a numeric array",
-            got=f"dtype {dtype}; Python objects could run code and are never loaded",
-            fix="convert it to a numeric dtype and save it again with np.savez",
+            got=f"dtype {dtype}; {reason}",
+            fix="convert it to a numeric dtype, such as x.astype(np.float32), and save it again "
+            "with np.savez",
         )
     size, rest = math.prod(shape) * dtype.itemsize, length - start.tell()
     if size != rest or any(side < 0 for side in shape):

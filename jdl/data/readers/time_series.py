@@ -1,5 +1,6 @@
 """Series of different lengths: a reader of .ts files, and padding that keeps the lengths."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +9,9 @@ import numpy as np
 
 from jdl.core.errors import InputError, did_you_mean, error
 from jdl.core.paths import user_path
+from jdl.data.arrays import to_float32
 from jdl.data.prepare.scale import Scaler, Statistics
-from jdl.data.readers.binary import read_lines
+from jdl.data.readers.binary import read_lines, read_number
 
 
 class Series(NamedTuple):
@@ -68,13 +70,23 @@ def pad_sequences(
     """Pad arrays (time, channels) with zeros to one float32 array, and return the lengths.
 
     The arrays have shapes (n, steps, channels) and (n,), int32. `steps` defaults to the longest
-    length. Raises `InputError` for an empty series, or one longer than `steps`.
+    length. Raises `InputError` for no series, an empty one or one longer than `steps`, series that
+    differ in channels, and values that float32 cannot hold.
 
     >>> x, lengths = pad_sequences([np.ones((2, 1)), np.ones((3, 1))])
     >>> x.shape, lengths.tolist()
     ((2, 3, 1), [2, 3])
     """
-    lengths = np.array([len(example) for example in examples], np.int32)
+    shapes = [np.shape(example) for example in examples]
+    wrong = next((s for s in shapes if len(s) != 2 or s[1] != shapes[0][1]), None)
+    if not shapes or wrong is not None:
+        raise error(
+            "series",
+            expected="at least one array, each of shape (time, channels) with the same channels",
+            got=f"shapes {list(shapes[0])} and {list(wrong or ())}" if shapes else "none",
+            fix="pass x[:, None] for a series of numbers, and fill in missing channels",
+        )
+    lengths = np.array([shape[0] for shape in shapes], np.int32)
     steps = int(lengths.max()) if steps is None else steps
     if lengths.min() < 1 or lengths.max() > steps:
         raise error(
@@ -83,9 +95,9 @@ def pad_sequences(
             got=f"from {lengths.min()} to {lengths.max()}",
             fix="leave steps out to pad to the longest series, and drop empty ones",
         )
-    x = np.zeros((len(examples), steps, np.shape(examples[0])[1]), np.float32)
-    for row, example in zip(x, examples, strict=True):
-        row[: len(example)] = example
+    x = np.zeros((len(examples), steps, shapes[0][1]), np.float32)
+    for number, (row, example) in enumerate(zip(x, examples, strict=True)):
+        row[: len(example)] = to_float32(np.asarray(example), f"series {number}")
     return x, lengths
 
 
@@ -128,6 +140,11 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[tuple[str, ...], bool, in
                 raise _wrong(
                     path, number, "the names of the classes", line, "list all classes on that line"
                 )
+            twice = [name for name, count in Counter(classes).items() if count > 1]
+            if twice:
+                raise _wrong(
+                    path, number, "each class once", f"{twice[0]!r} twice", "leave out the second"
+                )
         if word == "@targetlabel" and is_true:
             has_target = True
     raise _wrong(
@@ -158,16 +175,13 @@ def _example(path: Path, at: int, parts: list[str], before: list[np.ndarray]) ->
 
 
 def _number(path: Path, at: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
+    value = read_number(text)
+    if value is None:
         missing = text.strip() in ("?", "", "NaN", "nan")
         raise _wrong(
             path,
             at,
-            "finite numbers, separated by commas",
+            "finite numbers that fit in float32, separated by commas",
             f"a missing value, {text.strip()!r}" if missing else repr(text.strip()),
             "fill in the value, or drop the example" if missing else "correct the number",
         )

@@ -13,6 +13,7 @@ FORMS = {
     + "".join(f"{u},{i},{r},1260759144\r\n" for u, i, r in ROWS),
     "u.data": "".join(f"{u}\t{i}\t{r}\t881250949\n" for u, i, r in ROWS),
     "ratings.dat": "".join(f"{u}::{i}::{r}::978300760\n" for u, i, r in ROWS) + "\n",
+    "quoted.csv": '"user","item","stars"\n' + "".join(f'"{u}","{i}","{r}"\n' for u, i, r in ROWS),
     "plain.csv": "\ufeff" + "".join(f"{u},{i},{r}\n" for u, i, r in ROWS),
 }
 
@@ -22,6 +23,14 @@ def test_every_form_gives_the_same_rows(tmp_path, name):
     (tmp_path / name).write_bytes(FORMS[name].encode())
     found = movielens.read_ratings(tmp_path / name)
     assert list(zip(*(column.tolist() for column in found), strict=True)) == ROWS
+
+
+def test_a_name_may_hold_what_separates(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text('"a,b","c::d ""e""",3.5\nf,"g",4\n')
+    found = movielens.read_ratings(path)
+    assert found.user.tolist() == ["a,b", "f"] and found.item.tolist() == ['c::d "e"', "g"]
+    assert found.rating.tolist() == [3.5, 4]
 
 
 def test_data_of_a_file(tmp_path):
@@ -66,6 +75,8 @@ def test_only_the_training_part_numbers_users():
     assert data.info["users"] == 7 and data.info["items"] == 1
     assert data.test()["x"].tolist() == [[0, 1], [0, 1]]
     assert data.info["unknown"]["test"] == {"user": 2, "item": 0}
+    with pytest.raises(InputError, match=r"rating\n.*fit in float32"):
+        movielens.split_ratings(given._replace(rating=np.full(10, 1e39)))
 
 
 BAD = {
@@ -76,6 +87,10 @@ BAD = {
     "a name missing": ("1,2,3.0,9\n\n1,,3.0,9\n", "line 3.*user, item and rating"),
     "a word": ("1,2,3.0,9\n1,2,good,9\n", "line 2.*a finite number.*'good'"),
     "a word at first": ("1,2,good,9\n", "line 1.*a finite number.*'good'"),
+    "too large": ("1,2,3.0\n1,2,1e39\n", "line 2.*a finite number.*'1e39'"),
+    "underscored": ("1,2,1_0\n", "line 1.*a finite number.*'1_0'"),
+    "another order": ("rating,user,item\n3,1,2\n", "line 1.*in this order.*'rating,user,item'"),
+    "open quotes": ('1,2,3\n1,"2,3\n', "line 2.*RFC 4180"),
     "not finite": ("1::2::nan::9\n", "line 1.*a finite number.*'nan'"),
 }
 

@@ -5,6 +5,7 @@ import pickle
 import struct
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -193,6 +194,28 @@ def test_bad_npz(tmp_path):
         with pytest.raises(InputError, match=word) as caught:
             read_npz(path)
         assert str(path) in str(caught.value)
+
+
+def test_members_that_are_no_arrays_are_skipped(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"d/x": np.arange(3)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.mkdir("d")
+        archive.writestr("README", "what this is")
+        archive.writestr("y", archive.read("d/x.npy"))  # numpy takes it for an array, too
+    found = read_npz(path)
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "d/x": [0, 1, 2],
+        "y": [0, 1, 2],
+    }
+
+
+def test_types_that_numpy_cannot_name_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    for array in (jnp.ones(3, jnp.bfloat16), np.zeros(2, [("a", "f4")]), np.zeros(2, "V5")):
+        np.savez(path, x=np.asarray(array))
+        with pytest.raises(InputError, match=r"(?s)member x.npy.*numeric.*dtype.*astype"):
+            read_npz(path)
 
 
 def test_a_flipped_byte_in_npz_is_noticed(tmp_path):

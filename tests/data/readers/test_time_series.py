@@ -47,6 +47,8 @@ def test_targets_and_nothing_at_the_end(ts):
     assert targets.y.tolist() == [[0.25], [-4]] and targets.x[..., 0].tolist() == [[1, 2], [3, 0]]
     plain = read_ts(ts("@classLabel false\n@data\n1,2:3,4\n"))
     assert plain.y is None and plain.x.shape == (1, 2, 2)
+    with pytest.raises(InputError, match=r"line 4\n.*fit in float32"):
+        read_ts(ts("@targetLabel true\n@data\n1,2:0.25\n3:-4e38\n"))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,9 @@ def test_targets_and_nothing_at_the_end(ts):
         ("2e1", "2o1", ["line 8", "finite numbers", "'2o1'"]),
         ("2e1", "?", ["line 8", "a missing value, '?'"]),
         ("2e1", "inf", ["line 8", "'inf'"]),
+        ("2e1", "1e39", ["line 8", "fit in float32", "'1e39'"]),
+        ("2e1", "2_0", ["line 8", "'2_0'"]),
+        ("true a b", "true a b a", ["line 4", "each class once", "'a' twice"]),
         ("7:b", "7:c", ["line 8", "one of a, b", "'c'"]),
         ("1:2:a", ":a", ["line 9", "a missing value, ''"]),
         ("@timeStamps false", "@timeStamps true", ["line 3", "without time stamps"]),
@@ -87,6 +92,20 @@ def test_pad_to_a_common_length():
         examples = [np.ones((2, 1)), np.ones((1 if steps else 0, 1))]
         with pytest.raises(InputError, match=words):
             pad_sequences(examples, steps)
+
+
+@pytest.mark.parametrize(
+    ("examples", "words"),
+    [
+        ([], "got:      none"),
+        ([np.ones((2, 2)), np.ones((2, 1))], r"\[2, 2\] and \[2, 1\]"),
+        ([np.ones((2, 1)), np.ones(3)], r"\[2, 1\] and \[3\]"),
+        ([np.ones((2, 1)), np.full((1, 1), 1e39)], "series 1\n.*fit in float32"),
+    ],
+)
+def test_series_that_cannot_be_padded(examples, words):
+    with pytest.raises(InputError, match=words):
+        pad_sequences(examples)
 
 
 def test_scaling_looks_at_true_steps_only():
