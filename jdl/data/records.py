@@ -14,6 +14,11 @@ Arrays = dict[str, np.ndarray]
 
 MAX_TOTAL_STEPS = 2**31 - 1
 
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | (
+    dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
+)
+"""What the splits are called in files and folders, and their names in jdl."""
+
 
 def count_steps(epochs: float, examples: int, batch_size: int) -> int:
     """The number of steps of a run, rounded up, and at least 1.

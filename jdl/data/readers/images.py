@@ -11,12 +11,13 @@ import numpy as np
 from jdl.core.errors import InputError, error, require_package
 from jdl.core.paths import is_system_file, natural_key, user_path
 from jdl.data.arrays import Arrays, check_labels
+from jdl.data.records import SPLIT_NAMES
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 GREY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _PIXELS = 32 * 32 * 3
-_SPLIT_NAMES = {"train", "training", "valid", "validation", "val", "test"}
+_COARSE_CLASSES = 20
 
 _log = logging.getLogger("jdl")
 
@@ -59,6 +60,8 @@ def read_cifar(path: str | Path, classes: int = 10) -> Arrays:
     rows = data.reshape(-1, record)
     y = rows[:, labels - 1].astype(np.int32)
     check_labels(y, classes, str(path))
+    if classes == 100:
+        check_labels(rows[:, 0], _COARSE_CLASSES, f"{path}, coarse labels")
     # Each image is stored as a red, a green and a blue plane.
     x = np.ascontiguousarray(rows[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     arrays = {"x": x, "y": y}
@@ -77,7 +80,8 @@ def read_images(
     other than `SUFFIXES` are skipped and counted in the log. Needs Pillow.
 
     Raises `InputError` for images of different sizes if you pass no `size`, a file that is not an
-    8-bit image, a class without images, and subfolders that are splits, such as train and test.
+    8-bit image, a class without images, and subfolders that are splits: two or more of train, valid
+    and test, or one that holds subfolders.
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -89,15 +93,13 @@ def read_images(
     ((2, 4, 4, 1), [0, 1], ['cat', 'dog'])
     """
     folder = user_path(folder)
+    height, width = (0, 0) if size is None else _checked_size(size)
     names, files = _classes(folder)
     opened = [(path, read_image(path)) for paths in files for path in paths]
     mode = "L" if all(image.mode in GREY_MODES for _, image in opened) else "RGB"
     if size is None:
         _check_sizes(folder, opened)
     else:
-        if min(size) < 1:
-            raise error("size", expected="(height, width)", got=str(size), fix="size=(32, 32)")
-        height, width = size
         opened = [(path, image.convert(mode).resize((width, height))) for path, image in opened]
     x = np.stack([np.asarray(image.convert(mode), np.uint8) for _, image in opened])
     y = np.repeat(np.arange(len(names), dtype=np.int32), [len(paths) for paths in files])
@@ -132,6 +134,19 @@ def read_image(path: Path) -> Any:
     return turned.convert("RGBA") if "transparency" in turned.info else turned
 
 
+def _checked_size(size: Any) -> tuple[int, int]:
+    """Height and width; raises `InputError` unless they are two integers above 0."""
+    given = tuple(size) if np.iterable(size) else ()
+    if len(given) != 2 or not all(isinstance(n, int | np.integer) and n >= 1 for n in given):
+        raise error(
+            "size",
+            expected="(height, width), two integers above 0",
+            got=repr(size),
+            fix="pass size=(32, 32)",
+        )
+    return int(given[0]), int(given[1])
+
+
 def cifar_files(folder: Path, classes: int) -> dict[str, list[Path]]:
     """The files of CIFAR-10 or -100 in a folder, or in the subfolder of the unpacked archive."""
     if classes == 10:
@@ -159,12 +174,15 @@ def _classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
         )
     folders = _visible(folder, (path for path in folder.iterdir() if path.is_dir()))
     names = [path.name for path in folders]
-    if not names or {name.lower() for name in names} <= _SPLIT_NAMES:
+    parts = [path for path in folders if path.name.lower() in SPLIT_NAMES]
+    inside = [path for part in parts for path in _visible(folder, part.iterdir())]
+    are_splits = len(parts) > 1 or any(path.is_dir() for path in inside)
+    if are_splits or len(parts) == len(names):
         raise error(
             str(folder),
             expected="a subfolder for each class",
             got=f"subfolders {', '.join(names)}" if names else "no subfolders",
-            fix=f"pass one split, {folder / names[0]}" if names else "make a folder for each class",
+            fix=f"pass one split, {parts[0]}" if parts else "make a folder for each class",
         )
     files, skipped = [], []
     for path in folders:

@@ -194,7 +194,25 @@ def test_npz_with_parts_of_its_own(tmp_path):
     assert data.info["sizes"] == {"train": 27, "valid": 3, "test": 30}
 
 
+@pytest.mark.parametrize("suffix", ["valid", "val", "validation", "dev", "Val"])
+def test_npz_calls_the_valid_part_as_others_do(tmp_path, suffix):
+    valid = {f"{key}_{suffix}": value for key, value in grey(30).items()}
+    np.savez(tmp_path / "set.npz", **grey(60), **valid)
+    data = load(tmp_path / "set.npz")
+    assert data.info["sizes"] == {"train": 48, "valid": 30, "test": 12}
+    assert set(data.train) == {"x", "y"}
+
+
 BAD_NPZ = {
+    "x twice": ({**grey(9), "x_train": grey(9)["x"]}, ["array x_train", "x as well"]),
+    "valid twice": (
+        {**grey(9), "x_val": grey(9)["x"], "x_valid": grey(9)["x"]},
+        ["array x_valid", "one array x of the split valid", "x_val as well"],
+    ),
+    "unknown split": (
+        {**grey(9), "x_holdout": grey(9)["x"], "y_holdout": grey(9)["y"]},
+        ["array x_holdout", "_train, _valid or _test"],
+    ),
     "no y": ({"x": np.zeros((4, 2))}, ["arrays x and y", "got:      x"]),
     "test without y": ({**grey(9), "x_test": grey(9)["x"]}, ["test part", "got:      x"]),
     "other shape": (
@@ -254,6 +272,16 @@ def test_groups_times_and_no_labels():
     assert forward.train["x"].max() < forward.valid["x"].min()
     assert forward.valid["x"].max() < forward.test()["x"].min()
     assert "y" not in forward.train
+
+
+def test_groups_in_time_are_split_by_their_latest_time():
+    times, groups = np.arange(20), np.arange(20) // 2
+    with pytest.raises(InputError, match=r"groups and times\n.*overlap"):
+        from_arrays(times[:, None], groups=groups, times=times)
+    latest = np.array([times[groups == group].max() for group in groups])
+    data = from_arrays(times[:, None], times=latest)  # what the message suggests
+    parts = [data.train["x"], data.valid["x"], data.test()["x"]]
+    assert [set(part.ravel() // 2) for part in parts] == [set(range(7)), {7}, {8, 9}]
 
 
 def test_64_bits_make_one_line(caplog):

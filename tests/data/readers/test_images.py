@@ -1,6 +1,7 @@
 """CIFAR's binary files and folders of images: what is right is read, what is wrong is named."""
 
 import logging
+import shutil
 import sys
 
 import numpy as np
@@ -45,6 +46,12 @@ BAD_CIFAR = {
         "the first 200 at index",
     ),
 }
+
+
+def test_coarse_labels_are_checked(tmp_path):
+    (tmp_path / "file.bin").write_bytes(bytes([77, 5]) + bytes(3072))
+    with pytest.raises(InputError, match=r"file.bin, coarse labels\n.*0 to 19.*\n.*the first 77"):
+        read_cifar(tmp_path / "file.bin", 100)
 
 
 @pytest.mark.parametrize("case", BAD_CIFAR)
@@ -179,8 +186,9 @@ def test_folders_that_hold_no_classes(folder, monkeypatch):
     with pytest.raises(InputError, match=r"(?s)empty.*at least one image of this class"):
         read_images(folder)
     picture(folder / "empty" / "1.png")
-    with pytest.raises(InputError, match="height, width"):
-        read_images(folder, size=(0, 3))
+    for size in ((0, 3), (8.0, 9.0), (8,), 8, "ab"):
+        with pytest.raises(InputError, match="height, width"):
+            read_images(folder, size=size)
 
 
 def test_parts_of_a_set_are_not_classes(folder):
@@ -188,6 +196,19 @@ def test_parts_of_a_set_are_not_classes(folder):
     picture(folder / "test" / "cat" / "1.png")
     with pytest.raises(InputError, match=r"(?s)subfolders test, train.*pass one split"):
         read_images(folder)
+    picture(folder / "extra" / "1.png")
+    with pytest.raises(InputError, match=r"(?s)subfolders extra, test, train.*split, .*test"):
+        read_images(folder)
+    assert read_images(folder / "test")[1] == ["cat"]  # what the message suggests
+    shutil.rmtree(folder / "test")
+    with pytest.raises(InputError, match=r"(?s)subfolders extra, train.*split, .*train"):
+        read_images(folder)
+
+
+def test_a_train_may_be_a_class(folder):
+    for name in ("bus", "train"):
+        picture(folder / name / "1.png")
+    assert read_images(folder)[1] == ["bus", "train"]
 
 
 def test_a_folder_is_loaded_by_its_path(folder):
