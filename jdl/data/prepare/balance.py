@@ -81,12 +81,13 @@ def make_rare(
     """Keep only `kept` random examples of each of the given classes, to study imbalance.
 
     `data` has arrays (n, ...), among them `y` (n,). The examples come back in random order. Raises
-    `InputError` for missing or invalid labels.
+    `InputError` for missing or invalid labels, and for a negative count.
 
     >>> few, report = make_rare({"x": np.ones((6, 1)), "y": np.array([0, 0, 0, 1, 1, 1])}, [1], 1)
     >>> np.bincount(few["y"]).tolist()
     [3, 1]
     """
+    _check_count("kept", kept, 0)
     arrays, counts = _labelled(data)
     y = arrays["y"]
     order = np.random.default_rng(seed).permutation(len(y))
@@ -107,11 +108,12 @@ def first_per_class(data: Mapping[str, Any], each: int) -> Arrays:
     """The first `each` examples of every class, class by class, for learning from few labels.
 
     `data` has arrays (n, ...), among them `y` (n,). Raises `InputError` for missing or invalid
-    labels.
+    labels, and for a count below 1.
 
     >>> first_per_class({"x": np.arange(5.0), "y": np.array([1, 0, 1, 0, 1])}, 2)["x"].tolist()
     [1.0, 3.0, 0.0, 2.0]
     """
+    _check_count("each", each, 1)
     arrays, counts = _labelled(data)
     rows = [np.flatnonzero(arrays["y"] == label)[:each] for label in range(len(counts))]
     return {name: value[np.concatenate(rows)] for name, value in arrays.items()}
@@ -135,6 +137,13 @@ def _resampled(
         class_counts[f"class {k}"] = int(other)
     report = Report(f"{len(labels)} examples {verb} to {len(rows)}", {}, class_counts)
     return {name: value[rows] for name, value in arrays.items()}, report
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise error(
+            name, expected=f"an integer of at least {least}", got=repr(value), fix=f"{name}=10"
+        )
 
 
 def _labelled(data: Mapping[str, Any]) -> tuple[Arrays, np.ndarray]:

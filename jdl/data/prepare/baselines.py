@@ -41,7 +41,8 @@ def pca_error(train: np.ndarray, test: np.ndarray, count: int) -> float:
             fix="pass a smaller count",
         )
     mean = train.mean(0)[None]
-    axes = np.linalg.eigh(np.cov(train.T))[1][:, train.shape[1] - count :]
+    scatter = (train - mean).T @ (train - mean)  # the covariance, up to a factor
+    axes = np.linalg.eigh(scatter)[1][:, train.shape[1] - count :]
     return float((((test - mean) - (test - mean) @ axes @ axes.T) ** 2).mean())
 
 
@@ -68,11 +69,19 @@ def ngram_losses(
     `train` and `valid` are tokens (time,) and `size` is that of the vocabulary. `most` defaults to
     4, or 3 for a vocabulary of 100 or more, where 4-gram counts would need too much memory. The
     first token is not counted. See `jdl.data.text.ngram_probabilities` (MacKay and Peto 1995).
+    Raises `InputError` for fewer than two tokens to predict.
 
     >>> losses = ngram_losses(np.array([0, 1] * 9), np.array([0, 1] * 9), size=2, most=2)
     >>> {name: round(loss, 2) for name, loss in losses.items()}
     {'1-gram': 0.69, '2-gram': 0.15}
     """
+    if len(valid) < 2:
+        raise error(
+            "valid",
+            expected="two tokens or more, because the first is not counted",
+            got=str(len(valid)),
+            fix="use a longer text",
+        )
     most = most or (4 if size < 100 else 3)
     probabilities = {n: text.ngram_probabilities(train, valid, size, n) for n in range(1, most + 1)}
     return {f"{n}-gram": float(-np.log(p[1:]).mean()) for n, p in probabilities.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jdl.core.errors import error
-from jdl.data.arrays import check_same_length
+from jdl.data.arrays import check_finite, check_same_length
 from jdl.data.records import Arrays, Report
 
 Cleaned = tuple[Arrays, Report]
@@ -69,7 +69,7 @@ def fill_missing(data: Mapping[str, Any], values: ArrayLike, entry: str = "x") -
 
     Compute the values on the training split, with `medians(train["x"])` for example. The report
     lists the examples that changed and counts the values filled in per feature. Raises `InputError`
-    for another number of features.
+    for another number of features, and for values that are not finite in the entry's dtype.
 
     >>> x = np.array([[1.0, 2.0], [np.nan, 3.0]])
     >>> filled, report = fill_missing({"x": x}, medians(x))
@@ -79,6 +79,8 @@ def fill_missing(data: Mapping[str, Any], values: ArrayLike, entry: str = "x") -
     arrays = _arrays(data)
     x = _features(_entry(arrays, entry), f'data["{entry}"]')
     values = _per_feature(values, x, "values to fill in")
+    with np.errstate(over="ignore"):
+        check_finite(values.astype(x.dtype), "values to fill in", "fit them on finite values")
     absent = _absent(x)
     filled = np.where(absent, np.broadcast_to(values, x.shape), x).astype(x.dtype)
     return {**arrays, entry: filled}, _report("missing values", "changed", "filled", absent)

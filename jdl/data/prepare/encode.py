@@ -1,7 +1,7 @@
 """Encoders of categories as pairs of pure functions, fitted on the training split.
 
-`fit(values) -> names` and `apply(names, values) -> codes`, as with scalers. A value that is not
-among the names raises `InputError`.
+`fit(values) -> names` and `apply(names, values) -> codes`, as with scalers. A missing value, and
+one that is not among the names, raise `InputError`.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,13 +44,15 @@ def ordinal(order: Sequence[Any]) -> CategoryEncoder:
     array([1, 2], dtype=int32)
     """
     categories = np.asarray(order)
-    if categories.ndim != 1 or not 0 < len(np.unique(categories)) == len(categories):
+    is_list = categories.ndim == 1 and not categories.dtype.hasobject
+    if not (is_list and 0 < len(np.unique(categories)) == len(categories)):
         raise error(
             "order",
             expected="different categories, at least one",
             got=repr(list(order)),
             fix="list each category once, from lowest to highest",
         )
+    _columns(categories)  # raises for nan
 
     def fit(values: ArrayLike) -> Names:
         names = (categories,) * _columns(values).shape[1]
@@ -120,8 +122,9 @@ def _places(names: Names, values: Any) -> list[np.ndarray]:
 
 
 def _column_places(known: np.ndarray, column: np.ndarray, number: int) -> np.ndarray:
-    matches = column[:, None] == known[None]
-    unknown = np.flatnonzero(~matches.any(1))
+    found, inverse = np.unique(column, return_inverse=True)
+    matches = found[:, None] == known[None]
+    unknown = np.flatnonzero(~matches.any(1)[inverse])
     if len(unknown):
         value = str(column[unknown[0]])
         listing = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
@@ -131,7 +134,7 @@ def _column_places(known: np.ndarray, column: np.ndarray, number: int) -> np.nda
             got=f'{len(unknown)} unknown, the first "{value}" at row {unknown[0]}',
             fix=did_you_mean(value, map(str, known)) if len(known) <= 100 else "correct the value",
         )
-    return matches.argmax(1)
+    return matches.argmax(1)[inverse]
 
 
 def _paired(names: Names, columns: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -153,6 +156,14 @@ def _columns(values: Any) -> np.ndarray:
             expected="names or integers of shape (n,) or (n, columns)",
             got=f"{values.dtype} of shape {list(values.shape)}",
             fix="pass an array such as np.array(['cat', 'dog'])",
+        )
+    missing = np.argwhere(values != values) if values.dtype.kind in "fcmM" else values[:0]
+    if len(missing):
+        raise error(
+            "values to encode",
+            expected="a category for every example",
+            got=f"{len(missing)} missing, the first at row {missing[0, 0]}",
+            fix="fill them in, or drop the examples",
         )
     return values[:, None] if values.ndim == 1 else values
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdl.core.errors import InputError, error
 from jdl.data.order import Order
+from jdl.data.prepare.split_keys import as_times, as_vector
 
 _EPOCH = 2**32 - 1
 """Splits use the order of this epoch, which no training run with the same seed reaches."""
@@ -42,7 +43,7 @@ def stratified(labels: np.ndarray, parts: Sequence[float], seed: int = 0) -> tup
     >>> np.bincount(np.array([0, 1] * 10)[test]).tolist()
     [2, 2]
     """
-    labels = _vector(labels, "labels")
+    labels = as_vector(labels, "labels")
     sizes = _sizes(len(labels), parts)
     order = _shuffled(len(labels), seed)
     order = order[np.argsort(labels[order], kind="stable")]
@@ -75,7 +76,7 @@ def grouped(groups: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[
     >>> len(train), len(test)
     (4, 2)
     """
-    groups = _vector(groups, "groups")
+    groups = as_vector(groups, "groups")
     sizes = _sizes(len(groups), parts)
     names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < len(sizes):
@@ -104,33 +105,26 @@ def grouped(groups: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[
 def by_time(times: np.ndarray, parts: Sequence[float]) -> tuple[np.ndarray, ...]:
     """Split by `times` (n,) so that every part is later than the one before.
 
-    Examples with equal times stay in the same, earlier part. Raises `InputError` for parts that
-    `random` rejects, missing times, and too few distinct times.
+    Times are numbers, datetimes, or text that begins with year and month, as in ISO 8601. Examples
+    with equal times stay in one part: in the earlier one, unless a part would then be empty. Raises
+    `InputError` for parts that `random` rejects, missing times, other text, and fewer distinct
+    times than parts.
 
     >>> [part.tolist() for part in by_time(np.array([3, 1, 2, 4]), (0.5, 0.5))]
     [[1, 2], [0, 3]]
     """
-    times = _vector(times, "times")
-    if times.dtype.kind in "fmM" and (missing := np.flatnonzero(times != times)).size:
-        raise error(
-            "times",
-            expected="a time for every example",
-            got=f"{missing.size} missing, the first at index {missing[0]}",
-            fix="fill in these times, or drop the examples",
-        )
-    cuts = np.cumsum(_sizes(len(times), parts))[:-1]
+    times = as_times(as_vector(times, "times"))
+    sizes = _sizes(len(times), parts)
     order = np.argsort(times, kind="stable")
-    ordered = times[order]
-    cuts = np.searchsorted(ordered, ordered[cuts - 1], side="right")
-    result = tuple(np.split(order, cuts))
-    if any(len(part) == 0 for part in result):
+    _, counts = np.unique(times, return_counts=True)
+    if len(counts) < len(sizes):
         raise error(
             "a split by time",
-            expected="enough distinct times to cut between parts",
-            got=f"part sizes {[len(part) for part in result]}",
-            fix="use finer times or other parts",
+            expected=f"at least {len(sizes)} distinct times, one for each part",
+            got=f"{len(counts)}",
+            fix="use finer times or fewer parts",
         )
-    return result
+    return tuple(np.split(order, _cuts(np.cumsum(counts), sizes)))
 
 
 def folds(parts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -174,7 +168,7 @@ def check_classes(labels: np.ndarray, parts: Sequence[np.ndarray]) -> None:
       got:      2 examples, none of class 1
       fix:      use jdl.data.split.stratified, or larger parts, or leave the class out
     """
-    labels = _vector(labels, "labels")
+    labels = as_vector(labels, "labels")
     for number, part in enumerate(parts):
         absent = np.setdiff1d(labels, labels[part])
         if len(absent):
@@ -198,16 +192,23 @@ def _shuffled(n: int, seed: int) -> np.ndarray:
     return Order(n, seed).permutation(_EPOCH).astype(np.int64)
 
 
-def _vector(values: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.ndim != 1:
-        raise error(
-            name,
-            expected="one value for each example, shape (n,)",
-            got=f"shape {list(values.shape)}",
-            fix=f"pass {name} as a vector",
-        )
-    return values
+def _cuts(ends: np.ndarray, sizes: np.ndarray) -> list[int]:
+    """Where to cut examples in order of time; `ends` counts those up to each distinct time.
+
+    Each cut is the first possible one at or after its place by `sizes`. If the part before has
+    taken that place, the rest is divided anew. Each later part keeps a distinct time.
+    """
+    cuts, first = [], 0
+    for part in range(len(sizes) - 1):
+        start = cuts[-1] if cuts else 0
+        wanted = sizes[: part + 1].sum()
+        if wanted <= start:
+            wanted = start + round((ends[-1] - start) * sizes[part] / sizes[part:].sum())
+        place = int(np.searchsorted(ends, wanted))
+        place = min(max(place, first), len(ends) - len(sizes) + part)
+        cuts.append(int(ends[place]))
+        first = place + 1
+    return cuts
 
 
 def _sizes(n: int, parts: Sequence[float]) -> np.ndarray:

@@ -81,7 +81,8 @@ class BytePairTokenizer:
     """Byte pair encoding with the given `merges` (Sennrich et al. 2016); see `byte_pair_tokenizer`.
 
     Tokens 0 to 255 are the bytes of UTF-8, and token 256 + i is the i-th merged pair. Every text
-    can be encoded, and decoding restores it. `decode` raises `InputError` for a token out of range.
+    that UTF-8 can hold can be encoded, and decoding restores it; `encode` raises `InputError` for a
+    lone surrogate, `decode` for a token out of range.
 
     >>> tokenizer = BytePairTokenizer(merges=((108, 111), (256, 119)))
     >>> tokenizer.size, tokenizer.encode("low slow").tolist()
@@ -108,6 +109,7 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens (time,) in the smallest unsigned dtype; the earliest pairs merge first."""
+        _check_utf8(text, "text to encode")
         words = _WORDS.findall(text)
         encoded = {word: self._encode_word(word) for word in set(words)}
         tokens = [token for word in words for token in encoded[word]]
@@ -189,14 +191,15 @@ def byte_pair_tokenizer(text: str, size: int) -> BytePairTokenizer:
     """Learn byte pair encoding from `text` until there are `size` tokens (Sennrich et al. 2016).
 
     Each merge takes the most frequent pair of neighbours within words; ties go to the smaller pair.
-    Learning stops early if every word is a single token. Raises `InputError` for an empty text or a
-    size below 256.
+    Learning stops early if every word is a single token. Raises `InputError` for an empty text, one
+    that UTF-8 cannot hold, and a size below 256.
 
     >>> tokenizer = byte_pair_tokenizer("low lower lowest", size=258)
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("lower")]
     ['low', 'e', 'r']
     """
     _check_not_empty(text)
+    _check_utf8(text, "text")
     if size < 256:
         raise error(
             "size of a vocabulary",
@@ -313,6 +316,19 @@ def _check_token(token: Any, size: int) -> int:
 def _check_not_empty(text: str) -> None:
     if not text:
         raise error("text", expected="some text", got="an empty text", fix="check the file")
+
+
+def _check_utf8(text: str, what: str) -> None:
+    """Raise `InputError` for half a pair of surrogates, which bad decoding or JSON may leave."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as bad:
+        raise error(
+            what,
+            expected="text that UTF-8 can hold",
+            got=f"a lone surrogate, {text[bad.start]!r}, at character {bad.start}",
+            fix='replace it: text.encode("utf-8", "replace").decode("utf-8")',
+        ) from None
 
 
 def _write(path: str | Path, content: dict[str, Any]) -> None:

@@ -63,6 +63,9 @@ def test_the_seed_decides():
         (lambda: balance.class_weights([-1, 0]), "integers from 0"),
         (lambda: balance.oversample({"x": np.ones((2, 1), np.float32)}), 'data\\["y"\\]'),
         (lambda: balance.undersample({"y": np.ones((2, 1), np.int32)}), r"shape \[2, 1\]"),
+        (lambda: balance.make_rare(synthetic.blobs((3, 2)), [0], -1), r"kept\n.*at least 0"),
+        (lambda: balance.first_per_class(synthetic.blobs((3, 2)), -1), r"each\n.*at least 1"),
+        (lambda: balance.first_per_class(synthetic.blobs((3, 2)), 1.5), r"each\n.*an integer"),
     ],
 )
 def test_errors(make, words):

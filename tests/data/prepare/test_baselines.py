@@ -55,3 +55,17 @@ def test_an_unknown_user_has_no_bias():
     train = {"x": np.array([[1, 1], [2, 1]]), "y": np.array([[1.0], [5.0]])}
     unknown = {"x": np.array([[0, 0]]), "y": np.array([[3.0]])}
     assert baselines.rating_biases(train, unknown, mean=3.0) == 0
+
+
+def test_one_feature_or_one_example_has_components_too():
+    column = np.array([[1.0], [3.0]])
+    assert baselines.pca_error(column, column, 1) == pytest.approx(0)
+    assert baselines.pca_error(column, column, 0) == pytest.approx(1)
+    one = np.ones((1, 4))
+    assert baselines.pca_error(one, one, 2) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_there_must_be_a_token_to_predict(count):
+    with pytest.raises(InputError, match=rf"(?s)valid.*two tokens.*{count}"):
+        baselines.ngram_losses(np.array([0, 1]), np.zeros(count, int), size=2)

@@ -113,6 +113,7 @@ X = np.arange(6.0).reshape(3, 2)
         (lambda: clean.drop_missing({"x": 1.0}), "a scalar"),
         (lambda: clean.drop_missing({"x": X * NAN}), "3 examples, all to be dropped"),
         (lambda: clean.fill_missing({"x": X}, np.zeros(3)), "one value per feature"),
+        (lambda: clean.fill_missing({"x": np.ones((2, 1), np.float32)}, 1e39), "values to fill in"),
         (lambda: clean.fill_missing({"x": X[:, 0]}, 0.0), r"x\[:, None\]"),
         (lambda: clean.drop_outliers({"x": X}, clean.fences(np.ones((4, 3)))), r"\[3\]|shape"),
         (lambda: clean.fences(X, reach=0), "a number above 0"),

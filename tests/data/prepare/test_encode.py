@@ -61,6 +61,11 @@ CATS = encode.labels.fit(["cat", "dog"])
         (lambda: encode.labels.fit([["cat"]]), ["labels", "[1, 1]"]),
         (lambda: encode.labels.fit([]), ["values to encode", "[0]"]),
         (lambda: encode.labels.fit(np.array(["a", None])), ["names or integers"]),
+        (lambda: encode.labels.fit(np.array([2.0, np.nan, 2.0])), ["1 missing", "row 1"]),
+        (lambda: encode.one_hot.apply((np.array([2.0]),), [[np.nan]]), ["1 missing", "row 0"]),
+        (lambda: encode.labels.fit(np.array(["NaT"], "datetime64[D]")), ["1 missing"]),
+        (lambda: encode.ordinal([1.0, np.nan]), ["1 missing", "row 1"]),
+        (lambda: encode.ordinal(["low", None]), ["order"]),
         (
             lambda: encode.one_hot.apply(CATS, [["cat", "dog"]]),
             ["1 columns", "got:      2"],

@@ -1,5 +1,7 @@
 """Splits: every example once, and what each kind promises."""
 
+import datetime
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,6 +80,40 @@ def test_time_goes_forward_and_ties_stay_together():
     assert [sorted(times[part].tolist()) for part in parts] == [[1, 2, 2, 2], [3, 4], [5, 7, 8, 9]]
 
 
+@pytest.mark.parametrize(
+    ("times", "sizes"),
+    [
+        ([0] * 6 + [1, 2, 3, 4], [6, 2, 2]),
+        ([1, 2, *[3] * 8], [1, 1, 8]),
+        ([1, *[2] * 8, 3], [1, 8, 1]),
+        ([1] * 8 + [2, 3], [8, 1, 1]),
+    ],
+)
+def test_no_part_stays_empty_where_many_times_are_equal(times, sizes):
+    times = np.random.default_rng(0).permutation(times)
+    parts = split.by_time(times, (0.3, 0.3, 0.4))
+    assert covers(parts, 10) and [len(part) for part in parts] == sizes
+    assert times[parts[0]].max() < times[parts[1]].min()
+    assert times[parts[1]].max() < times[parts[2]].min()
+
+
+def mixed(*values):
+    return np.array(values, object)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        np.array(["2024-10-01", "2024-02-28", "2024-03"]),
+        np.array(["2023-12-31T23:00:00Z", "2023-12-31", "2024-01-01T00:30:00+02:00"]),
+        mixed(datetime.date(2024, 3, 1), datetime.date(2024, 1, 9), datetime.date(2024, 1, 10)),
+        mixed(9, 1, 2.5),
+    ],
+)
+def test_times_are_texts_dates_or_numbers(times):
+    assert [part.tolist() for part in split.by_time(times, [1 / 3] * 3)] == [[1], [2], [0]]
+
+
 def test_the_seed_decides():
     labels = np.arange(200) % 4
     for make in (
@@ -128,9 +164,17 @@ def test_a_class_that_is_absent_from_a_part():
         (lambda: split.stratified(np.arange(10), (0.5, 0.5)), ["at least 10 examples", "5 of 10"]),
         (lambda: split.stratified(np.zeros((3, 2)), (0.5, 0.5)), ["labels", "[3, 2]"]),
         (lambda: split.grouped(np.zeros(9), (0.5, 0.5)), ["at least 2 groups", "1 groups"]),
-        (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["distinct times", "[9, 0]"]),
+        (lambda: split.by_time(np.zeros(9), (0.5, 0.5)), ["2 distinct times", "got:      1"]),
         (lambda: split.folds([np.arange(3)]), ["two or more parts"]),
         (lambda: split.by_time(np.array([1, np.nan]), (0.5, 0.5)), ["1 missing", "index 1"]),
+        (lambda: split.by_time(mixed(3.0, np.nan), (0.5, 0.5)), ["times", "1 missing", "index 1"]),
+        (lambda: split.by_time(mixed(None, 2), (0.5, 0.5)), ["1 missing", "index 0"]),
+        (lambda: split.by_time(np.array(["9:00", "10:00"]), (0.5, 0.5)), ["2024-01-31", "9:00"]),
+        (lambda: split.by_time(np.array(["2024-01", "2"]), (0.5, 0.5)), ["got:      2"]),
+        (lambda: split.by_time(np.array(["2024-01", "2024-13"]), (0.5, 0.5)), ["2024-13"]),
+        (lambda: split.grouped(mixed("ann", None), (0.5, 0.5)), ["groups", "1 missing"]),
+        (lambda: split.grouped(mixed("ann", 3), (0.5, 0.5)), ["groups", "int, str"]),
+        (lambda: split.stratified(mixed("cat", None), (0.5, 0.5)), ["labels", "1 missing"]),
     ],
 )
 def test_errors(make, words):

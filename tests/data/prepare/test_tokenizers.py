@@ -93,3 +93,13 @@ def test_what_cannot_be_encoded_is_refused():
     assert "empty" in message(lambda: tokenizers.character_tokenizer(""))
     assert "empty" in message(lambda: tokenizers.byte_pair_tokenizer("", 300))
     assert "at least 256" in message(lambda: tokenizers.byte_pair_tokenizer("abc", 100))
+
+
+@pytest.mark.parametrize(
+    "call", [PAIRS.encode, lambda text: tokenizers.byte_pair_tokenizer(text, 300)]
+)
+def test_a_lone_surrogate_is_no_text(call):
+    sample = "ab\udc80c"
+    text = message(lambda: call(sample))
+    assert "a lone surrogate, '\\udc80', at character 2" in text
+    call(sample.encode("utf-8", "replace").decode("utf-8"))  # what the message suggests
