@@ -22,7 +22,12 @@ from jdl.core.types import Metrics, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
-from jdl.run.distributed.collectives import check_consistent, is_process_0, on_process_0
+from jdl.run.distributed.collectives import (
+    check_consistent,
+    check_shared,
+    is_process_0,
+    on_process_0,
+)
 from jdl.run.distributed.signals import Signals
 from jdl.run.evaluate import add_on_host
 from jdl.run.identity.same_run import begin_run, log_schedule_change
@@ -36,6 +41,8 @@ from jdl.run.trackers import Tracker, open_trackers
 log = logging.getLogger("jdl")
 
 LogCallback = Callable[[dict[str, Any]], Any]
+
+SAME_DISK = "check the disk of the run directory, which every process must see alike"
 
 CALLBACK_FAILED = 1000
 """The request to stop after a callback raised, among the numbers of signals, which are lower."""
@@ -53,7 +60,7 @@ def open_run(
     with run_dir.lock() if run_dir and is_process_0() else nullcontext():
         if run_dir is not None:
             old_schedule = on_process_0(lambda: begin_run(setup, run_dir))
-            check_consistent({"the run directory is on a disk of all processes": run_dir.exists()})
+            check_shared(run_dir.path, run_dir.exists())
         recorder = Recorder(setup, log_callback)
         signals = Signals(terminate=run_dir is not None)
         with closing(recorder), setup.clock, signals:
@@ -124,7 +131,7 @@ class Recorder:
             return state
         target = state
         state, step = self.checkpoints.restore(target)
-        check_consistent({"the newest good checkpoint": step})
+        check_consistent({"step": step}, "newest good checkpoint", SAME_DISK)
         self._rows.cut(step)
         if self.best is not None:
             for row in self.rows:
@@ -167,7 +174,8 @@ class Recorder:
             row |= {"loss": values["loss"], **values}
             if split == "train":
                 row |= more
-            self._rows.write(row)
+            with self._slow_phase("logging", step):  # a tracker may import its package
+                self._rows.write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_state = more
                 self._save(step, more, best=True)
@@ -199,21 +207,32 @@ class Recorder:
         if self.checkpoints is not None:
             with self._clock.span("compute"):
                 jax.block_until_ready(state)  # else the wait would count as saving
-            self._save(step, state, self.best is not None and self.best.step == step, wait)
-            self._write_times()
+            is_best = self.best is not None and self.best.step == step
+            self._save(step, state, is_best, wait, times=True)
             self._saved = time.monotonic()
         if wait:
             self._setup.report_phase("finishing", step, slow=True)
 
-    def _save(self, step: int, state: TrainState, best: bool, wait: bool = False) -> None:
+    def _save(
+        self, step: int, state: TrainState, best: bool, wait: bool = False, times: bool = False
+    ) -> None:
         """Save a checkpoint; the log is flushed first, because a resumed run relies on it."""
-        if self.checkpoints is None:
+        run_dir = self._setup.run_dir
+        if self.checkpoints is None or run_dir is None:
             return
-        with self._clock.span("save"):
+        with self._clock.span("save"), self._slow_phase("saving", step):
+            run_dir.check_not_removed()
             self._rows.flush()
-            self._setup.report_phase("saving", step, slow=True)
             self.checkpoints.save(step, state, best=best, wait=wait)
-            self._setup.report_phase("training", step)
+            if times:
+                self._write_times()
+
+    @contextmanager
+    def _slow_phase(self, name: str, step: int) -> Iterator[None]:
+        """In the block, this process may keep others waiting, as for a disk that takes seconds."""
+        self._setup.report_phase(name, step, slow=True)
+        yield
+        self._setup.report_phase("training", step)
 
     def _write_times(self) -> None:
         if self._times is not None:
@@ -225,7 +244,9 @@ class Recorder:
     def close(self) -> None:
         """Finish pending writes and close the files."""
         self._rows.bar.close()
-        if self.checkpoints is not None:
+        run_dir = self._setup.run_dir
+        if self.checkpoints is not None and run_dir is not None:
+            run_dir.check_not_removed()
             with self._clock.span("save"):
                 self.checkpoints.wait()
             self._write_times()

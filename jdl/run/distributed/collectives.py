@@ -6,8 +6,10 @@ these functions cost nothing.
 """
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,7 +73,12 @@ def on_process_0(call: Callable[[], Any]) -> Any:
     return result
 
 
-def check_consistent(settings: Mapping[str, Any]) -> None:
+SAME_COMMAND = "start every process with the same file, versions and flags, except --run.process"
+
+
+def check_consistent(
+    settings: Mapping[str, Any], what: str = "configuration", fix: str = SAME_COMMAND
+) -> None:
     """Raise `InputError` in every process if settings differ, naming each and its values."""
     if not is_multiprocess():
         return
@@ -84,10 +91,22 @@ def check_consistent(settings: Mapping[str, Any]) -> None:
     ]
     if differing:
         raise error(
-            f"the configuration of {len(others) + 1} processes",
-            expected="the same configuration in every process",
+            f"the {what} of {len(others) + 1} processes",
+            expected=f"the same {what} in every process",
             got="; ".join(differing[:8]) + ("; ..." if len(differing) > 8 else ""),
-            fix="start every process with the same file, versions and flags, except --run.process",
+            fix=fix,
+        )
+
+
+def check_shared(folder: Path, is_seen: bool) -> None:
+    """Raise `InputError` in every process if one does not see the run in its directory."""
+    blind = [str(process) for process, seen in enumerate(all_gather(is_seen)) if not seen]
+    if blind:
+        raise error(
+            f"run directory {folder}",
+            expected="a directory on a disk that all processes share",
+            got=f"no run in it for process {', '.join(blind)}",
+            fix="choose a directory on a shared disk (--run.dir), or mount that disk there",
         )
 
 
@@ -100,6 +119,21 @@ def check_uses_all_processes(mesh: Mesh | None) -> None:
             got="a learner that each process would train separately",
             fix=f"use jdl.shard(learner, jdl.mesh(data={jax.device_count()}))",
         )
+
+
+def is_failed_collective(failure: BaseException | None) -> bool:
+    """Whether a collective failed, probably because another process has ended.
+
+    An `InputError` is a fault of this process, whatever caused it; so is a disk error.
+    """
+    if failure is None or isinstance(failure, InputError):
+        return False
+    # Errors of Gloo are ValueError, most others JaxRuntimeError. Both begin with a status code, as
+    # those of TensorStore do, which name a file.
+    text = str(failure)
+    is_jax = isinstance(failure, ValueError | RuntimeError) and re.match(r"[A-Z_]+: ", text)
+    is_of_a_file = re.search(r"os_error_code=|Error (opening|reading|writing) ", text)
+    return bool(is_jax and not is_of_a_file) or is_failed_collective(failure.__cause__)
 
 
 class Consensus:

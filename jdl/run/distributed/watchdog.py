@@ -10,7 +10,6 @@ import faulthandler
 import json
 import math
 import os
-import re
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 from jdl.core.errors import Diverged, InputError
+from jdl.run.distributed.collectives import is_failed_collective
 from jdl.run.distributed.exit_reporter import exit_reporter
 from jdl.run.distributed.signals import Interrupted
 
@@ -145,7 +145,7 @@ class Watchdog:
         """End this process because of an exception, and report it to the others."""
         # A failed collective is usually caused by another process. Wait for the check thread, which
         # will soon know that process, and end with its reason.
-        if _is_failed_collective(failure):
+        if is_failed_collective(failure):
             time.sleep(self._limit + 4 * SECONDS_BETWEEN_CHECKS)
         self._ending.acquire()
         text = f"{type(failure).__name__}: {failure}".strip()
@@ -228,16 +228,6 @@ class Watchdog:
             )
             if failure is not None and not self._over.is_set():
                 self._end_with(failure)
-
-
-def _is_failed_collective(failure: BaseException | None) -> bool:
-    """Whether a collective failed, probably because another process has ended."""
-    if failure is None:
-        return False
-    # Errors of Gloo are ValueError, most others JaxRuntimeError; both begin with a status code.
-    is_jax = isinstance(failure, ValueError | RuntimeError) and not isinstance(failure, InputError)
-    is_status = is_jax and re.match(r"[A-Z_]+: ", str(failure)) is not None
-    return is_status or _is_failed_collective(failure.__cause__)
 
 
 def _exit_code(failure: BaseException) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,8 +25,9 @@ from jdl.core import tree
 from jdl.core.errors import InputError, error, from_json
 from jdl.core.paths import user_path
 from jdl.core.types import PyTree, TrainState
+from jdl.run.distributed.collectives import is_failed_collective
 from jdl.run.storage import leaf_io
-from jdl.run.storage.files import sync_directory, write_json
+from jdl.run.storage.files import removed, sync_directory, write_json
 
 log = logging.getLogger("jdl")
 MANIFEST = "manifest.json"
@@ -145,10 +147,12 @@ class Checkpoints:
 
     def _begin(self, step: int, state: TrainState) -> Any:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             self._sweep()
             return _orbax_begin(self.folder / f".new-{step}", state)
         except Exception as failure:
+            if is_failed_collective(failure):
+                raise
             raise _write_error(failure, step, self.folder, self.steps()) from failure
 
     def _write(self, step: int, state: TrainState, best: bool, orbax_save: Any = None) -> None:
@@ -159,13 +163,15 @@ class Checkpoints:
                 orbax_save.result()
                 self._commit(new, step, described)
             elif not self._has(step, described):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(exist_ok=True)
                 self._sweep()
                 _orbax_save(new, state)
                 self._commit(new, step, described)
             if jax.process_index() == 0:
                 self._retain(step, best)
         except Exception as failure:
+            if is_failed_collective(failure):
+                raise
             self._sweep()
             raise _write_error(failure, step, self.folder, self.steps()) from failure
 
@@ -298,14 +304,18 @@ def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
 
 def _write_error(failure: Exception, step: int, folder: Path, good: list[int]) -> InputError:
     """The error of a failed write, with the reason and a fix."""
+    if not folder.parent.is_dir():
+        return removed(folder.parent)
     if isinstance(failure.__cause__, OSError):  # without the file's name, which does not help
         failure = failure.__cause__
     number, text = getattr(failure, "errno", None), str(failure).strip().splitlines()
     reason = text[0] if text else type(failure).__name__
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason:
+    told = re.search(r"\[os_error_code='(\d+)'\]", reason) if number is None else None
+    if told is not None:  # TensorStore, whose message holds the whole array specification
+        number = int(told[1])
+        reason = os.strerror(number)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         expected, fix = "free space on the disk", "free some space"
-        if number is None:  # TensorStore, whose message holds the whole array specification
-            reason = os.strerror(errno.ENOSPC)
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         expected, fix = "a writable directory", "change its permissions"
     else:

@@ -84,12 +84,30 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def cannot_write(path: Path, reason: OSError) -> InputError:
     """The error for a file or directory that the system refuses to write."""
-    full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
+    if reason.errno in (errno.ENOSPC, errno.EDQUOT):
+        expected, fix = "free space on the disk", "free some space"
+    elif reason.errno == errno.ENOENT:
+        expected, fix = "an existing directory", "put the directory back, or choose another"
+    else:
+        expected = "a writable directory"
+        fix = "choose another directory, or change its permissions"
     return error(
         f"{path} cannot be written",
-        expected="free space on the disk" if full else "a writable directory",
+        expected=expected,
         got=reason.strerror or str(reason),
-        fix="free some space" if full else "choose another directory, or change its permissions",
+        fix=fix,
+    )
+
+
+def removed(path: Path) -> InputError:
+    """The error for a run directory that is gone while the run trains."""
+    return error(
+        f"run directory {path}",
+        expected="the directory of this run, until the run ends",
+        got="a directory without config.json: that of the run was removed or moved"
+        if path.is_dir()
+        else "no such directory: it was removed or moved",
+        fix="put the run's directory back in its place and resume the run, or start a new run",
     )
 
 

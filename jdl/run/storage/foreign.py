@@ -19,10 +19,13 @@ SHOWN_NAMES = 3
 def check_not_foreign(run_dir: RunDir) -> None:
     """Raise `InputError` for a directory that holds files, but no run.
 
-    A run that ended before it had written its `config.json` counts as one.
+    A run that ended before it had written its `config.json` counts as one. One that had trained
+    does not: nothing tells with which settings.
     """
     if run_dir.exists() and run_dir.environment_file.exists():
         return
+    if not run_dir.exists():
+        _check_not_trained(run_dir)
     strangers = sorted(_foreign_names(run_dir))
     if strangers:
         shown = ", ".join(strangers[:SHOWN_NAMES])
@@ -32,6 +35,23 @@ def check_not_foreign(run_dir: RunDir) -> None:
             expected="an empty or new directory, or that of a run",
             got=f"a directory that holds {shown}" + (f" and {more} more" if more > 0 else ""),
             fix=f"choose a new directory, such as {run_dir.path / 'run'}",
+        )
+
+
+def _check_not_trained(run_dir: RunDir) -> None:
+    """Raise `InputError` for what a run writes after its `config.json`, without one."""
+    files = [run_dir.metrics, run_dir.times, run_dir.report, run_dir.path / "result.json"]
+    folders = [run_dir.checkpoints, run_dir.events, run_dir.profile, run_dir.figures]
+    with explain_write_errors(run_dir.path):
+        left = [path.name for path in files if path.exists()]
+        left += [path.name for path in folders if path.is_dir() and any(path.iterdir())]
+    if left:
+        raise error(
+            f"run directory {run_dir.path}",
+            expected="an empty or new directory, or that of a run, with its config.json",
+            got=f"{', '.join(sorted(left))} without config.json",
+            fix="restore config.json from a backup, or choose a new directory, such as "
+            f"{run_dir.path / 'run'}",
         )
 
 

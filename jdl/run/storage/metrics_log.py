@@ -63,7 +63,6 @@ class MetricsLog:
         line = json.dumps(row, default=_as_list) + "\n"
         with explain_write_errors(self.path):
             if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_torn_line(self.path)
                 self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
             self._file.write(line)

@@ -19,6 +19,7 @@ from jdl.run.storage.files import (
     explain_write_errors,
     flatten_config,
     read_json,
+    removed,
     to_json,
     write_bytes,
     write_json,
@@ -142,6 +143,11 @@ class RunDir:
         self.config()
         self.environment()
         return self
+
+    def check_not_removed(self) -> None:
+        """Raise `InputError` if the directory of a run that trains is gone."""
+        if not self.exists():
+            raise removed(self.path)
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run."""

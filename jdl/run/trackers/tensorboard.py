@@ -49,7 +49,7 @@ class TensorBoard:
 
     def _open(self, step: int) -> Any:
         before = len(list(self.folder.glob("events.*")))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         # Names have a resolution of a second, in which a run may end and be resumed.
         file = _event_writer()(str(self.folder / "events"), f".{before}" if before else "")
         if before:

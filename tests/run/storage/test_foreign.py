@@ -50,9 +50,29 @@ def test_a_run_resumes_whatever_was_put_next_to_it(tmp_path):
     train(tmp_path)
     (tmp_path / "notes.txt").write_text("good")
     assert int(train(tmp_path).state.step) == 2
-    (tmp_path / "notes.txt").unlink()
-    (tmp_path / "config.json").unlink()  # as after a crash during `begin`
-    check_not_foreign(RunDir(tmp_path))
+
+
+def test_a_run_that_ended_while_it_began_is_begun_again(tmp_path):
+    run = RunDir(tmp_path).create({}, records={"fingerprint.json": {}})
+    run.config_file.unlink()  # it is written last
+    check_not_foreign(run)
+
+
+@pytest.mark.parametrize("left", ["checkpoints/12/manifest.json", "metrics.jsonl", "events/a"])
+def test_a_run_without_its_configuration_is_refused(left, tmp_path):
+    run = RunDir(tmp_path).create({})
+    write_bytes_in(tmp_path / left)
+    check_not_foreign(run)
+    run.config_file.unlink()
+    name = left.partition("/")[0]
+    with pytest.raises(jdl.InputError, match=f"(?s)got: +{name} without config.json.*or choose"):
+        check_not_foreign(run)
+    check_not_foreign(RunDir(tmp_path / "run"))  # what the message suggests
+
+
+def write_bytes_in(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
 
 
 def test_many_names_are_counted(tmp_path):

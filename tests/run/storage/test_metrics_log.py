@@ -20,7 +20,7 @@ from jdl.run.trackers.tensorboard import TensorBoard
 
 
 def test_rows_come_back_exactly(tmp_path):
-    log = MetricsLog(tmp_path / "sub" / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl")
     rows = [
         {
             "step": 1,
