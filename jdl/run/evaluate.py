@@ -29,7 +29,8 @@ from jdl.data.feed import Feed, evaluation_batches
 from jdl.data.records import Data
 from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
-from jdl.run.execution.placement import placement, readable_sharding
+from jdl.run.execution.placement import mesh_of, placement, readable_sharding
+from jdl.run.identity.processes import check_same_data
 from jdl.run.storage.leaf_io import is_distributed
 from jdl.run.storage.metrics_log import scalars_of
 from jdl.run.telemetry.clock import TimeBreakdown
@@ -95,6 +96,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     count = jax.jit(result.learner.evaluate, out_shardings=readable_sharding(result.state))
     put = placement(result.state)
     size = _whole(min(batch_size, len(next(iter(data.values())))), result.state)
+    _check_same_in_all_processes(result.state, data, "evaluation data")
     sample = next(evaluation_batches(data, size))
     check_classes(result.learner, result.state, sample, data, "evaluation data")
     batch = sample
@@ -170,6 +172,7 @@ def predict(
     check_arrays(data, name="inputs")
     examples = tree.leading(data)
     size = _whole(min(batch_size, examples), result.state)
+    _check_same_in_all_processes(result.state, data, "inputs")
     _check_fit(result, {name: value[np.zeros(size, int)] for name, value in data.items()})
     call = jax.jit(result.learner.predict, out_shardings=readable_sharding(result.state))
     put = placement(result.state)
@@ -198,6 +201,13 @@ def local_result(result: Result, learner: Learner) -> Result | None:
         return leaf.addressable_data(0)
 
     return result._replace(state=jax.tree.map(here, result.state), learner=learner)
+
+
+def _check_same_in_all_processes(state: TrainState, data: Mapping[str, Any], name: str) -> None:
+    """Raise `InputError` if several processes that compute together hold other arrays."""
+    mesh = mesh_of(state)
+    if mesh is not None and mesh.is_multi_process:
+        check_same_data(data, name)
 
 
 def _whole(batch_size: int, state: TrainState) -> int:

@@ -43,6 +43,7 @@ from jdl.run.execution.placement import mesh_of
 from jdl.run.execution.training_form import cache_trace, trained_learner
 from jdl.run.fork import Parent, check_only_one_begin, start_fork
 from jdl.run.identity.fingerprint import Fingerprint, take_fingerprint
+from jdl.run.identity.processes import check_same_start, check_same_state
 from jdl.run.start import check_finite_weights, start_from
 from jdl.run.storage.foreign import check_not_foreign
 from jdl.run.storage.run_dir import RunDir
@@ -204,7 +205,10 @@ def prepare(
             on_process_0(lambda: check_not_foreign(run_dir))
         if is_multiprocess():  # before anything that could fail in one process only
             identity = setup.run_dir.identity() if setup.run_dir else {}
-            check_consistent({"fit": setup.settings()} | identity)
+            given = {"guard": setup.options.guard, "profile": setup.options.profile}
+            given |= {"start": start is not None, "fork": fork and str(fork)}
+            check_consistent({"fit": setup.settings() | given} | identity)
+        check_same_start(setup, start)  # before anything is compiled
         state = init_state(setup.learner, feed, seed)
         if start is not None:
             state = start_from(start, state)
@@ -216,9 +220,10 @@ def prepare(
         check_on_data(learner, own, feed, valid)  # outside jit: sees values
         warn_of_unread_entries(setup.inner, own, feed.batch(0))
         _ = setup.dispatch  # traces the step
-        digests = setup.fingerprint.digests() if setup.run_dir else {}
+        if setup.run_dir:
+            _ = setup.fingerprint
+    check_same_state(state)
     if is_multiprocess():
-        check_consistent({"fingerprint": digests})
         check_uses_all_processes(mesh_of(state))
     return setup, state
 

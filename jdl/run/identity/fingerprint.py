@@ -1,8 +1,6 @@
 """What a run directory records of a run, so that a resume can tell whether it is the same run."""
 
 import dataclasses
-import hashlib
-import json
 import platform as python_platform
 from collections.abc import Mapping
 from typing import Any
@@ -32,13 +30,6 @@ class Fingerprint:
     """Type and shape of every leaf of the learner's state."""
     programs: Mapping[str, Program]
     """What `init` and `step` compute; empty where nothing can be traced."""
-
-    def digests(self) -> dict[str, str]:
-        """One hash for each part, to compare between processes."""
-        return {
-            name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
-            for name, part in self.record().items()
-        }
 
     def record(self) -> dict[str, Any]:
         """The fingerprint as JSON can hold it, with the versions that it holds for."""
