@@ -32,7 +32,7 @@ class RunFlags:
     process: int | None = None
     """Index of this process, from 0; detected with auto."""
     join_timeout: float = 300
-    """Seconds to wait for a process that starts late or compiles for the first time."""
+    """Seconds to wait for a process that starts late, compiles for the first time or saves."""
     heartbeat_timeout: float = 5
     """Seconds that a process may be silent or keep the others waiting."""
     cache: bool = True
@@ -190,12 +190,25 @@ def sweep_values(config: Any, name: str, text: str, given: list[str]) -> list[An
 
 
 def default_mesh(run: RunFlags) -> RunFlags:
-    """With several processes and no mesh, split the batch over all devices."""
+    """With several processes and no mesh, split the batch over all devices.
+
+    So does one process that resumes a sharded run of several.
+    """
     import jax
 
-    if run.mesh is not None or jax.process_count() == 1:
+    if run.mesh is not None or (jax.process_count() == 1 and not _began_on_all_devices(run)):
         return run
     return dataclasses.replace(run, mesh=f"data={jax.device_count()}")
+
+
+def _began_on_all_devices(run: RunFlags) -> bool:
+    """Whether the run to resume is sharded without a mesh, as several processes allow."""
+    from jdl.run.storage.run_dir import RunDir
+
+    if run.dir is None or run.sharding == RunFlags.sharding or not RunDir(run.dir).exists():
+        return False
+    recorded = RunDir(run.dir).config().get("run")
+    return isinstance(recorded, dict) and recorded.get("mesh", "") is None
 
 
 def on_mesh(learner: Any, run: RunFlags) -> Any:

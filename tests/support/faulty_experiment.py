@@ -2,22 +2,58 @@
 
 `FAULT=PROCESS:KIND:COUNT` strikes when that process turns its row number COUNT into numbers;
 `SLOW` are seconds to wait at each row, so that a run can be hit in the middle.
+`DIFFER=PROCESS:KIND` gives that process other data, or another key for its first weights.
 """
 
 import dataclasses
 import os
 import signal
 import sys
+import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
 import jdl
+from jdl.run.storage import checkpoint
+
+
+def write_error() -> None:
+    """From now on TensorStore cannot write, and says so as it does."""
+    begin = checkpoint._orbax_begin
+
+    class Failing(NamedTuple):
+        saved: Any
+
+        def result(self) -> None:
+            self.saved.result()
+            raise ValueError(
+                'UNKNOWN: Error writing "params/c/0" in OCDBT database at local file "x": '
+                "Failed to fsync file: Input/output error [os_error_code='5']"
+            )
+
+    checkpoint._orbax_begin = lambda *given: Failing(begin(*given))
+
+
+def slow_disk() -> None:
+    """The next time that the training thread waits for the disk takes seconds."""
+    sync = os.fsync
+
+    def slow(handle: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            os.fsync = sync
+            time.sleep(7)
+        sync(handle)
+
+    os.fsync = slow
+
 
 FAULTS = {
+    "disk": write_error,
+    "slow": slow_disk,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -59,6 +95,10 @@ def show(total: Any) -> Any:
     return np.asarray(total)
 
 
+def differs(kind: str) -> bool:
+    return os.environ.get("DIFFER") == f"{jax.process_index()}:{kind}"
+
+
 def classes(examples: int, seed: int) -> dict[str, np.ndarray]:
     x = np.random.default_rng(seed).normal(size=(examples, 3)).astype(np.float32)
     return {"x": x, "y": (x.sum(1) > 0).astype(np.int32)}
@@ -70,10 +110,14 @@ def experiment(config: Config) -> jdl.Experiment:
     model = jdl.from_linen(jdl.models.MLP((config.width,), outputs=2, dropout=0.1))
     rows = jdl.Metric(lambda outputs, batch: outputs.sum() * 0, show)
     task = jdl.classification(model, metrics={"accuracy": jdl.metrics.accuracy, "zero": rows})
-    train = classes(100, 0)
+    train = classes(100, 2 if differs("data") else 0)
+    learner = jdl.learner(task, optax.adam(1e-2))
+    if differs("key"):
+        init = learner.init
+        learner = learner._replace(init=lambda key, batch: init(jax.random.key(9), batch))
     return jdl.Experiment(
         "faulty",
-        jdl.learner(task, optax.adam(1e-2)),
+        learner,
         jdl.Feed(Source(train), 8) if config.stream else train,
         valid=classes(27, 1),
         batch_size=8,

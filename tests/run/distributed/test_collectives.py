@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -120,6 +121,11 @@ def test_one_process_agrees_with_itself_at_once():
     collectives.check_consistent({"a": 1})
 
 
+def caused_by(failure, cause):
+    failure.__cause__ = cause
+    return failure
+
+
 def test_a_wish_is_carried_out_by_all_two_dispatches_later(monkeypatch):
     monkeypatch.setattr(collectives, "is_multiprocess", lambda: True)
     agreed = collectives.Consensus()
@@ -140,6 +146,39 @@ def test_what_differs_between_processes_is_named(monkeypatch):
         collectives.check_consistent({"width": 8, "run": {"seed": 0}})
     got = "run.seed: 0 in process 0, 1 in process 1; width: 8 in process 0, 9 in process 2"
     assert got in str(refused.value) and "run.seed: 0 in process 0, None" in str(refused.value)
+
+
+def test_a_directory_that_one_does_not_see(monkeypatch):
+    monkeypatch.setattr(collectives, "all_gather", lambda mine: [mine, False, True, False])
+    with pytest.raises(InputError) as refused:
+        collectives.check_shared(Path("/data/run"), True)
+    assert "no run in it for process 1, 3" in str(refused.value)
+    assert "a directory on a shared disk (--run.dir)" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_of_others"),
+    [
+        (ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), True),
+        (jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out"), True),
+        (caused_by(RuntimeError("a run"), ValueError("UNAVAILABLE: no peer")), True),
+        (ValueError('UNKNOWN: Error writing "c/0": Input/output error'), False),
+        (ValueError("UNKNOWN: Failed to fsync file [os_error_code='5']"), False),
+        (caused_by(InputError("not written"), ValueError("UNAVAILABLE: no peer")), False),
+        (RuntimeError("a fault on purpose"), False),
+    ],
+)
+def test_who_is_to_blame_for_an_exception(failure, is_of_others):
+    assert collectives.is_failed_collective(failure) is is_of_others
+
+
+def test_one_process_resumes_what_several_began_sharded(tmp_path):
+    flag = flags.RunFlags(dir=str(tmp_path), sharding="fsdp")
+    assert flags.default_mesh(flag) == flag
+    for mesh, wanted in ((None, "data=8"), ("data=4", None)):
+        (tmp_path / "config.json").write_text(json.dumps({"run": {"mesh": mesh}}))
+        assert flags.default_mesh(flag).mesh == wanted
+    assert flags.default_mesh(flags.RunFlags(dir=str(tmp_path))).mesh is None
 
 
 def test_flags_of_several_processes():
@@ -350,6 +389,45 @@ def test_a_different_configuration_is_named_in_every_process(tmp_path):
             assert one.code in (2, 4)
             assert "width: 8 in process 0, 9 in process 1" in one.err
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "told"), [("data", "data.train x"), ("key", "constants.init")])
+def test_other_data_or_weights_are_named_in_every_process(tmp_path, kind, told):
+    for one in train(tmp_path / "run", DIFFER=f"1:{kind}"):
+        assert one.code in (2, 4)
+        assert "the data and program of 2 processes" in one.err and told in one.err
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_disk_error_of_one_is_its_own_fault(tmp_path, whole):
+    one, other = train(tmp_path / "run", FAULT="0:disk:8", SLOW=0.1)
+    assert (one.code, other.code) == (2, 4)
+    for text in (one.err, other.err):
+        assert "process 0 has ended. checkpoint" in text and "got:      Input/output error" in text
+    check_resumes(tmp_path / "run", 2, whole)
+
+
+@pytest.mark.slow
+def test_a_slow_disk_is_no_fault(tmp_path, whole):
+    found = train(tmp_path / "run", FAULT="0:slow:8", SLOW=0.1)
+    assert [one.code for one in found] == [0, 0], [one.err[-2000:] for one in found]
+    assert_same_runs(tmp_path / "run", whole(2))
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_in_one_process(tmp_path):
+    rule = ("--run.sharding", "output/kernel$=data,None")
+    found = train(tmp_path / "run", "--epochs", 1, *rule)
+    assert [one.code for one in found] == [0, 0], [one.err[-2000:] for one in found]
+    for epochs, devices in ((2, 1), (3, 4)):
+        words = command("--run.dir", tmp_path / "run", "--epochs", epochs, *rule)
+        with started([words], devices) as running:
+            (one,) = ended(running)
+        assert one.code == 0, one.err[-2000:]
+    steps = [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"]
+    assert steps == [5, 10, 13, 15, 20, 25, 30, 35, 38]
 
 
 @pytest.mark.slow
