@@ -11,6 +11,7 @@ from flax import linen as nn
 from jdl.core.errors import InputError
 from jdl.models import CNN, from_linen
 from jdl.models.layers.normalization import DEFAULT_GROUPS, NORMS, GroupNorm, LayerNorm, norm
+from jdl.models.layers.primitives import BatchNorm
 
 KEY = jax.random.key(0)
 # Far from zero and of unequal size in every example and channel.
@@ -69,6 +70,17 @@ def test_a_large_mean_costs_no_digits():
     exact = far.astype(np.float64)
     exact = (exact - exact.mean(1, keepdims=True)) / exact.std(1, keepdims=True)
     np.testing.assert_allclose(y, exact, atol=1e-3)
+
+
+def test_batch_norm_far_from_zero():
+    draws = np.random.default_rng(0).normal(1000, 0.1, (256, 4)).astype(np.float32)
+    layer = BatchNorm(use_running_average=False, momentum=0.0)
+    y, variables = layer.init_with_output(KEY, draws)
+    exact = draws.astype(np.float64)
+    expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + layer.epsilon)
+    np.testing.assert_allclose(y, expected, atol=3e-3)
+    _, after = layer.apply(variables, draws, mutable=["batch_stats"])
+    np.testing.assert_allclose(after["batch_stats"]["var"], exact.var(0), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", NORMS)
