@@ -175,7 +175,13 @@ def clip(tx: optax.GradientTransformation, norm: float) -> optax.GradientTransfo
         raise error(
             "clip norm", expected="a number above 0", got=repr(norm), fix="choose 1, as is usual"
         )
-    return optax.chain(optax.clip_by_global_norm(norm), tx)
+
+    def limit(updates: PyTree, _: PyTree | None = None) -> PyTree:
+        scale = jnp.minimum(1.0, norm / jnp.maximum(tree.norm(updates), 1e-30))
+        return jax.tree.map(lambda update: (update * scale).astype(update.dtype), updates)
+
+    # Not optax.clip_by_global_norm, which sums bfloat16 gradients in bfloat16.
+    return optax.chain(optax.stateless(limit), tx)
 
 
 def sparsity(params: PyTree, axes: int = 0) -> jax.Array:

@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 Key = TypeVar("Key")
@@ -130,10 +131,29 @@ def check_range(name: str, value: Any, low: float, high: float = math.inf) -> No
       got:      1.5
       fix:      choose a value in that range
     """
-    if isinstance(value, int | float) and not (low <= value <= high and value < math.inf):
+    if isinstance(value, Real) and not (low <= value <= high and value < math.inf):
         span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
         raise error(
             name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"
+        )
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless a value is an integer of at least `least`.
+
+    >>> check_count("keep_best: every", 0)
+    Traceback (most recent call last):
+    jdl.core.errors.InputError: keep_best: every
+      expected: an integer of at least 1
+      got:      0
+      fix:      choose a value in that range
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise error(
+            name,
+            expected=f"an integer of at least {least}",
+            got=repr(value),
+            fix="choose a value in that range",
         )
 
 

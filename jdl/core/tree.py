@@ -47,6 +47,20 @@ def is_float(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
+def norm(values: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves together, summed in float32 or wider.
+
+    >>> print(norm({"kernel": jnp.full(300, 1, jnp.bfloat16), "bias": jnp.ones(100)}))
+    20.0
+    """
+
+    def squares(leaf: Any) -> jax.Array:
+        leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        return (leaf.conj() * leaf).real.sum()
+
+    return jnp.sqrt(sum(map(squares, jax.tree.leaves(values))))
+
+
 def any_key() -> jax.ShapeDtypeStruct:
     """The shape and type of a random key, for `jax.eval_shape`; a real key costs two programs.
 

@@ -10,7 +10,7 @@ from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.nouns import describe
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
-from jdl.learn.training_metrics import widened, without_samples
+from jdl.learn.training_metrics import summable, widened, without_samples
 
 LOSS = "(Mean, (model_state, metrics))"
 """What `Task.loss` returns."""
@@ -21,8 +21,8 @@ RETURN_MEAN = "return jdl.Mean(total, weight), for example jdl.metrics.mean(valu
 def checked_task(task: Task, name: str = "task") -> Task:
     """The same task, whose functions raise `InputError` when they return what no `Task` does.
 
-    Its sums are of 32 bits or wider, so that they add up over steps. In training it leaves out
-    metrics with `Samples`, which do not add up over steps and devices.
+    Its sums are of 32 bits or wider. In training they are floats, which add up over steps and
+    devices without overflow, and metrics with `Samples`, which do not add up, are left out.
     The checks run while JAX traces, so a compiled step does not pay for them.
     """
     _check_signature(task.loss, f"{name}.loss")
@@ -45,7 +45,7 @@ def checked_task(task: Task, name: str = "task") -> Task:
         after = _check_loss(returned, f"{name}.loss")
         _check_state(after, model_state, f"{name}.loss")
         mean, metrics = widened((returned[0], returned[1][1]))
-        return mean, (after, without_samples(metrics) if train else metrics)
+        return mean, (after, summable(without_samples(metrics)) if train else metrics)
 
     return task._replace(init=init, loss=loss)
 

@@ -1,10 +1,14 @@
 """Learner -> Learner: an exponential moving average of the weights."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 
 from jdl.core import tree
+from jdl.core.errors import error
 from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
@@ -17,6 +21,7 @@ class EmaState:
     count: PyTree
     """int32, one per leaf of the average, because groups of a sweep differ in their members."""
     weights: PyTree
+    """The average, in float32 or wider: a bfloat16 one would stop short of its limit."""
     inner: PyTree
 
 
@@ -27,9 +32,9 @@ def ema(inner: Learner, decay: float) -> Learner:
     weight proportional to $d^{t-k}$, and the weights sum to one from the first step on.
     Floating-point model state, such as batch statistics, is averaged with the parameters. The
     average is over the weights that `inner` evaluates with: its average if `inner` is an `ema`, its
-    best weights if it is a `keep_best`.
+    best weights if it is a `keep_best`. It is kept in float32 or wider.
 
-    Raises `InputError` unless `inner` is a `Learner`.
+    Raises `InputError` unless `inner` is a `Learner`, and for a `decay` outside [0, 1).
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -44,11 +49,12 @@ def ema(inner: Learner, decay: float) -> Learner:
     correction is from Kingma and Ba 2015, "Adam".
     """
     check_learner(inner, "ema: inner")
+    _check_decay(decay)
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)
         # Copies, because a donated step would delete buffers that the average shares.
-        weights = jax.tree.map(jnp.copy, evaluation_weights(state))
+        weights = jax.tree.map(_wide_copy, evaluation_weights(state))
         axes = len(state.members)
         count = jax.tree.map(lambda x: jnp.zeros(x.shape[:axes], jnp.int32), weights)
         return state.replace(extra=EmaState(count, weights, state.extra))
@@ -64,9 +70,24 @@ def ema(inner: Learner, decay: float) -> Learner:
             # expm1 and log1p, because 1 - d ** t loses its digits when d is close to 1.
             rate = (1 - decay) / -jnp.expm1(count * jnp.log1p(-(1 - decay)))
             per_leaf = rate.reshape(rate.shape + (1,) * (new.ndim - rate.ndim))
-            return (average + per_leaf * (new - average)).astype(new.dtype)
+            return (average + per_leaf * (new - average)).astype(average.dtype)
 
         average = jax.tree.map(move, count, before.weights, evaluation_weights(state))
         return state.replace(extra=EmaState(count, average, state.extra)), metrics
 
     return evaluate_with_own_weights(inner)._replace(init=init, step=step)
+
+
+def _wide_copy(leaf: jax.Array) -> jax.Array:
+    is_float = tree.is_float(leaf)
+    return jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32) if is_float else None)
+
+
+def _check_decay(decay: Any) -> None:
+    if not isinstance(decay, Tracer) and not 0 <= decay < 1:
+        raise error(
+            "ema: decay",
+            expected="a number of at least 0 and below 1",
+            got=repr(decay),
+            fix="choose 0.99 to 0.9999, as is usual",
+        )

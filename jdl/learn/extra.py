@@ -89,14 +89,24 @@ def below(inner: Learner) -> Learner:
 
 
 def evaluate_with_own_weights(inner: Learner) -> Learner:
-    """`below(inner)`, evaluating and predicting with `state.extra.weights`."""
+    """`below(inner)`, evaluating and predicting with `state.extra.weights`.
+
+    These may be wider than those inside, as the average of bfloat16 weights is, and are cast.
+    """
+
+    def inside(state: TrainState) -> TrainState:
+        below = inner_state(state)
+        weights = jax.tree.map(_as_type_of, state.extra.weights, evaluation_weights(below))
+        return with_evaluation_weights(below, weights)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        weights = state.extra.weights
-        return inner.evaluate(with_evaluation_weights(inner_state(state), weights), batch)
+        return inner.evaluate(inside(state), batch)
 
     def predict(state: TrainState, batch: Batch) -> PyTree:
-        weights = state.extra.weights
-        return inner.predict(with_evaluation_weights(inner_state(state), weights), batch)
+        return inner.predict(inside(state), batch)
 
     return below(inner)._replace(evaluate=evaluate, predict=predict)
+
+
+def _as_type_of(own: jax.Array, other: jax.Array) -> jax.Array:
+    return own if own.dtype == other.dtype else own.astype(other.dtype)

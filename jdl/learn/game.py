@@ -1,13 +1,17 @@
 """Several players, each with its own loss and optimizer, as one learner."""
 
-from collections.abc import Callable, Mapping
-from functools import reduce
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax import struct
 
+from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.nouns import check_optimizer, check_task, describe
 from jdl.core.reprs import describe_fields
@@ -60,17 +64,54 @@ class Player(NamedTuple):
         return describe_fields(self, self._asdict())
 
 
+@struct.dataclass
+class SumOfMeans:
+    """The sum of one metric of all players; a player that has not moved adds nothing.
+
+    The sums of each player stay apart, because players that move at different steps have different
+    weights over a window of steps.
+    """
+
+    means: tuple[Mean, ...]
+
+    @property
+    def value(self) -> jax.Array:
+        """The sum of the players' means."""
+        weights = (jnp.where(mean.weight == 0, 1, mean.weight) for mean in self.means)
+        return sum(mean.total / w for mean, w in zip(self.means, weights, strict=True))
+
+    @property
+    def weight(self) -> jax.Array:
+        """The largest weight of a player."""
+        return functools.reduce(jnp.maximum, (mean.weight for mean in self.means))
+
+    @property
+    def total(self) -> jax.Array:
+        """`value * weight`."""
+        return self.value * self.weight
+
+    def compute(self) -> Any:
+        """The sum as numpy float64, on the host."""
+        weights = (np.asarray(mean.weight, np.float64) for mean in self.means)
+        parts = [
+            np.asarray(mean.total, np.float64) / np.where(weight == 0, 1, weight)
+            for mean, weight in zip(self.means, weights, strict=True)
+        ]
+        return np.float64(1) * sum(parts)
+
+
 def game(**players: Player) -> Learner:
     """Train several players, each with its own loss, parameters and optimizer, as one learner.
 
     In each step the players move in keyword order, and each sees the updates of those before it. A
     player's loss is differentiated with respect to its own parameters only; its move leaves the
     other players unchanged. Metrics are named `player/metric`, and `loss` is the sum of the
-    players' losses. `predict` is that of the first player. `gradient` returns a dict by player,
-    with zeros for a player whose turn it is not.
+    players' losses, each averaged over the steps at which the player moves. `predict` is that of
+    the first player. `gradient` returns a dict by player, with zeros for a player whose turn it is
+    not.
 
     Raises `InputError` without players, for one that is not a `Player`, and if a player's `every`
-    is below 1.
+    is not an integer of at least 1.
 
     >>> import jdl
     >>> make, judge = (jdl.from_linen(jdl.models.MLP((), outputs=n)) for n in (2, 1))
@@ -86,7 +127,7 @@ def game(**players: Player) -> Learner:
     """
     _check_players(players)
     for name, player in players.items():
-        if player.every < 1:
+        if not isinstance(player.every, Integral) or player.every < 1:
             raise error(
                 f"{name}: every", expected="1 or more", got=str(player.every), fix="set every=1"
             )
@@ -122,7 +163,7 @@ def game(**players: Player) -> Learner:
                 is_turn = state.step % player.every == 0
                 state, (own, grads[name]) = jax.lax.cond(is_turn, move, _skip(move), state)
             metrics |= {f"{name}/{metric}": value for metric, value in own.items()}
-        metrics |= {n: _total(metrics, n) for n in ("loss", "gradient_norm")}
+        metrics |= {n: _total(metrics, players, n) for n in ("loss", "gradient_norm")}
         return state.replace(step=state.step + 1), metrics, grads
 
     def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
@@ -140,7 +181,7 @@ def game(**players: Player) -> Learner:
             loss = player.task.loss(state.params, state.model_state, batch, key, train=False)
             _, (_, own) = loss
             metrics |= {f"{name}/{metric}": value for metric, value in own.items()}
-        return metrics | {"loss": _total(metrics, "loss")}
+        return metrics | {"loss": _total(metrics, players, "loss")}
 
     first = next(iter(players.values())).task
 
@@ -229,7 +270,7 @@ def _move(name: str, player: Player, state: TrainState, batch: Batch, key: Key, 
         model_state=state.model_state | {name: model_state},
         opt_state=state.opt_state | {name: moments},
     )
-    return after, (metrics | {"gradient_norm": one(optax.tree.norm(grads))}, grads)
+    return after, (metrics | {"gradient_norm": one(tree.norm(grads))}, grads)
 
 
 def _skip(move: Callable[[TrainState], Turn]) -> Callable[[TrainState], Turn]:
@@ -242,9 +283,5 @@ def _skip(move: Callable[[TrainState], Turn]) -> Callable[[TrainState], Turn]:
     return stay
 
 
-def _total(metrics: Metrics, name: str) -> Mean:
-    """The sum of the players' means; a player that did not move adds nothing."""
-    means = [value for key, value in metrics.items() if key.endswith(f"/{name}")]
-    weight = reduce(jnp.maximum, (mean.weight for mean in means))
-    values = (jnp.where(m.weight == 0, 0, m.total / jnp.maximum(m.weight, 1e-30)) for m in means)
-    return Mean(reduce(jnp.add, values) * weight, weight)
+def _total(metrics: Metrics, players: Iterable[str], name: str) -> SumOfMeans:
+    return SumOfMeans(tuple(metrics[f"{player}/{name}"] for player in players))

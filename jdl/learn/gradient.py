@@ -6,14 +6,14 @@ change the result.
 """
 
 from collections.abc import Callable, Hashable
+from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jdl.core import tree
-from jdl.core.errors import error
+from jdl.core.errors import check_range, error
 from jdl.core.lowering import platform
 from jdl.core.nouns import describe
 from jdl.core.types import (
@@ -27,7 +27,7 @@ from jdl.core.types import (
     Metrics,
     PyTree,
 )
-from jdl.learn.training_metrics import without_samples
+from jdl.learn.training_metrics import summable, without_samples
 
 Part = Callable[[Any, PyTree, PyTree], tuple[PyTree, PyTree, Metrics]]
 """`part(i, params, model_state) -> (grads, model_state, metrics)`, for micro-batch i."""
@@ -74,7 +74,7 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
 
     $g \min(1, c / \lVert g \rVert)$ with $c$ = `norm`. `optax.clip_by_global_norm` in the optimizer
     does the same; as an operator it can be nested in `accumulate` or `sharpness_aware`. Shapes stay
-    those of `params`.
+    those of `params`. Raises `InputError` unless `norm` is above 0.
 
     >>> from jdl.core.types import Mean
     >>> def loss(w, model_state, batch, key, *, train):
@@ -87,6 +87,14 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
     Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
     """
 
+    if isinstance(norm, Real) and not norm > 0:
+        raise error(
+            "clip_gradient: norm",
+            expected="a number above 0",
+            got=repr(norm),
+            fix="choose 1, as is usual",
+        )
+
     def operator(loss: Loss) -> LossGradient:
         gradient_of_loss = inner(loss)
 
@@ -94,7 +102,7 @@ def clip_gradient(norm: float, inner: Gradient = mean_gradient) -> Gradient:
             params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
         ) -> GradsAndAux:
             grads, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
-            scale = jnp.minimum(1.0, norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
+            scale = jnp.minimum(1.0, norm / jnp.maximum(tree.norm(grads), 1e-30))
             return _scale(grads, scale), aux
 
         return gradient
@@ -130,8 +138,9 @@ def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
     """Split each batch into `parts` equal micro-batches and sum their gradients.
 
     One step stays one optimizer update. The gradient equals that of the whole batch up to rounding,
-    masks included, but only the activations of one part are in memory. Part i holds the examples
-    i, i + parts, i + 2 parts, ..., so that each device keeps its part of a sharded batch.
+    masks included, but only the activations of one part are in memory. Sums are float32 or wider,
+    whatever the type of `params`. Part i holds the examples i, i + parts, i + 2 parts, ..., so that
+    each device keeps its part of a sharded batch.
 
     What depends on the whole batch sees the parts instead: batch normalisation uses the statistics
     of each part and updates its running averages `parts` times, dropout draws a mask per part, and
@@ -168,7 +177,8 @@ def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
                 grads, (model_state, metrics) = gradient_of_loss(
                     at, model_state, piece, own_key, axis=within
                 )
-                return _scale(grads, metrics["loss"].weight), model_state, metrics
+                metrics = summable(metrics)
+                return _scale(_wide(grads), metrics["loss"].weight), model_state, metrics
 
             grads, model_state, metrics = _sum(part, at, model_state, parts)
             weight = metrics["loss"].weight
@@ -176,7 +186,10 @@ def accumulate(parts: int, inner: Gradient = mean_gradient) -> Gradient:
                 grads, weight, model_state, metrics = reduce(
                     grads, weight, model_state, metrics, axis
                 )
-            return divide(grads, weight), (model_state, metrics)
+            grads = jax.tree.map(
+                lambda g, w: g.astype(jnp.result_type(w)), divide(grads, weight), params
+            )
+            return grads, (model_state, metrics)
 
         return gradient
 
@@ -188,6 +201,7 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
 
     $g = \nabla L(w)$ is computed first, so a step costs two gradients, on the same batch with the
     same key. Metrics and model state are those at $w$. The gradient has the shapes of `params`.
+    Raises `InputError` for a negative `rho`.
 
     >>> from jdl.core.types import Mean
     >>> def loss(w, model_state, batch, key, *, train):
@@ -200,6 +214,8 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
     Foret et al. 2021, "Sharpness-aware minimization for efficiently improving generalization".
     """
 
+    check_range("sharpness_aware: rho", rho, 0)
+
     def operator(loss: Loss) -> LossGradient:
         gradient_of_loss = inner(loss)
 
@@ -207,7 +223,7 @@ def sharpness_aware(rho: float, inner: Gradient = mean_gradient) -> Gradient:
             params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, axis: Axis = None
         ) -> GradsAndAux:
             first, aux = gradient_of_loss(params, model_state, batch, key, axis=axis)
-            scale = rho / jnp.maximum(optax.tree.norm(first), 1e-30)
+            scale = rho / jnp.maximum(tree.norm(first), 1e-30)
             nearby = tree.add(params, _scale(first, scale))
             grads, _ = gradient_of_loss(nearby, model_state, batch, key, axis=axis)
             return grads, aux
@@ -238,6 +254,10 @@ def divide(grads: PyTree, weight: Any) -> PyTree:
 
 def _scale(grads: PyTree, factor: Any) -> PyTree:
     return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads)
+
+
+def _wide(grads: PyTree) -> PyTree:
+    return jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
 
 
 def _varying(params: PyTree, axis: str) -> PyTree:

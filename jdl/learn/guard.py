@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.errors import check_count
 from jdl.core.finite import still_finite
 from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Mean, Metrics, PyTree, TrainState
@@ -47,7 +48,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     first of them, and `fit` ends the run. Members of an `ensemble` inside skip separately: the
     counts have the shape (members,).
 
-    Raises `InputError` unless `inner` is a `Learner`.
+    Raises `InputError` unless `inner` is a `Learner` and `limit` an integer of at least 1.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -58,6 +59,7 @@ def guard(inner: Learner, limit: int = 10) -> Learner:
     (1, 1, 0.0)
     """
     check_learner(inner, "guard: inner")
+    check_count("guard: limit", limit)
     counted = count_invalid(inner, limit)
 
     def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:

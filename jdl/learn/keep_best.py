@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
+from jdl.core.errors import check_count
 from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
@@ -28,7 +29,7 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     best average. Before the first evaluation they are the initial weights.
     `fit(..., best="min loss")` does the same outside the program, and can stop early.
 
-    Raises `InputError` unless `inner` is a `Learner`.
+    Raises `InputError` unless `inner` is a `Learner` and `every` an integer of at least 1.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -44,6 +45,7 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     Prechelt 1998, "Early stopping - but when?".
     """
     check_learner(inner, "keep_best: inner")
+    check_count("keep_best: every", every)
 
     def init(key: Key, batch: Batch) -> TrainState:
         state = inner.init(key, batch)

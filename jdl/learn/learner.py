@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jdl.core import tree
 from jdl.core.nouns import check_optimizer, check_task
 from jdl.core.types import (
     Axis,
@@ -98,7 +99,7 @@ def _norm(grads: PyTree, params: PyTree) -> jax.Array:
     would compete with the backward pass for threads.
     """
     grads, _ = jax.lax.optimization_barrier((grads, params))
-    return jnp.sqrt(sum((g.conj() * g).real.sum() for g in jax.tree.leaves(grads)))
+    return tree.norm(grads)
 
 
 def step_key(state: TrainState, axis: Axis = None) -> Key:

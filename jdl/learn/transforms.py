@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl.core.errors import check_count
 from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, GradsAndAux, Key, Learner, Metrics, PyTree, TrainState
 
@@ -42,7 +43,8 @@ def resident(
 
     The set is a dict of arrays (examples, ...), an argument of the compiled program rather than a
     constant in it. `order(step, batch_size)` returns the indices (batch_size,) of the batch, such
-    as `jdl.data.Order(n, seed)`. `evaluate` and `predict` still take batches.
+    as `jdl.data.Order(n, seed)`. `evaluate` and `predict` still take batches. Raises `InputError`
+    unless `batch_size` is an integer of at least 1.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -53,6 +55,8 @@ def resident(
     >>> print(metrics["loss"].weight)
     4.0
     """
+
+    check_count("resident: batch_size", batch_size)
 
     def gather(state: TrainState, data: Batch) -> Batch:
         rows = order(state.step, batch_size)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jdl.core.errors import check_count
 from jdl.core.types import Batch, Mean, Metric
 from jdl.metrics.checks import check_same_shape, class_indices
 from jdl.metrics.masked import (
@@ -63,12 +64,16 @@ def top_k(k: int) -> Metric:
 
     An example with a nan among its outputs is no hit.
 
+    Raises `InputError` unless `k` is an integer of at least 1.
+
     >>> metric, outputs = top_k(2), jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([1, 2])})))
     0.5
 
     Russakovsky et al. 2015, "ImageNet large scale visual recognition challenge", reports k = 5.
     """
+
+    check_count("top_k: k", k)
 
     def count(outputs: Any, batch: Batch) -> Mean:
         labels = class_indices(outputs, batch["y"])
@@ -82,7 +87,8 @@ def top_k(k: int) -> Metric:
 def confusion(classes: int) -> Metric:
     """The number of examples of class i (row) predicted as class j (column), (classes, classes).
 
-    An example with a nan among its outputs has no predicted class and is not counted.
+    An example with a nan among its outputs has no predicted class and is not counted, nor is one
+    whose label is not a class, such as -1. Raises `InputError` for fewer than one class.
 
     >>> metric, outputs = confusion(2), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> print(metric.compute(metric.count(outputs, {"y": jnp.array([0, 1, 1])})))
@@ -90,13 +96,25 @@ def confusion(classes: int) -> Metric:
      [1 1]]
     """
 
+    check_count("confusion: classes", classes)
+
     def count(outputs: Any, batch: Batch) -> jax.Array:
         labels = class_indices(outputs, batch["y"])
         counts = count_or_weight(labels, **example_weights(batch))
         empty = jnp.zeros((classes, classes), counts.dtype)
-        return empty.at[labels, predicted_class(outputs)].add(counts, mode="drop")
+        # Otherwise a negative index would count from the end.
+        rows = jnp.where(labels < 0, NO_CLASS, labels)
+        return empty.at[rows, predicted_class(outputs)].add(counts, mode="drop")
 
-    return Metric(count, np.asarray)
+    return Metric(count, _table)
+
+
+def _table(sums: Any) -> np.ndarray:
+    """Counts as integers; training sums them in float32, and weights make them real."""
+    sums = np.asarray(sums)
+    with np.errstate(invalid="ignore"):
+        whole = sums.astype(np.int64)
+    return whole if (whole == sums).all() else sums
 
 
 def _cross_entropy(outputs: Any, batch: Batch) -> Mean:

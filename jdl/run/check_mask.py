@@ -10,7 +10,7 @@ from jax.interpreters import partial_eval
 
 from jdl.core import tree
 from jdl.core.errors import error
-from jdl.core.types import Batch, Count, Learner, Mean, Metrics, Samples, TrainState
+from jdl.core.types import Batch, Count, Learner, Metrics, Samples, TrainState
 
 Evaluate = Callable[[TrainState, Batch], Metrics]
 
@@ -59,7 +59,7 @@ def _weight_of_loss(
 
     def loss(mask: Any, state: TrainState, rest: Batch) -> Any:
         mean = evaluate(state, {**rest, "mask": mask}).get("loss")
-        return (mean.weight, mean.total) if isinstance(mean, Mean) else (0.0, 0.0)
+        return (mean.weight, mean.total) if hasattr(mean, "weight") else (0.0, 0.0)
 
     rest = {name: value for name, value in batch.items() if name != "mask"}
     traced = jax.make_jaxpr(loss)(batch["mask"], _shapes(state), rest)

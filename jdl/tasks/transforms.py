@@ -87,7 +87,8 @@ def _penalised(
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         mean, aux = task.loss(params, model_state, batch, key, train=train)
         leaves = [leaf for path, leaf in tree.flatten(params).items() if where(path, leaf)]
-        penalty = sum((size(leaf).sum() for leaf in leaves), start=jnp.zeros(()))
+        wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
+        penalty = sum((size(leaf).sum() for leaf in wide), start=jnp.zeros(()))
         # Times the weight of the batch, which the total is divided by.
         return Mean(mean.total + weight * penalty * mean.weight, mean.weight), aux
 

@@ -12,6 +12,7 @@ from jdl.core.types import Mean, Task
 from jdl.learn.game import Player, game, independent
 from jdl.learn.gradient import accumulate
 from jdl.learn.guard import guard
+from jdl.learn.window import window
 from tests.support.learners import KEY, assert_same_bits, batch, differ, message, network, train
 
 RATE = 0.1
@@ -142,6 +143,26 @@ def test_gradient_operators_serve_players(x64):
     start = plain.init(KEY, data)
     (one, _), (other, _) = (train(match, data, 3, start=start) for match in (plain, parts))
     np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-6)
+
+
+def test_the_loss_of_a_window_is_the_sum_of_the_players_whatever_their_turns():
+    match = jdl.jit(window(game(one=ONE, two=TWO._replace(every=2)), 10))
+    state = match.init(KEY, DATA)
+    for _ in range(5):
+        state, metrics = match.step(state, DATA)
+    shown = jdl.metrics.compute(metrics)
+    for name in ("loss", "gradient_norm"):
+        expected = shown[f"one/{name}"] + shown[f"two/{name}"]
+        np.testing.assert_allclose(shown[name], expected, rtol=1e-6)
+        np.testing.assert_allclose(metrics[name].value, expected, rtol=1e-6)
+        np.testing.assert_allclose(metrics[name].total, expected * metrics[name].weight, rtol=1e-6)
+
+
+def test_a_player_that_has_not_moved_adds_nothing():
+    match = jdl.jit(game(one=ONE, two=TWO._replace(every=2)))
+    state, _ = match.step(match.init(KEY, DATA), DATA)
+    shown = jdl.metrics.compute(match.step(state, DATA)[1])
+    assert shown["loss"] == shown["one/loss"] and np.isnan(shown["two/loss"])
 
 
 def test_guard_refuses_the_whole_step():

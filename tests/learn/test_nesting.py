@@ -19,7 +19,7 @@ from jdl.learn.guard import GuardState, guard
 from jdl.learn.keep_best import BestState, keep_best
 from jdl.learn.learner import learner
 from jdl.learn.sweep import sweep, sweep_table
-from jdl.learn.transforms import jit
+from jdl.learn.transforms import jit, loop
 from jdl.learn.window import WindowState, window
 
 KEY, DECAY, MEMBERS = jax.random.key(3), 0.6, 2
@@ -205,3 +205,23 @@ def test_learners_without_gradient_nest_too():
     by_hand = Learner(BASE.init, BASE.step, BASE.evaluate, BASE.predict)
     for transform in TRANSFORMS.values():
         assert jit(transform(by_hand)).gradient is None
+
+
+def test_an_average_of_bfloat16_weights_is_not_rounded_to_them():
+    """Weights of 0 in the first step and 1 after it; a bfloat16 average stops where its step is
+    below half a digit."""
+
+    def step(state, batch, *, axis=None):
+        after, metrics = BASE.step(state, batch)
+        params = jax.tree.map(lambda w: jnp.full_like(w, state.step > 0), state.params)
+        return state.replace(step=after.step, params=params), metrics
+
+    def init(key, batch):
+        state = BASE.init(key, batch)
+        return state.replace(params=jax.tree.map(jnp.bfloat16, state.params))
+
+    line = keep_best(ema(BASE._replace(init=init, step=step), 0.999), GOOD, 1)
+    state, _ = jit(loop(line)).step(line.init(KEY, GOOD), GOOD, 2000)
+    average, _ = find_records(state.extra, EmaState)[0].weights
+    np.testing.assert_allclose(average["w"], 1 - 0.001 * 0.999**1999 / (1 - 0.999**2000), rtol=1e-4)
+    assert line.predict(state, GOOD).shape == (8,)

@@ -144,10 +144,10 @@ class BatchNorm(nn.BatchNorm):
     evaluation uses. With `axis_name` the statistics cover the batches of all devices on that axis.
     There is no mask: padded rows would count as data.
 
-    In training the outputs equal PyTorch's. The variance is the mean squared deviation; a difference
-    of squares would lose its digits for inputs far from zero. The running variance is biased;
-    PyTorch's is unbiased, larger by n / (n - 1) for n values per channel. Raises `InputError` if
-    `axis_name` is not mapped.
+    In training the outputs equal PyTorch's. The variance is the mean squared deviation, because a
+    difference of squares would lose its digits for inputs far from zero. The running variance is
+    biased; PyTorch's is unbiased, larger by n / (n - 1) for n values per channel. Raises
+    `InputError` if `axis_name` is not mapped.
     """
 
     use_fast_variance: bool = False
