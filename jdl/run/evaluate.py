@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from jdl import metrics as measure
 from jdl.core import tree
-from jdl.core.errors import InputError, error
+from jdl.core.errors import InputError, check_count, error
 from jdl.core.nouns import check_result, describe
 from jdl.core.text import metrics_of
 from jdl.core.types import (
@@ -79,7 +79,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     added in float64. `batch_size` does not change the result beyond rounding.
 
     Raises `InputError` for data that are not finite or have other shapes than the learner takes,
-    and for labels that are no class of the model.
+    for labels that are no class of the model, and for a `batch_size` below 1.
 
     >>> import jdl, optax
     >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
@@ -90,6 +90,7 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     {'loss': 1.0}
     """
     check_result(result, "evaluate: result")
+    check_count("evaluate: batch_size", batch_size)
     check_split(data, "evaluate: data")
     data = as_arrays(data, name="evaluation data")
     check_arrays(data, name="evaluation data")
@@ -153,8 +154,8 @@ def predict(
     Arrays have shapes `(examples, ...)`. Outputs are numpy arrays of shape `(examples, ...)`, or
     `(members, examples, ...)` for a learner with members.
 
-    Raises `InputError` for values that are not finite, and for examples of another shape than the
-    model was trained on.
+    Raises `InputError` for values that are not finite, for examples of another shape than the model
+    was trained on, and for a `batch_size` below 1.
 
     >>> import jdl, optax
     >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
@@ -166,6 +167,7 @@ def predict(
            [6.]], dtype=float32)
     """
     check_result(result, "predict: result")
+    check_count("predict: batch_size", batch_size)
     check_split(data, "predict: data")
     data = data if isinstance(data, Mapping) else {"x": data}
     data = as_arrays(data, name="inputs")

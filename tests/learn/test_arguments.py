@@ -13,6 +13,7 @@ from jdl.learn.window import window
 from tests.support.learners import batch, network
 
 LINE = jdl.learner(network(), optax.sgd(0.1))
+RESULT = jdl.Result(LINE.init(jax.random.key(0), batch()), LINE, [], None)
 ORDER = jdl.data.Order(16, seed=0)
 
 
@@ -31,6 +32,8 @@ ORDER = jdl.data.Order(16, seed=0)
         (lambda: resident(LINE, ORDER, -4), "resident: batch_size"),
         (lambda: jdl.clip_gradient(0.0), "clip_gradient: norm"),
         (lambda: jdl.sharpness_aware(-0.1), "sharpness_aware: rho"),
+        (lambda: jdl.evaluate(RESULT, batch(), batch_size=0), "evaluate: batch_size"),
+        (lambda: jdl.predict(RESULT, batch()["x"], batch_size=-3), "predict: batch_size"),
         (lambda: jdl.metrics.top_k(0), "top_k: k"),
         (lambda: jdl.metrics.confusion(-1), "confusion: classes"),
     ],
