@@ -12,6 +12,9 @@ from jdl.core.errors import error
 from jdl.core.types import Key, PyTree
 from jdl.models.transformer import Decoder
 
+SUM_ERROR = 1e-6
+"""How far a sum of probabilities in float32 may be from the exact one."""
+
 
 def generate(
     module: Decoder,
@@ -30,7 +33,8 @@ def generate(
     the prompt. Each token is drawn from $\mathrm{softmax}(z / T)$ with logits z and `temperature`
     T; T = 0 takes the most likely token. `top_k` restricts sampling to the k most likely tokens
     (Fan et al. 2018), `top_p` to the fewest tokens whose probabilities sum to p or more (Holtzman
-    et al. 2020). With both, p applies after the k are selected.
+    et al. 2020). With both, p applies after the k are selected. Of equally likely tokens the first
+    ones stay. Tokens are drawn from logits in float32 or wider, whatever the type of `params`.
 
     A text may grow longer than the model's `context`. Whenever the key-value cache is full, it is
     rebuilt from the last half of the context. One program is compiled for each combination of
@@ -74,10 +78,10 @@ def _generate(
         new = choose(jax.random.fold_in(key, index), logits, temperature, top_k, top_p)
         new = new[:, None].astype(text.dtype)
         end = prompt_length + index
-        text = jax.lax.dynamic_update_slice(text, new, (0, end))
+        text = jax.lax.dynamic_update_slice_in_dim(text, new, end, axis=1)
 
         def rebuild_cache() -> Any:
-            last = jax.lax.dynamic_slice(text, (0, end + 1 - half), (batch, half))
+            last = jax.lax.dynamic_slice_in_dim(text, end + 1 - half, half, axis=1)
             return read(last, module.empty_cache(batch, dtype))
 
         if prompt_length + steps <= module.context:
@@ -103,6 +107,8 @@ def choose(
     """
     best = logits.argmax(-1).astype(jnp.int32)
     greedy = jnp.asarray(temperature) <= 0
+    # The noise of a draw in 16 bits has no tail, and unlikely tokens would never appear.
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     logits = logits / jnp.where(greedy, 1.0, temperature)
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
@@ -112,30 +118,37 @@ def choose(
 
 
 def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
-    """Set all logits (batch, vocabulary) below the k-th largest to minus infinity.
+    """Keep the k largest logits (batch, vocabulary), the first of equal ones; others become -inf.
 
     >>> keep_top_k(jnp.array([[1.0, 3.0, 2.0]]), 2)
     Array([[-inf,   3.,   2.]], dtype=float32)
     """
-    least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][:, -1:]
-    return jnp.where(logits >= least, logits, -jnp.inf)
+    largest = jax.lax.top_k(logits, min(k, logits.shape[-1]))[1]
+    return _keep(logits, largest, jnp.ones(largest.shape, bool))
 
 
 def keep_top_p(logits: jax.Array, p: Any) -> jax.Array:
     """Keep the fewest most likely tokens with total probability p; set others to minus infinity.
 
-    Logits (batch, vocabulary). The most likely token always stays.
+    Logits (batch, vocabulary). The most likely token always stays, and of equal ones the first.
 
     >>> jnp.exp(keep_top_p(jnp.log(jnp.array([[0.25, 0.5, 0.25]])), 0.5)).round(2)
     Array([[0. , 0.5, 0. ]], dtype=float32)
     """
-    ordered = jnp.flip(jnp.sort(logits, axis=-1), -1)
-    probabilities = jax.nn.softmax(ordered, axis=-1)
+    order = jnp.argsort(logits, axis=-1, stable=True, descending=True)
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    probabilities = jax.nn.softmax(jnp.take_along_axis(wide, order, axis=-1), axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    # The most likely token stays even at p = 0.
-    is_inside = (before < p).at[:, 0].set(True)
-    least = jnp.where(is_inside, ordered, jnp.inf).min(-1, keepdims=True)
-    return jnp.where(logits >= least, logits, -jnp.inf)
+    # The most likely token stays even at p = 0, and all of them at p = 1.
+    is_inside = ((before < p - SUM_ERROR) | (jnp.asarray(p) >= 1)).at[:, 0].set(True)
+    return _keep(logits, order, is_inside)
+
+
+def _keep(logits: jax.Array, places: jax.Array, is_kept: jax.Array) -> jax.Array:
+    """The logits at those `places` (batch, k) that are kept; minus infinity elsewhere."""
+    kept = jnp.zeros(logits.shape, bool)
+    kept = jnp.put_along_axis(kept, places, is_kept, axis=-1, inplace=False)
+    return jnp.where(kept, logits, -jnp.inf)
 
 
 def _check(

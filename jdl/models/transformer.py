@@ -29,7 +29,8 @@ class Decoder(nn.Module):
 
     Raises `InputError` at `init` for inputs that are not integers (batch, time), a sequence longer
     than `context`, `heads` that do not divide `width`, an unknown `remat`, and a `dropout` outside
-    [0, 1).
+    [0, 1); and for tokens that do not fit into the cache. In a compiled program, which cannot
+    raise, the logits of these tokens are nan.
 
     >>> from jdl.core import tree
     >>> from jdl.models import from_linen
@@ -185,7 +186,9 @@ class ViT(nn.Module):
         primitives.check_rate(self.dropout)
         primitives.check_images(inputs)
         x = primitives.Dense(self.width, name="patches")(patches(inputs, self.patch))
-        class_token = self.param("class_token", attention.GPT2_NORMAL, (1, 1, self.width))
+        class_token = self.param(
+            "class_token", attention.GPT2_NORMAL, (1, 1, self.width), jnp.float32
+        )
         x = jnp.concatenate([jnp.broadcast_to(class_token, (len(x), 1, self.width)), x], 1)
         x = attention.Positions(x.shape[1], name="positions")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="drop")(x)

@@ -376,3 +376,14 @@ X = np.zeros((2, 5, 3), "float32")
 def test_wrong_inputs_are_refused(module, inputs, words):
     with pytest.raises(InputError, match=words):
         module.init(KEY, inputs)
+
+
+@pytest.mark.parametrize("cell", recurrent_cells.CELLS)
+def test_weights_and_inputs_may_differ_in_type(cell, x64):
+    """New weights are float32 with x64 on too, as those of a dense layer are."""
+    model, x = RNN((4,), 2, cell), jax.ShapeDtypeStruct((2, 5, 3), "float32")
+    variables = jax.eval_shape(model.init, KEY, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    double = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, "float64"), variables)
+    found = [jax.eval_shape(model.apply, weights, x).dtype for weights in (variables, double)]
+    assert found == ["float32", "float64"]

@@ -24,18 +24,48 @@ def whole(params):
     return jax.jit(lambda tokens: MODULE.apply({"params": params}, tokens))
 
 
-def test_cached_logits_equal_those_of_the_whole_text(params, whole):
-    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (3, CONTEXT))
-    expected = whole(tokens)
-    assert np.ptp(expected) > 1
-    read = jax.jit(lambda new, cache: MODULE.apply({"params": params}, new, cache=cache))
-    logits, cache = read(tokens[:, :4], MODULE.empty_cache(3))
-    parts = [logits]
+TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, CONTEXT))
+
+
+@pytest.fixture(scope="module")
+def read(params):
+    return jax.jit(lambda new, cache: MODULE.apply({"params": params}, new, cache=cache))
+
+
+@pytest.fixture(scope="module")
+def steps(read):
+    """Logits and cache after the first four tokens together, and after each of the others."""
+    logits, cache = read(TOKENS[:, :4], MODULE.empty_cache(3))
+    found = [(logits, cache)]
     for place in range(4, CONTEXT):
-        logits, cache = read(tokens[:, place : place + 1], cache)
-        parts.append(logits)
-    assert int(cache.length) == CONTEXT
-    np.testing.assert_allclose(np.concatenate(parts, 1), expected, rtol=1e-5, atol=1e-5)
+        logits, cache = read(TOKENS[:, place : place + 1], cache)
+        found.append((logits, cache))
+    return found
+
+
+def test_cached_logits_equal_those_of_the_whole_text(whole, steps):
+    expected = whole(TOKENS)
+    assert np.ptp(expected) > 1
+    logits = np.concatenate([logits for logits, _ in steps], 1)
+    assert int(steps[-1][1].length) == CONTEXT
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_fit_into_a_cache_is_nan_and_changes_nothing_before_it(whole, read, steps):
+    _, cache = steps[2]
+    assert int(cache.length) == CONTEXT - 2
+    logits, after = read(np.concatenate([TOKENS[:, -2:], TOKENS[:, :2]], 1), cache)
+    np.testing.assert_allclose(logits[:, :2], whole(TOKENS)[:, -2:], rtol=1e-5, atol=1e-5)
+    assert np.isnan(logits[:, 2:]).all()
+    for past in (after, steps[-1][1]):  # token by token
+        assert np.isnan(read(TOKENS[:, :1], past)[0]).all()
+
+
+@pytest.mark.parametrize(("place", "new"), [(2, 3), (-1, 1)])
+def test_outside_of_a_program_it_is_refused(params, steps, place, new):
+    cache = steps[place][1]
+    said = message(lambda: MODULE.apply({"params": params}, TOKENS[:, :new], cache=cache))
+    assert said.startswith(f"cache\n  expected: room for {new} more of {CONTEXT} tokens")
 
 
 def by_hand(whole, prompt, steps):
@@ -105,6 +135,28 @@ def test_tokens_are_drawn_by_their_probabilities(how, expected):
     found = frequencies(np.log([0.1, 0.4, 0.3, 0.2]).astype(np.float32), **how)
     assert (found[np.asarray(expected) == 0] == 0).all()
     np.testing.assert_allclose(found, expected, atol=4 * 0.5 / DRAWS**0.5)
+
+
+def test_draws_from_16_bits_have_a_tail():
+    """Half of the probability is spread over 500 tokens."""
+    logits = jnp.log(jnp.full(501, 1e-3)).at[0].set(jnp.log(0.5)).astype("bfloat16")
+    shares = np.exp(np.asarray(logits, np.float64))
+    found = frequencies(logits)[0]
+    np.testing.assert_allclose(found, shares[0] / shares.sum(), atol=4 * 0.5 / DRAWS**0.5)
+
+
+def test_of_equal_tokens_the_first_ones_stay():
+    kept = lambda logits: np.isfinite(logits)[0].tolist()
+    assert kept(sampling.keep_top_k(jnp.array([[1.0, 0.0, 1.0, 1.0]]), 2)) == [1, 0, 1, 0]
+    top_p = jax.jit(sampling.keep_top_p)
+    for p in (0.1, 0.3, 0.7):
+        assert kept(top_p(jnp.zeros((1, 1000)), p)) == [i < 1000 * p for i in range(1000)]
+    assert all(kept(top_p(jnp.zeros((1, 1000)).at[0, 0].set(40), 1.0)))
+
+
+def test_it_can_be_traced_in_double_precision_too(params, x64):
+    make = lambda params: generate(MODULE, params, [[1, 2]], jax.random.key(0), 9, top_k=2)
+    assert jax.eval_shape(make, params).shape == (1, 11)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ Sequences are (batch, time, width), masks those of `jdl.models.layers.attention_
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.core import Tracer
 
 from jdl.core.errors import error
 from jdl.core.lowering import constrain_batch
@@ -42,8 +44,9 @@ class SelfAttention(nn.Module):
     (batch, time, width). Layers are `qkv` (queries, keys and values of all heads, in PyTorch's
     order) and `output`.
 
-    With `past`, the new keys and values are written after its first `length` slots, and queries
-    attend to all slots that `mask` allows; the second result is the updated past. With `causal` and
+    With `past`, the new keys and values are written after its first `length` slots, those that
+    still fit, and queries attend to all slots that `mask` allows; the second result is the updated
+    past. With `causal` and
     no mask, query i attends to keys 0 ... i. Dropout applies to the weights and to the output. The
     weights are sown as `intermediates/weights`. Raises `InputError` if `heads` does not divide the
     width.
@@ -73,9 +76,7 @@ class SelfAttention(nn.Module):
         qkv = qkv.reshape(batch, time, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if past is not None:
-            at = (0, length, 0, 0)
-            key = jax.lax.dynamic_update_slice(past.keys, key, at)
-            value = jax.lax.dynamic_update_slice(past.values, value, at)
+            key, value = _write(past.keys, key, length), _write(past.values, value, length)
             past = Past(key, value)
         is_causal = self.causal and mask is None
         has_dropout = train and self.dropout > 0
@@ -94,6 +95,15 @@ class SelfAttention(nn.Module):
         )
         y = nn.Dropout(self.dropout, deterministic=not train, name="drop_output")(output(y))
         return y, past
+
+
+def _write(slots: jax.Array, new: jax.Array, length: Any) -> jax.Array:
+    """Write `new` after the first `length` slots; what does not fit is dropped."""
+    count, time = slots.shape[1], new.shape[1]
+    if time > 1:
+        # Room for what does not fit: an update beyond the end would move back and overwrite.
+        slots = jnp.pad(slots, ((0, 0), (0, time), (0, 0), (0, 0)))
+    return jax.lax.dynamic_update_slice_in_dim(slots, new, length, axis=1)[:, :count]
 
 
 class Block(nn.Module):
@@ -213,7 +223,8 @@ def _scan_blocks(
 class Positions(nn.Module):
     """Add a learned embedding of its position to each token, for up to `context` positions.
 
-    The parameter is `embedding` (context, width). Raises `InputError` for a longer sequence.
+    The parameter is `embedding` (context, width). Raises `InputError` for a longer sequence. With a
+    traced `start` nothing can be raised, and tokens beyond the last position become nan.
     """
 
     context: int
@@ -229,8 +240,19 @@ class Positions(nn.Module):
                 got=f"{time}",
                 fix="shorten the sequence, or build the model with a larger context",
             )
-        table = self.param("embedding", GPT2_NORMAL, (self.context, width))
-        return constrain_batch(x + jax.lax.dynamic_slice_in_dim(table, start, time)[None])
+        if not isinstance(start, Tracer) and start + time > self.context:
+            raise error(
+                "cache",
+                expected=f"room for {time} more of {self.context} tokens, the context of the model",
+                got=f"{start} tokens in it",
+                fix="read the last tokens again into an empty cache, as jdl.models.generate does",
+            )
+        table = self.param("embedding", GPT2_NORMAL, (self.context, width), jnp.float32)
+        if isinstance(start, Tracer):
+            own = table.at[start + jnp.arange(time)].get(mode="fill", fill_value=jnp.nan)
+        else:
+            own = jax.lax.dynamic_slice_in_dim(table, start, time)
+        return constrain_batch(x + own[None])
 
 
 def norm(use_bias: bool = True, name: str | None = None) -> nn.LayerNorm:

@@ -35,12 +35,14 @@ class CausalConv(nn.Module):
         """Return the outputs (batch, time, features)."""
         check_dilations(self.window, (self.dilation,))
         batch, steps, inputs = x.shape
-        kernel = self.param("kernel", self.kernel_init, (self.window, inputs, self.features))
+        kernel = self.param(
+            "kernel", self.kernel_init, (self.window, inputs, self.features), jnp.float32
+        )
         shifted = [_shift(x, (self.window - 1 - j) * self.dilation) for j in range(self.window)]
         flat = jnp.concatenate(shifted, axis=-1).reshape(batch * steps, self.window * inputs)
         out = flat @ kernel.reshape(self.window * inputs, self.features)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             out = out + bias[None]
         return out.reshape(batch, steps, self.features)
 

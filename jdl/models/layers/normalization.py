@@ -58,8 +58,9 @@ class GroupNorm(nn.Module):
                 got=str(groups),
                 fix=f"pass num_groups={math.gcd(max(groups, 1), channels)}",
             )
-        scale = self.param("scale", nn.initializers.ones_init(), (channels,))[None, None]
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))[None, None]
+        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+        scale = self.param("scale", ones, (channels,), jnp.float32)[None, None]
+        bias = self.param("bias", zeros, (channels,), jnp.float32)[None, None]
         flat = x.reshape(len(x), math.prod(x.shape[1:-1]), channels)
         wide = flat.astype(jnp.promote_types(x.dtype, jnp.float32))
         wide = wide - _over_groups(wide, groups)

@@ -190,7 +190,8 @@ class Recurrent(nn.Module):
         kind, units = cell(self.cell), self.features
         weights = self._weights(kind, x.shape[-1])
         # From the inputs, so that in a mapped step it varies over devices as they do.
-        zero = jnp.zeros_like(x, shape=(x.shape[0], units))
+        kind_of_state = jnp.result_type(x, *jax.tree.leaves(weights))
+        zero = jnp.zeros_like(x, dtype=kind_of_state, shape=(x.shape[0], units))
         steps = jnp.moveaxis(x, 1, 0), None if mask is None else mask.T[..., None]
         run = kind.run or partial(_stepwise, kind)
         last, outputs = run(weights, (zero,) * kind.carried, *steps, self.reverse)
@@ -200,46 +201,49 @@ class Recurrent(nn.Module):
         units, width = self.features, kind.blocks * self.features
         inner = None
         if kind.has_inner_bias:
-            inner = self.param("inner_bias", nn.initializers.zeros_init(), (units,))
+            zeros = nn.initializers.zeros_init()
+            inner = self.param("inner_bias", zeros, (units,), jnp.float32)
+        # The type is explicit: the default of JAX's initializers depends on jax_enable_x64.
         return Weights(
-            self.param("kernel", _glorot(kind.blocks), (inputs, width)),
-            self.param("recurrent_kernel", _rotations, (units, width)),
-            self.param("bias", _first_bias(kind, units, self.memory), (width,)),
+            self.param("kernel", _glorot(kind.blocks), (inputs, width), jnp.float32),
+            self.param("recurrent_kernel", _rotations, (units, width), jnp.float32),
+            self.param("bias", _first_bias(kind, units, self.memory), (width,), jnp.float32),
             inner,
         )
 
 
 def _glorot(blocks: int) -> primitives.Initializer:
-    def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-        size = (shape[0], shape[1] // blocks)
+    def draw(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+        size, glorot = (shape[0], shape[1] // blocks), primitives.INITIALIZERS["glorot"]
         keys = jax.random.split(key, blocks)
-        return jnp.concatenate([primitives.INITIALIZERS["glorot"](k, size) for k in keys], axis=1)
+        return jnp.concatenate([glorot(k, size, dtype) for k in keys], axis=1)
 
     return draw
 
 
-def _rotations(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def _rotations(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
     """Random orthogonal matrices, concatenated along the columns."""
     units = shape[0]
-    matrices = jax.vmap(_rotation, (0, None))(jax.random.split(key, shape[1] // units), units)
+    keys = jax.random.split(key, shape[1] // units)
+    matrices = jax.vmap(partial(_rotation, units=units, dtype=dtype))(keys)
     return jnp.moveaxis(matrices, 0, 1).reshape(shape)
 
 
-def _rotation(key: jax.Array, units: int) -> jax.Array:
+def _rotation(key: jax.Array, units: int, dtype: Any) -> jax.Array:
     """A uniformly random orthogonal matrix, as a product of reflections (Stewart 1980).
 
     Not by a QR decomposition: several of those at once, as under `ensemble`, can hang on CPU.
     """
-    draws = jnp.triu(jax.random.normal(key, (units, units)))
+    draws = jnp.triu(jax.random.normal(key, (units, units), dtype))
 
     def reflect(back: jax.Array, matrix: jax.Array) -> jax.Array:
         i = units - 1 - back
-        sign = jnp.where(draws[i, i] < 0, -1.0, 1.0)
+        sign = jnp.where(draws[i, i] < 0, -1, 1).astype(dtype)
         v = draws[i].at[i].add(sign * jnp.sqrt((draws[i] ** 2).sum()))
         matrix = matrix.at[i].multiply(-sign)
         return matrix - (2 / (v**2).sum()) * v[:, None] * (v @ matrix)[None]
 
-    return jax.lax.fori_loop(0, units, reflect, jnp.eye(units))
+    return jax.lax.fori_loop(0, units, reflect, jnp.eye(units, dtype=dtype))
 
 
 def _first_bias(kind: Cell, units: int, memory: int | None) -> primitives.Initializer:
@@ -251,13 +255,14 @@ def _first_bias(kind: Cell, units: int, memory: int | None) -> primitives.Initia
             fix="pass the length of the longest dependency, or leave it out",
         )
 
-    def draw(key: jax.Array, shape: tuple[int]) -> jax.Array:
-        bias = jnp.zeros((kind.blocks, units))
+    def draw(key: jax.Array, shape: tuple[int], dtype: Any = jnp.float32) -> jax.Array:
+        bias = jnp.zeros((kind.blocks, units), dtype)
         if memory is None:
             for block, _ in kind.keeps[:1]:
                 bias = bias.at[block].set(kind.open_bias)
         else:
-            span = jnp.log(jax.random.uniform(key, (units,), minval=1, maxval=max(memory - 1, 1)))
+            most = max(memory - 1, 1)
+            span = jnp.log(jax.random.uniform(key, (units,), dtype, minval=1, maxval=most))
             for block, sign in kind.keeps:
                 bias = bias.at[block].set(sign * span)
         return bias.reshape(shape)

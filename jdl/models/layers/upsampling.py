@@ -22,13 +22,13 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the larger image."""
         shape = (self.window, self.window, self.features, x.shape[-1])
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = promote_dtype(x, kernel)
         y = convolution.transposed_convolution(
             x, kernel, self.stride, (self.window - self.stride) // 2
         )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             y = y + bias[None, None, None]
         return y
 
