@@ -28,6 +28,7 @@ from jdl.core.types import (
     TrainState,
 )
 from jdl.learn.ensemble import vmapped
+from jdl.learn.grid_values import alike, as_key
 from jdl.learn.guard import guard
 
 log = logging.getLogger("jdl")
@@ -56,8 +57,8 @@ def sweep(
     log names these. The learner and its transforms list the members in `points`, for `sweep_table`
     and `group_by`.
 
-    Raises `InputError` for an empty grid value, a name that `build` does not take, `seed` in the
-    grid, and `seeds` below 1.
+    Raises `InputError` for an empty grid value, a value that stands there twice, a name that
+    `build` does not take, `seed` in the grid, and `seeds` below 1.
 
     >>> import jdl, optax
     >>> def build(learning_rate):
@@ -136,11 +137,9 @@ def sweep_table(points: Sequence[Point], values: Any) -> list[dict[str, Any]]:
     >>> [(row["width"], row["mean"], row["n"]) for row in sweep_table(points, [0.5, 0.75])]
     [(4, 0.625, 2)]
     """
-    rows: dict[tuple[Any, ...], list[float]] = {}
-    for point, value in zip(points, np.asarray(values, np.float64), strict=True):
-        own = tuple((k, v) for k, v in point.items() if k != "seed")
-        rows.setdefault(own, []).append(value)
-    return [dict(point) | interval(own_values) for point, own_values in rows.items()]
+    own = [{k: v for k, v in point.items() if k != "seed"} for point in points]
+    found = [value for _, value in zip(points, np.asarray(values, np.float64), strict=True)]
+    return [dict(point) | interval([found[i] for i in members]) for point, members in alike(own)]
 
 
 def group_by(
@@ -149,17 +148,19 @@ def group_by(
     """Split the metrics of a sweep by the values of one name of the grid.
 
     `points` are those of the sweep, and `metrics` arrays (members, ...). The result maps each value
-    of `name`, in the order of the grid, to the metrics of its members.
+    of `name`, in the order of the grid, to the metrics of its members. A list or an array becomes a
+    tuple, so that it can be a key; of values that are equal as keys, such as 1 and True, the later
+    ones become text.
 
     >>> points = [{"width": 4, "seed": 0}, {"width": 8, "seed": 0}]
     >>> group_by(points, "width", {"loss": [0.5, 0.25]})[8]
     {'loss': array([0.25])}
     """
-    members = [point[name] for point in points]
     rows: dict[Any, dict[str, np.ndarray]] = {}
-    for value in dict.fromkeys(members):
-        own = [place for place, other in enumerate(members) if other == value]
-        rows[value] = {metric: np.array(values)[own] for metric, values in metrics.items()}
+    for value, own in alike([point[name] for point in points]):
+        key = as_key(value)
+        key = repr(value) if key in rows else key
+        rows[key] = {metric: np.array(values)[own] for metric, values in metrics.items()}
     return rows
 
 
@@ -207,6 +208,14 @@ def _check(build: Callable[..., Learner], grid: Mapping[str, Sequence[Any]], see
             raise error(
                 f"grid[{name!r}]", expected="at least one value", got="none", fix="add a value"
             )
+        for value, own in alike(values):
+            if len(own) > 1:
+                raise error(
+                    f"grid[{name!r}]",
+                    expected="each value once",
+                    got=f"{value!r} {len(own)} times",
+                    fix="leave one out; for more runs of each point pass seeds=5",
+                )
     parameters = signature(build).parameters.values()
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -262,11 +271,14 @@ def _is_traceable(
 
 def _rows(points: list[Point], traced: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The members that share a program, by the label of their group."""
-    rows: dict[str, list[int]] = {}
-    for index, point in enumerate(points):
-        static = {k: v for k, v in point.items() if k not in traced and k != "seed"}
-        rows.setdefault(" ".join(f"{k}={v}" for k, v in static.items()) or "all", []).append(index)
-    return {label: tuple(own) for label, own in rows.items()}
+    static = [{k: v for k, v in p.items() if k not in traced and k != "seed"} for p in points]
+    rows: dict[str, tuple[int, ...]] = {}
+    for values, own in alike(static):
+        label = " ".join(f"{k}={v}" for k, v in values.items()) or "all"
+        if label in rows:  # 1 and "1" are written alike
+            label += f" ({len(rows)})"
+        rows[label] = tuple(own)
+    return rows
 
 
 def _first(groups: Groups) -> Groups:

@@ -243,3 +243,37 @@ def test_numbers_by_a_field_of_the_grid():
     )
     assert {width: row["loss"].tolist() for width, row in rows.items()} == {2: [1, 2], 3: [3, 4]}
     assert rows[3]["pair"].tolist() == [[4, 5], [6, 7]]
+
+
+def selected(**values):
+    """A learner whose weights have as many units as the place of its value in `ORDER`."""
+    [value] = values.values()
+    width = 1 + next(i for i, other in enumerate(ORDER) if other is value)
+    return learner(network(width), optax.sgd(0.1))
+
+
+LONG = np.ones(1200)
+OTHER = np.where(np.arange(1200) == 600, 5.0, LONG)
+ORDER = [1, "1", True, 1.0, None, "None", [32], [64], LONG, OTHER]
+
+
+def test_values_make_the_groups_not_their_text():
+    many = sweep(selected, {"value": ORDER}, seeds=2)
+    state = jax.eval_shape(many.init, KEY, batch())
+    found = [part["in"].shape for part in state.params.parts.values()]
+    assert found == [(2, 3, 1 + i) for i in range(len(ORDER))]
+    assert list(state.params.rows.values()) == [(2 * i, 2 * i + 1) for i in range(len(ORDER))]
+    table = sweep_table(many.points, np.arange(20.0))
+    assert [row["n"] for row in table] == [2] * 10
+    assert [row["mean"] for row in table] == [2 * i + 0.5 for i in range(10)]
+    by_value = group_by(many.points, "value", {"loss": np.arange(20.0)})
+    assert len(by_value) == 10 and by_value[(64,)]["loss"].tolist() == [14, 15]
+
+
+@pytest.mark.parametrize("values", [[0.1, np.float64(0.1)], [[8], [4], [8]], [LONG, LONG.copy()]])
+def test_a_value_that_stands_twice_is_refused(values):
+    """It would count its seeds twice, and make their interval narrower."""
+    text = message(lambda: sweep(build, {"learning_rate": values}))
+    assert (
+        text.startswith("grid['learning_rate']\n  expected: each value once") and "2 times" in text
+    )
