@@ -125,6 +125,8 @@ def from_arrays(
     whole = prepare({"x": x} if y is None else {"x": x, "y": y}, name)
     numbered, names = number_labels({"train": whole}, name)
     whole = numbered["train"]
+    if scale is not None:  # it takes all digits of 64-bit values
+        whole["x"] = np.asarray(x).reshape(whole["x"].shape)
     fractions = (1 - valid - test, valid, test)
     n = len(whole["x"])
     if groups is not None:

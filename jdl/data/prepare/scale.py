@@ -1,7 +1,8 @@
 """Scalers as pairs of pure functions: fit on the training split, apply to every split.
 
 `fit(x) -> statistics` and `apply(statistics, x) -> x`. Statistics are one value per feature, that
-is per entry of the last axis, in plain arrays.
+is per entry of the last axis, in plain float64 arrays: the digits of a time in seconds, for
+example, are lost if its mean is rounded before it is subtracted.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,9 @@ Statistics = dict[str, Any]
 class Scaler(NamedTuple):
     """A pair of pure functions `fit(x) -> statistics` and `apply(statistics, x) -> x`.
 
-    `x` is a numpy array (n, ..., features). The result of `apply` is float32.
+    `x` is a numpy array (n, ..., features). The result of `apply` is float32, computed in float64.
+    `fit` raises `InputError` for data that are empty, not finite or without an axis of features,
+    and `apply` for another number of features.
 
     >>> statistics = standardise.fit(np.array([[1.0], [3.0]]))
     >>> {name: value.tolist() for name, value in statistics.items()}
@@ -48,26 +51,44 @@ def _over_examples(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
 
 def _fit_standardise(x: np.ndarray) -> Statistics:
     x, axes = _over_examples(x)
-    mean, spread = x.mean(axes), x.std(axes)
+    mean = x.mean(axes)
+    x = x - mean
+    rest = x.mean(axes)  # the rounding error of the mean
+    x, mean = x - rest, mean + rest
+    # The largest deviation is taken out, because squares of tiny ones are zero.
+    largest = np.abs(x).max(axes)
+    largest = np.where(largest > 0, largest, 1.0)
+    spread = largest * np.sqrt(np.square(x / largest).mean(axes))
     # A constant feature becomes 0, not 0 / 0 or amplified rounding error.
-    constant = spread <= 1e-12 * np.abs(mean)
-    spread = np.where(constant, 1.0, spread)
-    return {"mean": mean.astype(np.float32), "std": spread.astype(np.float32)}
+    constant = spread <= 4 * np.finfo(np.float64).eps * np.abs(mean)
+    return {"mean": mean, "std": np.where(constant, 1.0, spread)}
 
 
 def _apply_standardise(statistics: Statistics, x: np.ndarray) -> np.ndarray:
-    return ((x - statistics["mean"]) / statistics["std"]).astype(np.float32)
+    return _shift_and_divide(x, statistics["mean"], statistics["std"])
 
 
 def _fit_minmax(x: np.ndarray) -> Statistics:
     x, axes = _over_examples(x)
     low, high = x.min(axes), x.max(axes)
     width = np.where(high > low, high - low, 1.0)
-    return {"low": low.astype(np.float32), "width": width.astype(np.float32)}
+    return {"low": low, "width": width}
 
 
 def _apply_minmax(statistics: Statistics, x: np.ndarray) -> np.ndarray:
-    return ((x - statistics["low"]) / statistics["width"]).astype(np.float32)
+    return _shift_and_divide(x, statistics["low"], statistics["width"])
+
+
+def _shift_and_divide(x: Any, shift: Any, width: Any) -> np.ndarray:
+    x, shift = np.asarray(x), np.asarray(shift, np.float64)
+    if x.shape[-1:] != shift.shape:
+        raise error(
+            "data to scale",
+            expected=f"{shift.size} features on the last axis, as the scaler was fitted on",
+            got=f"shape {list(x.shape)}",
+            fix="pass the features that you fitted on, in their order",
+        )
+    return ((x - shift) / np.asarray(width, np.float64)).astype(np.float32)
 
 
 standardise = Scaler(_fit_standardise, _apply_standardise)
