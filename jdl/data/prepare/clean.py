@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,9 +22,9 @@ Cleaned = tuple[Arrays, Report]
 def drop_duplicates(data: Mapping[str, Any], by: Sequence[str] | None = None) -> Cleaned:
     """Drop examples that equal an earlier one in the entries `by` (in all entries, if None).
 
-    `data` has arrays (n, ...). The report also lists keep examples whose `x` equals that of an
-    earlier one with another `y`; you have to decide which label is wrong. Raises `InputError` for
-    an entry that is missing and for arrays of different lengths.
+    `data` has arrays (n, ...). The report also lists examples, kept or dropped, whose `x` equals
+    that of an earlier one with another `y`, exact copies aside. You have to decide which label is
+    wrong. Raises `InputError` for an entry that is missing and for arrays of different lengths.
 
     >>> data, report = drop_duplicates({"x": np.array([[1.0], [2.0], [1.0]]), "y": [0, 1, 0]})
     >>> print(report)
@@ -37,9 +38,8 @@ def drop_duplicates(data: Mapping[str, Any], by: Sequence[str] | None = None) ->
     keep = first == np.arange(len(first))
     contradicting = np.zeros(len(first), bool)
     if "x" in arrays and "y" in arrays:
-        labels = fingerprints({"y": arrays["y"]})
-        earlier = _first_rows(fingerprints({"x": arrays["x"]}))
-        contradicting = keep & (labels != labels[earlier])
+        is_copy = _first_rows(fingerprints(arrays)) != np.arange(len(first))
+        contradicting = _contradicts_earlier(arrays["x"], arrays["y"]) & ~is_copy
     rows = {"dropped": _indices(~keep), "contradicting": _indices(contradicting)}
     return _subset(arrays, keep), Report(f"duplicates in {len(keep)} examples", rows)
 
@@ -152,6 +152,8 @@ def fences(x: ArrayLike, reach: float = 1.5) -> dict[str, np.ndarray]:
 def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """A 16-byte hash of each example: (n,), equal if and only if all entries are; 0.0 equals -0.0.
 
+    To compare hashes of several arrays, make these `comparable`.
+
     >>> hashes = fingerprints({"x": np.array([[0.0], [1.0], [-0.0]])})
     >>> bool(hashes[0] == hashes[2]), bool(hashes[0] == hashes[1])
     (True, False)
@@ -168,16 +170,25 @@ def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array([np.void(digest) for digest in digests], "V16")
 
 
+def as_array(value: Any, name: str) -> np.ndarray:
+    """An entry of the data as an array; raise unless it holds numbers, times or text.
+
+    >>> as_array(["a", "bc"], "name").dtype.str
+    '<U2'
+    """
+    array = np.asarray(value)
+    if array.dtype.hasobject or array.ndim == 0:
+        raise error(
+            f'data["{name}"]',
+            expected="an array of numbers, times or text, with an example axis",
+            got="Python objects" if array.dtype.hasobject else "a scalar",
+            fix="use one type, with nan or empty text for missing values",
+        )
+    return array
+
+
 def _arrays(data: Mapping[str, Any]) -> Arrays:
-    arrays = {name: np.asarray(value) for name, value in data.items()}
-    for name, value in arrays.items():
-        if value.dtype.hasobject or value.ndim == 0:
-            raise error(
-                f'data["{name}"]',
-                expected="an array of numbers, times or text, with an example axis",
-                got="Python objects" if value.dtype.hasobject else "a scalar",
-                fix="use one type, with nan or empty text for missing values",
-            )
+    arrays = {name: as_array(value, name) for name, value in data.items()}
     check_same_length(arrays, "data")
     return arrays
 
@@ -202,6 +213,38 @@ def _subset(arrays: Arrays, keep: np.ndarray) -> Arrays:
             fix="fill in or clip the values instead, or check where they come from",
         )
     return {name: value[keep] for name, value in arrays.items()}
+
+
+def _contradicts_earlier(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether an earlier example has the same `x` with another `y`."""
+    labels: dict[int, set[bytes]] = {}
+    found = []
+    first = _first_rows(fingerprints({"x": x})).tolist()
+    for place, label in zip(first, fingerprints({"y": y}), strict=True):
+        before = labels.setdefault(place, set())
+        found.append(bool(before - {label.tobytes()}))
+        before.add(label.tobytes())
+    return np.array(found)
+
+
+def comparable(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Several arrays in one type, so that equal values have equal bytes.
+
+    Text gets one width. Numbers get the narrowest floating-point type among them, because a copy
+    that was narrowed, as for training, equals the original only in that type. Text and numbers stay
+    apart.
+
+    >>> [x.dtype.str for x in comparable([np.array(["abc"]), np.array(["de"])])]
+    ['<U3', '<U3']
+    """
+    kinds = [x.dtype for x in arrays]
+    floats = [kind for kind in kinds if jnp.issubdtype(kind, np.floating)]
+    classes = {"text" if k.kind in "US" else "time" if k.kind in "mM" else "number" for k in kinds}
+    if len(classes) > 1:
+        return list(arrays)
+    common = min(floats, key=lambda kind: kind.itemsize) if floats else np.result_type(*kinds)
+    with np.errstate(over="ignore"):
+        return [x if x.dtype.kind == "c" else x.astype(common) for x in arrays]
 
 
 def _first_rows(values: np.ndarray) -> np.ndarray:

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from jdl.core.errors import error
-from jdl.data.prepare.clean import fingerprints
+from jdl.data.prepare.clean import as_array, comparable, fingerprints
 from jdl.data.prepare.scale import Scaler, Statistics
 from jdl.data.records import Report
 
 
 def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Report:
-    """Find examples of a later split whose `entry` (n, ...) is identical in an earlier split.
+    """Find examples of a later split whose `entry` (n, ...) is equal in an earlier split.
 
-    Raises `InputError` for fewer than two splits.
+    Text may have another width there. Numbers are compared in the narrowest floating-point type
+    that a split has, so a copy in float32 equals its original in float64. Raises `InputError` for
+    fewer than two splits, and for arrays of Python objects.
 
     >>> x = np.arange(4.0)[:, None]
     >>> report = duplicates({"train": {"x": x}, "test": {"x": x[3:]}})
@@ -26,11 +28,9 @@ def duplicates(parts: Mapping[str, Mapping[str, Any]], entry: str = "x") -> Repo
     duplicates across train, test
       test examples that are in train: 1 (rows 0)
     """
-    hashes = {
-        name: [f.tobytes() for f in fingerprints({entry: np.asarray(part[entry])})]
-        for name, part in parts.items()
-    }
-    return _shared("duplicates", hashes, "examples")
+    arrays = comparable([as_array(part[entry], entry) for part in parts.values()])
+    hashes = [[f.tobytes() for f in fingerprints({entry: array})] for array in arrays]
+    return _shared("duplicates", dict(zip(parts, hashes, strict=True)), "examples")
 
 
 def groups(parts: Mapping[str, Any]) -> Report:
@@ -42,8 +42,8 @@ def groups(parts: Mapping[str, Any]) -> Report:
     groups across train, test
       test examples of groups that are in train: 1 (rows 0)
     """
-    groups = {name: list(np.asarray(part).tolist()) for name, part in parts.items()}
-    return _shared("groups", groups, "examples of groups")
+    names = [part.tolist() for part in comparable([np.asarray(p) for p in parts.values()])]
+    return _shared("groups", dict(zip(parts, names, strict=True)), "examples of groups")
 
 
 def scaler(
@@ -52,8 +52,8 @@ def scaler(
     """Report whether a scaler was fitted on the training split alone, or on all splits.
 
     `parts` holds the unscaled inputs (n, ..., features) of each split. The report's `counts` are 1
-    or 0; if both are 0, the scaler was fitted on something else. Raises `InputError` for fewer than
-    two splits.
+    or 0; if both are 0, the scaler was fitted on something else. Statistics may differ by rounding,
+    and by `tolerance` times the spread of a feature. Raises `InputError` for fewer than two splits.
 
     >>> from jdl.data.prepare.scale import standardise
     >>> parts = {"train": np.zeros((2, 1)), "test": np.ones((2, 1))}
@@ -70,11 +70,7 @@ def scaler(
         fitted = scaler.fit(x)
         return int(
             fitted.keys() == statistics.keys()
-            and all(
-                np.shape(fitted[name]) == np.shape(statistics[name])
-                and np.allclose(fitted[name], statistics[name], tolerance, tolerance)
-                for name in fitted
-            )
+            and all(_is_close(fitted[k], statistics[k], x, tolerance) for k in fitted)
         )
 
     counts = {
@@ -82,6 +78,21 @@ def scaler(
         "fitted on all parts": fits(np.concatenate(values)),
     }
     return Report("statistics of a scaler", {}, counts)
+
+
+def _is_close(one: Any, other: Any, x: np.ndarray, tolerance: float) -> bool:
+    """Whether two statistics of x differ by at most `tolerance` of its spread, and rounding."""
+    kinds = [np.asarray(value).dtype for value in (one, other)]
+    rounding = max((np.finfo(kind).eps for kind in kinds if kind.kind == "f"), default=0.0)
+    one, other = (np.asarray(value, np.float64) for value in (one, other))
+    if one.shape != other.shape:
+        return False
+    if one.shape == x.shape[-1:]:  # one per feature, in its units
+        rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
+        limit = tolerance * np.ptp(rows, axis=0) + 8 * rounding * np.abs(rows).max(0)
+    else:
+        limit = tolerance * np.abs(one)
+    return bool((np.abs(one - other) <= limit).all())
 
 
 def refuse(report: Report) -> None:

@@ -19,8 +19,16 @@ def test_duplicates_are_dropped_and_numbered():
     assert data["x"].tolist() == x[[0, 1, 3, 4]].tolist() and data["y"].tolist() == [0, 1, 2, 1]
     assert report.rows == {"dropped": (2, 5), "contradicting": (3,)}
     data, report = clean.drop_duplicates({"x": x, "y": y}, by=["x"])
-    assert report.rows == {"dropped": (2, 3, 5), "contradicting": ()}
+    assert report.rows == {"dropped": (2, 3, 5), "contradicting": (3,)}
     assert len(y) == 6
+
+
+def test_a_contradiction_to_any_earlier_example_is_named():
+    """The third has the label of the first, but the second has another."""
+    data = {"x": np.zeros((4, 1)), "y": np.array([0, 1, 0, 0]), "id": np.array([7, 8, 9, 7])}
+    rows = clean.drop_duplicates(data)[1].rows
+    assert rows == {"dropped": (3,), "contradicting": (1, 2)}
+    assert clean.drop_duplicates(data, by=["x"])[1].rows["contradicting"] == (1, 2)
 
 
 @settings(deadline=None, max_examples=10)
