@@ -11,6 +11,7 @@ import numpy as np
 
 from jdl.core.errors import InputError, error
 from jdl.data.order import Order
+from jdl.data.prepare.proportions import proportional_table
 from jdl.data.prepare.split_keys import as_times, as_vector
 
 _EPOCH = 2**32 - 1
@@ -35,9 +36,9 @@ def random(n: int, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, .
 def stratified(labels: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, ...]:
     """Split so that each part has the classes of `labels` (n,) in proportion, within one example.
 
-    The sizes are exact, and the first part has at least one example of every class. Raises
-    `InputError` for parts that `random` rejects, and if the first part is smaller than the number
-    of classes.
+    The sizes are exact. The first part has an example of every class, unless there are so many rare
+    classes that others would be out of proportion; `check_classes` tells. Raises `InputError` for
+    parts that `random` rejects, and if the first part is smaller than the number of classes.
 
     >>> train, test = stratified(np.array([0, 1] * 10), (0.8, 0.2))
     >>> np.bincount(np.array([0, 1] * 10)[test]).tolist()
@@ -47,22 +48,17 @@ def stratified(labels: np.ndarray, parts: Sequence[float], seed: int = 0) -> tup
     sizes = _sizes(len(labels), parts)
     order = _shuffled(len(labels), seed)
     order = order[np.argsort(labels[order], kind="stable")]
-    first = np.unique(labels[order], return_index=True)[1]
-    one_per_class, rest = order[first], np.delete(order, first)
-    if len(one_per_class) > sizes[0]:
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) > sizes[0]:
         raise error(
             "a stratified split",
-            expected=f"a first part of at least {len(one_per_class)} examples, one per class",
+            expected=f"a first part of at least {len(counts)} examples, one per class",
             got=f"{sizes[0]} of {len(labels)} examples",
             fix="make that part larger, or split at random",
         )
-    # Evenly spaced positions in a list sorted by class select each class in proportion.
-    later = []
-    for size in sizes[:0:-1]:
-        places = ((np.arange(size) + 0.5) * len(rest) / size).astype(np.int64)
-        later.append(np.sort(rest[places]))
-        rest = np.delete(rest, places)
-    return (np.sort(np.concatenate([one_per_class, rest])), *later[::-1])
+    table = proportional_table(counts, sizes, _shuffled(len(counts), seed))
+    home = np.repeat(np.tile(np.arange(len(sizes)), len(counts)), table.ravel())
+    return tuple(np.sort(order[home == part]) for part in range(len(sizes)))
 
 
 def grouped(groups: np.ndarray, parts: Sequence[float], seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -29,11 +29,46 @@ def test_stratified_is_in_proportion(labels, seed):
     labels = np.array(labels)
     parts = split.stratified(labels, (0.6, 0.2, 0.2), seed)
     assert covers(parts, len(labels))
-    assert set(labels[parts[0]]) == set(labels)
-    for part, share in zip(parts[1:], (0.2, 0.2), strict=True):
-        for name in np.unique(labels):
-            whole = np.sum(labels == name)
-            assert abs(np.sum(labels[part] == name) - share * whole) < 2
+    in_proportion(labels, parts)
+    names, counts = np.unique(labels, return_counts=True)
+    assert set(names[counts > 1]) <= set(labels[parts[0]])
+
+
+def in_proportion(labels, parts):
+    """Every class, in every part and in what the part leaves, within one example."""
+    names, whole = np.unique(labels, return_counts=True)
+    for part in parts:
+        found = (labels[part][:, None] == names).sum(0)
+        assert (np.abs(found - whole * len(part) / len(labels)) < 1).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares"),
+    [
+        ([13, 8, 32, 11], [0.2] * 5),
+        ([155] + [5] * 9, [0.2] * 5),
+        ([900] + [5] * 100, [0.2] * 5),
+        ([900] + [5] * 100, [0.8, 0.2]),
+        ([50] + [1] * 20, [0.8, 0.2]),  # a single one each, more than fit into the first part
+        (list(range(1, 40)), [0.5, 0.1, 0.25, 0.15]),
+    ],
+)
+def test_rare_classes_do_not_put_large_ones_out_of_proportion(counts, shares):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    for seed in range(3):
+        parts = split.stratified(labels, shares, seed)
+        assert covers(parts, len(labels))
+        in_proportion(labels, parts)
+        if min(counts) * shares[0] >= 1:
+            split.check_classes(labels, parts[:1])
+
+
+def test_as_many_classes_as_possible_are_in_the_first_part():
+    """Of its 51 examples 36 to 38 are of the two large classes, in proportion 18.2 each."""
+    labels = np.repeat(np.arange(22), [25, 25] + [1] * 20)
+    train, test = split.stratified(labels, (51, 19))
+    in_proportion(labels, (train, test))
+    assert np.isin(np.arange(2, 22), labels[train]).sum() == 15
 
 
 def test_stratified_takes_exact_counts():
