@@ -125,32 +125,48 @@ def contrast(low: float, high: float) -> Augment:
     >>> contrast(2, 2)(jax.random.key(0), image).ravel().tolist()
     [0.0, 1.0]
     """
-    return per_image(_colour("contrast", low, high))
+    _check_factors("contrast", low, high)
+    return per_image(_pix("random_contrast", low, high))
 
 
 def saturation(low: float, high: float) -> Augment:
-    """Scale the saturation of RGB images (batch, H, W, 3) by a factor from [low, high) (dm-pix).
+    """Scale the saturation of RGB images (batch, H, W, 3) by a factor from [low, high).
 
-    Raises `InputError` unless 0 <= low <= high, and for images without three channels.
+    The saturation, in HSV, is the difference between the largest and the smallest channel of a
+    pixel, over the largest. It grows up to 1, where the smallest channel is 0. The largest channel
+    stays. Pixels may lie outside [0, 1]. Raises `InputError` unless 0 <= low <= high, and for
+    images without three channels.
 
     >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
     >>> saturation(0, 0)(jax.random.key(0), red).ravel().tolist()
     [1.0, 1.0, 1.0]
     """
-    return per_image(_rgb(_colour("saturation", low, high)))
+    _check_factors("saturation", low, high)
+
+    def change(key: jax.Array, image: jax.Array) -> jax.Array:
+        factor = jax.random.uniform(key, (), minval=low, maxval=high)
+        return jnp.where(factor == 1, image, _saturated(image, factor))
+
+    return per_image(_rgb(change))
 
 
 def hue(delta: float) -> Augment:
-    """Shift the hue of RGB images (batch, H, W, 3) by a random value from [-delta, delta) (dm-pix).
+    """Shift the hue of RGB images (batch, H, W, 3) by a random value from [-delta, delta).
 
-    1 is a full turn of the colour circle. Raises `InputError` for `delta` outside [0, 0.5], and for
-    images without three channels.
+    The hue is that of HSV, and 1 is a full turn of the colour circle. The values of the largest and
+    the smallest channel of a pixel stay, and may lie outside [0, 1]. Raises `InputError` for
+    `delta` outside [0, 0.5], and for images without three channels.
 
     >>> hue(0.1)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
     check_range("hue delta", delta, 0, 0.5)
-    return per_image(_rgb(_pix("random_hue", delta)))
+
+    def change(key: jax.Array, image: jax.Array) -> jax.Array:
+        turn = jax.random.uniform(key, (), minval=-delta, maxval=delta)
+        return jnp.where(turn == 0, image, _turned(image, turn))
+
+    return per_image(_rgb(change))
 
 
 def elastic(alpha: float, sigma: float) -> Augment:
@@ -218,7 +234,34 @@ def _source_positions(draws: jax.Array, height: int, width: int) -> tuple[jax.Ar
     return cosine * y - sine * x + down + centre[0], sine * y + cosine * x + right + centre[1]
 
 
-def _colour(name: str, low: float, high: float) -> Augment:
+def _saturated(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scale the distance of each channel from the largest one; up to 0, for a positive channel."""
+    wide = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    value = wide.max(-1, keepdims=True)
+    chroma = value - wide.min(-1, keepdims=True)
+    after = jnp.minimum(factor * chroma, jnp.maximum(chroma, value))
+    scale = after / jnp.where(chroma > 0, chroma, 1)
+    return (value - scale * (value - wide)).astype(image.dtype)
+
+
+def _turned(image: jax.Array, turn: jax.Array) -> jax.Array:
+    """Turn the hue as in HSV, with the largest channel and the chroma for value and saturation.
+
+    A saturation would need a division by the largest channel, which may be zero or negative.
+    """
+    wide = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    red, green, blue = wide[..., 0], wide[..., 1], wide[..., 2]
+    value = wide.max(-1)
+    chroma = value - wide.min(-1)
+    size = jnp.where(chroma > 0, chroma, 1)
+    sixths = jnp.where(value == green, 2 + (blue - red) / size, 4 + (red - green) / size)
+    sixths = jnp.where(value == red, (green - blue) / size, sixths) + 6 * turn
+    place = (sixths[..., None] + jnp.array([5, 3, 1], wide.dtype)[None, None]) % 6
+    below = jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+    return (value[..., None] - chroma[..., None] * below).astype(image.dtype)
+
+
+def _check_factors(name: str, low: float, high: float) -> None:
     if not 0 <= low <= high:
         raise error(
             name,
@@ -226,7 +269,6 @@ def _colour(name: str, low: float, high: float) -> Augment:
             got=f"low={low}, high={high}",
             fix=f"for example {name}(0.8, 1.2)",
         )
-    return _pix(f"random_{name}", low, high)
 
 
 def _rgb(change: Augment) -> Augment:
@@ -248,7 +290,7 @@ def _pix(operation: str, *amounts: float, **options: Any) -> Augment:
     what = f"augmentation {operation}"
     dm_pix = require_package("dm_pix", "dm-pix", what, '"jdl-jax[augment]"')
     change = getattr(dm_pix, operation)
-    return lambda key, image: change(key, image, *amounts, **options)
+    return lambda key, image: change(key, image, *amounts, **options).astype(image.dtype)
 
 
 def _check_images(images: jax.Array) -> None:

@@ -1,5 +1,7 @@
 """Augmentation against a plain reference, pixel by pixel."""
 
+import colorsys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +146,6 @@ def test_colours_change_by_no_more_than_was_asked():
 
 def test_saturation_and_hue_leave_the_brightest_channel():
     """In HSV both keep the value, the largest of the three channels."""
-    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
     colours = jnp.asarray(np.random.default_rng(2).uniform(size=(8, 3, 4, 3)), jnp.float32)
     for change in (saturation(0.2, 0.9), hue(0.4)):
         after = np.asarray(change(KEY, colours))
@@ -152,6 +153,42 @@ def test_saturation_and_hue_leave_the_brightest_channel():
         np.testing.assert_allclose(after.max(-1), colours.max(-1), atol=1e-5)
     dull = np.asarray(saturation(0.2, 0.9)(KEY, colours))
     assert (np.ptp(dull, -1) < np.ptp(np.asarray(colours), -1) + 1e-6).all()
+
+
+COLOURS = np.random.default_rng(3).uniform(size=(2, 4, 5, 3)).astype(np.float32)
+STANDARDISED = np.random.default_rng(4).normal(size=(2, 4, 5, 3)).astype(np.float32)
+
+
+def in_hsv(image, turn, factor):
+    """The change of a pixel by Python's own conversion, which holds only [0, 1]."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*image.astype(float))
+    return colorsys.hsv_to_rgb((hue + turn) % 1, min(saturation * factor, 1), value)
+
+
+def test_hue_and_saturation_are_those_of_hsv_also_around_other_values():
+    keys = jax.random.split(KEY, 2)
+    turns = [float(jax.random.uniform(key, (), minval=-0.4, maxval=0.4)) for key in keys]
+    factors = [float(jax.random.uniform(key, (), minval=0.5, maxval=2)) for key in keys]
+    turned, dulled = hue(0.4)(KEY, COLOURS), saturation(0.5, 2)(KEY, COLOURS)
+    for found, changes in ((turned, [(t, 1) for t in turns]), (dulled, [(0, f) for f in factors])):
+        expected = [
+            [[in_hsv(pixel, *change) for pixel in row] for row in image]
+            for image, change in zip(COLOURS, changes, strict=True)
+        ]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    # A hue does not depend on what is added to all channels, nor on their common scale.
+    np.testing.assert_allclose(hue(0.4)(KEY, 3 * COLOURS - 2), 3 * turned - 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_colours_outside_the_unit_interval_stay_where_nothing_is_to_change(dtype):
+    images = jnp.asarray(STANDARDISED, dtype)
+    for change in (hue(0.0), saturation(1.0, 1.0)):
+        same = change(KEY, images)
+        assert same.dtype == images.dtype and (same == images).all()
+    little = saturation(0.999, 1.001)(KEY, images).astype("float32")
+    assert np.abs(little - images.astype("float32")).max() < 0.03
+    assert hue(0.3)(KEY, images).dtype == images.dtype
 
 
 def test_elastic_bends_but_keeps_a_disc_near():
@@ -186,6 +223,13 @@ def test_without_dm_pix(monkeypatch):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_dtype_is_kept(dtype):
     assert affine(degrees=9)(KEY, jnp.ones((2, 8, 8, 1), dtype)).dtype == dtype
+
+
+def test_dm_pix_keeps_it_too():
+    pytest.importorskip("dm_pix", reason="dm-pix is not installed: the extra is `augment`")
+    images = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.bfloat16)
+    for change in (flip(), brightness(0.1), contrast(0.5, 2), elastic(2, 1)):
+        assert jax.eval_shape(change, KEY, images).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
