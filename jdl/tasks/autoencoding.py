@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.errors import check_one_of, check_range, error, require_key
@@ -14,7 +12,8 @@ from jdl.core.nouns import check_model, check_task
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_named_outputs
 from jdl.tasks import losses
-from jdl.tasks.supervised import examples, supervised_task
+from jdl.tasks.masks import counted
+from jdl.tasks.supervised import entry, examples, supervised_task
 
 Corruption = Callable[[Key, jax.Array], jax.Array]
 """`corrupt(key, x) -> x`, of the same shape."""
@@ -69,7 +68,7 @@ def reconstruction(model: Model, pixels: str = "bernoulli") -> Task:
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if pixels == "bernoulli":
-            _check_unit(examples(batch))
+            _check_unit(batch)
         return inner.init(key, batch)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
@@ -179,7 +178,7 @@ def variational(model: Model) -> Task:
     inner = _input_as_label(supervised_task(model, negative_elbo, metrics))
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        _check_unit(examples(batch))
+        _check_unit(batch)
         return inner.init(key, batch)
 
     def predict(params: PyTree, model_state: PyTree, batch: Batch) -> PyTree:
@@ -220,9 +219,11 @@ def _kind(pixels: str) -> Pixels:
     return PIXELS[check_one_of("pixels", pixels, PIXELS)]
 
 
-def _check_unit(pixels: Any) -> None:
+def _check_unit(batch: Batch) -> None:
     """Raise for pixels outside [0, 1]; traced values cannot be checked."""
-    if not isinstance(pixels, np.ndarray | jax.Array) or isinstance(pixels, Tracer):
+    entry(batch, "x")
+    pixels = counted("x", batch)
+    if pixels is None or pixels.size == 0:
         return
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0 or high > 1:

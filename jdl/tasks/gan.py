@@ -12,6 +12,7 @@ from jdl.core.errors import check_one_of, check_range, error, require_key
 from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
+from jdl.tasks.masks import hide_masked
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
@@ -137,6 +138,7 @@ def gan_tasks(
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
             refuse_masked_statistics(model_state["discriminator"], batch)
+            batch = hide_masked(batch)
         first, second, third = jax.random.split(require_key(key, "a random key, to draw z"), 3)
         fake, _ = generate(params, model_state, batch, first, train)
         fake = jax.lax.stop_gradient(fake)

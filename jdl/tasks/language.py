@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from jdl.core.errors import error, require_key
 from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Count, Info, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.tasks.losses import cross_entropy
+from jdl.tasks.masks import counted
 from jdl.tasks.supervised import examples, supervised_task
 
 
@@ -20,19 +20,20 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
     A batch holds windows of text, integers `x` (batch, time + 1). The model sees x without its last
     token and predicts x without its first. It returns logits (batch, time, vocabulary) and must be
-    causal, as `jdl.models.Decoder` is. A `mask` may be (batch,) or, for single targets,
+    causal, as `jdl.models.Decoder` is. A `mask` or `weight` may be (batch,) or, for single targets,
     (batch, time).
 
-    With `context`, longer windows are cut to `context` + 1 tokens, in training at random positions.
-    On `jdl.data.text.windows(tokens, 2 * context, step=context)` every stretch of the text is then
+    With `context`, longer windows are cut to `context` + 1 tokens, in training at random positions,
+    and a mask of their targets with them. On
+    `jdl.data.text.windows(tokens, 2 * context, step=context)` every stretch of the text is then
     equally likely, at twice the memory.
 
     The metrics are `loss`, `bits_per_token` (loss / log 2; bits per character for a text of
     characters) and `perplexity` (the exponential of the loss). `predict` takes `x` (batch, time),
     cut to `context` tokens, and returns the logits of the token after each of them.
 
-    Raises `InputError` for windows that are too short or not integers, and at `init` for tokens
-    outside the vocabulary.
+    Raises `InputError` for windows that are too short or not integers, for a mask of other targets
+    than those of the windows, and at `init` for tokens outside the vocabulary.
 
     >>> from jdl.models import from_functions
     >>> uniform = from_functions(lambda key, x: {}, lambda p, x: jnp.zeros((*x.shape, 8)))
@@ -48,15 +49,15 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
 
     def shifted(batch: Batch, key: Key | None, train: bool) -> Batch:
         windows = _checked(examples(batch), context)
-        if context is not None:
-            windows = _cut(windows, context + 1, key, train)
+        if context is not None and windows.shape[1] > context + 1:
+            batch, windows = _cut(batch, windows, context, key, train)
         return {**batch, "x": windows[:, :-1], "y": windows[:, 1:]}
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         inputs_and_targets = shifted(batch, None, False)
         params, model_state = inner.init(key, inputs_and_targets)
         outputs = jax.eval_shape(inner.predict, params, model_state, inputs_and_targets)
-        _check_vocabulary(batch["x"], outputs.shape[-1])
+        _check_vocabulary(counted("x", batch), outputs.shape[-1])
         return params, model_state
 
     def loss(
@@ -77,14 +78,36 @@ def language_model(model: Model, *, context: int | None = None) -> Task:
     return Task(init, loss, predict, Info(output="token_logits"))
 
 
-def _cut(windows: jax.Array, length: int, key: Key | None, train: bool) -> jax.Array:
-    """`length` tokens of each window: the first ones, or in training those from a random start."""
-    last = windows.shape[1] - length
-    if not train or last == 0:
-        return windows[:, :length]
-    key = require_key(key, "a random key, to cut windows at random places in training")
-    starts = jax.random.randint(key, (windows.shape[0], 1), 0, last + 1)
-    return jnp.take_along_axis(windows, starts + jnp.arange(length)[None], axis=1)
+def _cut(
+    batch: Batch, windows: jax.Array, context: int, key: Key | None, train: bool
+) -> tuple[Batch, jax.Array]:
+    """`context` targets of each window: the first ones, or in training those from a random start.
+
+    Returns the batch with the mask and the weight of these, and the windows.
+    """
+    count, time = windows.shape[0], windows.shape[1] - 1
+    given = {name: jnp.asarray(batch[name]) for name in ("mask", "weight") if name in batch}
+    of_targets = {name: values for name, values in given.items() if values.ndim > 1}
+    for name, values in of_targets.items():
+        if values.shape != (count, time):
+            raise error(
+                name,
+                expected=f"shape {(count,)}, or {(count, time)} for the targets of whole windows",
+                got=f"shape {values.shape}",
+                fix="give one value for each token of a window but the first",
+            )
+    starts: Any = None
+    if train:
+        key = require_key(key, "a random key, to cut windows at random places in training")
+        starts = jax.random.randint(key, (count, 1), 0, time - context + 1)
+
+    def cut(values: jax.Array, length: int) -> jax.Array:
+        if starts is None:
+            return values[:, :length]
+        return jnp.take_along_axis(values, starts + jnp.arange(length)[None], axis=1)
+
+    parts = {name: cut(values, context) for name, values in of_targets.items()}
+    return {**batch, **parts}, cut(windows, context + 1)
 
 
 def _bits(sums: Mean) -> Any:
@@ -109,10 +132,9 @@ def _checked(windows: Any, context: int | None) -> Any:
     )
 
 
-def _check_vocabulary(tokens: Any, size: int) -> None:
-    if isinstance(tokens, Tracer) or not isinstance(tokens, np.ndarray | jax.Array):
+def _check_vocabulary(tokens: np.ndarray | None, size: int) -> None:
+    if tokens is None or tokens.size == 0:
         return
-    tokens = np.asarray(tokens)
     if tokens.min() < 0 or tokens.max() >= size:
         raise error(
             'batch["x"]',

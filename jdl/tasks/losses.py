@@ -32,7 +32,9 @@ class Blend:
 
     $q = (1-\epsilon)\,[s\,e_{\text{first}} + (1-s)\,e_{\text{second}}] + \epsilon/K$ with
     `share` $s$ (batch,) and `smoothing` $\epsilon$. It does not store K, so `mixup` and
-    `label_smoothing` can return it without knowing the model. `cross_entropy` takes it.
+    `label_smoothing` can return it without knowing the model. `cross_entropy` takes it, and with
+    one-hot labels (batch, ..., classes) as `first` and `second`, `soft_cross_entropy`. The share
+    may have more axes, such as (batch, time).
     """
 
     first: Any
@@ -43,6 +45,12 @@ class Blend:
     def dominant(self) -> Any:
         """The label with the larger share."""
         return jnp.where(_expand(self.share, self.first) >= 0.5, self.first, self.second)
+
+    def distribution(self) -> jax.Array:
+        """The distribution of one-hot labels (batch, ..., classes)."""
+        share = _expand(self.share, self.first)
+        mixed = share * self.first + (1 - share) * self.second
+        return (1 - self.smoothing) * mixed + self.smoothing / mixed.shape[-1]
 
 
 def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
@@ -68,6 +76,8 @@ def cross_entropy(outputs: jax.Array, labels: Any) -> jax.Array:
     share = _expand(labels.share, labels.first)
     mixed = share * cross_entropy(outputs, labels.first)
     mixed += (1 - share) * cross_entropy(outputs, labels.second)
+    if isinstance(labels.smoothing, float) and labels.smoothing == 0:
+        return mixed  # the logits of masked classes may be minus infinity
     uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(-1)
     return (1 - labels.smoothing) * mixed + labels.smoothing * uniform
 
@@ -102,18 +112,21 @@ def soft_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     Array([0.6931], dtype=float32)
     """
     check_one_array(outputs, "soft_cross_entropy")
-    shape, given = jnp.shape(outputs), jnp.shape(targets)
+    labels = targets.first if isinstance(targets, Blend) else targets
+    shape, given = jnp.shape(outputs), jnp.shape(labels)
     if given != shape:
         integers = given == shape[:-1]
         raise error(
             "y",
             expected=f"a distribution over the classes, of the outputs' shape {shape}",
-            got=f"{jnp.result_type(targets)} of shape {given}",
+            got=f"{jnp.result_type(labels)} of shape {given}",
             fix="use loss=jdl.tasks.cross_entropy for integer labels"
             if integers
             else "give y the shape of the model's outputs",
         )
-    return optax.softmax_cross_entropy(outputs, targets)
+    targets = targets.distribution() if isinstance(targets, Blend) else targets
+    # The logit of a class that cannot be may be minus infinity.
+    return -jnp.where(targets == 0, 0, targets * jax.nn.log_softmax(outputs)).sum(-1)
 
 
 def class_weighted(loss: Criterion, weights: Any) -> Criterion:
@@ -160,9 +173,10 @@ def focal(gamma: float | jax.Array = 2.0) -> Criterion:
     r"""The focal loss, $-(1-p_y)^\gamma \log p_y$ with $p = \mathrm{softmax}(z)$, in nats.
 
     Examples that are already classified well count less; $\gamma = 0$ is the cross-entropy. It
-    takes logits (batch, ..., classes) of at least two classes and integer labels (batch, ...).
-    Raises `InputError` for a negative `gamma`; the loss raises it for labels of another shape or
-    type, and for mixed or smoothed labels.
+    takes logits (batch, ..., classes) of at least two classes and integer labels (batch, ...). A
+    negative label counts from the last class, as in `cross_entropy`, and the logits of classes that
+    cannot be may be minus infinity. Raises `InputError` for a negative `gamma`; the loss raises it
+    for labels of another shape or type, and for mixed or smoothed labels.
 
     >>> focal(2.0)(jnp.zeros((1, 2)), jnp.array([0])).round(4)  # a quarter of log 2
     Array([0.1733], dtype=float32)
@@ -174,11 +188,17 @@ def focal(gamma: float | jax.Array = 2.0) -> Criterion:
     def loss(outputs: jax.Array, labels: Any) -> jax.Array:
         _refuse_blend("focal", labels)
         check_integer_labels(outputs, labels)
-        own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
+        classes = class_indices(outputs, labels)
+        classes = jnp.where(classes < 0, classes + outputs.shape[-1], classes)
+        own = jax.nn.one_hot(classes, outputs.shape[-1], dtype=bool)
         # log(1 - p) from the other logits, because 1 - exp(log p) loses its digits near p = 1.
-        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
-        log_rest = others - jax.nn.logsumexp(outputs, axis=-1)
-        return jnp.exp(gamma * log_rest) * cross_entropy(outputs, labels)
+        others = jnp.where(own, -jnp.inf, outputs)
+        # Without any other class p is 1, where the logarithm has no gradient.
+        is_alone = (others == -jnp.inf).all(-1)
+        others = jax.nn.logsumexp(jnp.where(is_alone[..., None], 0, others), axis=-1)
+        log_rest = jnp.where(is_alone, 0, others - jax.nn.logsumexp(outputs, axis=-1))
+        factor = jnp.where(is_alone & (jnp.asarray(gamma) > 0), 0, jnp.exp(gamma * log_rest))
+        return factor * cross_entropy(outputs, labels)
 
     return loss
 

@@ -12,6 +12,7 @@ from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
 from jdl.tasks.losses import cross_entropy
+from jdl.tasks.masks import hide_masked
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 
@@ -65,6 +66,7 @@ def rotation_prediction(model: Model) -> Task:
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
             refuse_masked_statistics(model_state, batch)
+            batch = hide_masked(batch)
         images = _images(batch)
         rotated = jnp.concatenate([jnp.rot90(images, quarters, (1, 2)) for quarters in range(4)])
         labels = jnp.repeat(jnp.arange(4), len(images))
@@ -119,6 +121,7 @@ def masked_reconstruction(model: Model, *, patch: int, share: float = 0.5) -> Ta
         key = require_key(key, "a random key, to draw the hidden patches")
         if train:
             refuse_masked_statistics(model_state, batch)
+            batch = hide_masked(batch)
         hidden_key, own_key = jax.random.split(key)
         images = _images(batch)
         hidden = _hidden(hidden_key, images.shape, patch, share)

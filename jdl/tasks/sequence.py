@@ -5,6 +5,7 @@ integers from 1 to time. Padding does not affect losses, metrics or gradients.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -117,12 +118,13 @@ def _by_step(batch: Batch) -> Batch:
     """The batch with a mask that excludes padding, and label 0 there."""
     if "lengths" not in batch:
         return batch
-    x, labels = examples(batch), jnp.asarray(entry(batch, "y"))
-    if labels.shape[:2] != x.shape[:2]:
+    x, labels = examples(batch), entry(batch, "y")
+    shape = jnp.shape(labels.first if isinstance(labels, losses.Blend) else labels)
+    if shape[:2] != x.shape[:2]:
         raise error(
             'batch["y"]',
             expected=f"one label per step, shape {x.shape[:2]}",
-            got=f"shape {labels.shape}",
+            got=f"shape {shape}",
             fix="label every step, or use sequence_classification for one label per sequence",
         )
     real = jnp.arange(x.shape[1])[None] < jnp.asarray(batch["lengths"])[:, None]
@@ -130,5 +132,10 @@ def _by_step(batch: Batch) -> Batch:
     if "mask" in batch:
         given = jnp.asarray(batch["mask"], jnp.float32)
         mask = jnp.where(real, given if given.ndim == 2 else given[:, None], 0)
-    is_real = real.reshape(real.shape + (1,) * (labels.ndim - 2))
-    return {**batch, "y": jnp.where(is_real, labels, 0), "mask": mask}
+    is_real = real.reshape(real.shape + (1,) * (len(shape) - 2))
+    if isinstance(labels, losses.Blend):
+        first, second = (jnp.where(is_real, one, 0) for one in (labels.first, labels.second))
+        labels = replace(labels, first=first, second=second)
+    else:
+        labels = jnp.where(is_real, jnp.asarray(labels), 0)
+    return {**batch, "y": labels, "mask": mask}

@@ -12,6 +12,7 @@ from jdl.core.nouns import check_model
 from jdl.core.types import Batch, Key, Mean, Metrics, Model, PyTree, Task
 from jdl.metrics.checks import check_one_array
 from jdl.metrics.classification import predicted_class
+from jdl.tasks.masks import hide_masked
 from jdl.tasks.supervised import examples, refuse_masked_statistics
 
 MIN_SQUARED_NORM = 1e-12
@@ -60,9 +61,10 @@ def contrastive(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key | None, *, train: bool
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         key = require_key(key, "a random key, to draw two views of each example")
-        x, mask = examples(batch), batch.get("mask")
         if train:
             refuse_masked_statistics(model_state, batch)
+            batch = hide_masked(batch)
+        x, mask = examples(batch), batch.get("mask")
         first, second, own_key = jax.random.split(key, 3)
         both = jnp.concatenate([views(first, x), views(second, x)])
         outputs, model_state = model.apply(params, model_state, both, key=own_key, train=train)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from jdl import metrics as measures
 from jdl.core.errors import did_you_mean, error
@@ -17,6 +16,7 @@ from jdl.core.types import Batch, Count, Info, Key, Mean, Metric, Metrics, Model
 from jdl.metrics.checks import check_one_array
 from jdl.tasks import losses
 from jdl.tasks.losses import Criterion
+from jdl.tasks.masks import counted, hide_masked
 
 
 def examples(batch: Batch) -> PyTree:
@@ -74,6 +74,7 @@ def supervised_task(
     ) -> tuple[Mean, tuple[PyTree, Metrics]]:
         if train:
             refuse_masked_statistics(model_state, batch)
+            batch = hide_masked(batch)
         outputs, model_state = model.apply(params, model_state, inputs(batch), key=key, train=train)
         outputs = jax.tree.map(_at_least_float32, outputs)
         given = {"mask": batch.get("mask")} if takes_mask else {}
@@ -228,7 +229,7 @@ def binary_classification(
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         params, model_state = task.init(key, batch)
-        _check_answers(batch["y"])
+        _check_answers(counted("y", batch))
         return params, model_state
 
     return task._replace(init=init, info=Info(output="binary_logits"))
@@ -278,7 +279,9 @@ def uncertain_regression(
         return {"mean": mean, "std": jnp.sqrt(jax.nn.softplus(width) + 1e-6)}, model_state
 
     gaussian = Model(model.init, apply)
-    return supervised_task(gaussian, losses.gaussian_negative_log_likelihood, metrics, inputs)
+    loss = losses.gaussian_negative_log_likelihood
+    task = supervised_task(gaussian, loss, metrics, inputs)
+    return task._replace(info=Info(output="normal"))
 
 
 def check_labels(batch: Batch, classes: int, ignore: int | None = None) -> None:
@@ -286,15 +289,9 @@ def check_labels(batch: Batch, classes: int, ignore: int | None = None) -> None:
 
     Labels of masked examples and the label `ignore` may be anything.
     """
-    labels = batch["y"]
-    if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
+    labels = counted("y", batch)
+    if labels is None or not np.issubdtype(labels.dtype, np.integer):
         return
-    labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer):
-        return
-    mask = batch.get("mask")
-    if mask is not None and not isinstance(mask, Tracer) and np.shape(mask) == labels.shape:
-        labels = labels[np.asarray(mask) != 0]
     labels = labels[labels != ignore] if ignore is not None else labels
     if labels.size == 0:
         return
@@ -308,9 +305,9 @@ def check_labels(batch: Batch, classes: int, ignore: int | None = None) -> None:
         )
 
 
-def _check_answers(labels: Any) -> None:
+def _check_answers(labels: np.ndarray | None) -> None:
     """Raise for labels outside [0, 1]; traced labels cannot be checked."""
-    if not isinstance(labels, np.ndarray | jax.Array) or isinstance(labels, Tracer):
+    if labels is None or labels.size == 0:
         return
     low, high = float(labels.min()), float(labels.max())
     if low < 0 or high > 1:

@@ -99,8 +99,9 @@ def label_smoothing(task: Task, amount: float) -> Task:
     r"""Train on smoothed labels, $(1-\epsilon)\,e_y + \epsilon/K$ with $\epsilon$ = `amount`.
 
     Takes integer labels (batch, ...) with `cross_entropy`, and distributions (batch, ..., classes)
-    with `soft_cross_entropy`. Raises `InputError` for an `amount` outside [0, 1), and for a
-    training loss without a key.
+    with `soft_cross_entropy`. Labels of `binary_classification` become
+    $(1-\epsilon)\,y + \epsilon/2$. Raises `InputError` for an `amount` outside [0, 1), for a task
+    of regression, and for a training loss without a key.
 
     >>> import jdl
     >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
@@ -121,12 +122,22 @@ def label_smoothing(task: Task, amount: float) -> Task:
             got=repr(amount),
             fix="choose 0.1, as is usual",
         )
+    kind = task.info.output
+    if kind in ("values", "normal"):
+        raise error(
+            "label_smoothing: task",
+            expected="a task with classes",
+            got="a regression, whose targets it would change",
+            fix="leave it out",
+        )
 
     def smooth(key: Key, batch: Batch) -> Batch:
-        labels = batch["y"]
+        labels = entry(batch, "y")
         if isinstance(labels, Blend):
             return {**batch, "y": replace(labels, smoothing=amount)}
-        if _are_classes(labels):
+        if kind == "binary_logits":
+            return {**batch, "y": (1 - amount) * jnp.asarray(labels) + amount / 2}
+        if _are_classes(task, labels):
             return {**batch, "y": Blend(labels, labels, jnp.ones(len(labels)), amount)}
         return {**batch, "y": (1 - amount) * labels + amount / labels.shape[-1]}
 
@@ -138,9 +149,10 @@ def mixup(task: Task, alpha: float) -> Task:
 
     Each example of `x` (batch, ...) has its own $\lambda \sim \mathrm{Beta}(\alpha, \alpha)$ and is
     mixed with the one before it in the batch; training batches are in random order. It is not
-    mixed with a masked example. Integer labels (batch, ...) need the loss `cross_entropy`; others
-    are mixed as values. Raises `InputError` unless `alpha` is above 0, for a mixup of a mixup, and
-    for a training loss without a key.
+    mixed with a masked example, nor with a masked step of a sequence or one after its `lengths`.
+    Integer labels (batch, ...) of classes need the loss `cross_entropy`, or one-hot
+    `soft_cross_entropy`; others are mixed as values. Raises `InputError` unless `alpha` is above 0,
+    for a mixup of a mixup, and for a training loss without a key.
 
     >>> import jdl
     >>> identity = jdl.from_functions(lambda key, x: {}, lambda params, x: x)
@@ -161,13 +173,11 @@ def mixup(task: Task, alpha: float) -> Task:
         )
 
     def mix(key: Key, batch: Batch) -> Batch:
-        inputs, labels = examples(batch), batch["y"]
-        share = jax.random.beta(key, alpha, alpha, (inputs.shape[0],))
-        if "mask" in batch:
-            share = jnp.where(_partner(batch["mask"]) != 0, share, 1.0)
-        mixed = {**batch, "x": _interpolate(share, inputs)}
+        inputs, labels = examples(batch), entry(batch, "y")
+        shares = _shares(jax.random.beta(key, alpha, alpha, (inputs.shape[0],)), batch)
+        mixed = {**batch, "x": _interpolate(_fitting(shares, inputs), inputs)}
         if "weight" in batch:
-            mixed["weight"] = _interpolate(share, batch["weight"])
+            mixed["weight"] = _interpolate(_fitting(shares, batch["weight"]), batch["weight"])
         if isinstance(labels, Blend):
             if labels.second is not labels.first:
                 raise error(
@@ -176,11 +186,10 @@ def mixup(task: Task, alpha: float) -> Task:
                     got="mixup around mixup",
                     fix="use it once, with a larger alpha",
                 )
-            smoothed = replace(labels, second=_partner(labels.first), share=share)
-            return {**mixed, "y": smoothed}
-        if _are_classes(labels):
-            return {**mixed, "y": Blend(labels, _partner(labels), share)}
-        return {**mixed, "y": _interpolate(share, labels)}
+            return {**mixed, "y": _blended(shares, labels)}
+        if _are_classes(task, labels):
+            return {**mixed, "y": _blended(shares, Blend(labels, labels, 1.0))}
+        return {**mixed, "y": _interpolate(_fitting(shares, labels), labels)}
 
     return _in_training(task, mix)
 
@@ -247,18 +256,60 @@ def _in_training(task: Task, change: Callable[[Key, Batch], Batch]) -> Task:
     return task._replace(loss=loss)
 
 
-def _are_classes(labels: Any) -> bool:
+def _are_classes(task: Task, labels: Any) -> bool:
+    if task.info.output in ("values", "normal", "binary_logits"):
+        return False
     dtype = jnp.result_type(labels)
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+
+
+def _shares(share: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The share (batch,) of each example, and that of each of its parts, such as (batch, time).
+
+    It is 1 where the partner does not exist.
+    """
+    inputs, rows, parts = examples(batch), share, share
+    if "mask" in batch:
+        exists = _partner(batch["mask"]) != 0
+        is_of_parts = exists.ndim < inputs.ndim and exists.shape == inputs.shape[: exists.ndim]
+        if exists.ndim > 1 and is_of_parts:
+            parts = jnp.where(exists, _expanded(share, exists), 1.0)
+        else:
+            rows = parts = jnp.where(exists.reshape(len(share), -1).all(1), share, 1.0)
+    if "lengths" in batch and inputs.ndim > 1:
+        steps = jnp.arange(inputs.shape[1])[None] < _partner(batch["lengths"])[:, None]
+        steps = _expanded(steps, parts) if parts.ndim > 1 else steps
+        parts = jnp.where(steps, _expanded(parts, steps), 1.0)
+    return rows, parts
+
+
+def _fitting(shares: tuple[jax.Array, jax.Array], values: Any) -> jax.Array:
+    """The share of each part where the values have such parts, else that of each example."""
+    rows, parts = shares
+    return parts if jnp.shape(values)[: parts.ndim] == parts.shape else rows
+
+
+def _blended(shares: tuple[jax.Array, jax.Array], labels: Blend) -> Blend:
+    share = _fitting(shares, labels.first)
+    # A label that does not count may be anything, and zero times its nan would be nan.
+    is_alone = _expanded(share, labels.first) == 1
+    second = jnp.where(is_alone, jnp.asarray(labels.first), _partner(labels.first))
+    return replace(labels, second=second, share=share)
 
 
 def _partner(values: Any) -> jax.Array:
     return jnp.roll(jnp.asarray(values), 1, axis=0)
 
 
+def _expanded(share: jax.Array, values: Any) -> jax.Array:
+    """The share with trailing axes of one, up to the rank of the values."""
+    return share.reshape(share.shape + (1,) * (jnp.ndim(values) - share.ndim))
+
+
 def _interpolate(share: jax.Array, values: Any) -> jax.Array:
     values = jnp.asarray(values)
-    share = share.reshape(share.shape + (1,) * (values.ndim - 1))
-    mixed = share * values + (1 - share) * _partner(values)
+    share = _expanded(share, values)
+    # A partner that does not count may be nan.
+    mixed = jnp.where(share == 1, values, share * values + (1 - share) * _partner(values))
     # bfloat16 images stay bfloat16, whatever the type of the share.
     return mixed.astype(values.dtype) if jnp.issubdtype(values.dtype, jnp.floating) else mixed

@@ -115,6 +115,11 @@ def test_counts_are_integers():
             assert leaf.dtype == jnp.int32, name
 
 
+def test_a_label_that_is_no_class_is_in_no_row_of_a_confusion():
+    table = count(metrics.confusion(3), {"outputs": np.eye(3), "y": np.array([0, -1, 5])})
+    assert table.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
 def test_one_hot_labels_are_understood():
     one_hot = {"outputs": LOGITS, "y": np.eye(5, dtype="float32")[LABELS]}
     assert metrics.accuracy.compute(count(metrics.accuracy, one_hot)) == CASES["accuracy"][2]

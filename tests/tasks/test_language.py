@@ -85,6 +85,23 @@ def test_windows_are_cut_at_every_place_in_training_and_at_the_start_elsewhere()
     assert task.predict(params, {}, {"x": x}).shape == (400, 3, 9)
 
 
+@pytest.mark.parametrize("name", ["mask", "weight"])
+def test_a_mask_of_targets_is_cut_with_its_window(name):
+    """Only targets 4 count, which a cut at the last of three places loses."""
+    table = jax.random.normal(jax.random.key(0), (VOCABULARY, VOCABULARY))
+    params, x = {"table": table}, jnp.tile(jnp.array([[0, 1, 4, 2, 5, 3]]), (50, 1))
+    batch = {"x": x, name: (x[:, 1:] == 4).astype(jnp.float32)}
+    task = tasks.language_model(MODEL, context=3)
+    mean, _ = task.loss(params, {}, batch, jax.random.key(0), train=True)
+    assert 20 < mean.weight < 45
+    np.testing.assert_allclose(mean.value, surprises(params, np.asarray(x))[0, 1], rtol=1e-5)
+    assert task.loss(params, {}, batch, None, train=False)[0].weight == 50
+    said = message(
+        lambda: task.loss(params, {}, {"x": x, name: x[:, :3]}, jax.random.key(0), train=True)
+    )
+    assert name in said and "(50, 5) for the targets" in said and "(50, 3)" in said
+
+
 @pytest.mark.parametrize(
     ("batch", "context", "words"),
     [

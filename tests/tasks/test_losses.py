@@ -46,6 +46,35 @@ def test_focal_loss_and_its_gradient(gamma):
     np.testing.assert_allclose(grad, slope[:, None] * (np.eye(4)[Y] - p), **TOLERANCE)
 
 
+def test_a_negative_label_of_the_focal_loss_counts_from_the_last_class():
+    values = [tasks.focal(2.0)(jnp.asarray(Z), jnp.asarray(labels)) for labels in (Y, Y - 4)]
+    np.testing.assert_array_equal(*values)
+
+
+MASKED = jnp.array([[3.0, -jnp.inf, -jnp.inf], [1.0, -jnp.inf, 0.0]])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_masked_classes(gamma):
+    """Probabilities 1 and 0.731; the first has neither a loss nor a gradient."""
+    values, grad = focal_and_gradient(MASKED, jnp.array([0, 0]), gamma)
+    p = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(values, [0, -((1 - p) ** gamma) * np.log(p)], rtol=1e-5)
+    slope = gamma * (1 - p) ** gamma * p * np.log(p) - (1 - p) ** (gamma + 1)
+    np.testing.assert_allclose(grad, [[0, 0, 0], [slope, 0, -slope]], rtol=1e-5)
+
+
+def test_distributions_may_be_zero_where_a_class_is_masked():
+    soft = jnp.array([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75]])
+    p = 1 / (1 + np.exp(-1.0))
+    expected = [0, -0.25 * np.log(p) - 0.75 * np.log(1 - p)]
+    np.testing.assert_allclose(tasks.soft_cross_entropy(MASKED, soft), expected, rtol=1e-5)
+    grad = jax.grad(lambda z: tasks.soft_cross_entropy(z, soft).sum())(MASKED)
+    np.testing.assert_allclose(grad, [[0, 0, 0], [p - 0.25, 0, 0.25 - p]], rtol=1e-5)
+    blend = Blend(jnp.array([0, 0]), jnp.array([0, 2]), jnp.array([1.0, 0.25]))
+    np.testing.assert_allclose(tasks.cross_entropy(MASKED, blend), expected, rtol=1e-5)
+
+
 def test_focal_loss_without_gamma_is_cross_entropy():
     z, y = jnp.asarray(Z, jnp.float32), jnp.asarray(Y)
     np.testing.assert_array_equal(tasks.focal(0.0)(z, y), tasks.cross_entropy(z, y))

@@ -244,3 +244,51 @@ def test_a_task_is_pure():
     )
     np.testing.assert_allclose(eager.total, compiled.total, rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, before, tree.flatten(params))
+
+
+@pytest.mark.parametrize("label, shape", [(-1, (4,)), (-100, (4, 5)), (3, (4, 5))])
+def test_a_masked_label_may_be_anything(label, shape):
+    def init(key, inputs):
+        return {}
+
+    logits = from_functions(init, lambda params, x: jnp.zeros((*x.shape[: len(shape)], 3)))
+    y = jnp.zeros(shape, int).at[3].set(label)
+    batch = {"x": jnp.ones((*shape, 2)), "y": y, "mask": jnp.array([1, 1, 1, 0])}
+    tasks.classification(logits).init(KEY, batch)
+    with pytest.raises(InputError, match="labels from"):
+        tasks.classification(logits).init(KEY, {**batch, "mask": jnp.ones(4)})
+
+
+def test_a_masked_answer_may_be_anything():
+    batch = {"x": jnp.zeros((2, 1)), "y": jnp.array([[1.0], [-1.0]]), "mask": jnp.array([1, 0])}
+    tasks.binary_classification(IDENTITY).init(KEY, batch)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
+def test_what_a_masked_example_holds_does_not_reach_the_gradient(bad):
+    model = from_functions(
+        lambda key, x: {"w": jnp.full((2, 1), 3.0)}, lambda params, x: x**2 @ params["w"]
+    )
+    mask = jnp.array([1, 1, 0])
+    x, y = jnp.array([[1.0, 2.0], [0.5, 1.0], [bad, bad]]), jnp.array([[1.0], [2.0], [bad]])
+    task = tasks.regression(model, inputs=lambda batch: batch["x"] + batch["more"])
+
+    def gradient(batch):
+        loss = lambda params: task.loss(params, {}, batch, None, train=True)[0].value
+        return jax.grad(loss)({"w": jnp.full((2, 1), 3.0)})["w"]
+
+    found = gradient({"x": x, "y": y, "more": x * 0, "mask": mask})
+    kept = gradient({"x": x[:2], "y": y[:2], "more": x[:2] * 0})
+    np.testing.assert_allclose(found, kept, rtol=1e-6)
+
+
+def test_single_masked_targets_may_be_nan_and_hide_no_inputs():
+    task = tasks.regression(IDENTITY, loss=lambda outputs, y: (outputs - y) ** 2)
+    batch = {"x": jnp.ones((2, 3)), "y": jnp.full((2, 3), jnp.nan).at[0, 0].set(3.0)}
+    batch["mask"] = (batch["y"] == 3).astype(jnp.float32)
+
+    def loss(x):
+        return task.loss({}, {}, {**batch, "x": x}, None, train=True)[0].value
+
+    grad = jax.grad(loss)(batch["x"])
+    np.testing.assert_allclose(grad, jnp.zeros((2, 3)).at[0, 0].set(-4.0))

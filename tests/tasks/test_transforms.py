@@ -221,3 +221,95 @@ def test_a_part_of_the_batch_is_seen_in_training_only():
     assert loss(seen, batch, False).weight == 8
     mask = (np.arange(8) % 2).astype("float32")
     assert loss(seen, {**batch, "mask": mask}, True).weight == 2
+
+
+LENGTHS = jnp.array([4, 2, 3])
+REAL = np.arange(4)[None] < np.asarray(LENGTHS)[:, None]
+STEPS = {
+    "x": jnp.where(REAL[..., None], jax.random.normal(KEY, (3, 4, 3)), jnp.nan),
+    "y": jnp.where(REAL, jax.random.randint(KEY, (3, 4), 0, 3), -7),
+}
+
+
+def cross_entropies(logits, distributions):
+    logits = np.where(np.isnan(logits), 0, np.asarray(logits, np.float64))
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -(distributions * logs).sum(-1)
+
+
+@pytest.mark.parametrize("given", ["lengths", "mask", "both"])
+def test_steps_of_sequences_are_smoothed_and_mixed_where_both_exist(given):
+    """The padding holds nan and labels that are no classes."""
+    exists, batch = REAL, dict(STEPS)
+    if given != "mask":
+        batch["lengths"] = LENGTHS
+    if given != "lengths":
+        exists = REAL & (np.arange(12).reshape(3, 4) % 5 > 0)
+        batch["mask"] = jnp.asarray(REAL if given == "mask" else exists, jnp.float32)
+        exists = np.asarray(batch["mask"]) > 0
+    first_of = from_functions(
+        lambda key, inputs: {},
+        lambda params, inputs: inputs[0] if isinstance(inputs, tuple) else inputs,
+    )
+    inner = tasks.sequence_labelling(first_of)
+    one_hot = np.eye(3)[np.where(REAL, batch["y"], 0)]
+    smooth = tasks.label_smoothing(inner, 0.3)
+    mean, _ = smooth.loss({}, {}, batch, KEY, train=True)
+    expected = cross_entropies(batch["x"], 0.7 * one_hot + 0.1)[exists].mean()
+    np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
+
+    seen = probe(lambda task: tasks.mixup(task, 0.7), **batch)
+    share = np.asarray(seen["y"].share, np.float64)
+    both = exists & np.roll(exists, 1, 0)
+    assert (share[~both & exists] == 1).all() and (share[both] < 1).all()
+    assert len(set(share[0][both[0]])) == 1
+    mixed = share[..., None] * one_hot + (1 - share)[..., None] * np.roll(one_hot, 1, 0)
+    before = np.roll(np.where(REAL[..., None], batch["x"], 0), 1, 0)
+    inputs = share[..., None] * batch["x"] + (1 - share)[..., None] * before
+    mean, _ = tasks.mixup(inner, 0.7).loss({}, {}, batch, KEY, train=True)
+    expected = cross_entropies(inputs, mixed)[exists].mean()
+    np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
+
+
+def test_the_label_of_a_sequence_is_mixed_by_the_share_of_its_example():
+    batch = {**STEPS, "lengths": LENGTHS, "y": jnp.array([0, 1, 2])}
+    seen = probe(lambda task: tasks.mixup(task, 0.7), **batch)
+    assert seen["y"].share.shape == (3,) and (seen["y"].share < 1).all()
+    np.testing.assert_allclose(seen["x"][0, 3], batch["x"][0, 3])
+    assert np.isfinite(seen["x"][REAL]).all()
+
+
+@pytest.mark.parametrize("smoothing, mixed", [(0.2, False), (0.0, True), (0.2, True)])
+def test_integer_one_hot_labels_are_distributions(smoothing, mixed):
+    task = tasks.classification(IDENTITY, loss=tasks.soft_cross_entropy)
+    task = tasks.label_smoothing(task, smoothing) if smoothing else task
+    task = tasks.mixup(task, 0.4) if mixed else task
+    one_hot = {"x": BATCH["x"], "y": jnp.eye(3, dtype=int)[BATCH["y"]]}
+    real = {**one_hot, "y": one_hot["y"].astype(jnp.float32)}
+    means = [task.loss({}, {}, batch, KEY, train=True)[0].value for batch in (one_hot, real)]
+    np.testing.assert_allclose(*means, rtol=1e-6)
+
+
+def test_integer_targets_of_a_regression_are_mixed_as_values():
+    task = tasks.mixup(tasks.regression(IDENTITY), 0.4)
+    y = jnp.arange(6)[:, None]
+    mean, _ = task.loss({}, {}, {"x": y.astype(jnp.float32), "y": y}, KEY, train=True)
+    np.testing.assert_allclose(mean.value, 0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_answers_are_smoothed_towards_a_half(dtype):
+    task = tasks.label_smoothing(tasks.binary_classification(IDENTITY), 0.2)
+    z, y = jnp.array([[2.0], [-1.0]]), jnp.array([[1], [0]], dtype)
+    mean, _ = task.loss({}, {}, {"x": z, "y": y}, KEY, train=True)
+    expected = np.mean(np.log1p(np.exp(z)) - np.array([[0.9], [0.1]]) * z)
+    np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
+    with pytest.raises(InputError, match="a task with classes"):
+        tasks.label_smoothing(tasks.regression(IDENTITY), 0.2)
+
+
+def test_a_masked_partner_may_be_nan():
+    mask = jnp.array([1, 1, 0, 1, 1, 0])
+    x = BATCH["x"].at[jnp.array([2, 5])].set(jnp.nan)
+    seen = probe(lambda task: tasks.mixup(task, 1.0), x=x, mask=mask)
+    assert np.isfinite(seen["x"][mask == 1]).all()
