@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jdl.core import tree
-from jdl.core.errors import check_one_of, did_you_mean, error
+from jdl.core.errors import check_one_of, check_range, did_you_mean, error
 from jdl.core.types import PyTree
 
 Schedule = Callable[[Any], Any]
@@ -26,7 +26,11 @@ def _constant(steps: int) -> Schedule:
 
 
 def _step(steps: int, *, factor: float = 0.1, at: tuple[float, ...] = (0.5, 0.75)) -> Schedule:
-    return optax.piecewise_constant_schedule(1.0, {round(part * steps): factor for part in at})
+    factors: dict[int, float] = {}
+    for part in at:  # several may be at the same step of a short run
+        step = max(1, round(part * steps))
+        factors[step] = factors.get(step, 1.0) * factor
+    return optax.piecewise_constant_schedule(1.0, factors)
 
 
 def _exponential(
@@ -40,6 +44,9 @@ def _cosine(steps: int, *, end: float = 0.0) -> Schedule:
 
 
 def _warmup_cosine(steps: int, *, warmup: float = 0.1, end: float = 0.0) -> Schedule:
+    check_range("schedule 'warmup_cosine': warmup", warmup, 0, 1)
+    if warmup == 0:
+        return _cosine(steps, end=end)
     rise = max(1, round(warmup * steps))
     # Step t of the rise has (t + 1) / (rise + 1): a rate of 0 would waste the first step.
     first = 1 / (rise + 1)
@@ -67,9 +74,10 @@ def schedule(name: str, learning_rate: float | jax.Array, steps: int, **options:
     | `warmup_cosine` | up to 1 at `warmup` times T, then cosine | `warmup=0.1, end=0` |
 
     With a warm-up of W steps, s(t) = (t + 1) / (W + 1) until step W, so no step has a rate of 0.
+    Fractions of T are rounded to whole steps, of at least 1; `warmup=0` begins with the cosine.
 
     The scalar `learning_rate` $\eta_0$ may be traced, as in a sweep. Raises `InputError` for an
-    unknown name or option, and for `steps` below 1.
+    unknown name or option, for a `warmup` outside [0, 1], and for `steps` below 1.
 
     >>> [round(float(schedule("cosine", 0.2, 100)(step)), 3) for step in (0, 50, 100)]
     [0.2, 0.1, 0.0]
@@ -104,7 +112,8 @@ def by_name(
 
     The learning rate is a scalar or a schedule. `rmsprop` adds epsilon inside the square root;
     `eps_in_sqrt=False` adds it outside, as PyTorch does. Raises `InputError` for an unknown option,
-    and for a name that is not an optax optimizer with a learning rate.
+    and for a name that is not an optax optimizer with a learning rate. Transformations such as
+    `scale_by_rprop` are none, nor is `lbfgs`, which has to call the loss itself.
 
     >>> tx = by_name("sgd", 0.1, momentum=0.9)
     >>> updates, _ = tx.update({"w": jnp.ones(2)}, tx.init({"w": jnp.zeros(2)}))
@@ -117,7 +126,9 @@ def by_name(
             "optimizer",
             expected="the name of an optax optimizer that takes a learning rate",
             got=repr(name),
-            fix=did_you_mean(str(name), valid),
+            fix="call optax.lbfgs in a loop of your own, which gives it the loss"
+            if name == "lbfgs"
+            else did_you_mean(str(name).removeprefix("scale_by_"), valid),
         )
     make = getattr(optax, name)
     known = inspect.signature(make).parameters
@@ -133,10 +144,16 @@ def by_name(
 
 
 def _optimizers() -> list[str]:
-    def takes_rate(value: Any) -> bool:
-        return inspect.isfunction(value) and "learning_rate" in inspect.signature(value).parameters
+    """Functions of a learning rate that a learner can call: with gradient, parameters and loss."""
 
-    return [name for name in dir(optax) if name[0] != "_" and takes_rate(getattr(optax, name))]
+    def is_optimizer(name: str) -> bool:
+        value = getattr(optax, name)
+        if name.startswith(("_", "scale_by_")) or not inspect.isfunction(value):
+            return False
+        parameters = inspect.signature(value).parameters
+        return "learning_rate" in parameters and "linesearch" not in parameters
+
+    return [name for name in dir(optax) if is_optimizer(name)]
 
 
 def is_weight(path: str, leaf: Any) -> bool:

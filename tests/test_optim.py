@@ -61,6 +61,23 @@ def test_schedules_in_closed_form_at_every_step(name, options, expected, x64):
     np.testing.assert_allclose(values, 0.3 * expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_warmup_of_nothing_is_a_cosine():
+    plain, warm = (
+        optim.schedule("cosine", 0.3, 20),
+        optim.schedule("warmup_cosine", 0.3, 20, warmup=0),
+    )
+    assert [float(warm(t)) for t in range(21)] == [float(plain(t)) for t in range(21)]
+    assert float(optim.schedule("warmup_cosine", 1.0, 1, warmup=0.0)(0)) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
+def test_a_short_run_has_both_steps_of_a_schedule(steps):
+    rate = optim.schedule("step", 1.0, steps)
+    values = [float(rate(t)) for t in range(steps + 1)]
+    assert values[0] == 1 and values[-1] == pytest.approx(0.01)
+    assert values == sorted(values, reverse=True)
+
+
 @pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "warmup_cosine"])
 def test_the_learning_rate_may_be_traced(name):
     rates = jnp.array([0.1, 0.2])
@@ -143,6 +160,9 @@ def test_frozen_parameters_stay_and_have_no_moments():
         (lambda: optim.schedule("cosine", 0.1, 0), "at least 1"),
         (lambda: optim.by_name("adm", 0.1), 'did you mean "adam"'),
         (lambda: optim.by_name("chain", 0.1), "takes a learning rate"),
+        (lambda: optim.by_name("lbfgs", 0.1), "(?s)takes a learning rate.*a loop of your own"),
+        (lambda: optim.by_name("scale_by_rprop", 0.1), 'did you mean "rprop"'),
+        (lambda: optim.schedule("warmup_cosine", 0.1, 9, warmup=-1), "warmup"),
         (lambda: optim.by_name("sgd", 0.1, momentm=0.9), 'did you mean "momentum"'),
         (lambda: optim.clip(optax.sgd(0.1), 0), "above 0"),
         (lambda: optim.soft_threshold(-1), "at least 0"),
