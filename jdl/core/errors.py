@@ -131,7 +131,7 @@ def check_range(name: str, value: Any, low: float, high: float = math.inf) -> No
       got:      1.5
       fix:      choose a value in that range
     """
-    if isinstance(value, Real) and not (low <= value <= high and value < math.inf):
+    if isinstance(value, Real) and not (low <= float(value) <= high and float(value) < math.inf):
         span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
         raise error(
             name, expected=f"a number {span}", got=f"{value}", fix="choose a value in that range"

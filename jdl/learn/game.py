@@ -78,7 +78,8 @@ class SumOfMeans:
     def value(self) -> jax.Array:
         """The sum of the players' means."""
         weights = (jnp.where(mean.weight == 0, 1, mean.weight) for mean in self.means)
-        return sum(mean.total / w for mean, w in zip(self.means, weights, strict=True))
+        values = (mean.total / w for mean, w in zip(self.means, weights, strict=True))
+        return functools.reduce(jnp.add, values)
 
     @property
     def weight(self) -> jax.Array:

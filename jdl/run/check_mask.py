@@ -58,7 +58,7 @@ def _weight_of_loss(
     """
 
     def loss(mask: Any, state: TrainState, rest: Batch) -> Any:
-        mean = evaluate(state, {**rest, "mask": mask}).get("loss")
+        mean: Any = evaluate(state, {**rest, "mask": mask}).get("loss")
         return (mean.weight, mean.total) if hasattr(mean, "weight") else (0.0, 0.0)
 
     rest = {name: value for name, value in batch.items() if name != "mask"}

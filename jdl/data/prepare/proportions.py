@@ -31,7 +31,7 @@ def proportional_table(rows: np.ndarray, columns: np.ndarray, order: np.ndarray)
         lacking[source] += 1
         lacking[target] -= 1
     is_rare = is_fraction[:, 0] & (down[:, 0] == 0)
-    for row in np.flatnonzero(is_rare & ~up[:, 0]):
+    for row in np.flatnonzero(is_rare & ~up[:, 0]).tolist():
         _move_to_first(up, is_fraction, row, is_rare)
     return (down + up)[np.argsort(order)]
 
