@@ -317,8 +317,9 @@ class Mean:
 
     def compute(self) -> Any:
         """The mean as numpy float64, on the host."""
+        total, weight = (np.asarray(part, np.float64) for part in (self.total, self.weight))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.float64(1) * np.asarray(self.total, np.float64) / np.asarray(self.weight)
+            return np.float64(1) * total / weight
 
 
 @struct.dataclass

@@ -9,9 +9,14 @@ from jdl.metrics.checks import check_same_shape
 from jdl.metrics.masked import example_weights, mean
 
 
-def _squared_error(outputs: Any, batch: Batch) -> Mean:
+def _error(outputs: Any, batch: Batch) -> Any:
     check_same_shape(outputs, batch["y"])
-    return mean(jnp.square(outputs - batch["y"]), **example_weights(batch))
+    outputs = jnp.asarray(outputs)
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)) - batch["y"]
+
+
+def _squared_error(outputs: Any, batch: Batch) -> Mean:
+    return mean(jnp.square(_error(outputs, batch)), **example_weights(batch))
 
 
 mean_squared_error = Metric(_squared_error, Mean.compute)
@@ -19,8 +24,7 @@ mean_squared_error = Metric(_squared_error, Mean.compute)
 
 
 def _absolute_error(outputs: Any, batch: Batch) -> Mean:
-    check_same_shape(outputs, batch["y"])
-    return mean(jnp.abs(outputs - batch["y"]), **example_weights(batch))
+    return mean(jnp.abs(_error(outputs, batch)), **example_weights(batch))
 
 
 mean_absolute_error = Metric(_absolute_error, Mean.compute)

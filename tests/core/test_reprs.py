@@ -28,7 +28,7 @@ PLAYER = jdl.Player(TASK, optax.adam(0.1))
         jdl.Result(STATE, LEARNER, HISTORY, None),
         jdl.Experiment("zeros", LEARNER, jdl.Data(DATA, {}, dict, {})),
         jdl.sweep(
-            lambda rate: jdl.learner(TASK, optax.sgd(rate)), {"rate": [0.1 * i for i in range(50)]}, seeds=8
+            lambda rate: jdl.learner(TASK, optax.sgd(rate)), {"rate": [*range(50)]}, seeds=8
         ),
     ],
     ids=lambda record: type(record).__name__,
