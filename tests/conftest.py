@@ -3,21 +3,21 @@
 import os
 from importlib.metadata import version
 
-# Programs here are small and run a few times: most of the time would go into optimizing them. So
-# they are compiled at a lower level, without LLVM's expensive passes, and on jaxlib 0.10 without the
-# emitters that later versions can no longer do without (half of its compile time). There, no level
-# below 2: XLA:CPU then gets gradients wrong, in double precision too (a CNN with BatchNorm and
-# max pooling, jaxlib 0.10.2; levels 2 and 3 agree with finite differences).
-COMPILER = ["--xla_llvm_disable_expensive_passes=true"]
-if version("jaxlib").startswith("0.10."):
-    COMPILER += ["--xla_backend_optimization_level=2", "--xla_cpu_use_fusion_emitters=false"]
-else:
-    COMPILER += ["--xla_backend_optimization_level=1"]
-
 # Before jax starts its backend. Setting it here, not in a fixture, also covers the doctests.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join(
-    ["--xla_force_host_platform_device_count=8", *COMPILER, os.environ.get("XLA_FLAGS", "")]
+# Programs here are small and run a few times: most of the time would go into optimizing them. So
+# LLVM's expensive passes are left out, and on jaxlib 0.10 the emitters that take half of its
+# compile time (later versions have no others). No lower levels, though: with less optimization,
+# XLA:CPU computes an activation twice with other rounding, and then no pixel equals the maximum of
+# its window (a CNN with BatchNorm and max pooling, jaxlib 0.10.2, levels 0 and 1).
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_llvm_disable_expensive_passes=true "
+    + (
+        "--xla_backend_optimization_level=2 --xla_cpu_use_fusion_emitters=false "
+        if version("jaxlib").startswith("0.10.")
+        else "--xla_backend_optimization_level=1 "
+    )
+    + os.environ.get("XLA_FLAGS", "")
 ).strip()
 os.environ.pop("JDL_DATA_DIR", None)
 
