@@ -19,15 +19,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error, from_json
 from jdl.core.paths import user_path
-from jdl.core.types import PyTree, TrainState
+from jdl.core.types import TrainState
 from jdl.run.distributed.collectives import is_failed_collective
 from jdl.run.storage import leaf_io
 from jdl.run.storage.files import removed, sync_directory, write_json
+from jdl.run.storage.orbax_io import begin_save as _orbax_begin
+from jdl.run.storage.orbax_io import load as _orbax_load
+from jdl.run.storage.orbax_io import load_leaves as _orbax_load_leaves
+from jdl.run.storage.orbax_io import mismatch
+from jdl.run.storage.orbax_io import save as _orbax_save
 
 log = logging.getLogger("jdl")
 MANIFEST = "manifest.json"
@@ -354,59 +358,4 @@ def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
             for side in (target_leaves, saved)
         )
         if expected != got:
-            raise _mismatch(f"checkpoint {step}, leaf {name}", expected, got)
-
-
-def _mismatch(what: str, expected: str, got: str) -> InputError:
-    return error(
-        what,
-        expected=f"{expected} (in the learner)",
-        got=f"{got} (in the checkpoint)",
-        fix="build the learner with the configuration that the run was started with",
-    )
-
-
-def _orbax_save(path: Path, state: TrainState) -> None:
-    _orbax_begin(path, state).result()
-
-
-def _orbax_begin(path: Path, state: TrainState) -> Any:
-    from orbax.checkpoint import v1 as ocp
-
-    # Orbax refuses arrays of size zero; the manifest holds their types and shapes.
-    nonempty = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
-    return ocp.save_async(str(path), nonempty)
-
-
-def _orbax_load_leaves(path: Path, saved: dict[str, Any]) -> dict[str, Any]:
-    """The leaves by path, as they were described; arrays of size zero are made anew."""
-    from orbax.checkpoint import v1 as ocp
-
-    kept = ocp.metadata(str(path)).metadata
-    target = jax.tree.map_with_path(
-        lambda keys, _: leaf_io.described_target(saved[tree.path(keys)]), kept
-    )
-    loaded = tree.flatten(ocp.load(str(path), target))
-    return {
-        name: loaded[name] if name in loaded else np.empty(leaf["shape"], leaf["dtype"])
-        for name, leaf in saved.items()
-    }
-
-
-def _orbax_load(step: int, path: Path, target: TrainState) -> PyTree:
-    from orbax.checkpoint import v1 as ocp
-
-    try:
-        loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
-    except ValueError as refusal:  # files and leaves fit, so containers without leaves differ
-        where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
-        raise _mismatch(
-            f"checkpoint {step}",
-            "the same tree structure",
-            f"another structure at {' '.join(where) or refusal}",
-        ) from refusal
-    return jax.tree.map(
-        lambda like, leaf: np.empty(like.shape, like.dtype) if leaf is None else leaf,
-        target,
-        loaded,
-    )
+            raise mismatch(f"checkpoint {step}, leaf {name}", expected, got)

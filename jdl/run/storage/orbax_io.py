@@ -1,0 +1,71 @@
+"""The arrays of a checkpoint, written and read by Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdl.core import tree
+from jdl.core.errors import InputError, error
+from jdl.core.types import PyTree, TrainState
+from jdl.run.storage import leaf_io
+
+
+def mismatch(what: str, expected: str, got: str) -> InputError:
+    """The error of a checkpoint that another learner has written."""
+    return error(
+        what,
+        expected=f"{expected} (in the learner)",
+        got=f"{got} (in the checkpoint)",
+        fix="build the learner with the configuration that the run was started with",
+    )
+
+
+def save(path: Path, state: TrainState) -> None:
+    """Write the leaves of a state."""
+    begin_save(path, state).result()
+
+
+def begin_save(path: Path, state: TrainState) -> Any:
+    """Begin to write; the `result()` of what this returns waits for the end."""
+    from orbax.checkpoint import v1 as ocp
+
+    # Orbax refuses arrays of size zero; the manifest holds their types and shapes.
+    nonempty = jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
+    return ocp.save_async(str(path), nonempty)
+
+
+def load_leaves(path: Path, saved: dict[str, Any]) -> dict[str, Any]:
+    """The leaves by path, as they were described; arrays of size zero are made anew."""
+    from orbax.checkpoint import v1 as ocp
+
+    kept = ocp.metadata(str(path)).metadata
+    target = jax.tree.map_with_path(
+        lambda keys, _: leaf_io.described_target(saved[tree.path(keys)]), kept
+    )
+    loaded = tree.flatten(ocp.load(str(path), target))
+    return {
+        name: loaded[name] if name in loaded else np.empty(leaf["shape"], leaf["dtype"])
+        for name, leaf in saved.items()
+    }
+
+
+def load(step: int, path: Path, target: TrainState) -> PyTree:
+    """The state, with the types and shardings of `target`; `InputError` for another structure."""
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
+    except ValueError as refusal:  # files and leaves fit, so containers without leaves differ
+        where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
+        raise mismatch(
+            f"checkpoint {step}",
+            "the same tree structure",
+            f"another structure at {' '.join(where) or refusal}",
+        ) from refusal
+    return jax.tree.map(
+        lambda like, leaf: np.empty(like.shape, like.dtype) if leaf is None else leaf,
+        target,
+        loaded,
+    )
