@@ -1,5 +1,6 @@
 """The arrays of a checkpoint, written and read by Orbax."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.types import PyTree, TrainState
 from jdl.run.storage import leaf_io
+
+ORBAX = threading.Lock()
+"""Held while Orbax writes or reads: it counts and signals its operations in the whole process, so
+those of two threads, two runs for example, break each other."""
 
 
 def mismatch(what: str, expected: str, got: str) -> InputError:
@@ -24,7 +29,8 @@ def mismatch(what: str, expected: str, got: str) -> InputError:
 
 def save(path: Path, state: TrainState) -> None:
     """Write the leaves of a state."""
-    begin_save(path, state).result()
+    with ORBAX:
+        begin_save(path, state).result()
 
 
 def begin_save(path: Path, state: TrainState) -> Any:
@@ -40,11 +46,12 @@ def load_leaves(path: Path, saved: dict[str, Any]) -> dict[str, Any]:
     """The leaves by path, as they were described; arrays of size zero are made anew."""
     from orbax.checkpoint import v1 as ocp
 
-    kept = ocp.metadata(str(path)).metadata
-    target = jax.tree.map_with_path(
-        lambda keys, _: leaf_io.described_target(saved[tree.path(keys)]), kept
-    )
-    loaded = tree.flatten(ocp.load(str(path), target))
+    with ORBAX:
+        kept = ocp.metadata(str(path)).metadata
+        target = jax.tree.map_with_path(
+            lambda keys, _: leaf_io.described_target(saved[tree.path(keys)]), kept
+        )
+        loaded = tree.flatten(ocp.load(str(path), target))
     return {
         name: loaded[name] if name in loaded else np.empty(leaf["shape"], leaf["dtype"])
         for name, leaf in saved.items()
@@ -56,7 +63,8 @@ def load(step: int, path: Path, target: TrainState) -> PyTree:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
+        with ORBAX:
+            loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
     except ValueError as refusal:  # files and leaves fit, so containers without leaves differ
         where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
         raise mismatch(
