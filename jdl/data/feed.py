@@ -57,6 +57,7 @@ class Feed:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", _examples(self.data))
         size = _as_integer(self.batch_size)
+        object.__setattr__(self, "batch_size", size)
         if not 1 <= size <= self.size:
             raise error(
                 "batch_size",
@@ -64,6 +65,7 @@ class Feed:
                 got=str(size),
                 fix="choose a smaller batch" if size > 0 else "choose a positive batch size",
             )
+        object.__setattr__(self, "seed", int(self.order.seed))
         self.order(0, size, np)
 
     def __repr__(self) -> str:
@@ -105,18 +107,20 @@ class Feed:
 
     def batch(self, step: int, rows: np.ndarray | None = None) -> Arrays:
         """The batch of a step, or these `rows` of it, as new numpy arrays."""
-        return self._gather(*self.rows(operator.index(step)), rows)
+        return self._gather(operator.index(step), rows)
 
     def batches(self, start: int, count: int, rows: np.ndarray | None = None) -> Arrays:
         """The batches of `count` steps, or these `rows` of each, stacked: (count, batch, ...).
 
         For arrays this is faster than one batch at a time. A source is read without threads.
         """
-        return self._gather(*self.rows(np.arange(start, start + count)), rows)
+        return self._gather(np.arange(start, start + count), rows)
 
-    def _gather(
-        self, index: np.ndarray, mask: np.ndarray | None, rows: np.ndarray | None
-    ) -> Arrays:
+    def _gather(self, steps: int | np.ndarray, rows: np.ndarray | None) -> Arrays:
+        try:
+            index, mask = self.rows(steps)
+        except StopIteration as end:
+            raise _no_end("Feed.rows", f"step {steps}") from end
         if rows is not None:
             index, mask = index[..., rows], None if mask is None else mask[..., rows]
         taken = _take(self.data, index.reshape(-1))
@@ -138,7 +142,7 @@ class Feed:
         Reads only `rows`, the part of each batch that this process feeds, and keeps at most `ahead`
         batches waiting. Without `threads` it uses one or four, whichever is faster. The threads end
         when you close or drop the iterator; an error in a source is raised at the batch that it
-        belongs to. Raises `InputError` if Grain is not installed.
+        belongs to.
         """
         return read_in_threads(lambda step: self.batch(step, rows), start, threads, ahead)
 
@@ -228,8 +232,20 @@ def _size(data: Mapping[str, Any] | Source) -> int:
 def _take(data: Mapping[str, Any] | Source, index: np.ndarray) -> Arrays:
     if isinstance(data, Mapping):
         return {key: value[index] for key, value in data.items()}
-    examples = [data[int(i)] for i in index]
+    examples = [_example(data, int(i)) for i in index]
     return {key: stack(key, examples) for key in examples[0]}
+
+
+def _example(source: Source, index: int) -> Mapping[str, Any]:
+    try:
+        return source[index]
+    except StopIteration as end:
+        raise _no_end("the source", f"example {index}") from end
+
+
+def _no_end(what: str, where: str) -> RuntimeError:
+    """The error for a StopIteration, which iterators would take for the end of all batches."""
+    return RuntimeError(f"{what} raised StopIteration at {where}: an iterator in it has ended")
 
 
 def stack(key: str, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:

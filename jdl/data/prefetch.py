@@ -1,5 +1,6 @@
 """Batches prepared in a thread while the step before them runs."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 
 from jdl.data.arrays import Arrays
 from jdl.data.feed import Feed, stack
+from jdl.data.loader import MAX_STEPS
 
 Item = TypeVar("Item")
 
@@ -60,11 +62,14 @@ def stacks_of_batches(
     whole stack at once; sources and memory-mapped arrays are read by the threads of `Feed.stream`.
     """
     if isinstance(feed.data, dict) and not any(map(_is_on_disk, feed.data.values())):
-        for first in range(start, 2**31, size):
+        for first in range(start, MAX_STEPS, size):
             yield feed.batches(first, size, rows)
         return
     with closing(feed.stream(start, rows=rows)) as stream:
-        while batches := [batch for _, batch in zip(range(size), stream, strict=False)]:
+        for first in range(start, MAX_STEPS, size):
+            batches = list(itertools.islice(stream, size))
+            if len(batches) < size:  # a step would train on the batch before it
+                raise RuntimeError(f"the stream of batches ended at step {first + len(batches)}")
             yield {key: stack(key, batches) for key in batches[0]}
 
 

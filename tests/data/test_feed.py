@@ -1,7 +1,6 @@
 """Feeds: random access, streaming and the order inside a program give the same batches."""
 
 import itertools
-import sys
 import threading
 
 import jax
@@ -56,15 +55,15 @@ def test_batches_share_no_memory():
         assert not np.shares_memory(one["x"], other["x"])
 
 
-def grain_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if "grain" in thread.name}
+def readers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if "jdl-read" in thread.name}
 
 
 def test_closing_a_stream_ends_its_threads():
-    before = grain_threads()
+    before = readers()
     stream = Feed(numbers(8), 4).stream(threads=2)
     next(stream)
-    opened = grain_threads() - before
+    opened = readers() - before
     assert opened
     stream.close()
     for thread in opened:
@@ -81,20 +80,48 @@ def test_an_error_in_a_source_reaches_the_reader():
                 raise OSError("disk gone")
             return super().__getitem__(index)
 
-    before = grain_threads()
+    before = readers()
     stream = Feed(Broken(numbers(8)), 8).stream(threads=2)
     with pytest.raises(OSError, match="disk gone") as caught:
         next(stream)
     assert caught.tb is not None  # whoever keeps the error keeps no threads
-    for thread in grain_threads() - before:
+    for thread in readers() - before:
         thread.join(timeout=5)
         assert not thread.is_alive()
 
 
-def test_without_grain_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(InputError, match=r'pip install "jdl-jax\[grain\]"'):
-        Feed(numbers(8), 4).stream()
+class Ended(Source):
+    """Reads from an iterator that ends before example 5."""
+
+    def __getitem__(self, index):
+        if index == 5:
+            next(iter(()))
+        return super().__getitem__(index)
+
+
+class Drawn(Feed):
+    """Draws the rows of a step from an iterator that has ended."""
+
+    def rows(self, step):
+        return next(iter(()))
+
+
+def test_an_iterator_that_ends_in_a_source_does_not_end_the_batches():
+    feed = Feed(Ended(numbers(8)), 8)
+    ways = [
+        lambda: feed.batch(0),
+        lambda: feed.batches(0, 2),
+        lambda: next(feed.stream()),
+        lambda: next(feed.stream(threads=2)),
+        lambda: list(evaluation_batches(feed.data, 4)),
+        lambda: list(map(feed.batch, range(3))),
+    ]
+    for read in ways:
+        with pytest.raises(RuntimeError, match="the source raised StopIteration at example 5"):
+            read()
+    drawn = Drawn(numbers(8), 4)
+    with pytest.raises(RuntimeError, match=r"Feed\.rows raised StopIteration at step 2"):
+        list(map(drawn.batch, [2]))
 
 
 def test_size_limit_of_resident_sets():

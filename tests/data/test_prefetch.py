@@ -1,6 +1,10 @@
 """Reading ahead: the same batches in the same order, and errors where they are asked for."""
 
 import itertools
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -11,6 +15,7 @@ from jdl.core.errors import InputError
 from jdl.data.feed import Feed
 from jdl.data.loader import read_in_threads
 from jdl.data.prefetch import prefetch, stacks_of_batches
+from tests.support.runs import ROOT
 from tests.support.sources import Source, numbers
 
 
@@ -39,7 +44,7 @@ def test_stacks_are_the_batches_in_their_order(kind, rows, tmp_path):
 
 
 def readers() -> set[threading.Thread]:
-    return {t for t in threading.enumerate() if "jdl-ahead" in t.name or "grain" in t.name}
+    return {t for t in threading.enumerate() if t.name.startswith(("jdl-ahead", "jdl-read"))}
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk", "source"])
@@ -159,7 +164,7 @@ def test_what_waits_is_read_in_threads_and_what_computes_is_not():
         found = read_in_threads(noting, 3, None, 8)
         assert [next(found) for _ in range(40)] == list(range(3, 43))
         found.close()
-        return {name for name in names if "grain" in name}
+        return {name for name in names[20:] if "jdl-read" in name}
 
     held = threading.Lock()
 
@@ -183,3 +188,38 @@ def test_the_first_batches_raise_as_later_ones_do():
         found = read_in_threads(read, 0, None, 8)
         with pytest.raises(OSError, match="disk gone"):
             list(found)
+
+
+HANGS = """
+    import sys, threading, time
+    from jdl.data.loader import read_in_threads
+
+    begun = threading.Event()
+
+    def read(step):
+        if step == int(sys.argv[1]):
+            begun.set()
+            time.sleep(60)
+        return step
+
+    threading.Thread(target=lambda: list(read_in_threads(read, 0, None, 8)), daemon=True).start()
+    begun.wait()
+"""
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_a_source_that_hangs_keeps_no_process_alive(step):
+    """In the threads that are timed, and in those that read on."""
+    command = [sys.executable, "-c", textwrap.dedent(HANGS), str(step)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=30)
+
+
+def test_a_stream_that_ends_is_not_fed_short():
+    class Short(Feed):
+        def stream(self, start=0, **how):
+            yield from map(self.batch, range(start, start + 5))
+
+    found = stacks_of_batches(Short(Source(numbers(23)), 5), 2, 3)
+    assert len(next(found)["x"]) == 3
+    with pytest.raises(RuntimeError, match="the stream of batches ended at step 7"):
+        next(found)

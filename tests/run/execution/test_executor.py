@@ -17,7 +17,16 @@ from jdl.run.execution.batches import STACK_BYTES, StreamedBatches
 from jdl.run.execution.executor import Executor
 from jdl.run.telemetry.clock import TimeBreakdown
 from tests.support import learners
-from tests.support.runs import assert_same_run, classes, dropout_net, force, line, net, quiet
+from tests.support.runs import (
+    assert_same_run,
+    classes,
+    counter,
+    dropout_net,
+    force,
+    line,
+    net,
+    quiet,
+)
 from tests.support.sources import Source
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -82,6 +91,20 @@ def test_resident_and_streamed_have_the_same_bits(forced, monkeypatch, kind):
     assert source.reads >= 4 * 48  # it was streamed
     monkeypatch.setattr(Feed, "is_resident", property(lambda self: False))
     assert_same_run(resident, forced(net(0.3), line(), kind, 4))
+
+
+@pytest.mark.parametrize("kind", ["loop", pytest.param("step", marks=pytest.mark.slow)])
+def test_an_iterator_that_ends_in_a_source_ends_no_run(forced, kind):
+    class Ended(Source):
+        def __getitem__(self, index):
+            if index == last:
+                next(iter(()))
+            return super().__getitem__(index)
+
+    last = int(Feed(line(64), 4, 0).rows(12)[0][2])
+    feed = Feed(Ended(line(64)), 4, 0)
+    with pytest.raises(RuntimeError, match=f"raised StopIteration at example {last}:"):
+        forced(counter(), feed, kind, 8, epochs=1)
 
 
 @pytest.mark.slow
