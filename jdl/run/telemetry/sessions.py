@@ -1,18 +1,21 @@
 """`time.json`: time by category and speed, for each session of a run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jdl.core.errors import from_json
 from jdl.core.flops import Flops
 from jdl.run.storage.files import write_json
 from jdl.run.telemetry.clock import CATEGORIES, TimeBreakdown
 from jdl.run.telemetry.recompilation import describe_recompilation
 
 Session = dict[str, Any]
+
+LARGEST_AMOUNT = 1e30
+"""Seconds and FLOPs of a session are below this."""
 
 PEAK_FLOPS = {
     "TPU v4": 275e12,
@@ -58,14 +61,47 @@ def write(path: Path, before: Sequence[Session], now: Session) -> None:
 
 
 def read(path: Path) -> list[Session]:
-    """The sessions of a run; empty if the file is absent or damaged, since no run depends on it."""
+    """The sessions of a run, without damaged ones; empty if the file is absent or damaged.
+
+    No run depends on it.
+    """
     try:
-        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        return [
-            one for one in sessions if {"time_seconds", "first_step", "last_step"} <= one.keys()
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = from_json(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
+        return [one for one in found if _is_session(one)]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def _is_session(one: Any) -> bool:
+    """Whether a record has the types and ranges that `session` writes."""
+    if not (isinstance(one, dict) and isinstance(one.get("time_seconds"), dict)):
+        return False
+    steps, flops = (one.get("first_step"), one.get("last_step")), one.get("flops")
+    return (
+        all(map(_is_amount, one["time_seconds"].values()))
+        and all(type(step) is int and _is_amount(step) for step in steps)
+        and _are_recompilations(one.get("recompiled", []))
+        and (flops is None or (_is_amount(flops) and _names_devices(one)))
+    )
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < LARGEST_AMOUNT
+
+
+def _are_recompilations(found: Any) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("program"), str)
+        and isinstance(one.get("changed"), list)
+        and all(isinstance(leaf, str) for leaf in one["changed"])
+        for one in found
+    )
+
+
+def _names_devices(one: Session) -> bool:
+    devices = one.get("devices")
+    return isinstance(one.get("device_kind"), str) and type(devices) is int and devices > 0
 
 
 def totals(sessions: Sequence[Session]) -> dict[str, float]:

@@ -241,6 +241,38 @@ def test_a_session_without_a_step_is_left_out_and_a_damaged_file_is_none(tmp_pat
     assert sessions.read(file) == []
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"time_seconds": 5},
+        {"time_seconds": {"compute": "3"}},
+        {"time_seconds": {"compute": float("inf")}},
+        {"time_seconds": {"compute": 10**400}},
+        {"last_step": "8"},
+        {"first_step": None},
+        {"flops": 3},
+        {"flops": 3, "devices": 0, "device_kind": "cpu"},
+        {"flops": 3, "devices": 1, "device_kind": ["cpu"]},
+        {"flops": "3", "devices": 1, "device_kind": "cpu"},
+        {"recompiled": None},
+        {"recompiled": 3},
+        {"recompiled": [3]},
+        {"recompiled": [{"program": "step", "changed": [3]}]},
+    ],
+    ids=str,
+)
+def test_a_damaged_session_is_left_out(damage, tmp_path):
+    file = tmp_path / "time.json"
+    file.write_text(json.dumps({"sessions": [made(**damage), made(last_step=9)]}))
+    assert sessions.read(file) == [made(last_step=9)]
+
+
+@pytest.mark.parametrize("content", ["{", '{"sessions": null}', '{"sessions": {"a": 1}}'])
+def test_a_damaged_file_of_sessions_has_none(content, tmp_path):
+    (tmp_path / "time.json").write_text(content)
+    assert sessions.read(tmp_path / "time.json") == [] == sessions.read(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_trace_changes_no_number(tmp_path):
     runs = [
