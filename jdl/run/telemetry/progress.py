@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from jdl.core.text import metrics_of
@@ -18,8 +19,8 @@ class ProgressBar:
     def __init__(self, total: int, *, shown: bool = True, file: TextIO | None = None):
         self.total = total
         self.file = file or sys.stderr
-        self._shown = shown
-        self._live = shown and self.file.isatty() and os.environ.get("TERM") != "dumb"
+        self._shown = shown and self.file is not None  # services may have no standard error
+        self._live = self._shown and _is_terminal(self.file) and os.environ.get("TERM") != "dumb"
         self._interval = 0.25 if self._live else 10.0
         self._progress: Any = None
         self._texts: dict[str, str] = {}
@@ -52,9 +53,13 @@ class ProgressBar:
         """Show the last step, and restore the terminal."""
         if self._shown and self._drawn != self._step and (self._step or self._texts):
             self._draw(time.monotonic())
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._stop()
+
+    def _stop(self) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            with suppress(OSError, ValueError):
+                progress.stop()
 
     def _line(self, now: float) -> str:
         parts = [f"step {self._step}/{self.total}"]
@@ -71,6 +76,13 @@ class ProgressBar:
 
     def _draw(self, now: float) -> None:
         self._due, self._drawn = now + self._interval, self._step
+        try:
+            self._write(now)
+        except (OSError, ValueError):  # nobody reads the file any more, or it was closed
+            self._shown = False
+            self._stop()
+
+    def _write(self, now: float) -> None:
         if not self._live:
             print(self._line(now), file=self.file, flush=True)
             return
@@ -84,12 +96,20 @@ class ProgressBar:
                 console=Console(file=self.file),
                 auto_refresh=False,
                 # Else the program's own prints would go to the file of the bar.
-                redirect_stdout=sys.stdout.isatty(),
+                redirect_stdout=_is_terminal(sys.stdout),
             )
             self._progress.add_task("", total=self.total)
             self._progress.start()
         task = self._progress.task_ids[0]
         self._progress.update(task, completed=self._step, description=self._line(now), refresh=True)
+
+
+def _is_terminal(file: Any) -> bool:
+    """Whether a file is a terminal; objects that programs use as one may not tell."""
+    try:
+        return file.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 def _clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The screen says where a run is."""
 
+import errno
 import io
 import re
 import sys
@@ -143,3 +144,41 @@ def test_at_is_cheap():
     bar = ProgressBar(10, file=io.StringIO())
     bar.at(1)
     assert min(timeit.repeat(lambda: bar.at(2), number=200, repeat=10)) / 200 < 50e-6
+
+
+class WritesOnly:
+    """What some programs use as standard error."""
+
+    def write(self, text):
+        return len(text)
+
+    def flush(self):
+        pass
+
+
+class Gone(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+class HungUp(Terminal):
+    """A terminal whose connection has ended."""
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def closed():
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("file", [None, WritesOnly(), closed(), Gone(), HungUp()], ids=type)
+def test_a_screen_that_is_gone_ends_no_run(file, clock, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr(sys, "stdout", None)
+    train(ProgressBar(600), clock)
+    assert sys.stdout is None
