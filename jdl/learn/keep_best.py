@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jdl.core import tree
-from jdl.core.errors import check_count
+from jdl.core.errors import InputError, check_count, error
 from jdl.core.nouns import check_learner
 from jdl.core.types import Axis, Batch, Key, Learner, Metrics, PyTree, TrainState
 from jdl.learn.extra import evaluate_with_own_weights, evaluation_weights, inner_state
@@ -29,7 +29,10 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
     best average. Before the first evaluation they are the initial weights.
     `fit(..., best="min loss")` does the same outside the program, and can stop early.
 
-    Raises `InputError` unless `inner` is a `Learner` and `every` an integer of at least 1.
+    Apply it inside transforms over devices: `shard(keep_best(l, valid, 10), mesh)`.
+
+    Raises `InputError` unless `inner` is a `Learner` and `every` an integer of at least 1, and in
+    `step` if `inner` splits `valid` over devices that do not divide it.
 
     >>> import jdl, optax
     >>> model = jdl.from_linen(jdl.models.MLP(features=(), outputs=1))
@@ -53,12 +56,26 @@ def keep_best(inner: Learner, valid: Batch, every: int) -> Learner:
         loss = jnp.full(state.members, jnp.inf, jnp.float32)
         return state.replace(extra=BestState(loss, weights, state.extra))
 
+    def validation_loss(state: TrainState) -> jax.Array:
+        try:
+            return inner.evaluate(state, valid)["loss"].value.astype(jnp.float32)
+        except InputError as wrong:
+            subject, expected, *_ = [*str(wrong).splitlines(), ""]
+            if subject != "batch_size":  # of a transform over devices
+                raise
+            raise error(
+                "keep_best: valid",
+                expected=expected.partition(": ")[2],
+                got=f"{tree.leading(valid)} examples",
+                fix="apply shard outside: shard(keep_best(learner, valid, every), mesh)",
+            ) from wrong
+
     def step(state: TrainState, batch: Batch, *, axis: Axis = None) -> tuple[TrainState, Metrics]:
         best: BestState = state.extra
         state, metrics = inner.step(inner_state(state), batch, axis=axis)
         loss = jax.lax.cond(
             state.step % every == 0,
-            lambda: inner.evaluate(state, valid)["loss"].value.astype(jnp.float32),
+            lambda: validation_loss(state),
             lambda: jnp.full_like(best.loss, jnp.inf),
         )
         is_better = loss < best.loss

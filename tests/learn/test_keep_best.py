@@ -9,7 +9,7 @@ import pytest
 import jdl
 from jdl.learn.ensemble import ensemble
 from jdl.learn.keep_best import BestState, keep_best
-from tests.support.learners import KEY, batch, network, record
+from tests.support.learners import KEY, batch, message, network, record
 
 DATA = batch()
 OPPOSITE = {**DATA, "y": -DATA["y"]}
@@ -43,3 +43,17 @@ def test_around_an_ensemble_each_member_keeps_its_own():
     state, _ = jax.jit(many.step)(many.init(KEY, DATA), DATA)
     assert record(state, BestState).loss.shape == (3,)
     assert jnp.isfinite(record(state, BestState).loss).all()
+
+
+def test_a_validation_set_that_devices_do_not_divide_is_named():
+    plain, mesh = jdl.learner(network(), optax.sgd(0.3)), jdl.mesh(data=8)
+    valid = {name: value[:13] for name, value in DATA.items()}
+    wrong = keep_best(jdl.shard(plain, mesh), valid, every=1)
+    state = jax.eval_shape(wrong.init, KEY, DATA)
+    text = message(lambda: jax.eval_shape(wrong.step, state, DATA))
+    assert text.startswith("keep_best: valid\n  expected: a multiple of 8, the size of mesh axis")
+    assert (
+        "got:      13 examples" in text and "shard(keep_best(learner, valid, every), mesh)" in text
+    )
+    right = jdl.shard(keep_best(plain, valid, every=1), mesh)
+    jax.eval_shape(right.step, jax.eval_shape(right.init, KEY, DATA), DATA)
