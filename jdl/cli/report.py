@@ -23,7 +23,8 @@ def _write(experiment: Experiment, result: Result, folder: RunDir) -> None:
 
     figures = experiment.figures(result) if experiment.figures else {}
     evaluation = predict_test_set(experiment.data, result)
-    print(f"report {write_report(folder, evaluation=evaluation, figures=figures)}")
+    page = write_report(folder, evaluation=evaluation, figures=figures)
+    print(f"report {folder.given / page.name}")
 
 
 def command(given: list[str]) -> int | None:

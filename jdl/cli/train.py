@@ -41,7 +41,7 @@ def command(given: list[str]) -> int | None:
     process.quiet_backend()
     if fork is not None and given[0].startswith("-"):
         with gc_paused():
-            module = load_module(RunDir(fork.path).open().check_experiment())
+            module = load_module(fork.open().check_experiment())
         return train(module.Config, module.experiment, given, prog="jdl train")
     file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
     with gc_paused():
@@ -87,7 +87,7 @@ def fork_defaults(config_type: type, given: list[str]) -> tuple[Any, flags.RunFl
     recorded = parent.open().config()
     if "sweep" in recorded:
         raise error(
-            f"--run.fork {parent.path}",
+            f"--run.fork {parent.given}",
             expected="a run of jdl train",
             got="a sweep",
             fix="fork it in Python: jdl.fit(jdl.sweep(...), ..., fork=...)",
@@ -163,14 +163,14 @@ def _print_summary(
     if run.report and result is not None:
         write_run_report(experiment, result, folder)
     elif run.report:
-        path = shlex.quote(str(folder.path))
+        path = shlex.quote(str(folder.given))
         print(f"no report yet: run jdl report {path} to write it", file=sys.stderr)
     recorded = sessions.read(folder.times)
     if recorded:
         print(f"time   {sessions.summary_line(recorded)}")
     if run.profile and folder.profile.is_dir():
-        print(f"trace  {folder.profile}")
-    print(f"run    {folder.path}")
+        print(f"trace  {folder.given / folder.profile.name}")
+    print(f"run    {folder.given}")
 
 
 @contextlib.contextmanager
@@ -209,8 +209,8 @@ def explain_interruptions(folder: RunDir, resume: str) -> Iterator[None]:
 
         if is_process_0():
             with contextlib.suppress(InputError):  # a report needs matplotlib; it only helps here
-                print(f"report {write_report(folder, note=str(stop))}")
-        raise Diverged(f"{stop}\n  run:            {folder.path}") from None
+                print(f"report {folder.given / write_report(folder, note=str(stop)).name}")
+        raise Diverged(f"{stop}\n  run:            {folder.given}") from None
 
 
 def config_to_record(config: Any, experiment: Experiment) -> dict[str, Any]:

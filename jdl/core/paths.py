@@ -1,5 +1,6 @@
 """Paths as users give them, the order of names, and the files that systems leave behind."""
 
+import os
 import re
 from pathlib import Path
 
@@ -18,16 +19,28 @@ SYSTEM_NAMES = {
 """Names, in lower case, of files and folders that operating systems and tools write."""
 
 
-def user_path(path: str | Path) -> Path:
+def user_path(path: str | os.PathLike[str], name: str | None = None) -> Path:
     """A path that a user gave, with `~` replaced by the home directory.
 
-    Raises `InputError` if there is no home directory to replace it by.
+    Raises `InputError`, about the argument `name`, for what is no path, and if there is no home
+    directory to replace `~` by.
 
     >>> user_path("data/mnist").parts
     ('data', 'mnist')
     """
+    text = os.fspath(path) if isinstance(path, str | bytes | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text or not _can_be_encoded(text):
+        held = getattr(path, "name", None)
+        if isinstance(text, bytes):
+            fix = f"pass {os.fsdecode(text)!r}"
+        elif isinstance(held, str):  # tempfile.TemporaryDirectory, and open files
+            fix = f"pass its name: {held!r}"
+        else:
+            fix = 'pass a path, such as "runs/1"' if name == "run_dir" else "pass a path"
+        expected = "the path of a file or directory"
+        raise error(name or "path", expected=expected, got=repr(path)[:80], fix=fix)
     try:
-        return Path(path).expanduser()
+        return Path(text).expanduser()
     except RuntimeError as reason:
         raise error(
             f"path {path}",
@@ -35,6 +48,14 @@ def user_path(path: str | Path) -> Path:
             got=str(reason),
             fix="write the path without ~, or set HOME",
         ) from None
+
+
+def _can_be_encoded(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_system_file(path: Path) -> bool:

@@ -20,6 +20,7 @@ from jdl.data.records import MAX_TOTAL_STEPS, Data
 from jdl.parallel.describe import describe_layout
 from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.evaluate import check_classes, count_classes
+from jdl.run.storage.files import to_json
 
 log = logging.getLogger("jdl")
 
@@ -85,14 +86,15 @@ def check_options(
         "patience": 1 if patience is None else patience,
     }
     for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
+        number = to_json(value)
+        if not (isinstance(number, int | float) and number > 0 and math.isfinite(number)):
             raise error(
                 name,
                 expected="a finite number above 0",
                 got=str(value),
                 fix=f"set {name} to 1 or more",
             )
-        if name != "epochs" and not (isinstance(value, Integral) and value <= MAX_TOTAL_STEPS):
+        if name != "epochs" and not (isinstance(number, int) and number <= MAX_TOTAL_STEPS):
             raise error(
                 name,
                 expected=f"an integer from 1 to {MAX_TOTAL_STEPS}",

@@ -10,6 +10,7 @@ import numpy as np
 
 from jdl.core import tree
 from jdl.core.errors import InputError, error
+from jdl.core.paths import user_path
 from jdl.core.types import TrainState
 from jdl.run.storage import leaf_io
 from jdl.run.storage.checkpoint import Checkpoints
@@ -49,7 +50,7 @@ def parse_fork(fork: str | Path) -> tuple[RunDir, int | None]:
     >>> run_dir.path.name, step
     ('1', 200)
     """
-    run, at, step = str(fork).rpartition("@")
+    run, at, step = str(user_path(fork, "fork")).rpartition("@")
     if at and step.isdecimal():
         return RunDir(run), int(step)
     return RunDir(fork), None
@@ -60,7 +61,8 @@ def read_parent(run_dir: RunDir) -> dict[str, Any] | None:
     if not run_dir.parent_file.exists():
         return None
     found = read_json(run_dir.parent_file)
-    if not (isinstance(found.get("run"), str) and type(found.get("step")) is int):
+    run, step, changes = (found.get(name) for name in ("run", "step", "changes"))
+    if not (isinstance(run, str) and type(step) is int and isinstance(changes, list | None)):
         raise error(
             str(run_dir.parent_file),
             expected="the run and the step of a parent",
@@ -99,14 +101,14 @@ def start_fork(
     if step >= setup.total_steps:
         raise error(
             "epochs",
-            expected=f"more steps than the {step} of the checkpoint {run.path}@{step}",
+            expected=f"more steps than the {step} of the checkpoint {run.given}@{step}",
             got=f"{setup.epochs:g} epochs, {setup.total_steps} steps in all",
             fix="raise epochs, which count from step 0 of the parent",
         )
     state = carry_over(
         state,
         leaves,
-        f"{run.path}@{step}",
+        f"{run.given}@{step}",
         guarded=bool(setup.guard),
         keep_key=seed == setup.seed,
     )
@@ -146,7 +148,7 @@ def check_same_parent(run_dir: RunDir, parent: Parent | None) -> None:
     recorded = read_parent(run_dir)
     if recorded and parent is None and not Checkpoints(run_dir.checkpoints).steps():
         raise error(
-            f"run directory {run_dir.path}",
+            f"run directory {run_dir.given}",
             expected="a checkpoint, or the run that it was forked from",
             got="neither",
             fix=f'give fork="{recorded["run"]}@{recorded["step"]}" again (--run.fork)',
@@ -161,7 +163,7 @@ def _recorded_parent(run_dir: RunDir, run: RunDir, step: int | None) -> Parent:
         or step not in (None, recorded["step"])
     ):
         raise error(
-            f"run directory {run_dir.path}",
+            f"run directory {run_dir.given}",
             expected="a new directory, or that of the same fork",
             got="the directory of a run that is no fork"
             if recorded is None

@@ -15,7 +15,8 @@ from jdl.core import tree
 from jdl.core.errors import error
 from jdl.core.lowering import platform
 from jdl.core.nouns import check_learner, describe
-from jdl.core.types import Learner, TrainState
+from jdl.core.paths import user_path
+from jdl.core.types import Learner, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data, count_steps
 from jdl.learn.extra import find_records, inner_state
@@ -45,6 +46,7 @@ from jdl.run.fork import Parent, check_only_one_begin, start_fork
 from jdl.run.identity.fingerprint import Fingerprint, take_fingerprint
 from jdl.run.identity.processes import check_same_start, check_same_state
 from jdl.run.start import check_finite_weights, start_from
+from jdl.run.storage.files import to_json
 from jdl.run.storage.foreign import check_not_foreign
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.telemetry.clock import TimeBreakdown
@@ -146,6 +148,17 @@ class TrainingSetup:
             step % self.evaluate_every == 0 or step == self.total_steps
         )
 
+    def writes(self, row: Row) -> bool:
+        """Whether this run writes such a row.
+
+        The last rows of a run whose `epochs` were fewer need not lie at steps that log or evaluate.
+        """
+        split, step = row.get("split"), row.get("step", 0)
+        return not (
+            (split == "train" and not self.logs(step))
+            or (split == "valid" and not self.evaluates(step))
+        )
+
     def is_over(self, step: int) -> bool:
         """Whether all steps are done or patience has run out.
 
@@ -169,7 +182,7 @@ class TrainingSetup:
             "feed_seed": self.feed.seed,
             # 4 and 4.0 are the same run.
             "epochs": int(self.epochs) if self.epochs == int(self.epochs) else self.epochs,
-            "seed": self.seed,
+            "seed": int(self.seed),
             "best": None if self.best is None else self.best.rule,
             "patience": None if self.best is None else self.best.patience,
             "log_every": self.options.log_every,
@@ -242,6 +255,8 @@ def make_setup(
     clock: TimeBreakdown | None = None,
 ) -> TrainingSetup:
     """Check the options of a run and build its learner; nothing is computed."""
+    if not isinstance(run_dir, RunDir | None):
+        run_dir = RunDir(user_path(run_dir, "run_dir"))
     options = options or Options()
     if not isinstance(options, Options):
         raise error(
@@ -251,6 +266,13 @@ def make_setup(
             fix="pass options=jdl.Options(log_every=100)",
         )
     check_options(valid, epochs, best, patience, options)
+    # Numbers of NumPy overflow, and those of few bits round.
+    epochs, patience = to_json(epochs), to_json(patience)
+    options = replace(
+        options,
+        log_every=to_json(options.log_every),
+        evaluate_every=to_json(options.evaluate_every),
+    )
     inner = cache_trace(learner)
     shapes = jax.eval_shape(inner.init, tree.any_key(), feed.batch(0))
     feed = check_labels_of_batches(inner, shapes, feed)
@@ -275,7 +297,7 @@ def make_setup(
         evaluate_every=None if valid is None else evaluate_every,
         options=options,
         guard=guard,
-        run_dir=RunDir(run_dir) if isinstance(run_dir, str | Path) else run_dir,
+        run_dir=run_dir,
         clock=clock or TimeBreakdown(),
     )
 

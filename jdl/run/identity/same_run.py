@@ -50,11 +50,11 @@ def begin_run(setup: "TrainingSetup", run_dir: RunDir) -> list[Any] | None:
         if part["hash"] and part["hash of"] != "all bytes" and name != "order":
             log.info("data   %s was compared by its hash of %s", name, part["hash of"])
     for notice in found.notices:
-        log.warning("run directory %s: %s", run_dir.path, notice)
+        log.warning("run directory %s: %s", run_dir.given, notice)
     if diff:
         log.warning(
             "run directory %s: the experiment was edited since the run began%s\n%s",
-            run_dir.path,
+            run_dir.given,
             "" if found.notices else "; its data and program are the same",
             diff,
         )

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def write_json(path: Path, value: Any) -> None:
 def to_json(value: Any) -> Any:
     """A configuration as JSON types: dataclasses and mappings become dicts, tuples become lists.
 
+    Numbers of other types, such as NumPy's and JAX's, become those of Python.
+
     >>> to_json({"features": (32, 64), "data_dir": Path("data")})
     {'features': [32, 64], 'data_dir': 'data'}
     """
@@ -52,8 +55,13 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | str):
         return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    item = getattr(value, "item", None)
+    if getattr(value, "shape", None) == () and callable(item):
+        return to_json(item())
     return str(value)
 
 

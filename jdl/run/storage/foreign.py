@@ -1,5 +1,6 @@
 """Whether a directory may become a run directory: it must be empty, or hold a run."""
 
+import os
 from pathlib import Path
 
 from jdl.core.errors import error
@@ -31,10 +32,10 @@ def check_not_foreign(run_dir: RunDir) -> None:
         shown = ", ".join(strangers[:SHOWN_NAMES])
         more = len(strangers) - SHOWN_NAMES
         raise error(
-            f"run directory {run_dir.path}",
+            f"run directory {run_dir.given}",
             expected="an empty or new directory, or that of a run",
             got=f"a directory that holds {shown}" + (f" and {more} more" if more > 0 else ""),
-            fix=f"choose a new directory, such as {run_dir.path / 'run'}",
+            fix=f"choose a new directory, such as {run_dir.given / 'run'}",
         )
 
 
@@ -56,7 +57,7 @@ def _check_not_trained(run_dir: RunDir) -> None:
 
 
 def _foreign_names(run_dir: RunDir) -> list[str]:
-    if not run_dir.path.is_dir():
+    if not os.path.isdir(run_dir.path):
         return []
     paths = [value for value in vars(run_dir).values() if isinstance(value, Path)]
     own = {path.name for path in paths if path.parent == run_dir.path} | RESULT_NAMES

@@ -58,7 +58,9 @@ class RunDir:
 
     def __init__(self, path: str | Path, config: Any = None, experiment: Path | None = None):
         """`begin` writes `config` and a copy of the file `experiment`."""
-        self.path = user_path(path)
+        self.given = user_path(path, "run directory")
+        """The path as given, for messages; `path` stays the same if the process changes its own."""
+        self.path = self.given.absolute()
         self._config, self._experiment = config, experiment
         self.config_file = self.path / "config.json"
         self.experiment_file = self.path / "experiment.py"
@@ -75,7 +77,7 @@ class RunDir:
 
     def exists(self) -> bool:
         """Whether the directory holds a run (`config.json` is written last)."""
-        return self.config_file.is_file()
+        return os.path.isfile(self.config_file)  # False, too, for a path that cannot be
 
     def begin(self, settings: Mapping[str, Any], records: Mapping[str, Any] | None = None) -> None:
         """Create the run, with `records`: the contents of JSON files by their names."""
@@ -90,7 +92,7 @@ class RunDir:
         source = None if self._experiment is None else _source(Path(self._experiment))
         return {
             **to_json(self._config or {}),
-            "folder": str(self.path),
+            "folder": str(self.given),
             "experiment_sha256": None if source is None else hashlib.sha256(source).hexdigest(),
             "versions": {name: package_version(name) for name in _PACKAGES} | {"jdl": __version__},
         }
@@ -111,7 +113,7 @@ class RunDir:
         """
         if self.exists():
             raise error(
-                f"run directory {self.path}",
+                f"run directory {self.given}",
                 expected="a new directory",
                 got="the directory of an earlier run",
                 fix="resume that run, or choose another directory",
@@ -135,9 +137,9 @@ class RunDir:
         """Check that the directory holds a readable run."""
         if not self.exists():
             raise error(
-                f"run directory {self.path}",
+                f"run directory {self.given}",
                 expected="a directory with the config.json of a run",
-                got="a directory without one" if self.path.is_dir() else "no such directory",
+                got="a directory without one" if os.path.isdir(self.path) else "no such directory",
                 fix="pass the path that jdl train printed: runs/<name>/<n>",
             )
         self.config()
@@ -208,13 +210,13 @@ class RunDir:
         changed = [*self.differing_settings(new), *others]
         if changed:
             refusal = error(
-                f"run directory {self.path}",
+                f"run directory {self.given}",
                 expected="the settings, data and program of the run that it holds "
                 "(only epochs may grow)",
                 got="; ".join(changed),
                 fix="resume with the run's values, choose another directory for a new run, or "
-                f'start one from this checkpoint: fork="{self.path}" '
-                f"(jdl train --run.fork {self.path})",
+                f'start one from this checkpoint: fork="{self.given}" '
+                f"(jdl train --run.fork {self.given})",
             )
             raise InputError(f"{refusal}\n{diff}" if diff else str(refusal))
         if record is not None:
@@ -264,15 +266,22 @@ class RunDir:
             except OSError as busy:
                 file.seek(0)
                 raise error(
-                    f"run directory {self.path}",
+                    f"run directory {self.given}",
                     expected="a directory that no other process uses",
                     got=f"one in use by process {file.read().strip() or '(unknown)'}",
                     fix="wait for that run or stop it, or choose another directory",
                 ) from busy
+            owner = os.getpid()
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(str(owner))
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                # A child that was forked in the block holds the file open, too, and with it the
+                # lock; it must neither keep the lock nor, if it ends the block, release it.
+                if os.getpid() == owner:
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def describe_environment(command: list[str] | None = None) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The run directory: what it records, what it refuses, and who may write to it."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +17,13 @@ import jax
 import pytest
 
 from jdl.core.errors import InputError
+from jdl.data.feed import Feed
+from jdl.run.fork import parse_fork
+from jdl.run.setup import make_setup
 from jdl.run.storage import files
 from jdl.run.storage.files import write_bytes, write_json
 from jdl.run.storage.run_dir import RunDir, next_run_dir
+from tests.support.runs import counter, line
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -296,6 +302,72 @@ def test_no_error_leaves_the_lock_held(tmp_path):
         raise ZeroDivisionError
     with run.lock():
         pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_child_neither_keeps_the_lock_nor_releases_it(tmp_path):
+    run, (read, write) = RunDir(tmp_path), os.pipe()
+    with run.lock():
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)  # it lives on after the block
+            os._exit(0)
+    try:
+        with run.lock():
+            pass
+    finally:
+        os.write(write, b".")
+        os.waitpid(child, 0)
+    held = run.lock()
+    held.__enter__()
+    child = os.fork()
+    if child == 0:
+        held.__exit__(None, None, None)
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(InputError, match="in use"), run.lock():
+        pass
+    held.__exit__(None, None, None)
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = RunDir("run")
+    monkeypatch.chdir(tmp_path / "other")
+    run.create({})
+    assert run.open().path == tmp_path / "run" and str(run.given) == "run"
+    assert [*(tmp_path / "other").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ("", 'pass a path, such as "runs/1"'),
+        (b"x", "pass 'x'"),
+        ("a\0b", "pass a path"),
+        ("\ud800", "pass a path"),
+        (3, "pass a path"),
+        (tempfile.TemporaryDirectory, "pass its name: '/"),
+    ],
+)
+def test_what_is_no_path_is_refused_before_anything_is_written(given, fix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with contextlib.ExitStack() as stack:
+        if given is tempfile.TemporaryDirectory:
+            given = given(dir=tmp_path)
+            stack.callback(given.cleanup)
+        with pytest.raises(InputError, match=rf"^run_dir\n(.|\n)*fix:      {fix}"):
+            make_setup(counter(), Feed(line(), 8), run_dir=given)
+        with pytest.raises(InputError, match=r"^fork\n"):
+            parse_fork(given)
+
+
+def test_a_path_that_the_system_refuses_is_an_error_of_the_user():
+    with pytest.raises(InputError, match="cannot be written"):
+        RunDir("a" * 300).create({})
+    with pytest.raises(InputError, match="no such directory"):
+        RunDir("a" * 300).open()
 
 
 def test_the_folder_module_needs_no_jax():
