@@ -191,3 +191,27 @@ def test_a_home_that_cannot_be_written(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "read-only"))
     assert process.cache_folder() is None
+
+
+def test_a_damaged_run_does_not_end_the_list(call):
+    damage = {
+        "metrics": ("metrics.jsonl", '{"step": 1}\n{\n'),
+        "no step": ("metrics.jsonl", '{"loss": 1.0}\n'),
+        "parent": ("parent.json", '{"run": "a", "step": 3, "changes": 5}'),
+        "result": ("result.json", "[]"),
+        "whole": ("metrics.jsonl", '{"step": 7}\n'),
+    }
+    for name, (file, content) in damage.items():
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "config.json").write_text("{}")
+        Path("runs", name, file).write_text(content)
+    Path("runs/link").mkdir()
+    Path("runs/link/config.json").symlink_to("nowhere")
+    code, out, _ = call("list")
+    found = {line.partition("  ")[0]: line.partition("  ")[2] for line in out.splitlines()}
+    assert code == 0 and found.keys() == {f"runs/{name}" for name in damage}
+    assert found["runs/whole"].startswith("step 7") and found["runs/no step"].startswith("step 0")
+    root = Path.cwd() / "runs"
+    assert found["runs/metrics"] == f"cannot be read: {root}/metrics/metrics.jsonl, line 2: '{{'"
+    assert found["runs/result"] == f"cannot be read: {root}/result/result.json: a list"
+    assert found["runs/parent"].startswith(f"cannot be read: {root}/parent/parent.json: ")
