@@ -23,6 +23,7 @@ from jdl.report.predictions import (
     report_figures,
 )
 from jdl.run.early_stopping import Best
+from jdl.run.fork import read_parent
 from jdl.run.storage.files import explain_write_errors, read_json, write_bytes
 from jdl.run.storage.metrics_log import read_metrics
 from jdl.run.storage.run_dir import RunDir
@@ -146,10 +147,19 @@ def _best_step(config: Mapping[str, Any], rows: Sequence[Row]) -> int | None:
     if rule is None:
         return None
     best = Best(str(rule), None)
+    every, total = _period(settings, "evaluate_every"), _total_steps(settings)
     for row in rows:
-        if row.get("split") == "valid" and best.name.removesuffix("_std") in row:
+        if row.get("split") != "valid" or not {"step", best.name.removesuffix("_std")} <= set(row):
+            continue
+        # Elsewhere lies the end of a run whose epochs have grown since then.
+        if every is None or row["step"] % every == 0 or row["step"] == total:
             best.see(row)
     return best.step
+
+
+def _period(settings: Mapping[str, Any], name: str) -> int | None:
+    every = settings.get(name)
+    return every if type(every) is int and every > 0 else None
 
 
 def _fit_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -226,12 +236,20 @@ def _total_steps(settings: Mapping[str, Any]) -> int | None:
     return max(1, math.ceil(epochs * examples / batch - 1e-9))
 
 
-def _skipped(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """The number of steps that `guard` skipped, by the range of steps of a row of the log."""
-    found, before = [], 0
+def _skipped(
+    rows: Sequence[Row], every: int | None = None, first: int = 0
+) -> list[tuple[str, str]]:
+    """The number of steps that `guard` skipped, by the range of steps of a row of the log.
+
+    `every` is the run's `log_every`, `first` the step that it began from.
+    """
+    windows: dict[int, Row] = {}
     for row in rows:
-        if row.get("split") != "train" or "step" not in row:
-            continue
+        if row.get("split") == "train" and "step" in row:
+            # The next row covers the last one of a run whose epochs have grown since then.
+            windows[row["step"] if every is None else (row["step"] - 1) // every] = row
+    found, before = [], first
+    for row in windows.values():
         share = members(row.get("skipped"))
         length = row["step"] - before
         if share is not None and np.nansum(share) > 0:
@@ -264,7 +282,7 @@ def _page(
         f'<p class="{"bad" if is_warning else "good"}">{html.escape(status + best_weights)}.</p>',
         f"<p class=note>{html.escape(note)}</p>" if note else "",
         *(html.image(figure, content) for figure, content in images),
-        _skipped_steps(rows),
+        _skipped_steps(folder, config, rows),
         "<div class=columns>",
         html.section("Configuration", html.definition_list(config)),
         html.section("Environment", html.definition_list(without_command)),
@@ -290,8 +308,10 @@ def _time(folder: RunDir) -> str:
     return html.section("Time", html.share_bar(sessions.totals(recorded)) + lines)
 
 
-def _skipped_steps(rows: Sequence[Row]) -> str:
-    found = _skipped(rows)
+def _skipped_steps(folder: RunDir, config: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    parent = read_parent(folder)
+    every = _period(_fit_settings(config), "log_every")
+    found = _skipped(rows, every, parent["step"] if parent else 0)
     intro = (
         "<p>A step is skipped if its loss, its gradient or the updated weights are not finite.</p>"
     )

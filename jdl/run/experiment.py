@@ -17,14 +17,15 @@ from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.nouns import describe
 from jdl.core.paths import user_path
-from jdl.core.types import Learner, TrainState
+from jdl.core.types import Learner, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.learn.sweep import sweep
 from jdl.run.checks import resolve_data
+from jdl.run.early_stopping import recall
 from jdl.run.evaluate import Result
 from jdl.run.fit import fit
-from jdl.run.setup import Options, make_setup
+from jdl.run.setup import Options, TrainingSetup, make_setup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import read_metrics
 from jdl.run.storage.run_dir import RunDir
@@ -156,11 +157,19 @@ def restore(run_dir: RunDir, experiment: Experiment) -> Result:
         options=experiment.options,
     )
     target = jax.eval_shape(setup.learner.init, tree.any_key(), feed.batch(0))
-    checkpoints = Checkpoints(run_dir.checkpoints)
-    best = checkpoints.best() if setup.best is not None else None
-    state, _ = checkpoints.restore(target, best)
-    history = read_metrics(run_dir.metrics)
+    checkpoints, history = Checkpoints(run_dir.checkpoints), read_metrics(run_dir.metrics)
+    state, _ = checkpoints.restore(target, _best_step(setup, checkpoints, history))
     return Result(setup.caller_state(state), experiment.learner, history, run_dir.path)
+
+
+def _best_step(setup: TrainingSetup, checkpoints: Checkpoints, history: list[Row]) -> int | None:
+    """The step of the best weights: by the log, because a kill may have left best.json behind."""
+    steps = checkpoints.steps()
+    if setup.best is None or not steps:
+        return None
+    saved = checkpoints.saved_best()
+    recall(setup.best, history, saved, lambda at: at <= steps[-1] and setup.evaluates(at))
+    return setup.best.step if setup.best.step in steps else checkpoints.best()
 
 
 def load_module(path: str | Path) -> ModuleType:

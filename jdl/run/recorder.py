@@ -29,6 +29,7 @@ from jdl.run.distributed.collectives import (
     on_process_0,
 )
 from jdl.run.distributed.signals import Signals
+from jdl.run.early_stopping import Best, recall
 from jdl.run.evaluate import add_on_host
 from jdl.run.identity.same_run import begin_run, log_schedule_change
 from jdl.run.setup import TrainingSetup
@@ -103,7 +104,7 @@ class Recorder:
             return
         if failure is None:
             raise RuntimeError(f"a log callback raised in another process, up to step {step}")
-        saved = f"is saved in {run_dir.path}" if run_dir else "was not saved: there is no run_dir"
+        saved = f"is saved in {run_dir.given}" if run_dir else "was not saved: there is no run_dir"
         failure.add_note(
             f"raised by log={_name(self._rows.callback)}, called by jdl.fit; "
             f"the run up to step {step} {saved}"
@@ -127,22 +128,31 @@ class Recorder:
         if self.checkpoints is None or not on_process_0(self.checkpoints.steps):
             self._rows.cut(-1)
             if self._setup.parent is not None:  # the run must not begin again without its parent
-                self._save(int(state.step), state, best=False, wait=True)
+                self._save(int(state.step), state, wait=True)
             return state
         target = state
         state, step = self.checkpoints.restore(target)
         check_consistent({"step": step}, "newest good checkpoint", SAME_DISK)
         self._rows.cut(step)
         if self.best is not None:
-            for row in self.rows:
-                if row["split"] == "valid":
-                    self.best.see(row)
-            if self.best.step is not None:
-                try:
-                    self.best_state, _ = self.checkpoints.restore(target, self.best.step)
-                except InputError as bad:
-                    log.warning("the best weights so far cannot be restored: %s", bad)
+            self.best_state = self._resume_best(self.best, self.checkpoints, step, target)
         return state
+
+    def _resume_best(
+        self, best: Best, checkpoints: Checkpoints, step: int, target: TrainState
+    ) -> TrainState | None:
+        """The best state up to a step; None if there is none, or if it cannot be restored."""
+        saved, evaluates = on_process_0(checkpoints.saved_best), self._setup.evaluates
+        recall(best, self.rows, saved, lambda at: at <= step and evaluates(at))
+        # A kill after a checkpoint, or fewer epochs before, left another step in best.json.
+        on_process_0(lambda: checkpoints.mark_best(best.step, best.value))
+        if best.step is None:
+            return None
+        try:
+            return checkpoints.restore(target, best.step)[0]
+        except InputError as bad:
+            log.warning("the best weights so far cannot be restored: %s", bad)
+            return None
 
     def training(self, step: int, metrics: Metrics) -> None:
         """Queue the metrics of a window of steps, which `read` turns into a row."""
@@ -178,7 +188,7 @@ class Recorder:
                 self._rows.write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
                 self.best_state = more
-                self._save(step, more, best=True)
+                self._save(step, more)
 
     def check_divergence(self, state: TrainState, wait: bool = False) -> None:
         """Raise `Diverged` if too many steps in a row were skipped up to the boundary before.
@@ -207,23 +217,25 @@ class Recorder:
         if self.checkpoints is not None:
             with self._clock.span("compute"):
                 jax.block_until_ready(state)  # else the wait would count as saving
-            is_best = self.best is not None and self.best.step == step
-            self._save(step, state, is_best, wait, times=True)
+            self._save(step, state, wait, times=True)
             self._saved = time.monotonic()
         if wait:
             self._setup.report_phase("finishing", step, slow=True)
 
-    def _save(
-        self, step: int, state: TrainState, best: bool, wait: bool = False, times: bool = False
-    ) -> None:
+    def _save(self, step: int, state: TrainState, wait: bool = False, times: bool = False) -> None:
         """Save a checkpoint; the log is flushed first, because a resumed run relies on it."""
         run_dir = self._setup.run_dir
         if self.checkpoints is None or run_dir is None:
             return
+        best: dict[str, Any] = {}
+        if self.best is not None:
+            best = {"best": self.best.step == step, "value": self.best.value}
+            # The best one again if epochs grow, and the evaluation at the end no longer counts.
+            best["protected"] = self.best.step_before(self._setup.total_steps)
         with self._clock.span("save"), self._slow_phase("saving", step):
             run_dir.check_not_removed()
             self._rows.flush()
-            self.checkpoints.save(step, state, best=best, wait=wait)
+            self.checkpoints.save(step, state, wait=wait, **best)
             if times:
                 self._write_times()
 
@@ -258,6 +270,7 @@ class RowWriter:
 
     def __init__(self, setup: TrainingSetup, log_callback: LogCallback | None):
         run_dir = setup.run_dir if is_process_0() else None
+        self._setup = setup
         self.written: list[Row] = []
         self.bar = ProgressBar(setup.total_steps, shown=setup.options.bar and is_process_0())
         self._file = MetricsLog(run_dir.metrics) if run_dir else None
@@ -268,8 +281,10 @@ class RowWriter:
             self._trackers = open_trackers(setup.options.track, run_dir)
 
     def cut(self, step: int) -> None:
-        """Drop the rows after a step, on disk too."""
-        self.written = on_process_0(lambda: self._file.cut(step) if self._file else [])
+        """Drop the rows after a step, and those that this run does not write, on disk too."""
+        self.written = on_process_0(
+            lambda: self._file.cut(step, self._setup.writes) if self._file else []
+        )
 
     def write(self, row: Row) -> None:
         """Send one row to file, bar, callback and trackers."""

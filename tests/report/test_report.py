@@ -508,6 +508,27 @@ def test_a_diverged_run_names_its_refused_steps(make):
     assert "1–5 member 1: 2, member 2: 5" in page.text and "diverged:" not in page.text
 
 
+def test_the_end_of_a_shorter_run_is_counted_once(make):
+    """`epochs` grew at step 25; the row of step 30 covers it. A fork began at step 2."""
+    skipped = {10: 0.5, 20: 0.0, 25: 0.4, 30: 0.2, 35: 0.2}
+    rows = [row(step, loss=1.0, skipped=share) for step, share in skipped.items()]
+    fit = {"examples": 100, "batch_size": 10, "epochs": 3.5, "log_every": 10}
+    page = Page(write_report(make(rows, {"fit": fit})))
+    assert "1–10 5" in page.text and "21–30 2" in page.text and "31–35 1" in page.text
+    assert "25" not in page.text[page.text.index("Skipped steps") :].partition("31–35")[0]
+    folder = make(rows, {"fit": fit}, "fork")
+    folder.parent_file.write_text('{"run": "a", "step": 2}')
+    assert "3–10 4" in Page(write_report(folder)).text
+
+
+def test_the_best_step_is_not_the_end_of_a_shorter_run(make):
+    rows = [row(5, loss=2.0), row(9, loss=1.0), row(10, loss=3.0), row(12, loss=1.5)]
+    rows = [{**each, "split": "valid"} for each in rows]
+    fit = {"examples": 100, "batch_size": 10, "epochs": 1.2, "best": "min loss"}
+    page = Page(write_report(make(rows, {"fit": fit | {"evaluate_every": 5}})))
+    assert "The best weights are those of step 12" in page.text
+
+
 def test_other_pictures_are_added(make):
     folder = make(falling())
     extra = {"Modes found / ../x": training.parity([1.0, 2.0], [1.0, 2.0])}

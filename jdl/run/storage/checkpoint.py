@@ -26,7 +26,7 @@ from jdl.core.paths import user_path
 from jdl.core.types import TrainState
 from jdl.run.distributed.collectives import is_failed_collective
 from jdl.run.storage import leaf_io
-from jdl.run.storage.files import removed, sync_directory, write_json
+from jdl.run.storage.files import explain_write_errors, removed, sync_directory, write_json
 from jdl.run.storage.orbax_io import begin_save as _orbax_begin
 from jdl.run.storage.orbax_io import load as _orbax_load
 from jdl.run.storage.orbax_io import load_leaves as _orbax_load_leaves
@@ -58,13 +58,23 @@ class Checkpoints:
         self._worker: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, state: TrainState, *, best: bool = False, wait: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        *,
+        best: bool = False,
+        value: float | None = None,
+        protected: int | None = None,
+        wait: bool = False,
+    ) -> None:
         """Copy the state to the host, and write it as `<step>/` in the background.
 
         You may donate or change `state` as soon as this returns. The checkpoint is durable after
         `wait=True`, `wait()` or the next `save`; these raise `InputError` if the write failed.
-        `best=True` keeps it until a better one is saved. Saving a step again replaces it, and costs
-        nothing if the content is the same.
+        `best=True` keeps it until a better one is saved, and records the metric's `value`. The
+        checkpoint of the step `protected` is kept in this call, too. Saving a step again replaces
+        it, and costs nothing if the content is the same.
         """
         self.wait()
         _check_names(step, state)
@@ -76,7 +86,10 @@ class Checkpoints:
         # time as those of training. The rest, in the background, uses the coordinator only.
         orbax_save = self._begin(int(step), copy) if jax.process_count() > 1 else None
         self._worker = self._worker or ThreadPoolExecutor(1, "jdl-checkpoint")
-        self._pending = self._worker.submit(self._write, int(step), copy, best, orbax_save)
+        record = best_record(step, value) if best else None
+        self._pending = self._worker.submit(
+            self._write, int(step), copy, record, protected, orbax_save
+        )
         if wait:
             self.wait()
 
@@ -92,15 +105,30 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step last saved as the best one, or None."""
+        saved = self.saved_best()
+        return None if saved is None else saved[0]
+
+    def saved_best(self) -> tuple[int, float | None] | None:
+        """The step last saved as the best one, and its metric if that is known."""
         file = self.folder / "best.json"
         if not file.is_file():
             return None
         try:
-            step = int(from_json(file.read_bytes())["step"])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as bad:
+            record = from_json(file.read_bytes())
+            step, value = int(record["step"]), record.get("value")
+            value = None if value is None else float(value)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as bad:
             log.warning("%s cannot be read (%s): the best step is unknown", file, bad)
             return None
-        return step if step in self.steps() else None
+        return (step, value) if step in self.steps() else None
+
+    def mark_best(self, step: int | None, value: float | None = None) -> None:
+        """Record which of the saved steps is the best one; None if none is."""
+        if step is None:
+            with explain_write_errors(self.folder):
+                (self.folder / "best.json").unlink(missing_ok=True)
+        elif step in self.steps() and self.saved_best() != (step, value):
+            write_json(self.folder / "best.json", best_record(step, value))
 
     def restore(self, target: TrainState, step: int | None = None) -> tuple[TrainState, int]:
         """Read the newest good checkpoint, or the one of `step`; return the state and its step.
@@ -159,7 +187,14 @@ class Checkpoints:
                 raise
             raise _write_error(failure, step, self.folder, self.steps()) from failure
 
-    def _write(self, step: int, state: TrainState, best: bool, orbax_save: Any = None) -> None:
+    def _write(
+        self,
+        step: int,
+        state: TrainState,
+        best: dict[str, Any] | None,
+        protected: int | None,
+        orbax_save: Any = None,
+    ) -> None:
         new = self.folder / f".new-{step}"
         try:
             described = {name: leaf_io.describe(leaf) for name, leaf in tree.flatten(state).items()}
@@ -172,7 +207,7 @@ class Checkpoints:
                 _orbax_save(new, state)
                 self._commit(new, step, described)
             if jax.process_index() == 0:
-                self._retain(step, best)
+                self._retain(step, best, protected)
         except Exception as failure:
             if is_failed_collective(failure):
                 raise
@@ -196,13 +231,14 @@ class Checkpoints:
         except CorruptCheckpoint:
             return False
 
-    def _retain(self, step: int, best: bool) -> None:
-        if best:
-            write_json(self.folder / "best.json", {"step": step})
+    def _retain(self, step: int, best: dict[str, Any] | None, protected: int | None) -> None:
+        if best is not None:
+            write_json(self.folder / "best.json", best)
+        kept = {self.best(), protected}
         # Later steps exist if the run resumed before a damaged checkpoint. They do not count as the
         # newest, and are replaced when the run reaches them.
         for old in [old for old in self.steps() if old <= step][: -self.keep]:
-            if old != self.best():
+            if old not in kept:
                 self._remove(old)
 
     def _remove(self, step: int) -> None:
@@ -263,6 +299,11 @@ class Checkpoints:
                     fix='call jax.config.update("jax_enable_x64", True) first',
                 )
         return placed
+
+
+def best_record(step: int, value: float | None) -> dict[str, Any]:
+    """The content of `best.json`."""
+    return {"step": int(step)} | ({} if value is None else {"value": float(value)})
 
 
 def _check_leaves(leaves: dict[str, Any], saved: dict[str, Any]) -> None:

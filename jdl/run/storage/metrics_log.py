@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -74,10 +74,14 @@ class MetricsLog:
                 self._file.flush()
                 os.fsync(self._file.fileno())
 
-    def cut(self, step: int) -> list[Row]:
-        """Drop the rows after a step, atomically, and return the others; used when resuming."""
+    def cut(self, step: int, keep: Callable[[Row], bool] = lambda row: True) -> list[Row]:
+        """Drop the rows after a step, and others that `keep` refuses; return the rest.
+
+        The file is replaced atomically. Used when resuming.
+        """
         self.close()
-        rows = [row for row in read_metrics(self.path) if row.get("step", 0) <= step]
+        rows = read_metrics(self.path)
+        rows = [row for row in rows if row.get("step", 0) <= step and keep(row)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         with explain_write_errors(self.path):
             if self.path.exists():

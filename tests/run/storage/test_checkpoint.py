@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -474,6 +475,35 @@ def test_a_damaged_note_of_the_best_is_a_warning(saved, caplog):
     (saved.folder / "best.json").write_text("{")
     assert saved.best() is None
     assert "best.json cannot be read" in caplog.text
+
+
+def test_a_protected_step_is_kept_and_the_best_one_has_its_value(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, make(1), best=True, value=0.5)
+    checkpoints.save(2, make(2))
+    checkpoints.save(3, make(3), best=True, value=0.25, protected=1, wait=True)
+    assert (checkpoints.steps(), checkpoints.saved_best()) == ([1, 3], (3, 0.25))
+    checkpoints.mark_best(1, 0.5)
+    checkpoints.mark_best(2, 0.0)  # there is no such checkpoint
+    assert checkpoints.saved_best() == (1, 0.5)
+    checkpoints.mark_best(None)
+    assert checkpoints.best() is None and not (tmp_path / "best.json").exists()
+
+
+def test_runs_in_threads_do_not_disturb_each_other(tmp_path):
+    """Orbax counts its operations in the whole process: half of these fail without a lock."""
+
+    def train(name):
+        checkpoints = Checkpoints(tmp_path / name)
+        for step in range(4):
+            checkpoints.save(step, make(step))
+            if step % 2:
+                checkpoints.restore(make(0))
+        checkpoints.wait()
+        return checkpoints.steps()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(train, "abcd")] == [[2, 3]] * 4
 
 
 # Writes that fail
