@@ -14,7 +14,7 @@ from jdl.data.feed import Feed
 from jdl.data.records import Data
 from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.checks import check_labels_of_batches, resolve_data
-from jdl.run.distributed.collectives import Consensus
+from jdl.run.distributed.collectives import Consensus, agree_on_signal
 from jdl.run.distributed.signals import Interrupted, Signals
 from jdl.run.evaluate import Result, check_classes
 from jdl.run.execution.executor import Executor, compile_steps
@@ -61,7 +61,8 @@ def fit(
     Raises `InputError` if data, learner or options do not fit together, before any training, and if
     the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and
     `Interrupted`, a KeyboardInterrupt, after Ctrl-C (or SIGTERM, if there is a run directory), once
-    the state is saved; its `result` is the `Result` so far.
+    the state is saved; its `result` is the `Result` so far. If the signal arrives when the last
+    step is done, a handler of your own for it is called instead.
 
     >>> import jdl, optax, numpy as np
     >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
@@ -96,10 +97,12 @@ def fit(
         setup.caller_state(state), learner, recorder.rows, setup.run_dir and setup.run_dir.path
     )
     recorder.raise_callback_error(stop, executor.step)
-    if stop is not None and executor.step < setup.total_steps:
+    if stop is None or executor.step == setup.total_steps:
+        stop = agree_on_signal(signals.pass_on())  # received since the loop last asked
+        if recorder.best_state is not None:
+            result = result._replace(state=setup.caller_state(recorder.best_state))
+    if stop is not None:
         raise Interrupted(stop, executor.step, result)
-    if recorder.best_state is not None:
-        result = result._replace(state=setup.caller_state(recorder.best_state))
     return result
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import jdl
 from jdl.cli import main, process
+from jdl.run.recorder import RowWriter
 from jdl.run.storage.metrics_log import read_metrics
 from tests.support import learners
 from tests.support.runs import ROOT, content, rows
@@ -564,6 +565,20 @@ def test_a_stopped_command_prints_the_one_that_resumes(
     learners.assert_same_bits(
         content(jdl.load(log.parent).state), content(jdl.load(tmp_path / "straight").state)
     )
+
+
+def test_a_signal_at_the_end_of_a_seed_stops_the_next_ones(call, file, monkeypatch):
+    plain = RowWriter.write
+
+    def write(self, row):
+        plain(self, row)
+        if (row["step"], row["split"]) == (6, "valid"):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(RowWriter, "write", write)
+    code, _, err = call("train", file, "--epochs", "1", "--run.seeds", "3", "--run.no-report")
+    assert code == 0 and "stopped by SIGTERM after step 6" in err
+    assert [path.name for path in Path("runs/bright/1").iterdir()] == ["seed-0"]
 
 
 def test_an_experiment_is_a_program_too(file, tmp_path, program_store):

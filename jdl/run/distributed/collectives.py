@@ -57,6 +57,11 @@ def broadcast(value: Any) -> Any:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
+def agree_on_signal(number: int | None) -> int | None:
+    """A signal that any process received, in every process."""
+    return max(all_gather(number or 0)) or None
+
+
 def on_process_0(call: Callable[[], Any]) -> Any:
     """Call in process 0, and return the result or raise its `InputError` in every process."""
     if not is_multiprocess():

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, handled between dispatches so that nothing is lost."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -33,6 +34,7 @@ class Signals:
         self.received: int | None = None
         self._numbers = [signal.SIGINT, signal.SIGTERM] if terminate else [signal.SIGINT]
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -44,7 +46,22 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def pass_on(self) -> int | None:
+        """After a block that ended by itself: the signal it received, for the caller to raise.
+
+        If the program has a handler of its own for it, this calls the handler and returns None.
+        """
+        handler = None if self.received is None else self._before[self.received]
+        if self.received is None or not callable(handler) or handler is signal.default_int_handler:
+            return self.received
+        signal.raise_signal(self.received)
+        return None
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # in a child that was forked in the block
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number

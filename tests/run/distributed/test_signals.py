@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -10,7 +11,7 @@ import jdl
 from jdl.learn.extra import inner_state
 from jdl.run.distributed.signals import Interrupted, Signals
 from tests.support import learners
-from tests.support.runs import content, line, net, quiet, saved, target_of
+from tests.support.runs import content, counter, line, net, quiet, saved, target_of
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -87,13 +88,66 @@ def test_the_first_row_is_told_at_once():
     assert [row["step"] for row in info.value.result.history] == [5]
 
 
-def test_a_signal_at_the_very_end_loses_nothing():
-    def stop(row):
-        if row["step"] == 60:
-            raised(signal.SIGINT)
+def at_the_end(number):
+    """Train 12 steps with the best weights at step 5; the last row sends a signal."""
 
-    result = jdl.fit(net(), line(), batch_size=8, options=quiet(), log=stop)
-    assert int(result.state.step) == 60
+    def stop(row):
+        if row["step"] == 12 and row["split"] == "valid":
+            raised(number)
+
+    options = quiet(evaluate_every=5)
+    return jdl.fit(
+        counter(5.0), line(), valid=line(8), batch_size=8, epochs=2, best="min loss",
+        options=options, log=stop,
+    )  # fmt: skip
+
+
+def test_a_signal_at_the_very_end_is_raised_with_the_whole_result():
+    with pytest.raises(Interrupted) as info:
+        at_the_end(signal.SIGINT)
+    assert (info.value.step, info.value.signal) == (12, signal.SIGINT)
+    assert info.value.result.history[-1]["step"] == 12
+    assert float(info.value.result.state.params["w"]) == 5
+
+
+def test_a_signal_at_the_very_end_goes_to_the_handler_of_the_program():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        assert float(at_the_end(signal.SIGINT).state.params["w"]) == 5
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_passed_on_and_to_whom(number):
+    with Signals(terminate=True) as signals:
+        pass
+    assert signals.pass_on() is None
+    with Signals(terminate=True) as signals:
+        raised(number)
+    assert signals.pass_on() == number  # SIG_DFL, and Python's own handler of SIGINT
+    seen = []
+    before = signal.signal(number, lambda number, frame: seen.append(number))
+    with Signals(terminate=True) as signals:
+        raised(number)
+    assert signals.pass_on() is None and seen == [number]
+    signal.signal(number, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_child_that_is_forked_meanwhile_has_the_handlers_from_before():
+    with Signals(terminate=True) as signals:
+        child = os.fork()
+        if child == 0:
+            while signals.received is None:
+                time.sleep(0.01)
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    assert signals.received is None
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once():
