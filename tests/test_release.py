@@ -66,16 +66,6 @@ USES = {
         assert images["x"].shape[:3] == (1, 8, 8) and list(names) == ["class"]
         """,
     ),
-    "grain": Use(
-        "grain",
-        """
-        class Rows:
-            def __len__(self): return 8
-            def __getitem__(self, i): return {"x": x[i], "y": x[i, :1]}
-        result = train(Rows())
-        assert int(result.state.step) == 2
-        """,
-    ),
     "datasets": Use("sklearn", "assert len(jdl.data.load('iris').train['x']) > 80"),
     "mnist1d": Use("mnist1d", "assert jdl.data.load('mnist1d').train['x'].shape[1:] == (40, 1)"),
     "augment": Use(
