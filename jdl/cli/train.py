@@ -227,7 +227,7 @@ def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir
 
     data = read_test_split(experiment.data)
     if data is None:
-        rows = [row for row in result.history if row["split"] == "valid"] or result.history
+        rows = [row for row in result.history if row.get("split") == "valid"] or result.history
         metrics = metrics_of(rows[-1]) if rows else {}
         means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in metrics.items())
         print(f"step {int(result.state.step)}: {means}")

@@ -55,8 +55,9 @@ def fit(
     - `log`: called with a dict of scalars for each row of the log. If it raises, the run stops, its
       state is saved, and the error is raised again.
 
-    A run resumes only with the same settings, data and program; `epochs` may grow. If a schedule
-    depends on the number of steps, a warning then says how its rate jumps.
+    A run resumes only with the same settings, data and program; `epochs` may grow, and the run is
+    then the one that had them from the start. If a schedule depends on the number of steps, a
+    warning says how its rate jumps.
 
     Raises `InputError` if data, learner or options do not fit together, before any training, and if
     the run directory cannot be used; `Diverged` after `options.guard` skipped steps in a row; and

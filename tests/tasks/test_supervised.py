@@ -264,7 +264,9 @@ def test_a_masked_answer_may_be_anything():
     tasks.binary_classification(IDENTITY).init(KEY, batch)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize(
+    "bad", [np.nan, *(pytest.param(x, marks=pytest.mark.slow) for x in (np.inf, 3e38))]
+)
 def test_what_a_masked_example_holds_does_not_reach_the_gradient(bad):
     model = from_functions(
         lambda key, x: {"w": jnp.full((2, 1), 3.0)}, lambda params, x: x**2 @ params["w"]
@@ -273,6 +275,7 @@ def test_what_a_masked_example_holds_does_not_reach_the_gradient(bad):
     x, y = jnp.array([[1.0, 2.0], [0.5, 1.0], [bad, bad]]), jnp.array([[1.0], [2.0], [bad]])
     task = tasks.regression(model, inputs=lambda batch: batch["x"] + batch["more"])
 
+    @jax.jit
     def gradient(batch):
         loss = lambda params: task.loss(params, {}, batch, None, train=True)[0].value
         return jax.grad(loss)({"w": jnp.full((2, 1), 3.0)})["w"]
@@ -284,11 +287,14 @@ def test_what_a_masked_example_holds_does_not_reach_the_gradient(bad):
 
 def test_single_masked_targets_may_be_nan_and_hide_no_inputs():
     task = tasks.regression(IDENTITY, loss=lambda outputs, y: (outputs - y) ** 2)
-    batch = {"x": jnp.ones((2, 3)), "y": jnp.full((2, 3), jnp.nan).at[0, 0].set(3.0)}
-    batch["mask"] = (batch["y"] == 3).astype(jnp.float32)
+    batch = {
+        "x": np.ones((2, 3), np.float32),
+        "y": np.float32([[3, np.nan, np.nan], [np.nan] * 3]),
+    }
+    batch["mask"] = np.float32(batch["y"] == 3)
 
     def loss(x):
         return task.loss({}, {}, {**batch, "x": x}, None, train=True)[0].value
 
-    grad = jax.grad(loss)(batch["x"])
-    np.testing.assert_allclose(grad, jnp.zeros((2, 3)).at[0, 0].set(-4.0))
+    grad = jax.jit(jax.grad(loss))(batch["x"])
+    np.testing.assert_allclose(grad, [[-4, 0, 0], [0, 0, 0]])

@@ -1,5 +1,7 @@
 """Each task transform against its mathematics."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,13 +233,23 @@ STEPS = {
 }
 
 
+SLOW = pytest.mark.slow
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def in_training(task, batch):
+    return task.loss({}, {}, batch, KEY, train=True)[0].value
+
+
 def cross_entropies(logits, distributions):
     logits = np.where(np.isnan(logits), 0, np.asarray(logits, np.float64))
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return -(distributions * logs).sum(-1)
 
 
-@pytest.mark.parametrize("given", ["lengths", "mask", "both"])
+@pytest.mark.parametrize(
+    "given", ["both", *(pytest.param(g, marks=SLOW) for g in ("lengths", "mask"))]
+)
 def test_steps_of_sequences_are_smoothed_and_mixed_where_both_exist(given):
     """The padding holds nan and labels that are no classes."""
     exists, batch = REAL, dict(STEPS)
@@ -252,22 +264,23 @@ def test_steps_of_sequences_are_smoothed_and_mixed_where_both_exist(given):
         lambda params, inputs: inputs[0] if isinstance(inputs, tuple) else inputs,
     )
     inner = tasks.sequence_labelling(first_of)
-    one_hot = np.eye(3)[np.where(REAL, batch["y"], 0)]
-    smooth = tasks.label_smoothing(inner, 0.3)
-    mean, _ = smooth.loss({}, {}, batch, KEY, train=True)
-    expected = cross_entropies(batch["x"], 0.7 * one_hot + 0.1)[exists].mean()
-    np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
 
-    seen = probe(lambda task: tasks.mixup(task, 0.7), **batch)
-    share = np.asarray(seen["y"].share, np.float64)
+    def loss(params, model_state, batch, key, *, train):
+        mean, _ = inner.loss(params, model_state, batch, key, train=train)
+        return mean, (model_state, {"share": batch["y"].share})
+
+    spied = tasks.mixup(tasks.label_smoothing(inner._replace(loss=loss), 0.3), 0.7)
+    run = jax.jit(lambda batch: spied.loss({}, {}, batch, KEY, train=True))
+    mean, (_, seen) = run(batch)
+    share = np.asarray(seen["share"], np.float64)
     both = exists & np.roll(exists, 1, 0)
     assert (share[~both & exists] == 1).all() and (share[both] < 1).all()
     assert len(set(share[0][both[0]])) == 1
+    one_hot = np.eye(3)[np.where(REAL, batch["y"], 0)]
     mixed = share[..., None] * one_hot + (1 - share)[..., None] * np.roll(one_hot, 1, 0)
     before = np.roll(np.where(REAL[..., None], batch["x"], 0), 1, 0)
     inputs = share[..., None] * batch["x"] + (1 - share)[..., None] * before
-    mean, _ = tasks.mixup(inner, 0.7).loss({}, {}, batch, KEY, train=True)
-    expected = cross_entropies(inputs, mixed)[exists].mean()
+    expected = cross_entropies(inputs, 0.7 * mixed + 0.1)[exists].mean()
     np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
 
 
@@ -279,31 +292,34 @@ def test_the_label_of_a_sequence_is_mixed_by_the_share_of_its_example():
     assert np.isfinite(seen["x"][REAL]).all()
 
 
-@pytest.mark.parametrize("smoothing, mixed", [(0.2, False), (0.0, True), (0.2, True)])
+@pytest.mark.parametrize(
+    "smoothing, mixed",
+    [(0.2, False), *(pytest.param(*row, marks=SLOW) for row in ((0.2, True), (0.0, True)))],
+)
 def test_integer_one_hot_labels_are_distributions(smoothing, mixed):
     task = tasks.classification(IDENTITY, loss=tasks.soft_cross_entropy)
     task = tasks.label_smoothing(task, smoothing) if smoothing else task
     task = tasks.mixup(task, 0.4) if mixed else task
     one_hot = {"x": BATCH["x"], "y": jnp.eye(3, dtype=int)[BATCH["y"]]}
     real = {**one_hot, "y": one_hot["y"].astype(jnp.float32)}
-    means = [task.loss({}, {}, batch, KEY, train=True)[0].value for batch in (one_hot, real)]
+    means = [in_training(task, batch) for batch in (one_hot, real)]
     np.testing.assert_allclose(*means, rtol=1e-6)
 
 
 def test_integer_targets_of_a_regression_are_mixed_as_values():
     task = tasks.mixup(tasks.regression(IDENTITY), 0.4)
-    y = jnp.arange(6)[:, None]
-    mean, _ = task.loss({}, {}, {"x": y.astype(jnp.float32), "y": y}, KEY, train=True)
-    np.testing.assert_allclose(mean.value, 0, atol=1e-10)
+    y = np.arange(6)[:, None]
+    found = in_training(task, {"x": y.astype(np.float32), "y": y})
+    np.testing.assert_allclose(found, 0, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [int, float])
+@pytest.mark.parametrize("dtype", [int, pytest.param(float, marks=SLOW)])
 def test_answers_are_smoothed_towards_a_half(dtype):
     task = tasks.label_smoothing(tasks.binary_classification(IDENTITY), 0.2)
-    z, y = jnp.array([[2.0], [-1.0]]), jnp.array([[1], [0]], dtype)
-    mean, _ = task.loss({}, {}, {"x": z, "y": y}, KEY, train=True)
+    z, y = np.float32([[2.0], [-1.0]]), np.array([[1], [0]], dtype)
+    found = in_training(task, {"x": z, "y": y})
     expected = np.mean(np.log1p(np.exp(z)) - np.array([[0.9], [0.1]]) * z)
-    np.testing.assert_allclose(mean.value, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     with pytest.raises(InputError, match="a task with classes"):
         tasks.label_smoothing(tasks.regression(IDENTITY), 0.2)
 

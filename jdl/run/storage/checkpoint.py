@@ -55,6 +55,7 @@ class Checkpoints:
             raise error("keep", expected="1 or more", got=str(keep), fix="use keep=2, the default")
         self.folder = user_path(folder).absolute()
         self.keep = keep
+        self._made = False
         self._worker: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
@@ -177,9 +178,14 @@ class Checkpoints:
             return []
         return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
 
+    def _make_folder(self) -> None:
+        """Make the folder; its parents only once, so that a run that was removed stays so."""
+        self.folder.mkdir(parents=not self._made, exist_ok=True)
+        self._made = True
+
     def _begin(self, step: int, state: TrainState) -> Any:
         try:
-            self.folder.mkdir(exist_ok=True)
+            self._make_folder()
             self._sweep()
             return _orbax_begin(self.folder / f".new-{step}", state)
         except Exception as failure:
@@ -202,7 +208,7 @@ class Checkpoints:
                 orbax_save.result()
                 self._commit(new, step, described)
             elif not self._has(step, described):
-                self.folder.mkdir(exist_ok=True)
+                self._make_folder()
                 self._sweep()
                 _orbax_save(new, state)
                 self._commit(new, step, described)

@@ -91,5 +91,5 @@ def _event_writer() -> Any:
         from tensorboardX.event_file_writer import EventsWriter
     finally:
         if unused:
-            del sys.modules["torch"]
+            sys.modules.pop("torch", None)  # another thread may have been first
     return EventsWriter

@@ -560,6 +560,15 @@ def test_a_disk_that_takes_no_more(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
+def test_a_folder_that_was_removed_is_not_made_anew(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.save(1, make(), wait=True)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InputError, match=r"run directory .*run\n(.|\n)*it was removed or moved"):
+        checkpoints.save(2, make(), wait=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     checkpoints = Checkpoints(tmp_path / "checkpoints")
