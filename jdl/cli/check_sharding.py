@@ -19,7 +19,8 @@ from jdl.parallel.compare import (
     possible_layouts,
 )
 from jdl.run.checks import resolve_data
-from jdl.run.experiment import Experiment, load_module
+from jdl.run.experiment import Experiment
+from jdl.run.imports import load_module
 
 DEVICES = 8
 STEPS = 3

@@ -1,5 +1,6 @@
 """Read the inputs of `jdl predict` from a file, scaled like the training data."""
 
+import csv
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ def read_inputs(
 
     The file holds raw values; they are scaled as `info["scaler"]` scaled the training set. `shape`
     is that of a training example, by default `info["shape"]`; an image is read in colour if it has
-    3 channels. The header line of a .csv file is ignored. No file can execute code.
+    3 channels. A first line of a .csv file that holds no number is a header. No file can execute
+    code.
 
     Raises `InputError` for a file that cannot be read or whose shape is not that of the training
     data.
@@ -44,25 +46,46 @@ def read_inputs(
             fix="save the inputs with np.savez(path, x=x)",
         )
     raw = read(path)
-    if raw.size:
-        check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
+    _check_values(raw, path)
     raw = raw.astype(np.float32)
     shape = tuple(raw.shape[1:] if expected is None else expected)
-    if not raw.size or not (_is_like(raw.shape, shape) or _is_like(raw.shape[1:], shape)):
+    is_table = path.suffix.lower() == ".csv"  # a row is an example, whatever their number
+    if not (_are_examples(raw.shape[1:], shape) or (_is_one(raw.shape, shape) and not is_table)):
         raise error(
             str(path),
             expected=f"examples of shape {shape}",
-            got=f"{raw.shape[1:]}",
-            fix="resize or crop them like the training data",
+            got=f"{raw.shape[1:]}" if raw.ndim else "a single number",
+            fix="resize, crop or transpose them like the training data",
         )
     return scale_inputs(raw.reshape(-1, *shape), info.get("scaler") or {})
 
 
-def _is_like(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def _check_values(raw: np.ndarray, path: Path) -> None:
+    """Raise `InputError` unless there are finite real numbers."""
+    if raw.size and raw.dtype.kind != "c":
+        check_arrays({"x": np.atleast_1d(raw)}, name=str(path))
+        return
+    raise error(
+        str(path),
+        expected="real numbers" if raw.size else "at least one example",
+        got="complex numbers" if raw.size else f"an array of shape {raw.shape}",
+        fix="save the parts that the run was trained on, such as x.real"
+        if raw.size
+        else "save the examples to predict for",
+    )
+
+
+def _are_examples(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether an example of shape `given` is one of `shape`: flat, or with other axes of size 1."""
     axes, expected = ([size for size in sizes if size != 1] for sizes in (given, shape))
     is_flat = len(axes) <= 1 or len(expected) <= 1
     return axes == expected or (is_flat and math.prod(axes) == math.prod(expected))
+
+
+def _is_one(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a whole array is one example: a flat one, or with other axes of size 1."""
+    axes, expected = ([size for size in sizes if size != 1] for sizes in (given, shape))
+    return axes == expected or (len(axes) <= 1 and math.prod(axes) == math.prod(expected))
 
 
 def example_shape(data: Any) -> tuple[int, ...] | None:
@@ -109,25 +132,47 @@ def _npz(path: Path) -> np.ndarray:
 
 
 def _csv(path: Path) -> np.ndarray:
-    lines = read_lines(path, "a CSV file in UTF-8")
-    first = lines[0].split(",") if lines else []
-    header = bool(first) and not _is_number(first[0])
+    """The rows of a CSV file; a first line without any number is a header."""
+    table = list(csv.reader(read_lines(path, "a CSV file in UTF-8")))
+    first = table[0] if table else []
+    header = any(first) and not any(map(_is_number, first))
+    _check_first_line(path, first)
     rows = []
-    for number, line in enumerate(lines[header:], start=1 + header):
-        cells = line.split(",")
+    for number, cells in enumerate(table[header:], start=1 + header):
         if len(cells) != len(first) or not all(map(_is_number, cells)):
             raise error(
                 f"{path}, line {number}",
                 expected=f"{len(first)} numbers",
-                got=line[:80],
+                got=",".join(cells)[:80],
                 fix="correct or remove the line",
             )
         rows.append([float(cell) for cell in cells])
     if not rows:
         raise error(
-            str(path), expected="at least one line", got="an empty file", fix="check the file"
+            str(path),
+            expected="at least one line of numbers",
+            got="a header alone" if table else "an empty file",
+            fix="check the file",
         )
     return np.array(rows)
+
+
+def _check_first_line(path: Path, first: list[str]) -> None:
+    """Raise `InputError` for semicolons, and for the numbers that pandas gives to its columns."""
+    if len(first) == 1 and (";" in first[0] or "\t" in first[0]):
+        raise error(
+            f"{path}, line 1",
+            expected="numbers separated by commas",
+            got=first[0][:80],
+            fix="save the file with commas, and with points in its numbers",
+        )
+    if len(first) > 1 and first == [str(i) for i in range(len(first))]:
+        raise error(
+            f"{path}, line 1",
+            expected="an example, or a header without numbers",
+            got=f"{','.join(first)[:80]}, the names that pandas gives to columns without names",
+            fix="save the file with header=False; write an example of these numbers as 0.0,1.0,...",
+        )
 
 
 def _is_number(text: str) -> bool:

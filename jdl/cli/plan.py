@@ -1,15 +1,15 @@
 """`jdl plan`: estimate whether a step fits on devices, present or not, and suggest changes."""
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 
 from jdl.cli import flags, plan_changes, process
+from jdl.cli.answer import answer_on_stdout
 from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.text import align_columns, format_bytes, format_shape
@@ -18,8 +18,10 @@ from jdl.parallel.describe import describe_layout
 from jdl.parallel.estimate import MemoryEstimate, estimate, local_bytes
 from jdl.parallel.shard import shard
 from jdl.run.checks import resolve_data
-from jdl.run.experiment import Experiment, load_module
+from jdl.run.experiment import Experiment
+from jdl.run.imports import load_module
 from jdl.run.setup import make_setup
+from jdl.run.storage.files import json_text
 
 USAGE = "jdl plan FILE.py [--field value ...] [--topology v5e:16x16]"
 FLAGS = {
@@ -53,6 +55,11 @@ def command(given: list[str]) -> int | None:
     changes until one fits, unless you pass `--no-suggestions`. The exit code is 1 if the step does
     not fit unchanged.
     """
+    with answer_on_stdout() as answer:
+        return _plan(given, answer)
+
+
+def _plan(given: list[str], answer: TextIO) -> int | None:
     file, rest = flags.positional(given, USAGE, "the file of an experiment")
     options, rest = flags.split_flags(rest, FLAGS)
     process.quiet_backend()
@@ -76,15 +83,15 @@ def command(given: list[str]) -> int | None:
     tries = attempts(first, build, len(target.devices)) if suggests else iter(())
     if options["--json"]:
         as_json = [_attempt_to_json(each) for each in tries]
-        print(json.dumps(estimate_to_json(found) | {"tries": as_json}))
+        print(json_text(estimate_to_json(found) | {"tries": as_json}), file=answer)
     else:
-        print(format_estimate(found, first.rule))
+        print(format_estimate(found, first.rule), file=answer)
         tried = []
         for each in tries:
-            print(_line(each), flush=True)
+            print(_line(each), file=answer, flush=True)
             tried.append(each)
         if suggests:
-            print(_conclusion(tried))
+            print(_conclusion(tried), file=answer)
     return 1 if found.fits is False else None
 
 

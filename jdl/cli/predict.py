@@ -3,18 +3,20 @@
 import contextlib
 import csv
 import logging
-import sys
 from collections.abc import Iterator
 from typing import TextIO
 
 import numpy as np
 
 from jdl.cli import flags, process
+from jdl.cli.answer import answer_on_stdout
 from jdl.cli.inputs import describe_scaler, example_shape, read_inputs
+from jdl.cli.predictions import prediction_table
 from jdl.core.errors import error
 from jdl.core.paths import user_path
 from jdl.run.evaluate import predict
 from jdl.run.experiment import open_run, restore
+from jdl.run.members import mean_over_members
 from jdl.run.storage.files import explain_write_errors
 
 log = logging.getLogger("jdl")
@@ -22,6 +24,11 @@ log = logging.getLogger("jdl")
 
 def command(given: list[str]) -> int | None:
     """`jdl predict RUN INPUT [--out FILE.csv]`."""
+    with answer_on_stdout() as answer:
+        return _predict(given, answer)
+
+
+def _predict(given: list[str], answer: TextIO) -> None:
     run, rest = flags.positional(given, "jdl predict RUN INPUT", "a run directory")
     source, rest = flags.positional(rest, "jdl predict RUN INPUT", "an input file")
     options = flags.parse_simple(rest, {"--out": None, "--experiment": None})
@@ -46,28 +53,21 @@ def command(given: list[str]) -> int | None:
             got=f"a {type(outputs).__name__}",
             fix="call jdl.predict(jdl.load(run), inputs) in Python",
         )
-    if result.state.members:  # one row for each example: the mean over members
-        outputs = outputs.mean(0)
-    rows = outputs.reshape(len(outputs), -1)
-    classes = info.get("classes")
-    names = info.get("labels") or ()
-    if len(names) != rows.shape[1]:
-        names = range(rows.shape[1])
-    header = [f"output_{i}" for i in range(rows.shape[1])]
-    with _output(options["--out"]) as file:
+    output = result.learner.info.output
+    if result.state.members:
+        outputs = mean_over_members(outputs, output)
+    header, rows = prediction_table(outputs, output, info.get("labels") or (), info.get("classes"))
+    with _output(options["--out"], answer) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((["prediction"] if classes else []) + header)
-        for row in rows:
-            predicted = "nan" if np.isnan(row).any() else names[row.argmax()]
-            writer.writerow(([predicted] if classes else []) + [f"{v:.7g}" for v in row])
-    return None
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 @contextlib.contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    """The output file, or standard output."""
+def _output(path: str | None, answer: TextIO) -> Iterator[TextIO]:
+    """The output file, or `answer` if there is none."""
     if path is None:
-        yield sys.stdout
+        yield answer
         return
     with explain_write_errors(user_path(path)):
         file = open(user_path(path), "w", newline="", encoding="utf-8")  # noqa: SIM115

@@ -12,8 +12,9 @@ from jdl.core.paths import user_path
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
-from jdl.run.experiment import Experiment, load_module, sweep_experiment
-from jdl.run.storage.files import write_json
+from jdl.run.experiment import Experiment, sweep_experiment
+from jdl.run.imports import load_module
+from jdl.run.storage.files import write_results
 from jdl.run.storage.run_dir import RunDir
 
 
@@ -66,7 +67,7 @@ def command(given: list[str]) -> int | None:
     rows = sweep_table(sweep.points, metrics[name])
     sign = -1 if name == "accuracy" else 1
     rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
-    write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})
+    write_results(folder.path / "sweep.json", {"metric": name, "rows": rows})
     print(
         f"{'valid' if valid is not None else 'training'} {name}, best first (n {run.seeds} seeds)"
     )

@@ -24,13 +24,13 @@ from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import (
     Experiment,
     config_from_json,
-    load_module,
     open_run,
     restore,
     source_file,
 )
 from jdl.run.fork import parse_fork
-from jdl.run.storage.files import write_json
+from jdl.run.imports import load_module
+from jdl.run.storage.files import write_results
 from jdl.run.storage.run_dir import RunDir, next_run_dir
 from jdl.run.telemetry import sessions
 
@@ -41,7 +41,7 @@ def command(given: list[str]) -> int | None:
     process.quiet_backend()
     if fork is not None and given[0].startswith("-"):
         with gc_paused():
-            module = load_module(fork.open().check_experiment())
+            module = load_module(fork.open().check_experiment(), fork.check_modules())
         return train(module.Config, module.experiment, given, prog="jdl train")
     file, rest = flags.positional(given, "jdl train FILE.py", "the file of an experiment")
     with gc_paused():
@@ -235,6 +235,6 @@ def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir
     metrics = evaluate(result, data)
     examples = len(next(iter(data.values())))
     if is_process_0():
-        write_json(folder.path / "result.json", {"split": "test", "n": examples, **metrics})
+        write_results(folder.path / "result.json", {"split": "test", "n": examples, **metrics})
     print(result_line(metrics, examples))
     return metrics

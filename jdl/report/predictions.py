@@ -11,6 +11,7 @@ from jdl.data.records import read_test_split
 from jdl.plots import training
 from jdl.plots.training import members, panels
 from jdl.run.evaluate import Result, predict
+from jdl.run.members import mean_over_members
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,10 +147,10 @@ def class_predictions(
 
 
 def _argmax_classes(labels: np.ndarray, logits: np.ndarray) -> ClassPredictions | None:
-    probabilities = _softmax(np.asarray(logits, np.float64))
-    member_count = len(probabilities) if logits.ndim == labels.ndim + 2 else 1
+    logits, member_count = np.asarray(logits, np.float64), 1
     if logits.ndim == labels.ndim + 2:
-        probabilities = probabilities.mean(0)
+        member_count, logits = len(logits), mean_over_members(logits, "class_logits")
+    probabilities = _softmax(logits)
     if probabilities.shape[:-1] != labels.shape:
         return None
     count = probabilities.shape[-1]

@@ -1,9 +1,7 @@
 """An experiment: a file with a frozen `Config` and `experiment(config) -> Experiment`."""
 
 import dataclasses
-import importlib.util
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -16,7 +14,6 @@ import jax
 from jdl.core import tree
 from jdl.core.errors import InputError, error
 from jdl.core.nouns import describe
-from jdl.core.paths import user_path
 from jdl.core.types import Learner, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
@@ -25,6 +22,7 @@ from jdl.run.checks import resolve_data
 from jdl.run.early_stopping import recall
 from jdl.run.evaluate import Result
 from jdl.run.fit import fit
+from jdl.run.imports import load_module
 from jdl.run.setup import Options, TrainingSetup, make_setup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import read_metrics
@@ -120,7 +118,10 @@ def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[
             fix="pass a path, such as runs/digits/1; a Result needs no loading",
         )
     run_dir = RunDir(run).open()
-    module = load_module(run_dir.check_experiment() if experiment is None else experiment)
+    if experiment is None:
+        module = load_module(run_dir.check_experiment(), run_dir.check_modules())
+    else:
+        module = load_module(experiment)
     values = run_dir.config()
     config = config_from_json(module.Config, values)
     rebuilt = module.experiment(config)
@@ -170,39 +171,6 @@ def _best_step(setup: TrainingSetup, checkpoints: Checkpoints, history: list[Row
     saved = checkpoints.saved_best()
     recall(setup.best, history, saved, lambda at: at <= steps[-1] and setup.evaluates(at))
     return setup.best.step if setup.best.step in steps else checkpoints.best()
-
-
-def load_module(path: str | Path) -> ModuleType:
-    """Execute an experiment file; it must define `Config` and `experiment`."""
-    path = user_path(path)
-    if not path.is_file():
-        raise error(
-            str(path),
-            expected="a Python file with an experiment",
-            got="a directory" if path.is_dir() else "no such file",
-            fix="correct the path",
-        )
-    name = f"jdl_experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise error(
-            str(path),
-            expected="a Python file",
-            got=f"suffix {path.suffix}" if path.suffix else "no suffix",
-            fix="rename the file to end with .py",
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look up their module
-    spec.loader.exec_module(module)
-    missing = [part for part in ("Config", "experiment") if not hasattr(module, part)]
-    if missing:
-        raise error(
-            str(path),
-            expected="a frozen dataclass Config and experiment(config) -> jdl.Experiment",
-            got=f"no {' and no '.join(missing)}",
-            fix="define both; the files in experiments/ are examples",
-        )
-    return module
 
 
 def source_file(experiment: Callable[..., Any]) -> Path | None:

@@ -79,3 +79,58 @@ def test_what_is_done_to_raw_values_is_stated():
     assert "standardized" in describe_scaler({"mean": 0, "std": 1})
     assert "minimum" in describe_scaler({"low": 0, "high": 1})
     assert "as they are" in describe_scaler({})
+
+
+def test_rows_of_a_table_are_examples_however_many_numbers_it_has(tmp_path):
+    """Two rows of two numbers are no example of four."""
+    for text in ("1,2\n3,4\n", "1\n2\n3\n4\n"):
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(InputError, match=r"examples of shape \(4,\)"):
+            read_inputs(tmp_path / "x.csv", {"shape": (4,)})
+
+
+@pytest.mark.parametrize("given", [(2, 3, 4, 4), (2, 3, 4), (2, 8), (2, 2)])
+def test_other_axes_are_refused_where_the_count_fits(tmp_path, given):
+    np.save(tmp_path / "x.npy", np.ones(given))
+    for shape in ((4, 4, 3), (4, 3), (4, 4), (4,)):
+        if np.prod(shape) in (np.prod(given), np.prod(given[1:])):
+            with pytest.raises(InputError, match="examples of shape"):
+                read_inputs(tmp_path / "x.npy", {"shape": shape})
+
+
+@pytest.mark.parametrize(
+    "text, rows",
+    [
+        ("\ufeff1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ('"1","2"\n3,4\n', [[1, 2], [3, 4]]),
+        ("a,b\n3,4\n", [[3, 4]]),
+        ('\ufeff"a, b",c\n3,4\n', [[3, 4]]),
+    ],
+)
+def test_a_header_is_a_line_without_numbers(tmp_path, text, rows):
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    np.testing.assert_array_equal(read_inputs(tmp_path / "x.csv", {"shape": (2,)}), rows)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (",2\n3,4\n", "line 1\n  expected: 2 numbers"),
+        ("NA,2\n3,4\n", "line 1\n  expected: 2 numbers"),
+        ("0,1\n3,4\n", "names that pandas gives"),
+        ("1;2\n3;4\n", "separated by commas"),
+        ("a,b\n", "a header alone"),
+        ("", "an empty file"),
+    ],
+)
+def test_first_lines_that_are_neither_are_refused(tmp_path, text, expected):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=expected):
+        read_inputs(tmp_path / "x.csv", {"shape": (2,)})
+
+
+def test_complex_and_empty_arrays_are_named(tmp_path):
+    for array, got in ((np.ones((2, 4)) * 1j, "complex"), (np.ones((0, 4)), r"shape \(0, 4\)")):
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(InputError, match=got):
+            read_inputs(tmp_path / "x.npy", {"shape": (4,)})

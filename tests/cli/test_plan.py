@@ -17,7 +17,7 @@ from jdl.core.errors import error
 from jdl.core.flops import Flops
 from jdl.core.types import TrainState
 from jdl.parallel.estimate import Compiled, MemoryEstimate
-from jdl.run.experiment import load_module
+from jdl.run.imports import load_module
 from tests.support.learners import message
 from tests.support.runs import ROOT
 

@@ -12,7 +12,7 @@ import pytest
 import jdl
 from jdl.cli import main
 from jdl.core import tree
-from jdl.run.experiment import load_module
+from jdl.run.imports import load_module
 from tests.support.runs import ROOT, rows
 
 pytestmark = pytest.mark.usefixtures("kept_programs")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from jdl.core.types import TrainState
-from jdl.run.experiment import load_module
+from jdl.run.imports import load_module
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.run_dir import RunDir
 from tests.faults.catalogue import COUNTS

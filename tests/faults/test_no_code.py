@@ -15,7 +15,7 @@ KNOWN = [
     ("cli/check_sharding.py", "subprocess"),  # jdl itself, once more, on eight fake devices
     ("run/distributed/exit_reporter.py", "subprocess"),  # a shell with one line of jdl's own
     ("run/distributed/exit_reporter.py", "subprocess.Popen"),
-    ("run/experiment.py", "exec_module"),  # a run folder's program, after its hash was compared
+    ("run/imports.py", "exec_module"),  # a run folder's program, after its hash was compared
 ]
 """The places where anything is run."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,29 @@ def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically; raise `InputError` if the system refuses."""
     with explain_write_errors(path):
         write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_results(path: Path, value: Any) -> None:
+    """Replace a file of results, as `json_text` writes them."""
+    with explain_write_errors(path):
+        write_bytes(path, (json_text(value, indent=2) + "\n").encode())
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Results as JSON for any reader: numbers that are not finite, which JSON lacks, become null.
+
+    >>> json_text({"loss": float("nan"), "members": [1.0, float("inf")]})
+    '{"loss": null, "members": [1.0, null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_json(value: Any) -> Any:

@@ -24,6 +24,7 @@ from jdl.run.storage.files import (
     write_bytes,
     write_json,
 )
+from jdl.run.storage.modules import module_digests
 
 log = logging.getLogger("jdl")
 SHOWN_DIFF_LINES = 60
@@ -127,6 +128,10 @@ class RunDir:
                 digest = hashlib.sha256(source).hexdigest()
                 write_bytes(self.experiment_file, source)
             environment = describe_environment(command)
+            modules = {} if experiment is None else module_digests(Path(experiment))
+            if modules:
+                folder = Path(experiment or "").resolve().parent
+                environment["modules"] = {"folder": str(folder), "sha256": modules}
             write_json(self.environment_file, {**environment, "experiment_sha256": digest})
             for name, record in (records or {}).items():
                 write_json(self.path / name, record)
@@ -244,6 +249,27 @@ class RunDir:
                 "jdl.load(run, experiment=...)",
             )
         return self.experiment_file
+
+    def check_modules(self) -> Path | None:
+        """The folder of the modules that the experiment imports, after their hashes matched.
+
+        None if it imports none of its own.
+        """
+        recorded = self.environment().get("modules")
+        if not recorded:
+            return None
+        folder = Path(recorded["folder"])
+        found = module_digests(self.experiment_file, folder)
+        for name, digest in recorded["sha256"].items():
+            if found.get(name) != digest:
+                raise error(
+                    f"{self.experiment_file}, module {name}",
+                    expected=f"the module of that name in {folder}, as the run imported it",
+                    got="another content" if name in found else "no such module",
+                    fix="restore it, or pass a file with its modules beside it: --experiment "
+                    "FILE.py, or jdl.load(run, experiment=...)",
+                )
+        return folder
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
