@@ -13,8 +13,9 @@ from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import Experiment, load_module, sweep_experiment
-from jdl.run.storage.files import write_json
+from jdl.run.storage.files import to_json, write_json
 from jdl.run.storage.run_dir import RunDir
+from jdl.run.typed_json import check_settings
 
 
 def command(given: list[str]) -> int | None:
@@ -30,6 +31,7 @@ def command(given: list[str]) -> int | None:
     rest = flags.with_required_fields(module.Config, texts, rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
+    check_settings(config)
     for flag, value, expected in (
         ("--run.start", run.start, "members that start from their own seeds"),
         ("--run.coordinator", run.coordinator, "one process for a sweep"),
@@ -43,7 +45,9 @@ def command(given: list[str]) -> int | None:
         freeze_gc()
     for name, values in grid.items():
         for value in values:
-            point = module.experiment(dataclasses.replace(config, **{name: value}))
+            changed = dataclasses.replace(config, **{name: value})
+            check_settings(changed)
+            point = module.experiment(changed)
             if (point.batch_size, point.epochs) != (first.batch_size, first.epochs):
                 raise error(
                     f"--sweep.{name.replace('_', '-')}",
@@ -66,7 +70,7 @@ def command(given: list[str]) -> int | None:
     rows = sweep_table(sweep.points, metrics[name])
     sign = -1 if name == "accuracy" else 1
     rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
-    write_json(folder.path / "sweep.json", {"metric": name, "rows": rows})
+    write_json(folder.path / "sweep.json", to_json({"metric": name, "rows": rows}))
     print(
         f"{'valid' if valid is not None else 'training'} {name}, best first (n {run.seeds} seeds)"
     )
