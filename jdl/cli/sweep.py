@@ -14,8 +14,9 @@ from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import Experiment, sweep_experiment
 from jdl.run.imports import load_module
-from jdl.run.storage.files import write_results
+from jdl.run.storage.files import to_json, write_results
 from jdl.run.storage.run_dir import RunDir
+from jdl.run.typed_json import check_settings
 
 
 def command(given: list[str]) -> int | None:
@@ -31,6 +32,7 @@ def command(given: list[str]) -> int | None:
     rest = flags.with_required_fields(module.Config, texts, rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
+    check_settings(config)
     for flag, value, expected in (
         ("--run.start", run.start, "members that start from their own seeds"),
         ("--run.coordinator", run.coordinator, "one process for a sweep"),
@@ -44,7 +46,9 @@ def command(given: list[str]) -> int | None:
         freeze_gc()
     for name, values in grid.items():
         for value in values:
-            point = module.experiment(dataclasses.replace(config, **{name: value}))
+            changed = dataclasses.replace(config, **{name: value})
+            check_settings(changed)
+            point = module.experiment(changed)
             if (point.batch_size, point.epochs) != (first.batch_size, first.epochs):
                 raise error(
                     f"--sweep.{name.replace('_', '-')}",
@@ -67,7 +71,7 @@ def command(given: list[str]) -> int | None:
     rows = sweep_table(sweep.points, metrics[name])
     sign = -1 if name == "accuracy" else 1
     rows.sort(key=lambda row: math.inf if math.isnan(row["mean"]) else sign * row["mean"])
-    write_results(folder.path / "sweep.json", {"metric": name, "rows": rows})
+    write_results(folder.path / "sweep.json", to_json({"metric": name, "rows": rows}))
     print(
         f"{'valid' if valid is not None else 'training'} {name}, best first (n {run.seeds} seeds)"
     )

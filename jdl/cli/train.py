@@ -23,7 +23,6 @@ from jdl.run.evaluate import Result, evaluate, local_result
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import (
     Experiment,
-    config_from_json,
     open_run,
     restore,
     source_file,
@@ -33,6 +32,7 @@ from jdl.run.imports import load_module
 from jdl.run.storage.files import write_results
 from jdl.run.storage.run_dir import RunDir, next_run_dir
 from jdl.run.telemetry import sessions
+from jdl.run.typed_json import check_settings, config_from_json
 
 
 def command(given: list[str]) -> int | None:
@@ -67,6 +67,7 @@ def train(
     config, run = flags.parse(config_type, given, prog, *fork_defaults(config_type, given))
     if run.seeds < 1:
         raise error("--run.seeds", expected="1 or more", got=str(run.seeds), fix="pass 1 or more")
+    check_settings(config)
     with process.join_processes(run) as watchdog:
         with gc_paused():
             process.configure_process(run.cache, verbose=run.verbose)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import inspect
-import types
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +10,7 @@ from typing import Any
 import jax
 
 from jdl.core import tree
-from jdl.core.errors import InputError, error
+from jdl.core.errors import error
 from jdl.core.nouns import describe
 from jdl.core.types import Learner, Row, TrainState
 from jdl.data.feed import Feed
@@ -27,6 +25,7 @@ from jdl.run.setup import Options, TrainingSetup, make_setup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import read_metrics
 from jdl.run.storage.run_dir import RunDir
+from jdl.run.typed_json import config_from_json, grid_from_json, invalid_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +125,11 @@ def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[
     config = config_from_json(module.Config, values)
     rebuilt = module.experiment(config)
     if "sweep" in values:
+        grid = grid_from_json(module.Config, values["sweep"])
         try:
-            learner = sweep_experiment(module, config, values["sweep"], values["run"]["seeds"])
+            learner = sweep_experiment(module, config, grid, values["run"]["seeds"])
         except (KeyError, TypeError, AttributeError) as bad:
-            raise _invalid_config("sweep", "lists of values by field", values["sweep"]) from bad
+            raise invalid_config("sweep", "lists of values by field", values["sweep"]) from bad
         rebuilt = dataclasses.replace(rebuilt, learner=learner)
     return run_dir, rebuilt
 
@@ -180,53 +180,3 @@ def source_file(experiment: Callable[..., Any]) -> Path | None:
     except TypeError:
         return None
     return file if file.is_file() else None
-
-
-def config_from_json(config: type, values: Mapping[str, Any]) -> Any:
-    """A `Config` from JSON: lists become tuples, strings become paths if the field is a `Path`.
-
-    Raises `InputError` for a value of another type than its field.
-    """
-    hints = typing.get_type_hints(config)
-    fields = {}
-    for field in dataclasses.fields(config):
-        if field.name in values:
-            hint = hints[field.name]
-            fields[field.name] = value = _from_json(hint, values[field.name])
-            if not _has_type(hint, value):
-                raise _invalid_config(field.name, getattr(hint, "__name__", str(hint)), value)
-    return config(**fields)
-
-
-def _invalid_config(name: str, expected: str, got: Any) -> InputError:
-    return error(
-        f"config.json, {name}",
-        expected=expected,
-        got=repr(got)[:80],
-        fix="restore the file from a backup, or start a new run",
-    )
-
-
-def _has_type(hint: Any, value: Any) -> bool:
-    """Whether a value is of a field's type; True for types that are not known here."""
-    parts = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return value in parts
-    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
-        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
-        return len(kinds) == len(value) and all(map(_has_type, kinds, value))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_has_type(part, value) for part in parts)
-    known = {int: (int,), float: (int, float), bool: (bool,), str: (str,), Path: (Path,)}
-    known |= {types.NoneType: (types.NoneType,)}
-    kinds = known.get(hint, (tuple,) if typing.get_origin(hint) is tuple else (object,))
-    return isinstance(value, kinds) and not (hint in (int, float) and type(value) is bool)
-
-
-def _from_json(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return config_from_json(typing.cast(type, hint), value)
-    options = (hint, *typing.get_args(hint))
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and Path in options else value

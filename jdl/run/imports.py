@@ -1,4 +1,4 @@
-"""Execute the file of an experiment as `python FILE.py` does, with the modules beside it."""
+"""Execute the file of an experiment as `python FILE.py` does, with the modules next to it."""
 
 import importlib.util
 import sys
@@ -34,10 +34,10 @@ def load_module(path: str | Path, folder: Path | None = None) -> ModuleType:
             got=f"suffix {path.suffix}" if path.suffix else "no suffix",
             fix="rename the file to end with .py",
         )
-    beside = path.resolve().parent if folder is None else folder
-    _check_not_from_elsewhere(path, beside)
-    if str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))  # for good: functions may import when they are called
+    neighbours = path.resolve().parent if folder is None else folder
+    _check_not_from_elsewhere(path, neighbours)
+    if str(neighbours) not in sys.path:
+        sys.path.insert(0, str(neighbours))  # for good: functions may import when they are called
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up their module
     try:
@@ -77,12 +77,12 @@ def _failed_import(path: Path, failed: ImportError) -> InputError:
             where,
             expected="imports by name: an experiment is a file of its own, not part of a package",
             got=str(failed),
-            fix="import the module without the dot; jdl finds it beside the file",
+            fix="import the module without the dot; jdl finds it next to the file",
         )
     return error(
         where,
         expected="imports that succeed",
         got=str(failed),
-        fix="install the package, put the module beside the file, or, for a run, name the file "
-        "that has its modules beside it: --experiment FILE.py",
+        fix="install the package, put the module next to the file, or, for a run, name the file "
+        "that has its modules next to it: --experiment FILE.py",
     )

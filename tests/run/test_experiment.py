@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jdl
-from jdl.run import experiment
+from jdl.run import experiment, typed_json
 from jdl.run.storage.run_dir import RunDir
 from tests.support import learners
 from tests.support.runs import content, counter, line, quiet
@@ -139,8 +139,8 @@ def test_a_configuration_survives_json(file):
     from jdl.run.storage.files import to_json
 
     values = json.loads(json.dumps(to_json(config) | {"fit": {"seed": 1}}))
-    assert experiment.config_from_json(module.Config, values) == config
-    assert experiment.config_from_json(module.Config, {}) == module.Config()
+    assert typed_json.config_from_json(module.Config, values) == config
+    assert typed_json.config_from_json(module.Config, {}) == module.Config()
 
 
 def test_nested_configurations_survive_json():
@@ -154,7 +154,7 @@ def test_nested_configurations_survive_json():
 
     Outer.__annotations__["inner"] = Inner
     config = Outer(Inner((4, 5)))
-    assert experiment.config_from_json(Outer, {"inner": {"sizes": [4, 5]}}) == config
+    assert typed_json.config_from_json(Outer, {"inner": {"sizes": [4, 5]}}) == config
 
 
 def test_the_source_of_an_experiment_is_found(file):

@@ -1,6 +1,7 @@
 """Small files: atomic writes, and errors that give the reason."""
 
 import dataclasses
+import enum
 import errno
 import json
 import math
@@ -66,9 +67,10 @@ def _finite(value: Any) -> Any:
 
 
 def to_json(value: Any) -> Any:
-    """A configuration as JSON types: dataclasses and mappings become dicts, tuples become lists.
+    """A configuration as JSON types: dataclasses become dicts, tuples and sets become lists.
 
-    Numbers of other types, such as NumPy's and JAX's, become those of Python.
+    An enum becomes its name. Numbers of other types, such as NumPy's and JAX's, become those of
+    Python.
 
     >>> to_json({"features": (32, 64), "data_dir": Path("data")})
     {'features': [32, 64], 'data_dir': 'data'}
@@ -76,7 +78,11 @@ def to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {str(to_json(key)): to_json(item) for key, item in value.items()}
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, set | frozenset):
+        return sorted(map(to_json, value), key=json.dumps)  # its own order changes by process
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if value is None or isinstance(value, bool | str):

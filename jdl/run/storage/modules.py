@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def local_modules(path: Path, folder: Path | None = None) -> dict[str, Path]:
-    """The modules beside a file that it imports, and that these import, by name.
+    """The modules next to a file that it imports, and that these import, by name.
 
     `folder` is where they are, if that is not the folder of the file. A package stands for its
     `__init__.py`.

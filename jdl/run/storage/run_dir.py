@@ -171,9 +171,7 @@ class RunDir:
             name: (before.get(name, _ABSENT), after.get(name, _ABSENT))
             for name in dict.fromkeys([*before, *after])
         }
-        return {
-            name: pair for name, pair in pairs.items() if _as_text(pair[0]) != _as_text(pair[1])
-        }
+        return {name: pair for name, pair in pairs.items() if not _same(*pair)}
 
     def differing_settings(self, new: Any) -> list[str]:
         """What forbids a resume: each setting that differs, but for larger epochs."""
@@ -266,7 +264,7 @@ class RunDir:
                     f"{self.experiment_file}, module {name}",
                     expected=f"the module of that name in {folder}, as the run imported it",
                     got="another content" if name in found else "no such module",
-                    fix="restore it, or pass a file with its modules beside it: --experiment "
+                    fix="restore it, or pass a file with its modules next to it: --experiment "
                     "FILE.py, or jdl.load(run, experiment=...)",
                 )
         return folder
@@ -345,6 +343,15 @@ def _source(path: Path) -> bytes:
 
 def _is_more(was: Any, now: Any) -> bool:
     return all(type(value) in (int, float) for value in (was, now)) and now > was
+
+
+def _same(was: Any, now: Any) -> bool:
+    """Whether two settings are equal; 3 is 3.0, but True is not 1."""
+    if isinstance(was, list) and isinstance(now, list):
+        return len(was) == len(now) and all(map(_same, was, now))
+    if all(type(value) in (int, float) for value in (was, now)) and was == now:
+        return True
+    return _as_text(was) == _as_text(now)
 
 
 def _as_text(value: Any) -> str:
