@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import shlex
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 
 from jdl.cli import flags, process
 from jdl.cli.report import write as write_run_report
+from jdl.cli.seeds import Numbers, summary_lines, write_summary
 from jdl.core.errors import Diverged, InputError, error
 from jdl.core.paths import user_path
+from jdl.core.spread import format_spread, mean_and_deviation
 from jdl.core.text import metrics_of
 from jdl.data.records import read_test_split
 from jdl.run.distributed.collectives import is_process_0, on_process_0
@@ -107,18 +108,23 @@ def _train_all(
     if run.seeds == 1:
         _train_once(experiment, config, run, build, command)
         return
-    results = []
+    results: dict[int, Numbers] = {}
+    diverged: dict[int, Diverged] = {}
     with run_folder(run, experiment.name, command) as (path, resume):
         for seed in range(run.seed, run.seed + run.seeds):
             one = dataclasses.replace(run, seed=seed, dir=str(path / f"seed-{seed}"), seeds=1)
-            results.append(_train_once(experiment, config, one, build, resume))
-    for name in results[0]:
-        values = [metrics[name] for metrics in results if isinstance(metrics[name], float)]
-        if len(values) > 1:
-            print(
-                f"test {name} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} "
-                f"(n {len(values)} seeds)"
-            )
+            try:
+                results[seed] = _train_once(experiment, config, one, build, resume)
+            except Diverged as stop:
+                diverged[seed] = stop
+        if is_process_0():
+            write_summary(path, results, [*diverged])
+    for line in summary_lines(results):
+        print(line)
+    if diverged:
+        first = next(iter(diverged.values()))
+        seeds = ", ".join(map(str, diverged))
+        raise Diverged(f"of {run.seeds} seeds, these diverged: {seeds}. The first: {first}")
 
 
 def with_run_options(experiment: Experiment, run: flags.RunFlags) -> Experiment:
@@ -136,7 +142,7 @@ def _train_once(
     run: flags.RunFlags,
     build: Callable[..., Any],
     command: str,
-) -> dict[str, Any]:
+) -> Numbers:
     learner = flags.on_mesh(experiment.learner, flags.default_mesh(run))
     start = None if run.start is None else restore(*open_run(run.start)).state
     options = {"seed": run.seed, "mesh": run.mesh, "sharding": run.sharding, "start": run.start}
@@ -148,11 +154,11 @@ def _train_once(
             result = experiment.fit(
                 seed=run.seed, run_dir=folder, start=start, fork=run.fork, learner=learner
             )
-    metrics = _evaluate_on_test_set(experiment, result, folder)
+    numbers = _evaluate_on_test_set(experiment, result, folder)
     whole = local_result(result, experiment.learner)
     if is_process_0():
         _print_summary(experiment, whole, folder, run)
-    return metrics
+    return numbers
 
 
 def _print_summary(
@@ -222,20 +228,32 @@ def config_to_record(config: Any, experiment: Experiment) -> dict[str, Any]:
     return values
 
 
-def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir) -> dict[str, Any]:
-    """Evaluate on the test set, once, or print the last metrics if there is none."""
+def _evaluate_on_test_set(experiment: Experiment, result: Result, folder: RunDir) -> Numbers:
+    """Evaluate on the test set, once, or print the metrics of the step that the result is of."""
     from jdl.report.report import result_line
 
     data = read_test_split(experiment.data)
     if data is None:
-        rows = [row for row in result.history if row.get("split") == "valid"] or result.history
-        metrics = metrics_of(rows[-1]) if rows else {}
-        means = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in metrics.items())
-        print(f"step {int(result.state.step)}: {means}")
-        return metrics
+        return _print_kept_row(experiment, result)
     metrics = evaluate(result, data)
     examples = len(next(iter(data.values())))
     if is_process_0():
         write_results(folder.path / "result.json", {"split": "test", "n": examples, **metrics})
     print(result_line(metrics, examples))
-    return metrics
+    return Numbers("test", metrics)
+
+
+def _print_kept_row(experiment: Experiment, result: Result) -> Numbers:
+    """Print the row of the log at the step of the weights: of the best step, or the last."""
+    from jdl.report.report import representative_row
+
+    keeps_best = experiment.best is not None or experiment.patience is not None
+    row = representative_row(result.history, int(result.state.step) if keeps_best else None)
+    metrics = {} if row is None else metrics_of(row)
+    split = "" if row is None else str(row["split"]).replace("train", "training")
+    texts = (
+        f"{name} {format_spread(*mean_and_deviation(np.atleast_1d(value)))}"
+        for name, value in metrics.items()
+    )
+    print(f"step {int(result.state.step)}: {split} {', '.join(texts)}".rstrip())
+    return Numbers(split, metrics)

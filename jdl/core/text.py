@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jdl.core.spread import mean_and_deviation
 from jdl.core.types import Row
 
 TIMING_WORDS = ("time", "seconds", "per_second", "wait")
@@ -13,13 +14,14 @@ TIMING_WORDS = ("time", "seconds", "per_second", "wait")
 def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: int = 4) -> str:
     """A text table of the mean and standard deviation over seeds, with aligned columns.
 
-    A cell is an array (seeds,), shown as "mean ± standard deviation", or a scalar. All rows need
-    the columns of the first. `corner` heads the column of row names.
+    A cell is an array (seeds,), shown as "mean ± standard deviation" (with n - 1; one seed has
+    none), or a scalar. All rows need the columns of the first. `corner` heads the column of row
+    names.
 
     >>> rows = {"plain": {"loss": [0.5, 0.7]}, "dropout": {"loss": 0.25}}
     >>> print(seed_table(rows, "net", digits=2))
     net      loss
-    plain    0.60 ± 0.10
+    plain    0.60 ± 0.14
     dropout  0.25
     """
     columns = list(next(iter(rows.values())))
@@ -30,8 +32,9 @@ def seed_table(rows: Mapping[str, Mapping[str, Any]], corner: str = "", digits: 
 
 
 def _cell(values: Any, digits: int) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if np.ndim(values) == 0 else f"{mean} ± {np.std(values):.{digits}f}"
+    mean, deviation = mean_and_deviation(np.atleast_1d(values))
+    text = f"{mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
 
 
 def align_columns(

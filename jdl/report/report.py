@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jdl.core.errors import InputError, error
+from jdl.core.spread import format_number, format_spread, mean_and_deviation
 from jdl.core.text import metrics_of
 from jdl.core.types import Row
 from jdl.metrics import wilson_interval
@@ -58,17 +59,13 @@ def result_line(metrics: Mapping[str, Any], n: int | None, split: str = "test") 
         if name == "accuracy" and n and math.isfinite(number) and 0 <= number <= 1:
             low, high = wilson_interval(round(number * n), n)
             notes = [f"95 % {low:.4f}–{high:.4f}", *counted]
-        return _with_notes(f"{split} {name} {_short(number)}", notes)
-    finite = value[np.isfinite(value)]
-    lost = value.size - finite.size
-    text = f"{split} {name} {_short(finite.mean() if finite.size else math.nan)}"
-    if finite.size > 1:
-        text += f" ± {_short(finite.std(ddof=1))}"
-    what = "mean and standard deviation" if finite.size > 1 else "mean"
-    notes = [f"{what} of {finite.size} member{'' if finite.size == 1 else 's'}"] + (
-        [f"{lost} not finite"] if lost else []
-    )
-    return _with_notes(text, notes + counted)
+        return _with_notes(f"{split} {name} {format_number(number)}", notes)
+    mean, deviation = mean_and_deviation(value)
+    finite = int(np.isfinite(value).sum())
+    what = "mean" if deviation is None else "mean and standard deviation"
+    notes = [f"{what} of {finite} member{'' if finite == 1 else 's'}"]
+    notes += [f"{value.size - finite} not finite"] if finite < value.size else []
+    return _with_notes(f"{split} {name} {format_spread(mean, deviation)}", notes + counted)
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
@@ -82,12 +79,6 @@ def _headline(metrics: Mapping[str, Any]) -> str:
             fix="pass what jdl.evaluate returns",
         )
     return names[0]
-
-
-def _short(value: float) -> str:
-    """Four decimals, or four significant digits for very small and very large values."""
-    size = abs(value)
-    return f"{value:.4f}" if size == 0 or 1e-3 <= size < 1e4 else f"{value:.4g}"
 
 
 def _with_notes(text: str, notes: Sequence[str]) -> str:
@@ -190,13 +181,13 @@ def _lines(
         headline = result_line(plain, n, split)
         rest = [name for name in plain if name != _headline(plain)]
         return [headline, *(result_line({name: plain[name]}, None, split) for name in rest)]
-    row = _representative(rows, best)
+    row = representative_row(rows, best)
     if row is None:
         return ["no metrics yet"]
     return [f"{result_line(metrics_of(row), None, row['split'])} at step {row['step']}"]
 
 
-def _representative(rows: Sequence[Row], best: int | None) -> Row | None:
+def representative_row(rows: Sequence[Row], best: int | None) -> Row | None:
     """The evaluation of the best weights, else the last evaluation, else the last row."""
     rows = [row for row in rows if "split" in row and "step" in row]
     valid = [row for row in rows if row["split"] == "valid"]

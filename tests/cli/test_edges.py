@@ -56,7 +56,7 @@ def experiment_file(call):
 def test_a_run_without_a_test_split_ends_well(call):
     code, out, err = call("train", "line.py", "--folder", "x", "--run.dir", "run")
     assert code == 0, err
-    assert re.match(r"(?s)step 32: loss .*report .*run    run", out)
+    assert re.match(r"(?s)step 32: training loss .*report .*run    run", out)
     assert not Path("run/result.json").exists()
     code, _, err = call("evaluate", "run")
     assert code == 2 and "test set" in err and "jdl.evaluate(jdl.load(run), data)" in err

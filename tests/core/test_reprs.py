@@ -43,7 +43,7 @@ def test_a_result_shows_steps_metrics_and_directory(tmp_path):
     state = STATE.replace(step=np.int32(118))
     text = repr(jdl.Result(state, LEARNER, HISTORY, tmp_path))
     assert text == (
-        f"Result(step 118, train loss 0.375 loss_std 0.125, valid loss 1.5 loss_std 0.5, "
+        f"Result(step 118, train loss 0.375 loss_std 0.1768, valid loss 1.5 loss_std 0.7071, "
         f"run_dir {tmp_path})"
     )
     assert repr(jdl.Result(state, LEARNER, [], None)) == "Result(step 118, not saved)"

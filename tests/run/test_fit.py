@@ -126,7 +126,7 @@ def test_log_gets_mean_and_spread_of_members():
     members = result.history[-1]["loss"]
     assert len(members) == 3
     assert told[-1]["loss"] == pytest.approx(np.mean(members))
-    assert told[-1]["loss_std"] == pytest.approx(np.std(members))
+    assert told[-1]["loss_std"] == pytest.approx(np.std(members, ddof=1))
 
 
 # Best weights and patience

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from jdl.core.errors import error, from_json
 from jdl.core.paths import user_path
+from jdl.core.spread import mean_and_deviation
 from jdl.core.types import Row
 from jdl.run.storage.files import explain_write_errors, write_bytes
 
@@ -123,16 +123,17 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def scalars_of(row: Row) -> dict[str, float]:
-    """The scalars of a row; a list over members becomes its mean and a `_std`.
+    """The scalars of a row; a list over members becomes its mean and a `_std` (n - 1).
 
     >>> scalars_of({"step": 3, "split": "train", "loss": [1.0, 3.0]})
-    {'step': 3, 'loss': 2.0, 'loss_std': 1.0}
+    {'step': 3, 'loss': 2.0, 'loss_std': 1.4142135623730951}
     """
     scalars: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, int | float):
             scalars[name] = value
         elif isinstance(value, list) and np.ndim(value) == 1:
-            finite = [v for v in value if math.isfinite(v)] or [math.nan]
-            scalars |= {name: float(np.mean(finite)), f"{name}_std": float(np.std(finite))}
+            scalars[name], deviation = mean_and_deviation(value)
+            if deviation is not None:
+                scalars[f"{name}_std"] = deviation
     return scalars

@@ -273,7 +273,7 @@ def assert_same_runs(one, other):
 def test_two_processes_train_one_run(tmp_path):
     one, other = train(tmp_path / "run", "--epochs", 1)
     assert (one.code, other.code) == (0, 0), one.err + other.err
-    assert "step 13: loss" in one.out and other.out == ""
+    assert "step 13: training loss" in one.out and other.out == ""
     state, log = values(tmp_path / "run")
     assert int(state["step"]) == 13
     assert [(r["step"], r["split"]) for r in log] == [
