@@ -13,6 +13,7 @@ from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import Experiment, load_module, sweep_experiment
+from jdl.run.named_sets import has_names, sets_of
 from jdl.run.storage.files import write_json
 from jdl.run.storage.run_dir import RunDir
 
@@ -61,6 +62,8 @@ def command(given: list[str]) -> int | None:
         with explain_interruptions(folder, resume):
             result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
+    if has_names(valid):  # the first set decides
+        valid = next(iter(sets_of(valid).values()))
     metrics = evaluate(result, valid if valid is not None else _training_set(first))
     name = "accuracy" if "accuracy" in metrics else "loss"
     rows = sweep_table(sweep.points, metrics[name])

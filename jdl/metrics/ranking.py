@@ -92,9 +92,8 @@ def _each_member(value_of: Callable[..., Any], samples: Samples) -> Any:
         np.asarray(samples.arrays[name]) for name in ("score", "positive", "weight")
     )
     if score.ndim > 1:
-        parts = zip(score, positive, weight, strict=True)
-        arrays = [dict(zip(("score", "positive", "weight"), part, strict=True)) for part in parts]
-        return np.array([_each_member(value_of, Samples(own)) for own in arrays])
+        own = [{name: x[i] for name, x in samples.arrays.items()} for i in range(len(score))]
+        return np.array([_each_member(value_of, Samples(arrays)) for arrays in own])
     counted = weight != 0
     if np.isnan(score[counted]).any():
         return np.float64("nan")

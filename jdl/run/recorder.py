@@ -8,7 +8,7 @@ stopping are decided at fixed steps, whenever the metrics were read.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -32,6 +32,7 @@ from jdl.run.distributed.signals import Signals
 from jdl.run.early_stopping import Best, recall
 from jdl.run.evaluate import add_on_host
 from jdl.run.identity.same_run import begin_run, log_schedule_change
+from jdl.run.named_sets import join
 from jdl.run.setup import TrainingSetup
 from jdl.run.storage.checkpoint import Checkpoints
 from jdl.run.storage.metrics_log import MetricsLog, scalars_of
@@ -40,6 +41,9 @@ from jdl.run.telemetry.progress import ProgressBar
 from jdl.run.trackers import Tracker, open_trackers
 
 log = logging.getLogger("jdl")
+
+Parts = Mapping[str, list[Metrics]]
+"""The metrics of batches, by validation set."""
 
 LogCallback = Callable[[dict[str, Any]], Any]
 
@@ -78,7 +82,7 @@ class Recorder:
         self.best, self.best_state = setup.best, None
         self._setup, self._clock = setup, setup.clock
         self._rows = RowWriter(setup, log_callback)
-        self._queue: list[tuple[int, str, list[Metrics], Any]] = []
+        self._queue: list[tuple[int, str, Parts, Any]] = []
         self._counts: list[GuardState] = []
         run_dir = setup.run_dir
         self.checkpoints = Checkpoints(run_dir.checkpoints) if run_dir else None
@@ -165,9 +169,9 @@ class Recorder:
                 timings["wait_share"] = (waited - before) / (now - began)
         timings["seconds"] = time.monotonic() - self._began
         self._window = (step, now, waited)
-        self._queue.append((step, "train", [metrics], timings))
+        self._queue.append((step, "train", {"": [metrics]}, timings))
 
-    def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
+    def evaluation(self, step: int, parts: Parts, state: TrainState) -> None:
         """Queue the metrics of an evaluation, with a copy of its state if it may be the best."""
         candidate = None if self.best is None else tree.copy(state)
         self._queue.append((step, "valid", parts, candidate))
@@ -179,9 +183,11 @@ class Recorder:
             epoch = step / self._setup.steps_per_epoch
             row: Row = {"step": step, "epoch": epoch, "split": split}
             with self._clock.span("compute" if split == "train" else "evaluate"):
-                host = add_on_host(parts)  # waits for the device
-            values = measure.compute(host)
-            row |= {"loss": values["loss"], **values}
+                host = {name: add_on_host(own) for name, own in parts.items()}  # waits
+            for name, metrics in host.items():
+                values = measure.compute(metrics)
+                values = {"loss": values["loss"], **values}
+                row |= {join(name, metric): value for metric, value in values.items()}
             if split == "train":
                 row |= more
             with self._slow_phase("logging", step):  # a tracker may import its package
