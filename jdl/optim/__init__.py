@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from jdl.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from jdl.optim.plateau import observe_evaluation as observe_evaluation
+    from jdl.optim.plateau import reduce_on_plateau as reduce_on_plateau
     from jdl.optim.schedules import by_name as by_name
     from jdl.optim.schedules import schedule as schedule
     from jdl.optim.transforms import clip as clip

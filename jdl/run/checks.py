@@ -127,6 +127,18 @@ def check_options(
     check_rule(best, patience, valid)
 
 
+def check_plateau(by: str, valid: Arrays | None) -> None:
+    """Raise `InputError` unless there are evaluations that `reduce_on_plateau` can follow."""
+    if valid is None:
+        raise error(
+            "reduce_on_plateau",
+            expected=f"validation data, whose {by.partition(' ')[2]} it follows",
+            got="none",
+            fix="pass valid={...}, or use optax.contrib.reduce_on_plateau for the training loss",
+        )
+    check_rule(by, None, valid, "reduce_on_plateau: by")
+
+
 def check_on_data(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
     """Trace evaluation and `init` with examples of the data, and check labels; log a summary."""
     sample, padded, gathered = feed.batch(0), None, {}

@@ -132,9 +132,9 @@ def train(
                 recorder.read()  # the metrics of the boundary before
                 recorder.check_divergence(state)
                 if setup.logs(step):
-                    recorder.training(step, metrics)
+                    recorder.training(step, metrics, state)
                 if setup.evaluates(step):
-                    recorder.evaluation(step, executor.evaluate(state), state)
+                    state = recorder.evaluation(step, executor.evaluate(state), state)
             recorder.progress(step)
             stop, save = consensus(recorder.failed or signals.received, recorder.is_save_due())
             if save:

@@ -38,8 +38,8 @@ def check_names(valid: Any) -> None:
             )
 
 
-def check_rule(rule: str | None, patience: int | None, valid: Any) -> None:
-    """Raise `InputError` unless a rule for the best weights says which of several sets it means."""
+def check_rule(rule: str | None, patience: int | None, valid: Any, argument: str = "best") -> None:
+    """Raise `InputError` unless a rule such as "min loss" says which of several sets it means."""
     if not has_names(valid) or not (rule or patience):
         return
     names = list(sets_of(valid))
@@ -47,10 +47,10 @@ def check_rule(rule: str | None, patience: int | None, valid: Any) -> None:
     name, slash, _ = metric.partition("/")
     if not (slash and name in names):
         raise error(
-            "best",
+            argument,
             expected=f"a metric of one of the sets {', '.join(names)}",
             got=repr(rule) if rule else f"none, with patience {patience}",
-            fix=f'say which set decides: best="{sign} {names[0]}/{metric}"',
+            fix=f'say which set decides: "{sign} {names[0]}/{metric}"',
         )
 
 

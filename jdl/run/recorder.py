@@ -22,6 +22,7 @@ from jdl.core.types import Metrics, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
+from jdl.optim.plateau import observe_evaluation, rate_factors
 from jdl.run.distributed.collectives import (
     check_consistent,
     check_shared,
@@ -35,6 +36,7 @@ from jdl.run.identity.same_run import begin_run, log_schedule_change
 from jdl.run.named_sets import join
 from jdl.run.setup import TrainingSetup
 from jdl.run.storage.checkpoint import Checkpoints
+from jdl.run.storage.leaf_io import is_distributed
 from jdl.run.storage.metrics_log import MetricsLog, scalars_of
 from jdl.run.telemetry import sessions
 from jdl.run.telemetry.progress import ProgressBar
@@ -158,10 +160,10 @@ class Recorder:
             log.warning("the best weights so far cannot be restored: %s", bad)
             return None
 
-    def training(self, step: int, metrics: Metrics) -> None:
+    def training(self, step: int, metrics: Metrics, state: TrainState) -> None:
         """Queue the metrics of a window of steps, which `read` turns into a row."""
         now, waited = time.perf_counter(), self._clock.seconds["data"]
-        timings = {}
+        timings: dict[str, Any] = {"learning_rate": tree.copy(rate_factors(state.opt_state))}
         if self._window is not None and step > self._window[0]:
             first, began, before = self._window
             timings["steps_per_second"] = (step - first) / (now - began)
@@ -171,10 +173,19 @@ class Recorder:
         self._window = (step, now, waited)
         self._queue.append((step, "train", {"": [metrics]}, timings))
 
-    def evaluation(self, step: int, parts: Parts, state: TrainState) -> None:
-        """Queue the metrics of an evaluation, with a copy of its state if it may be the best."""
+    def evaluation(self, step: int, parts: Parts, state: TrainState) -> TrainState:
+        """Queue the metrics of an evaluation, with a copy of its state if it may be the best.
+
+        Returns the state to go on with. Only an optimizer that reacts to evaluations waits for
+        them, and a checkpoint of this step, the best one included, holds what it made of this one.
+        """
+        if self._setup.plateaus:
+            with self._clock.span("evaluate"):
+                values = evaluation_values(parts)
+            state = state.replace(opt_state=observe_evaluation(state.opt_state, values))
         candidate = None if self.best is None else tree.copy(state)
         self._queue.append((step, "valid", parts, candidate))
+        return state
 
     def read(self) -> None:
         """Turn queued metrics into rows, and send these to file, trackers, screen and `log`."""
@@ -183,13 +194,9 @@ class Recorder:
             epoch = step / self._setup.steps_per_epoch
             row: Row = {"step": step, "epoch": epoch, "split": split}
             with self._clock.span("compute" if split == "train" else "evaluate"):
-                host = {name: add_on_host(own) for name, own in parts.items()}  # waits
-            for name, metrics in host.items():
-                values = measure.compute(metrics)
-                values = {"loss": values["loss"], **values}
-                row |= {join(name, metric): value for metric, value in values.items()}
+                row |= evaluation_values(parts)
             if split == "train":
-                row |= more
+                row |= _with_rate(more)
             with self._slow_phase("logging", step):  # a tracker may import its package
                 self._rows.write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
@@ -325,6 +332,25 @@ class RowWriter:
         for sink in (self._file, *self._trackers):
             if sink is not None:
                 sink.close()
+
+
+def evaluation_values(parts: Parts) -> Row:
+    """The values of metrics, summed over the batches of each set; waits for the device."""
+    row: Row = {}
+    for name, batches in parts.items():
+        values = measure.compute(add_on_host(batches))
+        values = {"loss": values["loss"], **values}
+        row |= {join(name, metric): value for metric, value in values.items()}
+    return row
+
+
+def _with_rate(more: Row) -> Row:
+    """The timings of a row, after the learning rate if it is known."""
+    factors = more.pop("learning_rate")
+    if not factors or any(map(is_distributed, factors)):
+        return more
+    rate = np.prod(np.stack([np.asarray(x, np.float64) for x in factors]), 0)
+    return {"learning_rate": rate.tolist(), **more}
 
 
 def check_callback(callback: Any) -> None:

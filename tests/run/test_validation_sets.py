@@ -93,7 +93,7 @@ def test_a_resume_is_exact_and_refuses_other_sets(both, tmp_path):
 
 @pytest.mark.parametrize("rule", [None, "max f1", "max dirty/f1"])
 def test_the_rule_says_which_set_decides(rule):
-    with pytest.raises(jdl.InputError, match=r'best="\w+ clean/'):
+    with pytest.raises(jdl.InputError, match=r'"\w+ clean/'):
         fit(best=rule, patience=2)
 
 
