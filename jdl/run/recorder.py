@@ -176,8 +176,8 @@ class Recorder:
     def evaluation(self, step: int, parts: Parts, state: TrainState) -> TrainState:
         """Queue the metrics of an evaluation, with a copy of its state if it may be the best.
 
-        Returns the state to go on with. Only an optimizer that reacts to evaluations waits for
-        them, and a checkpoint of this step, the best one included, holds what it made of this one.
+        Returns the state for the next step. Only an optimizer that follows evaluations makes it
+        wait for this one; a checkpoint of this step, the best one included, has the changed state.
         """
         if self._setup.plateaus:
             with self._clock.span("evaluate"):
