@@ -40,8 +40,9 @@ random_expressions class_weights count_modes with_label_noise folds
 )
 """Names of methods that a paper or a book introduced."""
 
-DEFINED_TWICE = {"load"}
-"""`jdl.load` loads a run, `jdl.data.load` a data set: the package says which."""
+DEFINED_TWICE = {"load", "pinball", "precision"}
+"""`jdl.load` loads a run, `jdl.data.load` a data set; `jdl.tasks.pinball` is a loss and
+`jdl.metrics.pinball` its mean; `jdl.precision` is that of numbers: the package says which."""
 
 
 def share(names, test) -> tuple[float, list[str]]:

@@ -14,6 +14,7 @@ from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
 from jdl.run.experiment import Experiment, sweep_experiment
 from jdl.run.imports import load_module
+from jdl.run.named_sets import has_names, sets_of
 from jdl.run.storage.files import to_json, write_results
 from jdl.run.storage.run_dir import RunDir
 from jdl.run.typed_json import check_settings
@@ -66,6 +67,8 @@ def command(given: list[str]) -> int | None:
         with explain_interruptions(folder, resume):
             result = first.fit(seed=run.seed, run_dir=folder, learner=learner)
     valid = (first.valid if first.valid is not None else getattr(first.data, "valid", None)) or None
+    if has_names(valid):  # the first set decides
+        valid = next(iter(sets_of(valid).values()))
     metrics = evaluate(result, valid if valid is not None else _training_set(first))
     name = "accuracy" if "accuracy" in metrics else "loss"
     rows = sweep_table(sweep.points, metrics[name])

@@ -1,5 +1,7 @@
 """Metrics of how scores rank the examples, computed from all examples of an evaluation."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,11 +33,35 @@ def auc() -> Metric:
     Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve".
     """
-    return Metric(_scores, _area)
+    return Metric(_scores_for("auc"), partial(_each_member, _area_of))
 
 
-def _scores(outputs: Any, batch: Batch) -> Samples:
-    _check_one_score(outputs, batch["y"])
+def average_precision() -> Metric:
+    r"""The mean precision over the positive examples, ranked by score: the area under its curve.
+
+    $\sum_t (R_t - R_{t-1}) P_t$ with precision and recall at each distinct score t, from the
+    highest. Outputs are scores and labels 0 or 1, both (batch, ...); examples count by their
+    weight. The value is nan if no example is positive or a score is nan.
+
+    The examples are gathered, as for `auc`, with the same memory, and rows of training leave the
+    metric out. Raises `InputError` if the shapes differ, as for two logits per example.
+
+    >>> metric, labels = average_precision(), jnp.array([0, 1, 0, 1])
+    >>> value = metric.compute(metric.count(jnp.array([0.1, 0.2, 0.3, 0.4]), {"y": labels}))
+    >>> print(value.round(4))
+    0.8333
+
+    Davis and Goadrich 2006, "The relationship between precision-recall and ROC curves".
+    """
+    return Metric(_scores_for("average_precision"), partial(_each_member, _average_precision_of))
+
+
+def _scores_for(name: str) -> Callable[[Any, Batch], Samples]:
+    return lambda outputs, batch: _scores(outputs, batch, name)
+
+
+def _scores(outputs: Any, batch: Batch, name: str) -> Samples:
+    _check_one_score(outputs, batch["y"], name)
     score = jnp.asarray(outputs)
     if jnp.issubdtype(score.dtype, jnp.floating):
         score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
@@ -44,8 +70,8 @@ def _scores(outputs: Any, batch: Batch) -> Samples:
     return Samples({name: jnp.ravel(x) for name, x in arrays.items()})
 
 
-def _check_one_score(outputs: Any, labels: Any) -> None:
-    check_one_array(outputs, "jdl.metrics.auc")
+def _check_one_score(outputs: Any, labels: Any, name: str) -> None:
+    check_one_array(outputs, f"jdl.metrics.{name}")
     shape, given = jnp.shape(outputs), jnp.shape(labels)
     if len(shape) and shape[-1] > 1 and shape[:-1] in (given, given[:-1]) and shape != given:
         raise error(
@@ -60,29 +86,40 @@ def _check_one_score(outputs: Any, labels: Any) -> None:
     check_same_shape(outputs, labels)
 
 
-def _area(samples: Samples) -> Any:
+def _each_member(value_of: Callable[..., Any], samples: Samples) -> Any:
+    """`value_of(score, positive, weight)`, for each member where the arrays have a leading axis."""
     score, positive, weight = (
         np.asarray(samples.arrays[name]) for name in ("score", "positive", "weight")
     )
-    if score.ndim == 1:
-        return _area_of(score, positive, weight)
-    parts = (Samples({name: x[i] for name, x in samples.arrays.items()}) for i in range(len(score)))
-    return np.array([_area(part) for part in parts])
-
-
-def _area_of(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> np.float64:
+    if score.ndim > 1:
+        own = [{name: x[i] for name, x in samples.arrays.items()} for i in range(len(score))]
+        return np.array([_each_member(value_of, Samples(arrays)) for arrays in own])
     counted = weight != 0
-    score, positive, weight = score[counted], positive[counted], weight[counted]
-    if np.isnan(score).any():
+    if np.isnan(score[counted]).any():
         return np.float64("nan")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return value_of(*_weights_by_score(score[counted], positive[counted], weight[counted]))
+
+
+def _weights_by_score(
+    score: np.ndarray, positive: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weight of positive and of negative examples at each distinct score, from the lowest."""
     order = np.argsort(score)
     score, positive, weight = score[order], positive[order], weight[order].astype(np.float64)
-    # The weight of both classes at each distinct score, from the lowest.
     first = np.flatnonzero(np.append(True, score[1:] != score[:-1])[: len(score)])
     ones, zeros = (
         np.add.reduceat(np.where(own, weight, 0), first) if len(first) else np.zeros(0)
         for own in (positive, ~positive)
     )
+    return ones, zeros
+
+
+def _area_of(ones: np.ndarray, zeros: np.ndarray) -> np.float64:
     below = np.cumsum(zeros) - zeros
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum())
+    return (ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum())
+
+
+def _average_precision_of(ones: np.ndarray, zeros: np.ndarray) -> np.float64:
+    hits, misses = (np.cumsum(own[::-1]) for own in (ones, zeros))
+    return (ones[::-1] * (hits / (hits + misses))).sum() / ones.sum()

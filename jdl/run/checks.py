@@ -20,6 +20,8 @@ from jdl.data.records import MAX_TOTAL_STEPS, Data
 from jdl.parallel.describe import describe_layout
 from jdl.run.check_mask import check_mask_weight, with_mask
 from jdl.run.evaluate import check_classes, count_classes
+from jdl.run.host_metrics import check_gathered, gathered_bytes
+from jdl.run.named_sets import check_names, check_rule, has_names, join, sets_of, title
 from jdl.run.storage.files import to_json
 
 log = logging.getLogger("jdl")
@@ -39,10 +41,17 @@ def resolve_data(
         check_arrays(data.data, name="training data")
         _warn_of_8_bit_images(data.data)
         data = _without_full_mask(data)
-    if valid is not None:
-        valid = as_arrays(valid, name="validation data")
-        check_arrays(valid, name="validation data")
-    return data, valid
+    return data, _checked_sets(valid)
+
+
+def _checked_sets(valid: Arrays | None) -> Arrays | None:
+    """The validation set as arrays, or several by name."""
+    check_names(valid)
+    sets = {}
+    for name, given in sets_of(valid).items():
+        sets[name] = as_arrays(given, name=title(name))
+        check_arrays(sets[name], name=title(name))
+    return sets if has_names(valid) else sets.get("")
 
 
 def _at_most_the_set(batch_size: int, data: Any) -> int:
@@ -115,19 +124,37 @@ def check_options(
             got="none",
             fix="pass valid={...}, or data with a validation split",
         )
+    check_rule(best, patience, valid)
+
+
+def check_plateau(by: str, valid: Arrays | None) -> None:
+    """Raise `InputError` unless there are evaluations that `reduce_on_plateau` can follow."""
+    if valid is None:
+        raise error(
+            "reduce_on_plateau",
+            expected=f"validation data, whose {by.partition(' ')[2]} it follows",
+            got="none",
+            fix="pass valid={...}, or use optax.contrib.reduce_on_plateau for the training loss",
+        )
+    check_rule(by, None, valid, "reduce_on_plateau: by")
 
 
 def check_on_data(learner: Learner, state: TrainState, feed: Feed, valid: Arrays | None) -> None:
     """Trace evaluation and `init` with examples of the data, and check labels; log a summary."""
-    sample = feed.batch(0)
-    if valid is not None:
-        padded = next(evaluation_batches(valid, feed.batch_size))
-        jax.eval_shape(learner.evaluate, state, padded)
-    check_mask_weight(learner, state, with_mask(sample if valid is None else padded))
+    sample, padded, gathered = feed.batch(0), None, {}
+    sets = sets_of(valid)
+    for name, data in sets.items():
+        padded = next(evaluation_batches(data, feed.batch_size))
+        batches = -(-tree.leading(data) // tree.leading(padded))
+        sizes = gathered_bytes(jax.eval_shape(learner.evaluate, state, padded))
+        gathered |= {join(name, metric): size * batches for metric, size in sizes.items()}
+    check_gathered(gathered, "fit: valid")
+    check_mask_weight(learner, state, with_mask(sample) if padded is None else padded)
     if isinstance(feed.data, dict):
-        for name, data in (("training data", feed.data), ("validation data", valid or {})):
+        named = {title(name): data for name, data in sets.items()}
+        for name, data in {"training data": feed.data, **named}.items():
             check_classes(learner, state, sample, data, name)
-    for part in (feed.data, valid):
+    for part in (feed.data, *sets.values()):
         check_extreme_examples(learner, part, feed.batch_size)
     if "weight" in sample and "batch_stats" in getattr(state.model_state, "keys", dict)():
         log.warning(
@@ -150,7 +177,11 @@ def describe_data(feed: Feed, valid: Arrays | None) -> str:
         f"{name} {value.dtype}[{','.join(map(str, value.shape[1:]))}]"
         for name, value in feed.batch(0).items()
     )
-    validation = "" if valid is None else f"; {len(next(iter(valid.values()))):,} for validation"
+    sizes = [
+        f"{tree.leading(data):,} for validation{f' {name!r}' if name else ''}"
+        for name, data in sets_of(valid).items()
+    ]
+    validation = "".join(f"; {size}" for size in sizes)
     return f"{feed.size:,} examples: {entries}{validation}"
 
 

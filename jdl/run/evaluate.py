@@ -30,7 +30,9 @@ from jdl.data.records import Data
 from jdl.run.check_mask import check_same_metrics, with_other_padding
 from jdl.run.distributed.collectives import is_multiprocess
 from jdl.run.execution.placement import mesh_of, placement, readable_sharding
+from jdl.run.host_metrics import check_gathered, gathered_bytes
 from jdl.run.identity.processes import check_same_data
+from jdl.run.named_sets import sets_of
 from jdl.run.storage.leaf_io import is_distributed
 from jdl.run.storage.metrics_log import scalars_of
 from jdl.run.telemetry.clock import TimeBreakdown
@@ -78,8 +80,12 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     is dropped or counted twice: the last batch is padded and masked, and totals of batches are
     added in float64. `batch_size` does not change the result beyond rounding.
 
+    Metrics that need all examples at once, such as `jdl.metrics.auc`, gather them in host memory,
+    at most 1 GiB.
+
     Raises `InputError` for data that are not finite or have other shapes than the learner takes,
-    for labels that are no class of the model, and for a `batch_size` below 1.
+    for labels that are no class of the model, for a `batch_size` below 1, and if metrics would
+    gather more than 1 GiB.
 
     >>> import jdl, optax
     >>> model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
@@ -101,7 +107,12 @@ def evaluate(result: Result, data: Mapping[str, Any], *, batch_size: int = 512) 
     sample = next(evaluation_batches(data, size))
     check_classes(result.learner, result.state, sample, data, "evaluation data")
     batch = sample
-    parts = [count(result.state, put(batch := b)) for b in evaluation_batches(data, size)]
+    batches, parts = -(-tree.leading(data) // size), []
+    for batch in evaluation_batches(data, size):
+        parts.append(count(result.state, put(batch)))
+        if len(parts) == 1:
+            sizes = gathered_bytes(parts[0])
+            check_gathered({name: n * batches for name, n in sizes.items()}, "evaluate: data")
     _check_padding(lambda other: count(result.state, put(other)), batch, parts[-1])
     return measure.compute(add_on_host(parts))
 
@@ -221,13 +232,14 @@ def _whole(batch_size: int, state: TrainState) -> int:
 def evaluator(
     learner: Learner,
     state: TrainState,
-    data: Mapping[str, Any] | None,
+    valid: Mapping[str, Any] | None,
     batch_size: int,
     clock: TimeBreakdown,
-) -> Callable[[TrainState], list[Metrics]]:
-    """A function that evaluates a state on `data` without waiting; `data` stays on the device."""
-    if data is None:
-        return lambda state: []
+) -> Callable[[TrainState], dict[str, list[Metrics]]]:
+    """A function that evaluates a state without waiting: the metrics of each batch, by set.
+
+    The sets stay on the device.
+    """
     put = placement(state)
     count = CompilationMonitor(
         jax.jit(learner.evaluate, out_shardings=readable_sharding(state)),
@@ -235,10 +247,14 @@ def evaluator(
         "state",
         "batch",
     )
-    last: Batch = {}
-    batches = [put(last := batch) for batch in _batches(data, batch_size, 1024)]
-    _check_padding(lambda other: count(state, put(other)), last)
-    return lambda state: [count(state, batch) for batch in batches]
+    sets: dict[str, list[Any]] = {}
+    for name, data in sets_of(valid).items():
+        last: Batch = {}
+        sets[name] = [put(last := batch) for batch in _batches(data, batch_size, 1024)]
+        _check_padding(lambda other: count(state, put(other)), last)
+    return lambda state: {
+        name: [count(state, batch) for batch in batches] for name, batches in sets.items()
+    }
 
 
 def _check_padding(

@@ -45,6 +45,8 @@ def fit(
 
     - `data`: a dict of arrays with shapes `(examples, ...)`, a `Feed` (which has its own batch size
       and seed), or a `Data` record, whose `valid` split is used unless you pass `valid`.
+    - `valid`: a dict of arrays; or several by name, `{"clean": {...}, "noisy": {...}}`, whose
+      metrics are then called `clean/loss`, `noisy/loss`, ..., also in `best="min clean/loss"`.
     - `start`: a state, or parameters, that training begins with; moments and step count start anew.
     - `fork`: a run directory, or `"RUN@STEP"`. A new run starts from the whole checkpoint: step,
       weights, moments and key.
@@ -130,9 +132,9 @@ def train(
                 recorder.read()  # the metrics of the boundary before
                 recorder.check_divergence(state)
                 if setup.logs(step):
-                    recorder.training(step, metrics)
+                    recorder.training(step, metrics, state)
                 if setup.evaluates(step):
-                    recorder.evaluation(step, executor.evaluate(state), state)
+                    state = recorder.evaluation(step, executor.evaluate(state), state)
             recorder.progress(step)
             stop, save = consensus(recorder.failed or signals.received, recorder.is_save_due())
             if save:

@@ -8,7 +8,7 @@ stopping are decided at fixed steps, whenever the metrics were read.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from jdl.core.types import Metrics, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.learn.extra import find_records
 from jdl.learn.guard import GuardState
+from jdl.optim.plateau import observe_evaluation, rate_factors
 from jdl.run.distributed.collectives import (
     check_consistent,
     check_shared,
@@ -32,14 +33,19 @@ from jdl.run.distributed.signals import Signals
 from jdl.run.early_stopping import Best, recall
 from jdl.run.evaluate import add_on_host
 from jdl.run.identity.same_run import begin_run, log_schedule_change
+from jdl.run.named_sets import join
 from jdl.run.setup import TrainingSetup
 from jdl.run.storage.checkpoint import Checkpoints
+from jdl.run.storage.leaf_io import is_distributed
 from jdl.run.storage.metrics_log import MetricsLog, scalars_of
 from jdl.run.telemetry import sessions
 from jdl.run.telemetry.progress import ProgressBar
 from jdl.run.trackers import Tracker, open_trackers
 
 log = logging.getLogger("jdl")
+
+Parts = Mapping[str, list[Metrics]]
+"""The metrics of batches, by validation set."""
 
 LogCallback = Callable[[dict[str, Any]], Any]
 
@@ -78,7 +84,7 @@ class Recorder:
         self.best, self.best_state = setup.best, None
         self._setup, self._clock = setup, setup.clock
         self._rows = RowWriter(setup, log_callback)
-        self._queue: list[tuple[int, str, list[Metrics], Any]] = []
+        self._queue: list[tuple[int, str, Parts, Any]] = []
         self._counts: list[GuardState] = []
         run_dir = setup.run_dir
         self.checkpoints = Checkpoints(run_dir.checkpoints) if run_dir else None
@@ -154,10 +160,10 @@ class Recorder:
             log.warning("the best weights so far cannot be restored: %s", bad)
             return None
 
-    def training(self, step: int, metrics: Metrics) -> None:
+    def training(self, step: int, metrics: Metrics, state: TrainState) -> None:
         """Queue the metrics of a window of steps, which `read` turns into a row."""
         now, waited = time.perf_counter(), self._clock.seconds["data"]
-        timings = {}
+        timings: dict[str, Any] = {"learning_rate": tree.copy(rate_factors(state.opt_state))}
         if self._window is not None and step > self._window[0]:
             first, began, before = self._window
             timings["steps_per_second"] = (step - first) / (now - began)
@@ -165,12 +171,21 @@ class Recorder:
                 timings["wait_share"] = (waited - before) / (now - began)
         timings["seconds"] = time.monotonic() - self._began
         self._window = (step, now, waited)
-        self._queue.append((step, "train", [metrics], timings))
+        self._queue.append((step, "train", {"": [metrics]}, timings))
 
-    def evaluation(self, step: int, parts: list[Metrics], state: TrainState) -> None:
-        """Queue the metrics of an evaluation, with a copy of its state if it may be the best."""
+    def evaluation(self, step: int, parts: Parts, state: TrainState) -> TrainState:
+        """Queue the metrics of an evaluation, with a copy of its state if it may be the best.
+
+        Returns the state for the next step. Only an optimizer that follows evaluations makes it
+        wait for this one; a checkpoint of this step, the best one included, has the changed state.
+        """
+        if self._setup.plateaus:
+            with self._clock.span("evaluate"):
+                values = evaluation_values(parts)
+            state = state.replace(opt_state=observe_evaluation(state.opt_state, values))
         candidate = None if self.best is None else tree.copy(state)
         self._queue.append((step, "valid", parts, candidate))
+        return state
 
     def read(self) -> None:
         """Turn queued metrics into rows, and send these to file, trackers, screen and `log`."""
@@ -179,11 +194,9 @@ class Recorder:
             epoch = step / self._setup.steps_per_epoch
             row: Row = {"step": step, "epoch": epoch, "split": split}
             with self._clock.span("compute" if split == "train" else "evaluate"):
-                host = add_on_host(parts)  # waits for the device
-            values = measure.compute(host)
-            row |= {"loss": values["loss"], **values}
+                row |= evaluation_values(parts)
             if split == "train":
-                row |= more
+                row |= _with_rate(more)
             with self._slow_phase("logging", step):  # a tracker may import its package
                 self._rows.write(row)
             if split == "valid" and self.best is not None and self.best.see(row):
@@ -319,6 +332,25 @@ class RowWriter:
         for sink in (self._file, *self._trackers):
             if sink is not None:
                 sink.close()
+
+
+def evaluation_values(parts: Parts) -> Row:
+    """The values of metrics, summed over the batches of each set; waits for the device."""
+    row: Row = {}
+    for name, batches in parts.items():
+        values = measure.compute(add_on_host(batches))
+        values = {"loss": values["loss"], **values}
+        row |= {join(name, metric): value for metric, value in values.items()}
+    return row
+
+
+def _with_rate(more: Row) -> Row:
+    """The timings of a row, after the learning rate if it is known."""
+    factors = more.pop("learning_rate")
+    if not factors or any(map(is_distributed, factors)):
+        return more
+    rate = np.prod(np.stack([np.asarray(x, np.float64) for x in factors]), 0)
+    return {"learning_rate": rate.tolist(), **more}
 
 
 def check_callback(callback: Any) -> None:

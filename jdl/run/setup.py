@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -22,11 +22,13 @@ from jdl.data.records import Data, count_steps
 from jdl.learn.extra import find_records, inner_state
 from jdl.learn.guard import GuardState
 from jdl.learn.window import WindowState
+from jdl.optim.plateau import PlateauRule, plateaus
 from jdl.run.checks import (
     Arrays,
     check_labels_of_batches,
     check_on_data,
     check_options,
+    check_plateau,
     resolve_data,
     warn_of_unread_entries,
 )
@@ -109,6 +111,8 @@ class TrainingSetup:
     """The limit of the run's own guard; 0 if it is off, or if the learner has its own."""
     run_dir: RunDir | None
     clock: TimeBreakdown
+    plateaus: tuple[PlateauRule, ...] = ()
+    """The rules by which the optimizer reacts to evaluations."""
     parent: Parent | None = None
     """The run that this one was forked from."""
 
@@ -188,6 +192,7 @@ class TrainingSetup:
             "log_every": self.options.log_every,
             "dispatch": self.options.dispatch,
             "evaluate_every": self.evaluate_every,
+            **({"reduce_on_plateau": [*map(asdict, self.plateaus)]} if self.plateaus else {}),
         }
 
 
@@ -281,6 +286,9 @@ def make_setup(
             "the learner has a window of its own: each row of the log averages its running sums; "
             "remove jdl.learn.window, fit adds one"
         )
+    rules = tuple(state.rule for state in plateaus(shapes.opt_state))
+    for rule in rules:
+        check_plateau(rule.by, valid)
     # A guard of the learner keeps its own limit.
     guard = 0 if find_records(shapes.extra, GuardState) else options.guard
     steps_per_epoch = feed.size / feed.batch_size
@@ -299,6 +307,7 @@ def make_setup(
         guard=guard,
         run_dir=run_dir,
         clock=clock or TimeBreakdown(),
+        plateaus=rules,
     )
 
 

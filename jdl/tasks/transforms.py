@@ -15,7 +15,7 @@ from jdl.core import tree
 from jdl.core.errors import error, require_key
 from jdl.core.nouns import check_task
 from jdl.core.types import Batch, Key, Mean, Metrics, PyTree, Task
-from jdl.optim import is_weight
+from jdl.optim.transforms import is_weight
 from jdl.tasks.losses import Blend
 from jdl.tasks.supervised import entry, examples
 

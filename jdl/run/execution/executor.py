@@ -65,8 +65,8 @@ class Executor:
         self._report("training", self.step)
         return state, metrics
 
-    def evaluate(self, state: TrainState) -> list[Metrics]:
-        """Evaluate on the validation set without waiting; returns the metrics of each batch."""
+    def evaluate(self, state: TrainState) -> dict[str, list[Metrics]]:
+        """Evaluate without waiting; returns the metrics of each batch by validation set."""
         self._report("evaluation", self.step)
         with self._clock.span("evaluate"):
             parts = self._evaluate(state)

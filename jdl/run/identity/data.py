@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jdl.data.feed import Feed
+from jdl.run.named_sets import join, sets_of
 
 HASHED_WHOLE_BYTES = 2**25
 """Arrays up to this size are hashed whole: 0.06 s at the 550 MB/s of SHA-256 on a CPU core."""
@@ -42,7 +43,9 @@ def describe_data(feed: Feed, valid: Mapping[str, Any] | None) -> dict[str, Any]
     else:
         found = {"train": describe_source(feed.data)}
     found["order"] = {"hash": _order_hash(feed), "hash of": f"the first {HASHED_STEPS} batches"}
-    return found | {f"valid {name}": describe_array(x) for name, x in (valid or {}).items()}
+    for name, arrays in sets_of(valid).items():
+        found |= {f"valid {join(name, entry)}": describe_array(x) for entry, x in arrays.items()}
+    return found
 
 
 def describe_array(array: Any) -> dict[str, Any]:

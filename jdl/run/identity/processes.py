@@ -18,6 +18,7 @@ from jdl.run.distributed.collectives import check_consistent, is_multiprocess
 from jdl.run.identity.data import describe_array
 from jdl.run.identity.fingerprint import without_mesh
 from jdl.run.identity.program import Program, describe
+from jdl.run.named_sets import join, sets_of
 from jdl.run.storage.leaf_io import is_distributed
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def describe_start(setup: "TrainingSetup", start: Any = None) -> dict[str, Any]:
     """What decides the run, as text and numbers by name: its data, flags, program and `start`."""
     taken = setup.fingerprint
     programs = dict(taken.programs)
-    if setup.valid is not None and programs:
-        programs["evaluate"] = _evaluation(setup.inner, setup.feed, setup.valid)
+    for name, data in sets_of(setup.valid).items() if programs else ():
+        programs[join(name, "evaluate")] = _evaluation(setup.inner, setup.feed, data)
     return {
         "data": {name: _shown(found) for name, found in taken.data.items()},
         "versions": taken.record()["versions"],
