@@ -163,7 +163,8 @@ class Recorder:
     def training(self, step: int, metrics: Metrics, state: TrainState) -> None:
         """Queue the metrics of a window of steps, which `read` turns into a row."""
         now, waited = time.perf_counter(), self._clock.seconds["data"]
-        timings: dict[str, Any] = {"learning_rate": tree.copy(rate_factors(state.opt_state))}
+        rate = tree.copy(rate_factors(state.opt_state)) if self._setup.has_rate else []
+        timings: dict[str, Any] = {"learning_rate": rate}
         if self._window is not None and step > self._window[0]:
             first, began, before = self._window
             timings["steps_per_second"] = (step - first) / (now - began)

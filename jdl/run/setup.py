@@ -22,7 +22,7 @@ from jdl.data.records import Data, count_steps
 from jdl.learn.extra import find_records, inner_state
 from jdl.learn.guard import GuardState
 from jdl.learn.window import WindowState
-from jdl.optim.plateau import PlateauRule, plateaus
+from jdl.optim.plateau import PlateauRule, plateaus, rate_factors
 from jdl.run.checks import (
     Arrays,
     check_labels_of_batches,
@@ -113,6 +113,8 @@ class TrainingSetup:
     clock: TimeBreakdown
     plateaus: tuple[PlateauRule, ...] = ()
     """The rules by which the optimizer reacts to evaluations."""
+    has_rate: bool = False
+    """Whether the optimizer's state holds the learning rate, for rows of training."""
     parent: Parent | None = None
     """The run that this one was forked from."""
 
@@ -308,6 +310,7 @@ def make_setup(
         run_dir=run_dir,
         clock=clock or TimeBreakdown(),
         plateaus=rules,
+        has_rate=bool(rate_factors(shapes.opt_state)),
     )
 
 
