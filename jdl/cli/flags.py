@@ -169,6 +169,28 @@ def with_required_fields(config_type: type, texts: dict[str, str], given: list[s
     ]
 
 
+def flag_of(name: str) -> str:
+    """The flag of a field, without its dashes.
+
+    >>> flag_of("inner.learning_rate")
+    'inner.learning-rate'
+    """
+    return name.replace("_", "-")
+
+
+def words_of_values(flag: str, text: str) -> list[list[str]]:
+    """The words that pass each value of a sweep to the field's own flag.
+
+    >>> words_of_values("--rate", "1,2"), words_of_values("--best", "true,false")
+    ([['--rate', '1'], ['--rate', '2']], [['--best'], ['--no-best']])
+    """
+    switches = {"true": flag, "false": f"--no-{flag.removeprefix('--')}"}
+    values = text.split(",")
+    if all(value.lower() in switches for value in values):
+        return [[switches[value.lower()]] for value in values]
+    return [[flag, value] for value in values]
+
+
 def sweep_values(config: Any, name: str, text: str, given: list[str]) -> list[Any]:
     """The values of a field to sweep, parsed like the field's own flag."""
     fields = {field.name for field in dataclasses.fields(config)}

@@ -1,18 +1,18 @@
 """`jdl sweep`: train every combination of some fields of an experiment in one run."""
 
-import dataclasses
 import math
 import shlex
 from typing import Any
 
 from jdl.cli import flags, process
 from jdl.cli.train import config_to_record, explain_interruptions, run_folder, with_run_options
-from jdl.core.errors import error
+from jdl.core.errors import InputError, error
 from jdl.core.paths import user_path
 from jdl.learn.sweep import sweep_table
 from jdl.run.evaluate import evaluate
 from jdl.run.execution.gc_pause import freeze_gc, gc_paused
-from jdl.run.experiment import Experiment, sweep_experiment
+from jdl.run.experiment import Experiment
+from jdl.run.experiment_sweep import ExperimentSweep, with_values
 from jdl.run.imports import load_module
 from jdl.run.named_sets import has_names, sets_of
 from jdl.run.storage.files import to_json, write_results
@@ -33,7 +33,6 @@ def command(given: list[str]) -> int | None:
     rest = flags.with_required_fields(module.Config, texts, rest)
     config, run = flags.parse(module.Config, rest, f"jdl sweep {file}")
     grid = {name: flags.sweep_values(config, name, text, rest) for name, text in texts.items()}
-    check_settings(config)
     for flag, value, expected in (
         ("--run.start", run.start, "members that start from their own seeds"),
         ("--run.coordinator", run.coordinator, "one process for a sweep"),
@@ -41,24 +40,16 @@ def command(given: list[str]) -> int | None:
         if value is not None:
             fix = "leave the flag out, or train the points one by one with jdl train"
             raise error(flag, expected=expected, got=value, fix=fix)
+    points = ExperimentSweep(module.experiment, config, grid)
+    for point in points.points():
+        check_settings(with_values(config, point))
     with gc_paused():
         process.configure_process(run.cache, verbose=run.verbose)
-        first = with_run_options(module.experiment(config), run)
+        first = with_run_options(points.first, run)
         freeze_gc()
-    for name, values in grid.items():
-        for value in values:
-            changed = dataclasses.replace(config, **{name: value})
-            check_settings(changed)
-            point = module.experiment(changed)
-            if (point.batch_size, point.epochs) != (first.batch_size, first.epochs):
-                raise error(
-                    f"--sweep.{name.replace('_', '-')}",
-                    expected="a field that does not change the batch size or the epochs",
-                    got=", ".join(texts[name].split(",")),
-                    fix="use jdl train for each value: all members of a sweep see the same batches",
-                )
-
-    sweep = sweep_experiment(module, config, grid, run.seeds)
+    if (found := points.difference()) is not None:
+        raise _not_shared(*found, file, given[1:], texts)
+    sweep = points.learner(run.seeds)
     learner = flags.on_mesh(sweep, run)
     options = {"seed": run.seed, "seeds": run.seeds, "mesh": run.mesh, "sharding": run.sharding}
     with run_folder(run, f"{first.name}-sweep", call) as (path, resume):
@@ -91,3 +82,23 @@ def command(given: list[str]) -> int | None:
 def _training_set(experiment: Experiment) -> Any:
     data = getattr(experiment.data, "train", experiment.data)
     return getattr(data, "data", data)
+
+
+def _not_shared(
+    name: str, what: str, file: str, given: list[str], texts: dict[str, str]
+) -> InputError:
+    """The error for a field that changes what all points share, with a command for each value."""
+    flag = flags.flag_of(name)
+    _, rest = flags.split_flags(given, {"--run.dir": None, f"--sweep.{flag}": None})
+    program = "train" if len(texts) == 1 else "sweep"
+    commands = [
+        shlex.join(["jdl", program, file, *words, *rest])
+        for words in flags.words_of_values(f"--{flag}", texts[name])
+    ]
+    return error(
+        f"--sweep.{flag}",
+        expected="a field that leaves data, valid, batch size, epochs, best, patience and options "
+        "alone, as all points are trained on the same batches by the same rules",
+        got=f"values that differ in {what}",
+        fix="train them one by one:\n" + "\n".join(f"    {command}" for command in commands),
+    )

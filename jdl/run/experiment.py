@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -15,10 +14,10 @@ from jdl.core.nouns import describe
 from jdl.core.types import Learner, Row, TrainState
 from jdl.data.feed import Feed
 from jdl.data.records import Data
-from jdl.learn.sweep import sweep
 from jdl.run.checks import resolve_data
 from jdl.run.early_stopping import recall
 from jdl.run.evaluate import Result
+from jdl.run.experiment_sweep import ExperimentSweep
 from jdl.run.fit import fit
 from jdl.run.imports import load_module
 from jdl.run.setup import Options, TrainingSetup, make_setup
@@ -123,26 +122,15 @@ def open_run(run: str | Path, *, experiment: str | Path | None = None) -> tuple[
         module = load_module(experiment)
     values = run_dir.config()
     config = config_from_json(module.Config, values)
-    rebuilt = module.experiment(config)
-    if "sweep" in values:
-        grid = grid_from_json(module.Config, values["sweep"])
-        try:
-            learner = sweep_experiment(module, config, grid, values["run"]["seeds"])
-        except (KeyError, TypeError, AttributeError) as bad:
-            raise invalid_config("sweep", "lists of values by field", values["sweep"]) from bad
-        rebuilt = dataclasses.replace(rebuilt, learner=learner)
-    return run_dir, rebuilt
-
-
-def sweep_experiment(
-    module: ModuleType, config: Any, grid: Mapping[str, Any], seeds: int
-) -> Learner:
-    """One learner with the experiment's learner at every point of a grid of config fields."""
-
-    def build(**point: Any) -> Learner:
-        return module.experiment(dataclasses.replace(config, **point)).learner
-
-    return sweep(build, grid, seeds)
+    if "sweep" not in values:
+        return run_dir, module.experiment(config)
+    grid = grid_from_json(module.Config, values["sweep"])
+    try:
+        points = ExperimentSweep(module.experiment, config, grid)
+        learner = points.learner(values["run"]["seeds"])
+    except (KeyError, TypeError, AttributeError) as bad:
+        raise invalid_config("sweep", "lists of values by field", values["sweep"]) from bad
+    return run_dir, dataclasses.replace(points.first, learner=learner)
 
 
 def restore(run_dir: RunDir, experiment: Experiment) -> Result:

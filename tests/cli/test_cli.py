@@ -493,7 +493,7 @@ def test_a_sweep_prints_its_table_best_first(call, file):
         (["--sweep.learning-rate", "1e-3,much"], "much"),
         (["--sweep.kind", "adam,sdg"], "sdg"),
         (["--sweep.best", "true,maybe"], "true,false"),
-        (["--sweep.batch-size", "8,16"], "does not change the batch size or the epochs"),
+        (["--sweep.batch-size", "8,16"], "differ in batch_size"),
         (["--sweep.learning-rate", "-1,1"], "a number of at least 0"),
         (["--sweep.learning-rate", "1,2", "--run.start", "run"], "--run.start"),
         (["--sweep.learning-rate"], "values separated by commas"),
