@@ -178,6 +178,15 @@ def flag_of(name: str) -> str:
     return name.replace("_", "-")
 
 
+def without(given: list[str], *names: str) -> list[str]:
+    """The words of a command, without some flags and their values.
+
+    >>> without(["--epochs", "3", "--run.dir", "runs/1"], "--run.dir")
+    ['--epochs', '3']
+    """
+    return split_flags(given, dict.fromkeys(names))[1]
+
+
 def words_of_values(flag: str, text: str) -> list[list[str]]:
     """The words that pass each value of a sweep to the field's own flag.
 

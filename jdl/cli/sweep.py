@@ -89,7 +89,7 @@ def _not_shared(
 ) -> InputError:
     """The error for a field that changes what all points share, with a command for each value."""
     flag = flags.flag_of(name)
-    _, rest = flags.split_flags(given, {"--run.dir": None, f"--sweep.{flag}": None})
+    rest = flags.without(given, "--run.dir", f"--sweep.{flag}")
     program = "train" if len(texts) == 1 else "sweep"
     commands = [
         shlex.join(["jdl", program, file, *words, *rest])
