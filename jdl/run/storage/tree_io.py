@@ -87,7 +87,8 @@ def write_error(failure: Exception, what: str, last: str, retry: str) -> InputEr
     """The error of a failed write, with the reason, what is left, and how to try again."""
     if isinstance(failure.__cause__, OSError):  # without the file's name, which does not help
         failure = failure.__cause__
-    number, text = getattr(failure, "errno", None), str(failure).strip().splitlines()
+    number = getattr(failure, "errno", None)
+    text = (getattr(failure, "strerror", None) or str(failure)).strip().splitlines()
     reason = text[0] if text else type(failure).__name__
     told = re.search(r"\[os_error_code='(\d+)'\]", reason) if number is None else None
     if told is not None:  # TensorStore, whose message holds the whole array specification
