@@ -47,7 +47,7 @@ def test_a_probe_reads_what_is_open_and_not_what_is_not():
 def test_a_table_aligns_and_leaves_single_numbers_alone():
     rows = {"a": {"loss": [1.0, 3.0], "n": 2.0}, "longer": {"loss": [0.5, 0.5], "n": 1.0}}
     lines = jdl.seed_table(rows, "net", digits=1).splitlines()
-    assert lines == ["net     loss       n", "a       2.0 ± 1.0  2.0", "longer  0.5 ± 0.0  1.0"]
+    assert lines == ["net     loss       n", "a       2.0 ± 1.4  2.0", "longer  0.5 ± 0.0  1.0"]
 
 
 def test_the_reach_of_a_causal_network_ends_with_its_field():
