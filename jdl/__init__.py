@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from jdl.run.fit import fit as fit
     from jdl.run.fit import steps as steps
     from jdl.run.setup import Options as Options
+    from jdl.run.storage.state import load_state as load_state
+    from jdl.run.storage.state import save_state as save_state
     from jdl.tasks.supervised import binary_classification as binary_classification
     from jdl.tasks.supervised import classification as classification
     from jdl.tasks.supervised import regression as regression

@@ -301,7 +301,7 @@ def finished(tmp_path_factory) -> Path:
 
 def resigned(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change the newest manifest, and its digest with it, as only a person would."""
-    from jdl.run.storage.checkpoint import _digest
+    from jdl.run.storage.manifest import _digest
 
     path = max(folder.glob("checkpoints/*/manifest.json"))
     body = json.loads(path.read_text())["body"]

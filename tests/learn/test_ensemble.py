@@ -65,6 +65,16 @@ def test_the_start_is_that_of_lone_runs():
         assert_same_bits(many.key[i], single.key)
 
 
+def test_the_key_of_a_member_is_folded_in_and_not_split():
+    """The two are the same bits in JAX's default, but not with the flag that it had before."""
+    lone = learner(TASK, optax.sgd(0.1))
+    with jax.threefry_partitionable(False):
+        many = ensemble(lone, 2).init(KEY, batch())
+        single = lone.init(jax.random.fold_in(KEY, 1), batch())
+        assert_same_bits(many.key[1], single.key)
+        assert_same_bits(member(many.params, 1), single.params)
+
+
 def test_one_step_counter_and_one_gathered_batch():
     many = resident(ensemble(learner(TASK, optax.sgd(0.1)), 3), lambda s, n: jnp.arange(n) + s, 4)
     start = many.init(KEY, batch())

@@ -57,3 +57,18 @@ def test_a_validation_set_that_devices_do_not_divide_is_named():
     )
     right = jdl.shard(keep_best(plain, valid, every=1), mesh)
     jax.eval_shape(right.step, jax.eval_shape(right.init, KEY, DATA), DATA)
+
+
+def test_of_equal_losses_the_first_is_kept():
+    """SGD with rate 1 turns w into -w: each step has the same loss, with other weights."""
+    model = jdl.from_functions(lambda key, x: {"w": 2.0}, lambda params, x: params["w"] * x)
+    data = {"x": np.ones((2, 1), np.float32), "y": np.zeros((2, 1), np.float32)}
+    learner = keep_best(jdl.learner(jdl.regression(model), optax.sgd(1.0)), data, every=1)
+    state = learner.init(KEY, data)
+    seen = []
+    for _ in range(2):
+        state, _ = learner.step(state, data)
+        seen.append(float(state.params["w"]))
+    assert seen == [-2.0, 2.0]
+    params, _ = record(state, BestState).weights
+    assert float(params["w"]) == seen[0]

@@ -115,6 +115,12 @@ def test_counts_are_integers():
             assert leaf.dtype == jnp.int32, name
 
 
+@pytest.mark.parametrize(("label", "hit"), [(0, 1), (1, 0)])
+def test_a_logit_of_exactly_0_predicts_label_0(label, hit):
+    batch = {"outputs": np.zeros((2, 1), np.float32), "y": np.full((2, 1), label)}
+    assert metrics.binary_accuracy.compute(count(metrics.binary_accuracy, batch)) == hit
+
+
 def test_a_label_that_is_no_class_is_in_no_row_of_a_confusion():
     table = count(metrics.confusion(3), {"outputs": np.eye(3), "y": np.array([0, -1, 5])})
     assert table.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]

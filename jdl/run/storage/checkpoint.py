@@ -6,12 +6,8 @@ has a SHA-256, and a leaf of another type is an error instead of a silent cast. 
 executes code: the formats are JSON and zarr.
 """
 
-import errno
-import hashlib
-import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,26 +16,26 @@ from typing import Any, TypeVar
 
 import jax
 
-from jdl.core import tree
 from jdl.core.errors import InputError, error, from_json
 from jdl.core.paths import user_path
 from jdl.core.types import TrainState
 from jdl.run.distributed.collectives import is_failed_collective
-from jdl.run.storage import leaf_io
 from jdl.run.storage.files import explain_write_errors, removed, sync_directory, write_json
+from jdl.run.storage.manifest import (
+    MANIFEST,
+    CorruptCheckpoint,
+    check_leaves,
+    describe,
+    read_manifest,
+)
+from jdl.run.storage.manifest import write_manifest as _write_manifest
 from jdl.run.storage.orbax_io import begin_save as _orbax_begin
-from jdl.run.storage.orbax_io import load as _orbax_load
 from jdl.run.storage.orbax_io import load_leaves as _orbax_load_leaves
-from jdl.run.storage.orbax_io import mismatch
 from jdl.run.storage.orbax_io import save as _orbax_save
+from jdl.run.storage.tree_io import check_names, read_tree, to_host, write_error
 
 log = logging.getLogger("jdl")
-MANIFEST = "manifest.json"
 Read = TypeVar("Read")
-
-
-class CorruptCheckpoint(Exception):
-    """A checkpoint on disk differs from what was written."""
 
 
 class Checkpoints:
@@ -78,11 +74,8 @@ class Checkpoints:
         it, and costs nothing if the content is the same.
         """
         self.wait()
-        _check_names(step, state)
-        for leaf in jax.tree.leaves(state):
-            if isinstance(leaf, jax.Array) and not leaf_io.is_distributed(leaf):
-                leaf.copy_to_host_async()
-        copy = jax.tree.map(leaf_io.to_host, state)
+        check_names(f"checkpoint {step}", state)
+        copy = to_host(state)
         # With several processes a save begins with a collective, which must not run at the same
         # time as those of training. The rest, in the background, uses the coordinator only.
         orbax_save = self._begin(int(step), copy) if jax.process_count() > 1 else None
@@ -203,7 +196,7 @@ class Checkpoints:
     ) -> None:
         new = self.folder / f".new-{step}"
         try:
-            described = {name: leaf_io.describe(leaf) for name, leaf in tree.flatten(state).items()}
+            described = describe(state)
             if orbax_save is not None:
                 orbax_save.result()
                 self._commit(new, step, described)
@@ -233,7 +226,10 @@ class Checkpoints:
 
     def _has(self, step: int, described: dict[str, Any]) -> bool:
         try:  # several processes could disagree, and would then wait for each other
-            return jax.process_count() == 1 and self._check(step)["leaves"] == described
+            return (
+                jax.process_count() == 1
+                and read_manifest(self._at(step), step)["leaves"] == described
+            )
         except CorruptCheckpoint:
             return False
 
@@ -259,52 +255,15 @@ class Checkpoints:
             for entry in [*self.folder.glob(".new-*"), *self.folder.glob(".old-*")]:
                 shutil.rmtree(entry, ignore_errors=True)
 
-    def _check(self, step: int) -> dict[str, Any]:
-        """The manifest of a step; every file has been compared with it."""
-        folder = self._at(step)
-        try:
-            if not (folder / MANIFEST).is_file():
-                raise FileNotFoundError
-            manifest = from_json((folder / MANIFEST).read_bytes())
-            body = manifest["body"]
-            if manifest["sha256"] != _digest(body) or body["step"] != step:
-                raise CorruptCheckpoint(f"{MANIFEST} was changed (SHA-256 differs)")
-            _check_manifest(body)
-        except FileNotFoundError:
-            missing = f"unfinished, no {MANIFEST}" if folder.is_dir() else "no such directory"
-            raise CorruptCheckpoint(missing) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
-            raise CorruptCheckpoint(f"{MANIFEST} cannot be read ({bad})") from bad
-        for name, recorded in body["files"].items():
-            try:
-                found = _digest_file(folder / name)
-            except OSError as bad:
-                raise CorruptCheckpoint(f"{name} cannot be read ({bad.strerror})") from bad
-            if found != recorded:
-                raise CorruptCheckpoint(f"{name} was changed (SHA-256 differs)")
-        return body
-
     def _read_leaves(self, step: int) -> dict[str, Any]:
-        saved = self._check(step)["leaves"]
+        saved = read_manifest(self._at(step), step)["leaves"]
         leaves = _orbax_load_leaves(self._at(step), saved)
-        _check_leaves(leaves, saved)
+        check_leaves(leaves, saved)
         return leaves
 
     def _read(self, step: int, target: TrainState) -> TrainState:
-        saved = self._check(step)["leaves"]
-        _check_target(step, saved, target)
-        loaded = _orbax_load(step, self._at(step), target)
-        _check_leaves(tree.flatten(loaded), saved)
-        placed = jax.tree.map(leaf_io.to_device, target, loaded)
-        for name, leaf in tree.flatten(placed).items():
-            if leaf_io.describe_type(leaf)["dtype"] != saved[name]["dtype"]:
-                raise error(
-                    f"checkpoint {step}, leaf {name}",
-                    expected=f"an array of {saved[name]['dtype']}",
-                    got=f"{leaf_io.describe_type(leaf)['dtype']}, which JAX converts it to",
-                    fix='call jax.config.update("jax_enable_x64", True) first',
-                )
-        return placed
+        saved = read_manifest(self._at(step), step)["leaves"]
+        return read_tree(self._at(step), saved, target, f"checkpoint {step}", mismatch)
 
 
 def best_record(step: int, value: float | None) -> dict[str, Any]:
@@ -312,97 +271,21 @@ def best_record(step: int, value: float | None) -> dict[str, Any]:
     return {"step": int(step)} | ({} if value is None else {"value": float(value)})
 
 
-def _check_leaves(leaves: dict[str, Any], saved: dict[str, Any]) -> None:
-    """Raise `CorruptCheckpoint` if the digest of a leaf is not the recorded one."""
-    for name, leaf in leaves.items():
-        digests = {leaf_io.describe(leaf)["sha256"], saved[name]["sha256"]} - {None}
-        if len(digests) > 1:
-            raise CorruptCheckpoint(f"leaf {name} was changed (SHA-256 differs)")
-
-
-def _check_manifest(body: dict[str, Any]) -> None:
-    """Raise ValueError for a path outside the checkpoint or a leaf without its description."""
-    for name, digest in body["files"].items():
-        if Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(digest, str):
-            raise ValueError(f"it names {name!r}")
-    for name, leaf in body["leaves"].items():
-        if not {"dtype", "shape", "sha256"} <= leaf.keys():
-            raise ValueError(f"it does not describe leaf {name!r}")
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _digest_file(path: Path, sync: bool = False) -> str:
-    if not path.is_file():  # reading a pipe or a device might never end
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-    with open(path, "rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_manifest(folder: Path, step: int, described: dict[str, Any]) -> None:
-    """Make every file durable, then write the manifest."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {p.relative_to(folder).as_posix(): _digest_file(p, sync=True) for p in paths}
-    for path in {p.parent for p in paths}:
-        sync_directory(path)
-    body = {"step": step, "files": files, "leaves": described}
-    write_json(folder / MANIFEST, {"sha256": _digest(body), "body": body})
+def mismatch(what: str, expected: str, got: str) -> InputError:
+    """The error of a checkpoint that another learner has written."""
+    return error(
+        what,
+        expected=f"{expected} (in the learner)",
+        got=f"{got} (in the checkpoint)",
+        fix="build the learner with the configuration that the run was started with",
+    )
 
 
 def _write_error(failure: Exception, step: int, folder: Path, good: list[int]) -> InputError:
     """The error of a failed write, with the reason and a fix."""
     if not folder.parent.is_dir():
         return removed(folder.parent)
-    if isinstance(failure.__cause__, OSError):  # without the file's name, which does not help
-        failure = failure.__cause__
-    number, text = getattr(failure, "errno", None), str(failure).strip().splitlines()
-    reason = text[0] if text else type(failure).__name__
-    told = re.search(r"\[os_error_code='(\d+)'\]", reason) if number is None else None
-    if told is not None:  # TensorStore, whose message holds the whole array specification
-        number = int(told[1])
-        reason = os.strerror(number)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        expected, fix = "free space on the disk", "free some space"
-    elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        expected, fix = "a writable directory", "change its permissions"
-    else:
-        expected, fix = "a successful write", "check the disk and the cause of this error"
     last = f"the last good checkpoint is step {good[-1]}" if good else "no earlier checkpoint"
-    return error(
-        f"checkpoint {step} was not written to {folder}",
-        expected=expected,
-        got=f"{reason}; {last}",
-        fix=f"{fix}, then resume the run",
+    return write_error(
+        failure, f"checkpoint {step} was not written to {folder}", last, "resume the run"
     )
-
-
-def _check_names(step: int, state: TrainState) -> None:
-    """Raise `InputError` for what Orbax cannot write: it takes `a.b` and `a/b` as one leaf."""
-    seen: set[str] = set()
-    for keys, leaf in jax.tree.leaves_with_path(state):
-        name = tree.path(keys)
-        twin = name.replace("/", ".") in seen
-        seen.add(name.replace("/", "."))
-        if twin or not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)):
-            raise error(
-                f"checkpoint {step}, leaf {name}",
-                expected="a unique name, . and / treated alike" if twin else "an array or a number",
-                got="a second leaf of that name" if twin else f"a {type(leaf).__name__}",
-                fix="rename the leaf" if twin else "keep such objects outside the TrainState",
-            )
-
-
-def _check_target(step: int, saved: dict[str, Any], target: TrainState) -> None:
-    """Compare names, types and shapes before tensors are read: Orbax casts silently."""
-    target_leaves = {n: leaf_io.describe_type(leaf) for n, leaf in tree.flatten(target).items()}
-    for name in [*target_leaves, *saved]:
-        expected, got = (
-            "{dtype} {shape}".format(**side[name]) if name in side else "no such leaf"
-            for side in (target_leaves, saved)
-        )
-        if expected != got:
-            raise mismatch(f"checkpoint {step}, leaf {name}", expected, got)

@@ -1,6 +1,7 @@
 """Whether a directory may become a run directory: it must be empty, or hold a run."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from jdl.core.errors import error
@@ -17,6 +18,25 @@ HARMLESS_NAMES = SYSTEM_NAMES | {".ds_store", ".gitignore", ".gitkeep", ".ipynb_
 SHOWN_NAMES = 3
 
 
+def names_in(folder: Path, own: Collection[str] = ()) -> list[str]:
+    """The names in a directory other than harmless ones and `own`; none if it does not exist."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [name for name in names if name not in own and name.lower() not in HARMLESS_NAMES]
+
+
+def describe_path(path: Path) -> str:
+    """What is at a path, for an error."""
+    if path.is_dir():
+        return f"a directory that holds {_shown(names_in(path))}"
+    return "a file" if path.exists() else "no such directory"
+
+
+def _shown(names: list[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    shown = ", ".join(names[:SHOWN_NAMES]) or "nothing"
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
 def check_not_foreign(run_dir: RunDir) -> None:
     """Raise `InputError` for a directory that holds files, but no run.
 
@@ -27,14 +47,12 @@ def check_not_foreign(run_dir: RunDir) -> None:
         return
     if not run_dir.exists():
         _check_not_trained(run_dir)
-    strangers = sorted(_foreign_names(run_dir))
+    strangers = _foreign_names(run_dir)
     if strangers:
-        shown = ", ".join(strangers[:SHOWN_NAMES])
-        more = len(strangers) - SHOWN_NAMES
         raise error(
             f"run directory {run_dir.given}",
             expected="an empty or new directory, or that of a run",
-            got=f"a directory that holds {shown}" + (f" and {more} more" if more > 0 else ""),
+            got=f"a directory that holds {_shown(strangers)}",
             fix=f"choose a new directory, such as {run_dir.given / 'run'}",
         )
 
@@ -57,11 +75,8 @@ def _check_not_trained(run_dir: RunDir) -> None:
 
 
 def _foreign_names(run_dir: RunDir) -> list[str]:
-    if not os.path.isdir(run_dir.path):
-        return []
     paths = [value for value in vars(run_dir).values() if isinstance(value, Path)]
     own = {path.name for path in paths if path.parent == run_dir.path} | RESULT_NAMES
     own |= {f".{name}.new" for name in own}  # `write_bytes` was interrupted
     with explain_write_errors(run_dir.path):
-        found = [path.name for path in run_dir.path.iterdir()]
-    return [name for name in found if name not in own and name.lower() not in HARMLESS_NAMES]
+        return names_in(run_dir.path, own)

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from jdl.core import tree
-from jdl.core.errors import InputError, error
-from jdl.core.types import PyTree, TrainState
+from jdl.core.types import PyTree
 from jdl.run.storage import leaf_io
 
 ORBAX = threading.Lock()
@@ -17,23 +16,13 @@ ORBAX = threading.Lock()
 those of two threads, two runs for example, break each other."""
 
 
-def mismatch(what: str, expected: str, got: str) -> InputError:
-    """The error of a checkpoint that another learner has written."""
-    return error(
-        what,
-        expected=f"{expected} (in the learner)",
-        got=f"{got} (in the checkpoint)",
-        fix="build the learner with the configuration that the run was started with",
-    )
-
-
-def save(path: Path, state: TrainState) -> None:
+def save(path: Path, state: PyTree) -> None:
     """Write the leaves of a state."""
     with ORBAX:
         begin_save(path, state).result()
 
 
-def begin_save(path: Path, state: TrainState) -> Any:
+def begin_save(path: Path, state: PyTree) -> Any:
     """Begin to write; the `result()` of what this returns waits for the end."""
     from orbax.checkpoint import v1 as ocp
 
@@ -58,20 +47,12 @@ def load_leaves(path: Path, saved: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def load(step: int, path: Path, target: TrainState) -> PyTree:
-    """The state, with the types and shardings of `target`; `InputError` for another structure."""
+def load(path: Path, target: PyTree) -> PyTree:
+    """The state, with the types and shardings of `target`; ValueError for another structure."""
     from orbax.checkpoint import v1 as ocp
 
-    try:
-        with ORBAX:
-            loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
-    except ValueError as refusal:  # files and leaves fit, so containers without leaves differ
-        where = [line for line in str(refusal).splitlines()[1:] if line.endswith(":")]
-        raise mismatch(
-            f"checkpoint {step}",
-            "the same tree structure",
-            f"another structure at {' '.join(where) or refusal}",
-        ) from refusal
+    with ORBAX:
+        loaded = ocp.load(str(path), jax.tree.map(leaf_io.restore_target, target))
     return jax.tree.map(
         lambda like, leaf: np.empty(like.shape, like.dtype) if leaf is None else leaf,
         target,

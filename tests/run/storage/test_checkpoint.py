@@ -24,7 +24,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jdl.core import tree
 from jdl.core.errors import InputError
 from jdl.core.types import Mean, TrainState
-from jdl.run.storage import checkpoint
+from jdl.run.storage import checkpoint, orbax_io
 from jdl.run.storage.checkpoint import MANIFEST, Checkpoints
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -353,13 +353,13 @@ def test_a_checkpoint_under_another_number_is_refused(saved):
 
 
 def test_a_leaf_that_changes_after_the_files_were_compared_is_found(saved, monkeypatch):
-    real = checkpoint._orbax_load
+    real = orbax_io.load
 
     def other(*args):
         state = real(*args)
         return state.replace(params={**state.params, "half": state.params["half"] * 2})
 
-    monkeypatch.setattr(checkpoint, "_orbax_load", other)
+    monkeypatch.setattr(orbax_io, "load", other)
     with pytest.raises(InputError, match="leaf params/half was changed"):
         saved.restore(make(), step=20)
 
